@@ -1,0 +1,34 @@
+# Two commands that are enough by themselves from a clean clone: `make bench` (the main job) and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: bench test lint format doctor clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[quality,mlflow,onnx,dev]"
+	touch $(READY)
+
+bench: $(READY)  ## the default sweep: table, audio, MLflow runs, report
+	$(RUN) -m experiments.sweep $(ARGS)
+
+test: $(READY)
+	$(RUN) -m pytest $(ARGS)
+
+lint: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+format: $(READY)
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+doctor: $(READY)  ## what is here, what is missing, what that disables
+	$(RUN) -m experiments.doctor
+
+clean:
+	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,240 @@
+"""The functions that conf/engine/*.yaml name in `_target_`, and the checks that need no torch."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engine.checkpoint import ROOT, content_sha256, dit_shapes, is_random, locate, random_seed
+from engine.clock import Clock
+from engine.contract import ConfigError, Engine, EngineFacts, UnsupportedEngine
+from engine.frontend import read_vocabulary
+
+if TYPE_CHECKING:
+    import torch
+
+    from engine.solver import SolverSpec
+    from engine.vocoder import LoadedVocoder
+
+PACKAGES = ("torch", "torchaudio", "vocos", "numpy")
+MAX_NOT_PARAMETERS = ("_target_", "name")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Context:
+    """What every build function gets: the whole resolved configuration, the checked solver, the clock."""
+
+    config: Mapping[str, Any]
+    solver: SolverSpec
+    clock: Clock
+
+    @property
+    def device(self) -> str:
+        return str(self.config["device"]["kind"])
+
+
+def target_of(engine_config: Mapping[str, Any]) -> Callable[..., Engine]:
+    """The build function an engine YAML names. Only functions below `engine.` are taken."""
+    target = str(engine_config["_target_"])
+    module_name, _, name = target.rpartition(".")
+    if not module_name.startswith("engine."):
+        raise ConfigError("engine._target_", target, "must name a function below engine.", "see conf/engine/fp32.yaml")
+    function = getattr(importlib.import_module(module_name), name, None)
+    if function is None:
+        raise ConfigError("engine._target_", target, f"{module_name} has no {name}", "see conf/engine/fp32.yaml")
+    return function
+
+
+def engine_arguments(engine_config: Mapping[str, Any]) -> dict[str, Any]:
+    """The YAML's own keys, checked against the build function's signature."""
+    arguments = {key: value for key, value in engine_config.items() if key != "_target_"}
+    parameters = set(inspect.signature(target_of(engine_config)).parameters) - {"context"}
+    for key in arguments:
+        if key not in parameters:
+            raise ConfigError(
+                f"engine.{key}", arguments[key], f"is not a key of this engine ({', '.join(sorted(parameters))})",
+                "correct the spelling",
+            )  # fmt: skip
+    return arguments
+
+
+def validate_config(config: Mapping[str, Any]) -> None:
+    """Everything about engine, solver, model, vocoder and device that can be refused before anything is built."""
+    from engine.solver import solver_spec
+
+    solver_spec(config["solver"])
+    engine_arguments(config["engine"])
+    model = config["model"]
+    if model["backbone"] != "DiT":
+        raise ConfigError("model.backbone", model["backbone"], "must be DiT", "use model=pocket or model=f5tts_v1_base")
+    locate("model.vocab", model["vocab"])
+    for key, source in (("model.checkpoint", model["checkpoint"]), ("vocoder.checkpoint", config["vocoder"]["checkpoint"])):
+        if is_random(source):
+            random_seed(key, source)
+        else:
+            locate(key, source)
+    check_device(config["device"])
+
+
+def check_device(device: Mapping[str, Any]) -> None:
+    kind, threads = str(device["kind"]), device["threads"]
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ConfigError("device.threads", threads, "must be a positive whole number or null", "use device.threads=2")
+    if kind == "cpu":
+        return
+    if not kind.startswith("cuda"):
+        raise ConfigError("device.kind", kind, "must be cpu, cuda or cuda:N", "use device=cpu")
+    import torch
+
+    index = int(kind.partition(":")[2] or 0) if (kind.partition(":")[2] or "0").isdigit() else -1
+    if not torch.cuda.is_available() or not 0 <= index < torch.cuda.device_count():
+        raise ConfigError(
+            "device.kind", kind, f"this machine has {torch.cuda.device_count()} CUDA devices", "use device=cpu"
+        )
+
+
+def build_engine(config: Mapping[str, Any], clock: Clock) -> Engine:
+    """Resolved configuration -> engine. Raises ConfigError for settings, UnsupportedEngine for what cannot be built."""
+    from engine.solver import solver_spec
+
+    validate_config(config)
+    context = Context(config, solver_spec(config["solver"]), clock)
+    return target_of(config["engine"])(context=context, **engine_arguments(config["engine"]))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LoadedModel:
+    """Checked float32 weights by upstream's names (without the `transformer.` prefix)."""
+
+    state: Mapping[str, torch.Tensor]
+    vocabulary: Mapping[str, int]
+    sha256: str
+    random: bool
+
+
+def load_model(model: Mapping[str, Any]) -> LoadedModel:
+    from engine.checkpoint import check_shapes, draw_state, read_state
+
+    vocab_path, source = locate("model.vocab", model["vocab"]), model["checkpoint"]
+    vocabulary = read_vocabulary(vocab_path)
+    shapes = dit_shapes(model["arch"], len(vocabulary), model["mel_bins"])
+    if is_random(source):
+        state, digest = draw_state(shapes, random_seed("model.checkpoint", source)), source
+    else:
+        path = locate("model.checkpoint", source)
+        state, digest = read_state("model.checkpoint", path), content_sha256(path)
+        table = "transformer.text_embed.text_embed.weight"
+        if table in state and len(state[table]) != len(vocabulary) + 1:
+            raise ConfigError(
+                "model.vocab", model["vocab"],
+                f"has {len(vocabulary)} tokens, the checkpoint was trained with {len(state[table]) - 1}",
+                "give the vocabulary file that belongs to the checkpoint",
+            )  # fmt: skip
+        check_shapes("model.checkpoint", state, shapes, "choose the model config that belongs to the weights")
+    return LoadedModel(
+        {name.removeprefix("transformer."): state[name] for name in shapes}, vocabulary, digest, is_random(source)
+    )
+
+
+def facts_of(context: Context, name: str, model: LoadedModel, vocoder: LoadedVocoder, **own: Any) -> EngineFacts:
+    """The facts every engine shares; `own` adds denoiser, precision, weights_bytes."""
+    import importlib.metadata
+
+    import torch
+
+    solver, device = context.solver, context.device
+    return EngineFacts(
+        name=name,
+        solver=solver.name,
+        steps=solver.steps,
+        evals_per_step=solver.evals_per_step,
+        time_grid=solver.grid,
+        sway=solver.sway,
+        cfg_strength=solver.cfg_strength,
+        vocoder=f"{vocoder.name}:{vocoder.sha256[:12]}",
+        model=context.config["model"]["name"],
+        device_name="cpu" if device == "cpu" else torch.cuda.get_device_name(device),
+        num_threads=torch.get_num_threads(),
+        weights_sha256=model.sha256,
+        random_weights=model.random or vocoder.random,
+        sample_rate_hz=context.config["model"]["sample_rate_hz"],
+        max_batch=1,
+        versions={package: importlib.metadata.version(package) for package in PACKAGES},
+        proof={},
+        **own,
+    )
+
+
+def mel_transform(model: Mapping[str, Any]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """(1, S) float32 at the model's rate -> natural log-mel (1, D, N); Vocos' features, as upstream's MelSpec."""
+    import torchaudio
+
+    spectrogram = torchaudio.transforms.MelSpectrogram(
+        sample_rate=model["sample_rate_hz"], n_fft=1024, win_length=1024, hop_length=model["hop_samples"],
+        n_mels=model["mel_bins"], power=1, center=True, normalized=False, norm=None,
+    )  # fmt: skip
+    return lambda wave: spectrogram(wave).clamp(min=1e-5).log()
+
+
+def pytorch(*, context: Context, name: str, precision: str) -> Engine:
+    """Our pipeline around the rewritten step, run eagerly by PyTorch in one of the precisions of engine.precision."""
+    from engine.conditioner import Conditioner
+    from engine.denoiser.eager import EagerDenoiser, Tables
+    from engine.frontend import FrontEnd
+    from engine.pipeline import F5Engine, Parts
+    from engine.precision import apply_precision, weight_bytes, weight_histogram
+    from engine.step import Arch, DiTStep, modulation_tables
+    from engine.vocoder import load_vocos
+
+    model_config, solver, device = context.config["model"], context.solver, context.device
+    arch, model = Arch.of(model_config["arch"]), load_model(model_config)
+    vocoder = load_vocos(context.config["vocoder"], device)
+    step = DiTStep(arch, model_config["mel_bins"])
+    step.load(model.state)
+    prepared = apply_precision(step, precision, device)
+    tables = Tables(*modulation_tables(model.state, solver.evaluation_times, arch.depth))
+    reference = context.config["reference"]
+    parts = Parts(
+        frontend=FrontEnd(
+            model.vocabulary, mel_transform(model_config), model_config["sample_rate_hz"], model_config["hop_samples"]
+        ),
+        conditioner=Conditioner(arch, model_config["mel_bins"], model.state),
+        denoiser=EagerDenoiser(prepared, arch, tables, solver.cfg_strength, device),
+        solver=solver,
+        vocoder=vocoder.module,
+        clock=context.clock,
+        device=device,
+        mel_bins=model_config["mel_bins"],
+        target_rms=reference["target_rms"],
+        fade_s=reference["cross_fade_s"],
+    )
+    own_bytes = weight_bytes(weight_histogram(prepared.module))
+    return F5Engine(
+        parts,
+        facts_of(
+            context, name, model, vocoder, denoiser="eager", precision=precision,
+            weights_bytes=own_bytes + vocoder.num_bytes,
+        ),
+    )  # fmt: skip
+
+
+def upstream(*, context: Context, name: str) -> Engine:
+    """The untouched f5_tts inference path (engine.upstream)."""
+    from engine.upstream import build_upstream
+    from engine.vocoder import load_vocos
+
+    if context.solver.grid_kind not in ("epss", "uniform"):
+        raise UnsupportedEngine("upstream takes no explicit grid", "use solver.grid=epss or uniform")
+    model = load_model(context.config["model"])
+    vocoder = load_vocos(context.config["vocoder"], context.device)
+    num_bytes = sum(4 * tensor.numel() for tensor in model.state.values())
+    facts = facts_of(
+        context, name, model, vocoder, denoiser="f5_tts", precision="fp32", weights_bytes=num_bytes + vocoder.num_bytes
+    )
+    return build_upstream(context.config, context.solver, model, vocoder.module, facts)
+
+
+__all__ = ["ROOT", "Context", "build_engine", "pytorch", "upstream", "validate_config"]

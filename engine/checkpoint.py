@@ -1,0 +1,171 @@
+"""Weights and vocabularies: where they come from, that they fit, and their hash.
+
+A source is a path (relative to the repository root or absolute), `hub:OWNER/REPO/FILE` (looked up in the local hub
+cache, never downloaded here), `f5_tts:FILE` (a file inside the installed f5_tts package) or `random:SEED`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.contract import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def is_random(source: str) -> bool:
+    return source.startswith("random:")
+
+
+def random_seed(key: str, source: str) -> int:
+    seed = source.removeprefix("random:")
+    if not seed.isdigit():
+        raise ConfigError(key, source, "after random: a whole number is needed", "use random:0")
+    return int(seed)
+
+
+def locate(key: str, source: str) -> Path:
+    """Source -> existing file. Raises ConfigError with what to do when it is not there."""
+    if source.startswith("hub:"):
+        return _hub_file(key, source)
+    if source.startswith("f5_tts:"):
+        spec = importlib.util.find_spec("f5_tts")
+        if spec is None or not spec.submodule_search_locations:
+            raise ConfigError(key, source, "the package f5_tts is not installed", "pip install f5-tts")
+        path = Path(next(iter(spec.submodule_search_locations))) / source.removeprefix("f5_tts:")
+    else:
+        path = ROOT / Path(source).expanduser()
+    if not path.is_file():
+        raise ConfigError(key, source, "no such file", "give the path of a checkpoint, hub:OWNER/REPO/FILE or random:0")
+    return path
+
+
+def _hub_file(key: str, source: str) -> Path:
+    from huggingface_hub import try_to_load_from_cache
+
+    parts = source.removeprefix("hub:").split("/", 2)
+    if len(parts) != 3:
+        raise ConfigError(key, source, "must read hub:OWNER/REPO/FILE", "for example hub:SWivid/F5-TTS/NAME")
+    owner, repo, file = parts
+    cached = try_to_load_from_cache(f"{owner}/{repo}", file)
+    if not isinstance(cached, str):
+        raise ConfigError(
+            key, source, "not in the local hub cache",
+            f"fetch it once with `huggingface-cli download {owner}/{repo} {file}`, or give a local path",
+        )  # fmt: skip
+    return Path(cached)
+
+
+@lru_cache(maxsize=16)
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def content_sha256(path: Path) -> str:
+    """Hash of the file's bytes."""
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+def read_state(key: str, path: Path) -> dict[str, torch.Tensor]:
+    """Checkpoint -> float32 tensors by name; upstream's EMA prefix and bookkeeping removed."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError, ImportError) as error:
+        raise ConfigError(key, path.name, f"not a readable checkpoint ({error})", "fetch the file again") from error
+    except Exception as error:
+        if type(error).__name__ != "UnpicklingError":
+            raise
+        raise ConfigError(key, path.name, "not a checkpoint of tensors", "fetch the file again") from error
+    state = state.get("ema_model_state_dict", state.get("model_state_dict", state))
+    clean = {name.removeprefix("ema_model."): value for name, value in state.items()}
+    return {
+        name: value.float()
+        for name, value in clean.items()
+        if name not in ("initted", "step", "update") and not name.startswith("mel_spec.")
+    }
+
+
+def check_shapes(key: str, state: Mapping[str, torch.Tensor], expected: Shapes, remedy: str) -> None:
+    """Raises ConfigError naming the first tensor that is missing or of another shape."""
+    for name, shape in expected.items():
+        if name not in state:
+            raise ConfigError(key, f"(tensor {name})", "is missing from the checkpoint", remedy)
+        if tuple(state[name].shape) != shape:
+            raise ConfigError(
+                key, f"(tensor {name})", f"has shape {tuple(state[name].shape)}, the model needs {shape}", remedy
+            )
+
+
+def draw_state(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
+    """Every parameter from a seeded normal distribution: 1/sqrt(fan in) for matrices, 0.02 around its neutral value
+    for the rest. Upstream's own initialisation is zero at the output, which would make any comparison vacuous."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
+    for name, shape in shapes.items():
+        values = torch.randn(shape, generator=generator)
+        if len(shape) >= 2 and not name.endswith(("gamma", "beta")):
+            state[name] = values / math.sqrt(math.prod(shape[1:]))
+        else:
+            neutral = 1.0 if name.endswith("norm.weight") else 0.0
+            state[name] = neutral + 0.02 * values
+    return state
+
+
+def dit_shapes(arch: Mapping[str, Any], num_tokens: int, mel_bins: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of upstream's CFM(DiT).state_dict() for an architecture (buffers left out)."""
+    dim, inner = arch["dim"], arch["heads"] * arch["dim_head"]
+    ff, text_dim = int(dim * arch["ff_mult"]), arch["text_dim"]
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def linear(name: str, out: int, into: int) -> None:
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (out, into), (out,)
+
+    linear("time_embed.time_mlp.0", dim, 256)
+    linear("time_embed.time_mlp.2", dim, dim)
+    shapes["text_embed.text_embed.weight"] = (num_tokens + 1, text_dim)
+    for i in range(arch["conv_layers"]):
+        block = f"text_embed.text_blocks.{i}"
+        shapes[f"{block}.dwconv.weight"], shapes[f"{block}.dwconv.bias"] = (text_dim, 1, 7), (text_dim,)
+        shapes[f"{block}.norm.weight"] = shapes[f"{block}.norm.bias"] = (text_dim,)
+        linear(f"{block}.pwconv1", 2 * text_dim, text_dim)
+        shapes[f"{block}.grn.gamma"] = shapes[f"{block}.grn.beta"] = (1, 1, 2 * text_dim)
+        linear(f"{block}.pwconv2", text_dim, 2 * text_dim)
+    linear("input_embed.proj", dim, 2 * mel_bins + text_dim)
+    for i in (0, 2):
+        conv = f"input_embed.conv_pos_embed.conv1d.{i}"
+        shapes[f"{conv}.weight"], shapes[f"{conv}.bias"] = (dim, dim // 16, 31), (dim,)
+    for i in range(arch["depth"]):
+        block = f"transformer_blocks.{i}"
+        linear(f"{block}.attn_norm.linear", 6 * dim, dim)
+        for name in ("to_q", "to_k", "to_v"):
+            linear(f"{block}.attn.{name}", inner, dim)
+        linear(f"{block}.attn.to_out.0", dim, inner)
+        linear(f"{block}.ff.ff.0.0", ff, dim)
+        linear(f"{block}.ff.ff.2", dim, ff)
+    linear("norm_out.linear", 2 * dim, dim)
+    linear("proj_out", mel_bins, dim)
+    return {f"transformer.{name}": shape for name, shape in shapes.items()}

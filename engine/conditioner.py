@@ -1,0 +1,83 @@
+"""What an utterance's text and reference contribute to every step, computed once, in float32.
+
+Upstream: TextEmbedding and InputEmbedding of f5_tts.model.backbones.dit. Shape letters as in engine.step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+
+from engine.step import Arch
+
+MAX_POSITIONS = 8192
+
+
+def text_positions(num_frames: int, dim: int) -> torch.Tensor:
+    """(N, dim) float32: cosines then sines of the text's absolute positions."""
+    frequency = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+    position = torch.arange(num_frames, dtype=torch.float64).clamp(max=MAX_POSITIONS - 1)
+    angle = torch.outer(position, frequency)
+    return torch.cat((angle.cos(), angle.sin()), dim=-1).float()
+
+
+class Conditioner:
+    """Text tokens and reference mel -> the constant terms of `DiTStep.forward`."""
+
+    def __init__(self, arch: Arch, mel_bins: int, state: Mapping[str, torch.Tensor]):
+        self._arch = arch
+        self._text = {k.removeprefix("text_embed."): v for k, v in state.items() if k.startswith("text_embed.")}
+        weight = state["input_embed.proj.weight"]
+        self._cond_weight, self._text_weight = weight[:, mel_bins : 2 * mel_bins], weight[:, 2 * mel_bins :]
+        self._bias = state["input_embed.proj.bias"]
+        conv = "input_embed.conv_pos_embed.conv1d.0"
+        self._conv_weight, self._conv_bias = state[f"{conv}.weight"], state[f"{conv}.bias"]
+
+    def embed_text(self, token_ids: Sequence[int], num_frames: int, drop: bool) -> torch.Tensor:
+        """(N, text_dim): embedded tokens, then filler up to N frames or evenly repeated; drop=True for guidance."""
+        arch = self._arch
+        ids = torch.tensor(token_ids[:num_frames], dtype=torch.long) + 1  # row 0 is the filler
+        num_tokens = len(ids)
+        ids = F.pad(ids, (0, num_frames - num_tokens))
+        x = F.embedding(torch.zeros_like(ids) if drop else ids, self._text["text_embed.weight"])
+        if arch.conv_layers:
+            x = x + text_positions(num_frames, arch.text_dim)
+            # The mask is that of the tokens also where they are dropped, as upstream
+            spoken = (ids != 0)[:, None] if arch.text_mask_padding else torch.ones(num_frames, 1, dtype=torch.bool)
+            x = x.masked_fill(~spoken, 0.0)
+            for i in range(arch.conv_layers):
+                x = self._text_block(f"text_blocks.{i}", x).masked_fill(~spoken, 0.0)
+        if not arch.text_embedding_average_upsampling:
+            return x
+        repeats = torch.full((num_tokens,), num_frames // num_tokens)
+        remainder = num_frames % num_tokens  # goes to the last tokens, as upstream
+        repeats[num_tokens - remainder :] += 1
+        return x[:num_tokens].repeat_interleave(repeats, dim=0)
+
+    def _text_block(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """ConvNeXt V2 block (arXiv 2301.00808) over (N, text_dim)."""
+        w = {k.removeprefix(name + "."): v for k, v in self._text.items() if k.startswith(name + ".")}
+        h = F.conv1d(x.T[None], w["dwconv.weight"], w["dwconv.bias"], padding=3, groups=x.shape[-1])[0].T
+        h = F.layer_norm(h, h.shape[-1:], w["norm.weight"], w["norm.bias"], 1e-6)
+        h = F.gelu(F.linear(h, w["pwconv1.weight"], w["pwconv1.bias"]))
+        energy = h.norm(p=2, dim=0, keepdim=True)
+        response = energy / (energy.mean(dim=-1, keepdim=True) + 1e-6)
+        h = w["grn.gamma"][0] * (h * response) + w["grn.beta"][0] + h
+        return x + F.linear(h, w["pwconv2.weight"], w["pwconv2.bias"])
+
+    def constants(
+        self, token_ids: Sequence[int], mel_ND: torch.Tensor, num_frames: int, guided: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """projected (R, N, C) and convolved (R, C, N): conditional row first, unconditional row if guided."""
+        cond = F.pad(mel_ND, (0, 0, 0, num_frames - len(mel_ND)))
+        rows = [F.linear(cond, self._cond_weight) + self._project_text(token_ids, num_frames, drop=False)]
+        if guided:
+            rows.append(self._project_text(token_ids, num_frames, drop=True))
+        projected = torch.stack(rows)
+        convolved = F.conv1d(projected.transpose(1, 2), self._conv_weight, self._conv_bias, padding=15, groups=16)
+        return projected, convolved
+
+    def _project_text(self, token_ids: Sequence[int], num_frames: int, drop: bool) -> torch.Tensor:
+        return F.linear(self.embed_text(token_ids, num_frames, drop), self._text_weight, self._bias)

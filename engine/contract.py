@@ -1,0 +1,139 @@
+"""The contract between the harness and an engine variant.
+
+Shape letters: B batch, N mel frames, D mel bins, T text tokens, S samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class UnsupportedEngine(Exception):
+    """What was asked cannot be built here exactly as asked. Carries the reason and the way out."""
+
+    def __init__(self, reason: str, remedy: str):
+        super().__init__(f"{reason}; {remedy}")
+        self.reason = reason
+        self.remedy = remedy
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used: key, value, what is allowed, what to do, in one line."""
+
+    def __init__(self, key: str, value: object, allowed: str, remedy: str):
+        super().__init__(f"{key}={value}: {allowed}; {remedy}")
+        self.key = key
+        self.value = value
+        self.allowed = allowed
+        self.remedy = remedy
+
+
+class InvalidRequest(ConfigError):
+    """A request that no engine can serve (text, reference audio), said like a setting."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class SynthesisRequest:
+    """One utterance to speak.
+
+    ref_audio_S: mono float32 in [-1, 1] at ref_sample_rate_hz, the voice to clone; ref_text: its transcript.
+    seed: with the utterance id and the number of frames it keys the initial noise (see engine.noise).
+    speed_ratio: 1.0 speaks at the reference's rate. num_frames: frames to generate, None for upstream's duration rule.
+    """
+
+    utterance_id: str
+    text: str
+    ref_audio_S: np.ndarray
+    ref_sample_rate_hz: int
+    ref_text: str
+    seed: int = 0
+    speed_ratio: float = 1.0
+    num_frames: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageTimes:
+    """Wall seconds per stage of one call, device-synchronised where the engine's clock synchronises."""
+
+    frontend_s: float
+    denoise_s: float
+    vocoder_s: float
+    join_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Synthesis:
+    """What one request became.
+
+    audio_S: float32 mono at sample_rate_hz, generated part only. mel_ND: natural log-mel of the generated frames before
+    the vocoder, chunks in order. num_evals: velocity evaluations counted while running, a guided pair counts as one.
+    noise_sha256: of the float32 noise really used, None where the engine cannot know it.
+    """
+
+    utterance_id: str
+    audio_S: np.ndarray
+    sample_rate_hz: int
+    mel_ND: np.ndarray
+    num_evals: int
+    num_chunks: int
+    noise_sha256: str | None
+    stages: StageTimes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineFacts:
+    """What was built, read back from the built thing, not copied from the request.
+
+    time_grid: the explicit t values. evals_per_step: 1 euler, 2 midpoint and heun, 4 rk4. max_batch: largest
+    `synthesize` call. random_weights: True when the weights were drawn, not trained: speed only, no quality.
+    proof: what shows that the engine ran as named (counters, dtype histogram, quantised linears, providers).
+    """
+
+    name: str
+    denoiser: str
+    precision: str
+    solver: str
+    steps: int
+    evals_per_step: int
+    time_grid: tuple[float, ...]
+    sway: float
+    cfg_strength: float
+    vocoder: str
+    model: str
+    device_name: str
+    num_threads: int
+    weights_bytes: int
+    weights_sha256: str
+    random_weights: bool
+    sample_rate_hz: int
+    max_batch: int
+    versions: Mapping[str, str]
+    proof: Mapping[str, Any]
+
+
+class Engine(Protocol):
+    """One engine variant. A context manager; leaving it closes it."""
+
+    @property
+    def facts(self) -> EngineFacts:
+        """What was built; `proof` is current at the time of reading."""
+        ...
+
+    def synthesize(self, requests: Sequence[SynthesisRequest]) -> list[Synthesis]:
+        """One result per request, in order. Raises InvalidRequest, and ValueError above `facts.max_batch`."""
+        ...
+
+    def close(self) -> None:
+        """Free device memory. The engine cannot be used afterwards."""
+        ...
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

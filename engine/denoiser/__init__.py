@@ -1,0 +1,1 @@
+"""Denoiser backends: `bind(constants) -> velocity(x, t_index)`."""

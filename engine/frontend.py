@@ -1,0 +1,237 @@
+"""Text and reference audio -> what the denoiser is conditioned on: chunks, tokens, frames, mel.
+
+The rules are upstream's (f5_tts.infer.utils_infer, f5_tts.model.utils), written again so that no engine of ours has to
+import f5_tts (15 s), and tested equal to upstream's functions. Upstream's quirks that are kept, because they decide
+the length: the space appended to the reference text, bytes as the measure of length, speed 0.3 under ten bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.contract import InvalidRequest, SynthesisRequest
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_REFERENCE_S = 12.0  # upstream clips longer ones without a word
+MIN_REFERENCE_S = 0.5
+WINDOW_S = 22.0  # reference and chunk together, upstream's budget
+SHORT_TEXT_BYTES = 10
+SHORT_TEXT_SPEED = 0.3
+SENTENCE_END = re.compile(r"(?<=[;:,.!?])\s+|(?<=[；：，。！？])")
+QUOTES = str.maketrans({";": ",", "“": '"', "”": '"', "‘": "'", "’": "'"})
+
+
+def load_reference(path: Path) -> tuple[np.ndarray, int]:
+    """Audio file -> (mono float32 (S,), sample rate in Hz). Raises InvalidRequest for what cannot be a voice."""
+    import soundfile
+
+    key = "reference.audio"
+    if not path.is_file():
+        raise InvalidRequest(key, path, "no such file", "give the path of a WAV or FLAC file of 0.5 to 12 s of speech")
+    try:
+        audio_SC, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise InvalidRequest(key, path, f"not readable as audio ({error})", "convert it to WAV") from error
+    audio_S = audio_SC.mean(axis=1)
+    check_reference(audio_S, rate_hz, str(path))
+    return audio_S, rate_hz
+
+
+def check_reference(audio_S: np.ndarray, rate_hz: int, name: str) -> None:
+    """Raises InvalidRequest for empty, too short, too long, non-finite or silent audio."""
+    key, duration_s = "reference.audio", len(audio_S) / rate_hz
+    if len(audio_S) == 0:
+        raise InvalidRequest(key, name, "the file holds no samples", "record 2 to 10 s of speech")
+    if not np.isfinite(audio_S).all():
+        raise InvalidRequest(key, name, "the audio holds NaN or infinite samples", "export it again")
+    if duration_s < MIN_REFERENCE_S or duration_s > MAX_REFERENCE_S:
+        raise InvalidRequest(
+            key, name, f"{duration_s:.2f} s long, {MIN_REFERENCE_S:g} to {MAX_REFERENCE_S:g} s are allowed",
+            "cut it, and cut the transcript with it",
+        )  # fmt: skip
+    if float(np.sqrt(np.mean(np.square(audio_S)))) < 1e-4:
+        raise InvalidRequest(key, name, "the audio is silent", "record again with a working microphone")
+
+
+def split_text(text: str, max_bytes: int) -> list[str]:
+    """Upstream's chunk_text: sentences gathered greedily up to max_bytes of UTF-8; one longer sentence stays whole."""
+    chunks, current = [], ""
+    for sentence in SENTENCE_END.split(text):
+        if not sentence:
+            continue
+        piece = sentence + " " if len(sentence[-1].encode()) == 1 else sentence
+        if len(current.encode()) + len(sentence.encode()) <= max_bytes:
+            current += piece
+            continue
+        if current:
+            chunks.append(current.strip())
+        current = piece
+    if current:
+        chunks.append(current.strip())
+    return chunks
+
+
+def max_chunk_bytes(ref_text: str, ref_s: float, speed_ratio: float) -> int:
+    """How much text fits beside the reference in upstream's 22 s window."""
+    return int(len(ref_text.encode()) / ref_s * (WINDOW_S - ref_s) * speed_ratio)
+
+
+def generated_frames(ref_frames: int, ref_text: str, text: str, speed_ratio: float) -> int:
+    """Upstream's duration rule: frames in proportion to UTF-8 bytes. ref_text includes its trailing space."""
+    text_bytes = len(text.encode())
+    speed = SHORT_TEXT_SPEED if text_bytes < SHORT_TEXT_BYTES else speed_ratio
+    return int(ref_frames / len(ref_text.encode()) * text_bytes / speed)
+
+
+def _is_chinese(char: str) -> bool:
+    return "\u3100" <= char <= "\u9fff"
+
+
+def tokenize(text: str) -> list[str]:
+    """Characters, with Chinese as pinyin with tone numbers; words are separated the way upstream separates them."""
+    import rjieba
+    from pypinyin import Style, lazy_pinyin
+
+    def pinyin(chars: str) -> list[str]:
+        return list(lazy_pinyin(chars, style=Style.TONE3, tone_sandhi=True))
+
+    tokens: list[str] = []
+    for segment in rjieba.cut(text.translate(QUOTES)):
+        num_bytes = len(segment.encode())
+        if num_bytes == len(segment):
+            if tokens and num_bytes > 1 and tokens[-1] not in " :'\"":
+                tokens.append(" ")
+            tokens.extend(segment)
+        elif num_bytes == 3 * len(segment):
+            for char, syllable in zip(segment, pinyin(segment), strict=False):
+                tokens.extend([" ", syllable] if _is_chinese(char) else [syllable])
+        else:
+            for char in segment:
+                tokens.extend([" ", *pinyin(char)] if _is_chinese(char) else [char])
+    return tokens
+
+
+def read_vocabulary(path: Path) -> dict[str, int]:
+    """Token -> index, one token a line, the space first (index 0 also stands for upstream's unknown)."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = lines[:-1] if lines[-1] == "" else lines
+    return {token: index for index, token in enumerate(lines)}
+
+
+def unknown_tokens(text: str, vocabulary: Mapping[str, int]) -> list[str]:
+    """Tokens of the text that the vocabulary lacks; upstream speaks them silently as spaces."""
+    return sorted({token for token in tokenize(text) if token not in vocabulary})
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Reference:
+    """A voice ready for conditioning: mel_ND of the (scaled, resampled) reference, its frames as upstream counts them
+    (one fewer than mel rows), its loudness before scaling, and its seconds as recorded."""
+
+    mel_ND: torch.Tensor
+    frames: int
+    rms: float
+    duration_s: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Chunk:
+    """One solve: token indices (T,), frames in all (reference included) and the reference's share of them."""
+
+    token_ids: tuple[int, ...]
+    num_frames: int
+    ref_frames: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Prepared:
+    """A request after the front end."""
+
+    reference: Reference
+    chunks: tuple[Chunk, ...]
+    gain: float
+
+
+MelTransform = Callable[["torch.Tensor"], "torch.Tensor"]
+
+
+class FrontEnd:
+    """Prepares requests for one model. References are cached by the hash of their samples, rate and loudness target."""
+
+    def __init__(self, vocabulary: Mapping[str, int], mel: MelTransform, sample_rate_hz: int, hop_samples: int):
+        self._vocabulary = vocabulary
+        self._mel = mel
+        self._rate_hz = sample_rate_hz
+        self._hop = hop_samples
+        self._references: dict[tuple[str, int, float], Reference] = {}
+        self.reference_cache_hits = 0
+
+    def prepare(self, request: SynthesisRequest, target_rms: float) -> Prepared:
+        """Raises InvalidRequest naming the utterance for text that cannot be spoken."""
+        if not request.text.strip():
+            raise InvalidRequest(f"text of {request.utterance_id}", repr(request.text), "is empty", "write a sentence")
+        reference = self._reference(request, target_rms)
+        ref_text = request.ref_text + (" " if len(request.ref_text[-1].encode()) == 1 else "")
+        max_bytes = max_chunk_bytes(request.ref_text, reference.duration_s, request.speed_ratio)
+        texts = split_text(request.text, max_bytes)
+        if request.num_frames is not None and len(texts) > 1:
+            raise InvalidRequest(
+                f"num_frames of {request.utterance_id}", request.num_frames,
+                f"fixes the length of one chunk, the text makes {len(texts)}", "split the text or leave num_frames out",
+            )  # fmt: skip
+        chunks = tuple(self._chunk(request, ref_text, text, reference) for text in texts)
+        gain = reference.rms / target_rms if reference.rms < target_rms else 1.0
+        return Prepared(reference, chunks, gain)
+
+    def _chunk(self, request: SynthesisRequest, ref_text: str, text: str, reference: Reference) -> Chunk:
+        tokens = tokenize(ref_text + text)
+        unknown = sorted({token for token in tokens if token not in self._vocabulary})
+        if unknown:
+            raise InvalidRequest(
+                f"text of {request.utterance_id}", repr(text), f"the model's vocabulary lacks {unknown}",
+                "write it in characters of the vocabulary (numbers as words) or use a model that has them",
+            )  # fmt: skip
+        frames = request.num_frames
+        if frames is None:
+            frames = generated_frames(reference.frames, ref_text, text, request.speed_ratio)
+        ids = tuple(self._vocabulary[token] for token in tokens)
+        # At least one frame after the tokens and after the reference's mel, as upstream
+        num_frames = max(reference.frames + frames, len(ids) + 1, len(reference.mel_ND) + 1)
+        return Chunk(ids, num_frames, reference.frames)
+
+    def _reference(self, request: SynthesisRequest, target_rms: float) -> Reference:
+        audio_S = np.ascontiguousarray(request.ref_audio_S, dtype=np.float32)
+        key = (hashlib.sha256(audio_S.tobytes()).hexdigest(), request.ref_sample_rate_hz, target_rms)
+        if key in self._references:
+            self.reference_cache_hits += 1
+            return self._references[key]
+        if not request.ref_text.strip():
+            raise InvalidRequest(
+                "reference.text", repr(request.ref_text), "is empty", "give the words spoken in the reference"
+            )
+        check_reference(audio_S, request.ref_sample_rate_hz, request.utterance_id)
+        self._references[key] = self._make_reference(audio_S, request.ref_sample_rate_hz, target_rms)
+        return self._references[key]
+
+    def _make_reference(self, audio_S: np.ndarray, rate_hz: int, target_rms: float) -> Reference:
+        import torch
+
+        wave = torch.from_numpy(audio_S)[None]
+        rms = float(torch.sqrt(torch.mean(torch.square(wave))))
+        if rms < target_rms:
+            wave = wave * target_rms / rms
+        if rate_hz != self._rate_hz:
+            import torchaudio
+
+            wave = torchaudio.transforms.Resample(rate_hz, self._rate_hz)(wave)
+        return Reference(self._mel(wave)[0].T.contiguous(), wave.shape[-1] // self._hop, rms, len(audio_S) / rate_hz)
+

@@ -1,0 +1,84 @@
+"""Precision passes over the step: module -> module, and how it is then called.
+
+The time grid, RoPE angles and the time embedding are float32 or better in every variant, because they are tables
+(engine.step); upstream computes all three in the model's dtype.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from engine.contract import ConfigError, UnsupportedEngine
+from engine.step import DiTStep
+
+PRECISIONS = ("fp32", "amp", "bf16", "fp16", "int8")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PreparedStep:
+    """A step in its precision: `dtype` is that of its inputs and tables, `autocast` the autocast dtype or None."""
+
+    module: nn.Module
+    dtype: torch.dtype
+    autocast: torch.dtype | None
+
+
+def apply_precision(step: DiTStep, precision: str, device: str) -> PreparedStep:
+    """Raises UnsupportedEngine where the device cannot run it."""
+    on_cpu = device == "cpu"
+    if precision == "fp32":
+        return PreparedStep(step, torch.float32, None)
+    if precision == "amp":
+        return PreparedStep(step, torch.float32, torch.bfloat16 if on_cpu else torch.float16)
+    if precision == "bf16":
+        return PreparedStep(step.to(torch.bfloat16), torch.bfloat16, None)
+    if precision == "fp16":
+        return PreparedStep(step.to(torch.float16), torch.float16, None)
+    if precision == "int8":
+        if not on_cpu:
+            raise UnsupportedEngine("int8 is built for the CPU only", "use engine=fp16 on CUDA")
+        return PreparedStep(quantize_linears(step), torch.float32, None)
+    raise ConfigError("engine.precision", precision, f"must be one of {', '.join(PRECISIONS)}", "use engine=fp32")
+
+
+def quantize_linears(step: DiTStep) -> DiTStep:
+    """Dynamic int8: weights per output channel after training, activations per call; blocks only, since the first and
+    last projections are the sensitive parts and cost little."""
+    import warnings
+
+    if "x86" not in torch.backends.quantized.supported_engines:
+        raise UnsupportedEngine(
+            f"this build of torch has no x86 int8 kernels ({torch.backends.quantized.supported_engines})",
+            "use engine=bf16, or a torch build for x86 with FBGEMM and oneDNN",
+        )
+    torch.backends.quantized.engine = "x86"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch.ao moves to torchao, which needs compile to gain
+        for block in step.blocks:
+            torch.ao.quantization.quantize_dynamic(block, {nn.Linear}, dtype=torch.qint8, inplace=True)
+    return step
+
+
+def weight_histogram(module: nn.Module) -> Mapping[str, int]:
+    """Stored weight elements per dtype, quantised linears included: shows what the precision pass really did."""
+    counts: Counter[str] = Counter()
+    for parameter in module.parameters():
+        counts[str(parameter.dtype).removeprefix("torch.")] += parameter.numel()
+    for child in module.modules():
+        if isinstance(child, torch.ao.nn.quantized.dynamic.Linear):
+            counts["qint8"] += child.weight().numel()
+    return dict(counts)
+
+
+def count_quantized(module: nn.Module) -> int:
+    return sum(isinstance(child, torch.ao.nn.quantized.dynamic.Linear) for child in module.modules())
+
+
+def weight_bytes(histogram: Mapping[str, int]) -> int:
+    size = {"float32": 4, "bfloat16": 2, "float16": 2, "qint8": 1}
+    return sum(count * size[dtype] for dtype, count in histogram.items())

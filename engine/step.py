@@ -1,0 +1,184 @@
+"""The DiT of F5-TTS as one step: tensors in, tensor out.
+
+Upstream's module (f5_tts.model.backbones.dit) computes at every step what never changes. Here everything that depends
+on t only (time MLP, AdaLN) is a table per evaluation time, everything that depends on N only (RoPE) a table per length,
+and the parts of the input projection and of the first convolution that see only reference and text are computed once
+per utterance. What is left, `DiTStep.forward`, has no t, no text, no reference and no branches.
+
+Shape letters: B utterances, R rows (conditional rows first, then unconditional ones), N frames, D mel bins, C model
+width, H heads, E evaluation times, L blocks, T text tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from engine.contract import UnsupportedEngine
+
+State = Mapping[str, torch.Tensor]
+ROPE_BASE = 10000.0
+NORM_EPS = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arch:
+    """The `arch` of upstream's model YAML, with upstream's defaults."""
+
+    dim: int
+    depth: int
+    heads: int
+    dim_head: int = 64
+    ff_mult: float = 4
+    text_dim: int = 100
+    conv_layers: int = 0
+    text_mask_padding: bool = True
+    text_embedding_average_upsampling: bool = False
+    pe_attn_head: int | None = None
+
+    @staticmethod
+    def of(config: Mapping[str, Any]) -> Arch:
+        """Raises UnsupportedEngine for parts of upstream's DiT that no released checkpoint uses."""
+        for name in ("qk_norm", "long_skip_connection"):
+            if config.get(name):
+                raise UnsupportedEngine(f"model.arch.{name}={config[name]} is not built", "use engine=upstream")
+        known = {name: config[name] for name in Arch.__dataclass_fields__ if name in config}
+        ignored = {"dropout", "checkpoint_activations", "attn_backend", "attn_mask_enabled", *known}
+        for name in set(config) - ignored - {"qk_norm", "long_skip_connection"}:
+            raise UnsupportedEngine(f"model.arch.{name} is not known", "remove the key or use engine=upstream")
+        return Arch(**known)
+
+
+def rope_table(num_frames: int, arch: Arch) -> tuple[torch.Tensor, torch.Tensor]:
+    """cos and sin, each (N, 1 or H, dim_head) float32, angles in float64; halves layout, see `split_halves`."""
+    half = arch.dim_head // 2
+    frequency = ROPE_BASE ** (-torch.arange(half, dtype=torch.float64) / half)
+    angle = torch.outer(torch.arange(num_frames, dtype=torch.float64), frequency)
+    angle = torch.cat((angle, angle), dim=-1)[:, None, :]
+    if arch.pe_attn_head is not None:
+        rotated = (torch.arange(arch.heads) < arch.pe_attn_head)[None, :, None]
+        angle = torch.where(rotated, angle, torch.zeros_like(angle))
+    return angle.cos().float(), angle.sin().float()
+
+
+def split_halves(weight: torch.Tensor, heads: int, dim_head: int) -> torch.Tensor:
+    """Reorder a query or key projection's outputs per head from interleaved RoPE pairs to two halves. Scores are
+    unchanged, since queries and keys are reordered alike."""
+    shape = weight.shape
+    return weight.view(heads, dim_head // 2, 2, *shape[1:]).transpose(1, 2).reshape(shape)
+
+
+class Block(nn.Module):
+    """One DiT block; `modulation` holds shift, 1 + scale, gate of attention, then of the feed-forward: (6, C)."""
+
+    def __init__(self, arch: Arch):
+        super().__init__()
+        inner, hidden = arch.heads * arch.dim_head, int(arch.dim * arch.ff_mult)
+        self.heads, self.dim_head = arch.heads, arch.dim_head
+        self.qkv = nn.Linear(arch.dim, 3 * inner)
+        self.out = nn.Linear(inner, arch.dim)
+        self.ff_in = nn.Linear(arch.dim, hidden)
+        self.ff_out = nn.Linear(hidden, arch.dim)
+
+    def forward(
+        self, x: torch.Tensor, modulation: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    ) -> torch.Tensor:
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = modulation.unbind(0)
+        h = torch.addcmul(shift_a, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), scale_a)
+        x = torch.addcmul(x, gate_a, self.attention(h, cos, sin))
+        h = torch.addcmul(shift_f, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), scale_f)
+        return torch.addcmul(x, gate_f, self.ff_out(F.gelu(self.ff_in(h), approximate="tanh")))
+
+    def attention(self, h: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        rows, frames, _ = h.shape
+        qkv = self.qkv(h).view(rows, frames, 3, self.heads, self.dim_head)
+        qk, v = qkv[:, :, :2], qkv[:, :, 2]
+        first, second = qk.chunk(2, dim=-1)
+        qk = torch.addcmul(qk * cos[:, None], torch.cat((-second, first), dim=-1), sin[:, None])
+        q, k = qk[:, :, 0].transpose(1, 2), qk[:, :, 1].transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(q, k, v.transpose(1, 2))
+        return self.out(mixed.transpose(1, 2).reshape(rows, frames, -1))
+
+
+class DiTStep(nn.Module):
+    """One evaluation for all rows. Weights come from `load`."""
+
+    def __init__(self, arch: Arch, mel_bins: int):
+        super().__init__()
+        self.arch = arch
+        self.x_proj = nn.Linear(mel_bins, arch.dim, bias=False)
+        self.conv1 = nn.Conv1d(arch.dim, arch.dim, 31, groups=16, padding=15, bias=False)
+        self.conv2 = nn.Conv1d(arch.dim, arch.dim, 31, groups=16, padding=15)
+        self.blocks = nn.ModuleList([Block(arch) for _ in range(arch.depth)])
+        self.proj_out = nn.Linear(arch.dim, mel_bins)
+
+    def load(self, state: State) -> None:
+        """Upstream's tensors by name; q, k, v fused, RoPE pairs split into halves."""
+        heads, dim_head, mel_bins = self.arch.heads, self.arch.dim_head, self.x_proj.in_features
+        conv = "input_embed.conv_pos_embed.conv1d"
+        new = {
+            "x_proj.weight": state["input_embed.proj.weight"][:, :mel_bins],
+            "conv1.weight": state[f"{conv}.0.weight"],
+            "conv2.weight": state[f"{conv}.2.weight"],
+            "conv2.bias": state[f"{conv}.2.bias"],
+            "proj_out.weight": state["proj_out.weight"],
+            "proj_out.bias": state["proj_out.bias"],
+        }
+        for i in range(self.arch.depth):
+            old, block = f"transformer_blocks.{i}", f"blocks.{i}"
+            for kind in ("weight", "bias"):
+                q, k, v = (state[f"{old}.attn.to_{n}.{kind}"] for n in "qkv")
+                q, k = split_halves(q, heads, dim_head), split_halves(k, heads, dim_head)
+                new[f"{block}.qkv.{kind}"] = torch.cat((q, k, v))
+                new[f"{block}.out.{kind}"] = state[f"{old}.attn.to_out.0.{kind}"]
+                new[f"{block}.ff_in.{kind}"] = state[f"{old}.ff.ff.0.0.{kind}"]
+                new[f"{block}.ff_out.{kind}"] = state[f"{old}.ff.ff.2.{kind}"]
+        self.load_state_dict(new)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        projected: torch.Tensor,
+        convolved: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        modulation: torch.Tensor,
+        final: torch.Tensor,
+    ) -> torch.Tensor:
+        """x (B, N, D); projected (R, N, C) and convolved (R, C, N) from `Conditioner`; cos, sin (N, 1 or H, dim_head);
+        modulation (L, 6, C); final (2, C) -> velocity per row (R, N, D)."""
+        repeats = projected.shape[0] // x.shape[0]
+        h = self.x_proj(x)
+        c = F.mish(self.conv1(h.transpose(1, 2)).repeat(repeats, 1, 1) + convolved)
+        h = h.repeat(repeats, 1, 1) + projected + F.mish(self.conv2(c)).transpose(1, 2)
+        for block, row in zip(self.blocks, modulation.unbind(0), strict=True):
+            h = block(h, row, cos, sin)
+        h = torch.addcmul(final[0], F.layer_norm(h, h.shape[-1:], eps=NORM_EPS), final[1])
+        return self.proj_out(h)
+
+
+def modulation_tables(state: State, times: Sequence[float], depth: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What AdaLN needs at every evaluation time: modulation (E, L, 6, C) and final (E, 2, C), float32.
+
+    Sinusoid in float64 (upstream rounds 1000 t first), then time MLP, SiLU and the AdaLN projections.
+    """
+    half = 128
+    frequency = torch.exp(torch.arange(half, dtype=torch.float64) * -(math.log(10000) / (half - 1)))
+    angle = 1000 * torch.tensor(times, dtype=torch.float64)[:, None] * frequency
+    sinusoid = torch.cat((angle.sin(), angle.cos()), dim=-1).float()
+
+    def linear(name: str, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, state[f"{name}.weight"], state[f"{name}.bias"])
+
+    embedding = F.silu(linear("time_embed.time_mlp.2", F.silu(linear("time_embed.time_mlp.0", sinusoid))))
+    blocks = [linear(f"transformer_blocks.{i}.attn_norm.linear", embedding) for i in range(depth)]
+    modulation = torch.stack(blocks, dim=1).unflatten(-1, (6, -1))  # shift, scale, gate twice
+    modulation[:, :, [1, 4]] += 1
+    scale, shift = linear("norm_out.linear", embedding).chunk(2, dim=-1)
+    return modulation, torch.stack((shift, 1 + scale), dim=1)

@@ -1,0 +1,182 @@
+"""The untouched f5_tts pipeline behind the contract: the peer to beat.
+
+f5_tts.infer.utils_infer.infer_batch_process runs as it is, with its own sampler (torchdiffeq) and its own defaults.
+Two thin wrappers stand around what it is given, the model and the vocoder: they read the clock, count evaluations
+and keep the mel and the noise it drew; they change nothing. The noise is the request's: upstream draws with the global
+generator, which is set to the request's key for the call and put back afterwards.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from engine.contract import EngineFacts, InvalidRequest, StageTimes, Synthesis, SynthesisRequest, UnsupportedEngine
+from engine.frontend import check_reference, generated_frames, max_chunk_bytes, unknown_tokens
+from engine.grid import EPSS_KEPT
+from engine.noise import noise_key, noise_sha256
+from engine.solver import SolverSpec
+
+if TYPE_CHECKING:
+    from engine.build import LoadedModel
+
+
+class _WatchedModel:
+    """Stands where infer_batch_process expects a CFM; only `sample` is called."""
+
+    def __init__(self, cfm: Any):
+        self._cfm = cfm
+        self.num_evals = 0
+        self.sample_s = 0.0
+        self.noises: list[torch.Tensor] = []
+        cfm.transformer.register_forward_pre_hook(self._before_forward, with_kwargs=True)
+        self._first = True
+
+    def _before_forward(self, module: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
+        self.num_evals += 1
+        if self._first:
+            self.noises.append(kwargs["x"][0].clone())
+            self._first = False
+
+    def sample(self, **kwargs: Any) -> Any:
+        self._first = True
+        started = time.perf_counter()
+        result = self._cfm.sample(**kwargs)
+        self.sample_s += time.perf_counter() - started
+        return result
+
+
+class _WatchedVocoder:
+    def __init__(self, vocoder: Any):
+        self._vocoder = vocoder
+        self.decode_s = 0.0
+        self.mels: list[torch.Tensor] = []
+
+    def decode(self, mel_BDN: torch.Tensor) -> torch.Tensor:
+        started = time.perf_counter()
+        audio = self._vocoder.decode(mel_BDN)
+        self.decode_s += time.perf_counter() - started
+        self.mels.append(mel_BDN[0].T)
+        return audio
+
+
+class UpstreamEngine:
+    """Implements engine.contract.Engine over f5_tts."""
+
+    def __init__(self, cfm: Any, vocoder: Any, settings: Mapping[str, Any], facts: EngineFacts):
+        self._model, self._vocoder = _WatchedModel(cfm), _WatchedVocoder(vocoder)
+        self._vocabulary: Mapping[str, int] = cfm.vocab_char_map
+        self._settings, self._facts, self._calls = settings, facts, 0
+
+    @property
+    def facts(self) -> EngineFacts:
+        return replace(self._facts, proof={"num_evals": self._model.num_evals, "calls": self._calls})
+
+    def synthesize(self, requests: Sequence[SynthesisRequest]) -> list[Synthesis]:
+        if len(requests) > self._facts.max_batch:
+            raise ValueError(f"{len(requests)} requests in a batch, this engine takes {self._facts.max_batch}")
+        return [self._one(request) for request in requests]
+
+    def _texts(self, request: SynthesisRequest, ref_s: float) -> list[str]:
+        """What infer_process does before infer_batch_process: chunking with upstream's own function."""
+        from f5_tts.infer.utils_infer import chunk_text
+
+        if not request.text.strip():
+            raise InvalidRequest(f"text of {request.utterance_id}", repr(request.text), "is empty", "write a sentence")
+        unknown = unknown_tokens(request.text + request.ref_text, self._vocabulary)
+        if unknown:
+            raise InvalidRequest(
+                f"text of {request.utterance_id}", repr(request.text), f"the model's vocabulary lacks {unknown}",
+                "write it in characters of the vocabulary, upstream would speak them as spaces",
+            )  # fmt: skip
+        return list(chunk_text(request.text, max_chunk_bytes(request.ref_text, ref_s, request.speed_ratio)))
+
+    def _one(self, request: SynthesisRequest) -> Synthesis:
+        from f5_tts.infer.utils_infer import infer_batch_process
+
+        started = time.perf_counter()
+        check_reference(request.ref_audio_S, request.ref_sample_rate_hz, request.utterance_id)
+        model, vocoder = self._model, self._vocoder
+        model.sample_s, vocoder.decode_s, model.noises, vocoder.mels = 0.0, 0.0, [], []
+        evals_before = model.num_evals
+        self._calls += 1
+        audio = torch.from_numpy(np.ascontiguousarray(request.ref_audio_S, dtype=np.float32))[None]
+        texts = self._texts(request, audio.shape[-1] / request.ref_sample_rate_hz)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._noise_key(request, audio.shape[-1], texts[0]))
+            wave, rate_hz, _ = next(
+                infer_batch_process(
+                    (audio, request.ref_sample_rate_hz), request.ref_text, texts, model, vocoder,
+                    progress=None, speed=request.speed_ratio, device=self._facts.device_name, **self._settings,
+                )
+            )  # fmt: skip
+        total_s = time.perf_counter() - started
+        solve_s, decode_s = model.sample_s, vocoder.decode_s
+        mels = [mel.float().cpu().numpy() for mel in vocoder.mels]
+        return Synthesis(
+            utterance_id=request.utterance_id,
+            audio_S=np.asarray(wave, dtype=np.float32),
+            sample_rate_hz=rate_hz,
+            mel_ND=np.concatenate(mels),
+            num_evals=model.num_evals - evals_before,
+            num_chunks=len(texts),
+            # Chunks race for one generator in upstream's thread pool, so only a single chunk's noise is the request's
+            noise_sha256=noise_sha256([n.cpu().numpy() for n in model.noises]) if len(texts) == 1 else None,
+            stages=StageTimes(
+                frontend_s=max(total_s - solve_s - decode_s, 0.0), denoise_s=solve_s, vocoder_s=decode_s, join_s=0.0
+            ),
+        )
+
+    def _noise_key(self, request: SynthesisRequest, num_samples: int, text: str) -> int:
+        frames = num_samples * self._facts.sample_rate_hz // request.ref_sample_rate_hz // 256
+        ref_text = request.ref_text + (" " if len(request.ref_text[-1].encode()) == 1 else "")
+        total = frames + generated_frames(frames, ref_text, text, request.speed_ratio)
+        return noise_key(request.utterance_id, request.seed, total)
+
+    def close(self) -> None:
+        del self._model, self._vocoder
+
+    def __enter__(self) -> UpstreamEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def build_upstream(
+    config: Mapping[str, Any], solver: SolverSpec, model: LoadedModel, vocoder: Any, facts: EngineFacts
+) -> UpstreamEngine:
+    """Raises UnsupportedEngine for solvers and grids that upstream's inference path does not reach."""
+    from f5_tts.model import CFM, DiT
+
+    if solver.method not in ("euler", "midpoint"):
+        raise UnsupportedEngine(f"upstream is not run with {solver.method} here", "use solver=euler_7 or midpoint_7")
+    wanted = "epss" if solver.steps in EPSS_KEPT else "uniform"
+    if solver.grid_kind != wanted:
+        raise UnsupportedEngine(
+            f"upstream always takes the {wanted} grid at {solver.steps} steps", f"use solver.grid={wanted}"
+        )
+    mel_bins = config["model"]["mel_bins"]
+    cfm = CFM(
+        transformer=DiT(**config["model"]["arch"], text_num_embeds=len(model.vocabulary), mel_dim=mel_bins),
+        odeint_kwargs={"method": solver.method},
+        vocab_char_map=dict(model.vocabulary),
+    )
+    own = cfm.state_dict()
+    cfm.load_state_dict({**own, **{f"transformer.{name}": value for name, value in model.state.items()}})
+    settings = {
+        "target_rms": config["reference"]["target_rms"],
+        "cross_fade_duration": config["reference"]["cross_fade_s"],
+        "nfe_step": solver.steps,
+        "cfg_strength": solver.cfg_strength,
+        "sway_sampling_coef": solver.sway,
+    }
+    return UpstreamEngine(cfm.to(config["device"]["kind"]).eval(), vocoder, settings, facts)

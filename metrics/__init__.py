@@ -1,0 +1,1 @@
+"""Records, statistics and scores. Takes arrays and sample rates, never an engine."""

@@ -1,0 +1,186 @@
+"""Trial, Score, RunRecord: what is stored of a run. JSON in and out; standard library only.
+
+Raw trials are kept; means, percentiles and RTF are functions of them (metrics.speed). Base units; JSON null, never NaN.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+
+RunStatus = Literal["ok", "skipped", "failed"]
+ScoreStatus = Literal["ok", "not_comparable", "unavailable", "error", "too_few", "not_applicable"]
+Better = Literal["higher", "lower", "neither"]
+
+
+class RecordError(ValueError):
+    """A stored record cannot be read: which file, what is wrong, what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """One timed call with its stages and counters. audio_s counts generated audio only, the reference is excluded.
+
+    peak_bytes: highest resident (or device) memory since warm-up. calibration_s / calibration_cpu_s: wall and CPU
+    seconds of the calibration workload measured in the same round, None where none was asked for.
+    """
+
+    utterance_id: str
+    repeat: int
+    wall_s: float
+    cpu_s: float
+    audio_s: float
+    frontend_s: float
+    denoise_s: float
+    vocoder_s: float
+    join_s: float
+    num_evals: int
+    peak_bytes: int
+    started_unix_s: float
+    is_warmup: bool
+    calibration_s: float | None = None
+    calibration_cpu_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """One quality or validity number; `value` is None unless status is ok. The unit is in the metric's name."""
+
+    metric: str
+    utterance_id: str | None
+    value: float | None
+    status: ScoreStatus
+    reason: str | None
+    better: Better
+
+    def __post_init__(self) -> None:
+        if (self.value is not None) != (self.status == "ok"):
+            raise ValueError(f"{self.metric}: a value goes with status ok and nothing else, got {self.status}")
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"{self.metric}: {self.value} is not a number that can be stored; give a status instead")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Utterance:
+    """What was really spoken for one sentence: the identity that full-reference metrics need, and the file."""
+
+    utterance_id: str
+    category: str
+    text: str
+    sample_rate_hz: int
+    num_samples: int
+    num_frames: int
+    num_chunks: int
+    noise_sha256: str | None
+    audio_sha256: str
+    audio_path: str
+    mel_path: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRecord:
+    """One variant's run: `result.json`. Paths are relative to the folder of the file."""
+
+    run_id: str
+    created: str
+    status: RunStatus
+    reason: str | None
+    remedy: str | None
+    label: str
+    config: Mapping[str, Any]
+    facts: Mapping[str, Any] | None
+    environment: Mapping[str, Any]
+    workload: Mapping[str, Any]
+    build_s: float | None
+    first_call_s: float | None
+    peak_rss_bytes: int | None
+    peak_pss_bytes: int | None
+    peak_device_bytes: int | None
+    utterances: tuple[Utterance, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    scores: tuple[Score, ...] = ()
+    schema_version: int = field(default=SCHEMA_VERSION)
+
+    @property
+    def steady_trials(self) -> tuple[Trial, ...]:
+        return tuple(trial for trial in self.trials if not trial.is_warmup)
+
+    def scores_of(self, metric: str) -> tuple[Score, ...]:
+        return tuple(score for score in self.scores if score.metric == metric)
+
+
+def to_json(value: Any) -> str:
+    """JSON with sorted keys; NaN and infinity are refused."""
+    return json.dumps(value, allow_nan=False, sort_keys=True, ensure_ascii=False)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write beside the target, flush to disk, rename: a reader sees the old file or the new one, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def save_record(record: RunRecord, path: Path) -> None:
+    content = json.dumps(asdict(record), allow_nan=False, indent=1, sort_keys=True, ensure_ascii=False)
+    write_atomically(path, content + "\n")
+
+
+def load_record(path: Path) -> RunRecord:
+    """Raises RecordError with the file's name for anything that is not a record of this schema version."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such record; run `python -m experiments.run` first") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: not a JSON record ({error}); delete it and run again") from error
+    return record_from_dict(data, str(path))
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def record_from_dict(data: Any, origin: str) -> RunRecord:
+    if not isinstance(data, dict) or "schema_version" not in data:
+        raise RecordError(f"{origin}: not a run record (no schema_version)")
+    if data["schema_version"] != SCHEMA_VERSION:
+        raise RecordError(
+            f"{origin}: schema_version {data['schema_version']}, this program reads {SCHEMA_VERSION}; record it again"
+        )
+    try:
+        return RunRecord(
+            **{
+                **_known(RunRecord, data),
+                "utterances": tuple(Utterance(**_known(Utterance, u)) for u in data["utterances"]),
+                "trials": tuple(Trial(**_known(Trial, t)) for t in data["trials"]),
+                "scores": tuple(Score(**_known(Score, s)) for s in data["scores"]),
+            }
+        )
+    except (TypeError, KeyError, ValueError) as error:
+        raise RecordError(f"{origin}: damaged run record ({error}); run again") from error
+
+
+def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    names = {f.name for f in fields(kind)}
+    unknown = set(data) - names
+    if unknown:
+        raise TypeError(f"unknown keys {sorted(unknown)} in {kind.__name__}")
+    return dict(data)

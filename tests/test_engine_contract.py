@@ -1,0 +1,116 @@
+"""One contract for every conf/engine/*.yaml: a new YAML is tested by existing."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from engine.build import build_engine
+from engine.clock import HostClock
+from engine.contract import Engine, UnsupportedEngine
+from tests.engines import ROOT, config, engine, request
+
+ENGINES = sorted(path.stem for path in (ROOT / "conf" / "engine").glob("*.yaml"))
+TEXT = "That was close."
+SOLVERS = [("euler_6", 6), ("midpoint_nfe6", 6), ("midpoint_7", 14)]
+
+
+def built(name: str, *overrides: str) -> Engine:
+    try:
+        return engine(f"engine={name}", *overrides)
+    except UnsupportedEngine as refusal:
+        assert refusal.reason
+        assert refusal.remedy
+        pytest.skip(f"{name} is not supported here: {refusal.reason}")
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_engine_keeps_the_contract(name: str) -> None:
+    asks = request(TEXT, utterance_id="a"), request(TEXT, voice="rms", utterance_id="b")
+    with built(name, "solver=euler_6") as ours:
+        facts = ours.facts
+        assert facts.name == name
+        assert (facts.steps, facts.evals_per_step) == (6, 1)
+        assert facts.time_grid[0] == 0.0
+        assert facts.weights_bytes > 1_000_000
+        first, second = ours.synthesize(asks[:1])[0], ours.synthesize(asks[1:])[0]
+        assert (first.utterance_id, second.utterance_id) == ("a", "b")
+        with pytest.raises(ValueError, match="requests in a batch"):
+            ours.synthesize(list(asks) * facts.max_batch)
+        again = ours.synthesize(asks[:1])[0]
+        assert ours.facts.proof["num_evals"] == 18, "three calls of six evaluations, counted while running"
+    for result in (first, second):
+        assert result.audio_S.dtype == np.float32
+        assert result.audio_S.ndim == 1
+        assert result.sample_rate_hz == 24000
+        assert len(result.audio_S) == (len(result.mel_ND) - 1) * 256
+        assert result.mel_ND.shape == (7 * len(TEXT), 100)
+        assert np.isfinite(result.audio_S).all()
+        assert result.num_evals == 6
+    assert np.array_equal(first.audio_S, again.audio_S), "the same request twice is bit-identical on a CPU"
+    assert first.noise_sha256 != second.noise_sha256
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize(("solver", "num_evals"), SOLVERS)
+def test_evaluations_are_counted_not_copied_from_the_setting(name: str, solver: str, num_evals: int) -> None:
+    if name == "fp16" and solver != "euler_6":
+        pytest.skip("float16 on a CPU is slow; its counting is that of every pytorch engine")
+    with built(name, f"solver={solver}") as ours:
+        assert ours.synthesize([request(TEXT)])[0].num_evals == num_evals
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_engine_stays_near_the_oracle(name: str) -> None:
+    """Same noise, same grid: what precision costs, in nats of log-mel. int8 is the coarsest."""
+    ask = request("Turn left at the bridge.")
+    with built(name) as variant, engine("engine=fp32") as oracle:
+        difference = variant.synthesize([ask])[0].mel_ND - oracle.synthesize([ask])[0].mel_ND
+    assert np.abs(difference).mean() < 0.15
+    if name == "fp32":
+        assert np.abs(difference).max() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("fp32", "float32"), ("bf16", "bfloat16"), ("fp16", "float16"), ("int8", "qint8")]
+)
+def test_proof_shows_the_dtype_the_weights_really_have(name: str, dtype: str) -> None:
+    with built(name) as ours:
+        proof = ours.facts.proof
+        assert max(proof["weight_elements_by_dtype"], key=proof["weight_elements_by_dtype"].get) == dtype
+        assert proof["quantized_linears"] == (24 if name == "int8" else 0)
+
+
+def test_int8_weights_take_less_than_a_third_of_float32s() -> None:
+    with built("int8") as small, engine("engine=fp32") as full:
+        vocoder_bytes = 4 * sum(p.numel() for p in full._parts.vocoder.parameters())
+        assert small.facts.weights_bytes - vocoder_bytes < 0.34 * (full.facts.weights_bytes - vocoder_bytes)
+
+
+def test_noise_is_the_requests_and_global_generators_are_untouched() -> None:
+    import torch
+
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    with engine() as ours, engine("engine=upstream") as peer:
+        torch.manual_seed(7)
+        ours.synthesize([request(TEXT)])
+        peer.synthesize([request(TEXT)])
+        assert torch.equal(torch.rand(3), expected)
+
+
+def test_upstream_refuses_grids_it_cannot_take() -> None:
+    for overrides, says in [
+        (("solver.grid=uniform",), "always takes the epss grid"),
+        (("solver.grid=[0.0,0.5,1.0]",), "no explicit grid"),
+        (("solver.method=heun",), "heun"),
+    ]:
+        with pytest.raises(UnsupportedEngine, match=says):
+            build_engine(config("engine=upstream", *overrides), HostClock())
+
+
+def test_the_contract_and_the_grid_need_no_torch() -> None:
+    code = "import sys, engine.contract, engine.grid; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

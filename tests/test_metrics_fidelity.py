@@ -1,0 +1,234 @@
+"""metrics.fidelity: exact answers, the pairing certificate, and inputs that must never become a number."""
+
+import dataclasses
+import math
+import sys
+
+import numpy as np
+import pytest
+
+from metrics.fidelity import SNR_CAP_DB, Heard, certificate, log_mel_mae, pesq_wb, score_pairs, snr_db, stoi
+from metrics.record import Utterance
+
+RATE_HZ = 24_000
+ALL = ["snr", "log_mel", "pesq", "stoi"]
+
+
+def speech_like(seconds=2.0, seed=0):
+    """A buzz of 120 Hz with syllables four times a second, over faint noise."""
+    t_S = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
+    buzz_S = sum(np.sin(2 * np.pi * 120 * k * t_S + k * k) / k for k in range(1, 25))
+    faint_S = np.random.default_rng(seed).normal(0, 1e-3, t_S.size)
+    return (0.15 * buzz_S * (0.55 - 0.45 * np.cos(2 * np.pi * 4 * t_S)) + faint_S).astype(np.float32)
+
+
+def heard(audio_S, *, rate_hz=RATE_HZ, mel_ND=None, identity=None, **changes):
+    audio_S = np.asarray(audio_S)
+    utterance = Utterance(
+        utterance_id="u1",
+        category="short",
+        text="We leave in ten minutes.",
+        sample_rate_hz=rate_hz,
+        num_samples=audio_S.size,
+        num_frames=audio_S.size // 256,
+        num_chunks=1,
+        noise_sha256="f00d",
+        audio_sha256="",
+        audio_path="",
+        mel_path="",
+    )
+    if mel_ND is None:
+        mel_ND = np.zeros((audio_S.size // 256 + 1, 100), np.float32)
+    return Heard(
+        utterance=dataclasses.replace(utterance, **changes),
+        audio_S=audio_S,
+        sample_rate_hz=rate_hz,
+        mel_ND=mel_ND,
+        identity={"weights_sha256": "w0", "cfg_strength": "2.0"} if identity is None else identity,
+    )
+
+
+def scored(variant, against, against_name="reference", metrics=ALL):
+    return {s.metric: s for s in score_pairs([(variant, against)], against_name, metrics, pesq_timeout_s=30)}
+
+
+def test_snr_of_a_known_gain_is_exact():
+    x_S = speech_like()
+    assert snr_db(heard(x_S * np.float32(0.5)), heard(x_S)).value == pytest.approx(20 * math.log10(2), abs=1e-9)
+    assert snr_db(heard(-x_S), heard(x_S)).value == pytest.approx(-20 * math.log10(2), abs=1e-9)
+
+
+def test_snr_of_a_known_noise():
+    x_S = speech_like().astype(np.float64)
+    noise_S = np.random.default_rng(1).normal(size=x_S.size)
+    noise_S *= np.linalg.norm(x_S) / np.linalg.norm(noise_S) * 10 ** (-30 / 20)
+    assert snr_db(heard(x_S + noise_S), heard(x_S)).value == pytest.approx(30.0, abs=1e-9)
+
+
+def test_snr_stops_at_the_cap():
+    x_S = speech_like().astype(np.float64)
+    assert snr_db(heard(x_S), heard(x_S)).value == SNR_CAP_DB == 120.0
+    assert snr_db(heard(x_S * (1 + 1e-9)), heard(x_S)).value == SNR_CAP_DB
+
+
+def test_log_mel_error_is_the_mean_distance_in_nats():
+    x_S, mel_ND = speech_like(), np.random.default_rng(0).normal(size=(188, 100)).astype(np.float32)
+    louder = heard(x_S, mel_ND=mel_ND + np.float32(math.log(2)))
+    assert log_mel_mae(louder, heard(x_S, mel_ND=mel_ND)).value == pytest.approx(math.log(2), abs=1e-6)
+    assert log_mel_mae(heard(x_S, mel_ND=mel_ND), heard(x_S, mel_ND=mel_ND)).value == 0.0
+
+
+def test_identical_audio_gets_the_best_of_every_scale():
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    scores = scored(heard(speech_like()), heard(speech_like()))
+    assert {name: score.better for name, score in scores.items()} == {
+        "snr_vs_reference_db": "higher",
+        "log_mel_mae_vs_reference": "lower",
+        "pesq_wb_vs_reference": "higher",
+        "stoi_vs_reference": "higher",
+    }
+    assert [score.status for score in scores.values()] == ["ok"] * 4
+    values = [score.value for score in scores.values()]
+    assert values == pytest.approx([120.0, 0.0, 4.644, 1.0], abs=1e-3)
+
+
+def test_noise_lowers_pesq_and_stoi():
+    pytest.importorskip("pesq")
+    pytest.importorskip("pystoi")
+    x_S = speech_like()
+    noisy_S = x_S + np.random.default_rng(1).normal(0, 0.05, x_S.size).astype(np.float32)
+    scores = scored(heard(noisy_S), heard(x_S))
+    assert 1.0 < scores["pesq_wb_vs_reference"].value < 3.0
+    assert 0.0 < scores["stoi_vs_reference"].value < 0.99
+
+
+def test_towards_an_oracle_only_the_engines_own_error_counts():
+    scores = scored(heard(speech_like()), heard(speech_like()), "oracle")
+    assert list(scores) == ["snr_vs_oracle_db", "log_mel_mae_vs_oracle"]
+
+
+def test_an_unknown_metric_is_refused():
+    with pytest.raises(ValueError, match=r"unknown metrics \['mos'\]"):
+        score_pairs([], "reference", ["snr", "mos"], 30)
+
+
+def test_many_pairs_keep_their_own_scores():
+    pytest.importorskip("pesq")
+    x_S = speech_like()
+    good = (heard(x_S, utterance_id="a"), heard(x_S, utterance_id="a"))
+    other_noise = (heard(x_S, utterance_id="b", noise_sha256="beef"), heard(x_S, utterance_id="b"))
+    worse_S = x_S + np.random.default_rng(1).normal(0, 0.05, x_S.size).astype(np.float32)
+    worse = (heard(worse_S, utterance_id="c"), heard(x_S, utterance_id="c"))
+    scores = score_pairs([good, other_noise, worse], "reference", ["pesq"], 30)
+    assert [(s.utterance_id, s.status) for s in scores] == [("a", "ok"), ("b", "not_comparable"), ("c", "ok")]
+    assert scores[0].value > scores[2].value
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"text": "Another."}, "text differs"),
+        ({"utterance_id": "u2"}, "utterance_id differs"),
+        ({"num_frames": 3}, "num_frames differs"),
+        ({"num_chunks": 2}, "num_chunks differs"),
+        ({"noise_sha256": None}, "the initial noise is not known on both sides"),
+        ({"noise_sha256": "beef"}, "noise_sha256 differs: beef and f00d"),
+        ({"identity": {"weights_sha256": "w1", "cfg_strength": "2.0"}}, "weights_sha256 differs: 'w1' and 'w0'"),
+        ({"identity": {"weights_sha256": "w0"}}, "cfg_strength differs: None and '2.0'"),
+        ({"rate_hz": 16_000}, "sample rates differ: 16000 and 24000 Hz"),
+        ({"mel_ND": np.zeros((5, 100), np.float32)}, "mel shapes differ"),
+        ({"num_samples": 5}, "48000 samples where its record says 5"),
+    ],
+)
+def test_what_is_not_a_pair_gets_no_number(changes, reason):
+    variant, against = heard(speech_like(), **changes), heard(speech_like())
+    assert certificate(against, heard(speech_like())) is None
+    for score in scored(variant, against).values():
+        assert score.status == "not_comparable"
+        assert score.value is None
+        assert reason in score.reason
+
+
+def test_a_shifted_signal_is_refused_and_a_single_sample_is_not():
+    x_S = speech_like(seed=3)
+    reason = certificate(heard(np.roll(x_S, 100)), heard(x_S))
+    assert reason is not None
+    assert reason.startswith("shifted by 100 samples (correlation 1.00)")
+    assert certificate(heard(np.roll(x_S, -1)), heard(x_S)) is None
+
+
+def test_another_reading_without_a_clear_lag_is_still_a_pair():
+    other_S = np.random.default_rng(5).normal(0, 0.1, 2 * RATE_HZ).astype(np.float32)
+    assert certificate(heard(other_S), heard(speech_like())) is None
+
+
+def with_one(bad):
+    x_S = speech_like()
+    x_S[1234] = bad
+    return x_S
+
+
+UNFIT = {
+    "nan": with_one(np.nan),
+    "infinite": with_one(np.inf),
+    "silent": np.zeros(2 * RATE_HZ, np.float32),
+    "empty": np.zeros(0, np.float32),
+    "one sample": np.ones(1, np.float32),
+    "short": speech_like(0.2),
+    "long": np.tile(speech_like(), 11),
+    "stereo": np.stack([speech_like(), speech_like()]),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_unfit_audio_is_a_status_in_every_metric(name):
+    x_S = UNFIT[name]
+    good_S = np.resize(speech_like(), x_S.size)
+    for variant_S, against_S in ((x_S, good_S), (good_S, x_S), (x_S, x_S), (x_S, speech_like())):
+        for score in scored(heard(variant_S), heard(against_S)).values():
+            assert score.status == "not_comparable"
+            assert score.value is None
+            assert score.reason
+
+
+@pytest.mark.parametrize("name", ["nan", "infinite", "silent", "empty", "stereo"])
+def test_each_metric_refuses_unfit_audio_without_the_certificate_too(name):
+    broken, good = heard(UNFIT[name]), heard(np.resize(speech_like(), UNFIT[name].size))
+    for variant, against in ((broken, good), (good, broken)):
+        for outcome in (snr_db(variant, against), stoi(variant, against), *pesq_wb([(variant, against)], 30)):
+            assert outcome.value is None
+            assert outcome.reason
+
+
+def test_a_mel_that_is_not_finite_is_no_number():
+    bad_ND = np.full((188, 100), np.nan, np.float32)
+    assert log_mel_mae(heard(speech_like(), mel_ND=bad_ND), heard(speech_like())).status == "error"
+    empty_ND = np.zeros((0, 100), np.float32)
+    both = heard(speech_like(), mel_ND=empty_ND)
+    assert log_mel_mae(both, both).status == "error"
+
+
+def test_pesq_has_a_longest_and_a_shortest_piece():
+    burst_S = np.concatenate([speech_like(0.6), np.zeros(int(0.4 * RATE_HZ), np.float32)])
+    bursts = heard(np.tile(burst_S, 70))  # these 70 s crash PESQ
+    short = heard(speech_like(0.2))
+    refused = pesq_wb([(bursts, bursts), (short, short)], 30)
+    assert [outcome.status for outcome in refused] == ["not_applicable", "too_few"]
+    assert refused[0].reason == "70.0 s long: PESQ takes 20 s at most"
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.1, 0.35])
+def test_stoi_of_too_little_speech_is_a_status(seconds):
+    pytest.importorskip("pystoi")
+    short = heard(speech_like(seconds))
+    outcome = stoi(short, short)
+    assert outcome.status == "too_few"
+    assert "too little speech" in outcome.reason
+
+
+def test_stoi_without_its_package_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pystoi", None)
+    outcome = stoi(heard(speech_like()), heard(speech_like()))
+    assert outcome.status == "unavailable"
+    assert "pip install pystoi" in outcome.reason

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.checkpoint import ROOT, content_sha256, dit_shapes, is_random, locate, random_seed
+from engine.checkpoint import content_sha256, dit_shapes, is_random, locate, random_seed
 from engine.clock import Clock
 from engine.contract import ConfigError, Engine, EngineFacts, UnsupportedEngine
 from engine.frontend import read_vocabulary
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from engine.vocoder import LoadedVocoder
 
 PACKAGES = ("torch", "torchaudio", "vocos", "numpy")
-MAX_NOT_PARAMETERS = ("_target_", "name")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -71,7 +70,10 @@ def validate_config(config: Mapping[str, Any]) -> None:
     if model["backbone"] != "DiT":
         raise ConfigError("model.backbone", model["backbone"], "must be DiT", "use model=pocket or model=f5tts_v1_base")
     locate("model.vocab", model["vocab"])
-    for key, source in (("model.checkpoint", model["checkpoint"]), ("vocoder.checkpoint", config["vocoder"]["checkpoint"])):
+    for key, source in (
+        ("model.checkpoint", model["checkpoint"]),
+        ("vocoder.checkpoint", config["vocoder"]["checkpoint"]),
+    ):
         if is_random(source):
             random_seed(key, source)
         else:
@@ -235,6 +237,3 @@ def upstream(*, context: Context, name: str) -> Engine:
         context, name, model, vocoder, denoiser="f5_tts", precision="fp32", weights_bytes=num_bytes + vocoder.num_bytes
     )
     return build_upstream(context.config, context.solver, model, vocoder.module, facts)
-
-
-__all__ = ["ROOT", "Context", "build_engine", "pytorch", "upstream", "validate_config"]

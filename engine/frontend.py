@@ -234,4 +234,3 @@ class FrontEnd:
 
             wave = torchaudio.transforms.Resample(rate_hz, self._rate_hz)(wave)
         return Reference(self._mel(wave)[0].T.contiguous(), wave.shape[-1] // self._hop, rms, len(audio_S) / rate_hz)
-

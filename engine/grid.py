@@ -4,6 +4,7 @@ EPSS (Empirically Pruned Step Sampling, arXiv 2505.19931) keeps a subset of the 
 towards t = 0 (F5-TTS, arXiv 2410.06885, eq. 7).
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -49,7 +50,7 @@ def sway(grid: Sequence[float], coefficient: float) -> list[float]:
 def explicit(values: Sequence[float]) -> list[float]:
     """A grid given as a list: from 0 to 1, strictly increasing."""
     grid = [float(value) for value in values]
-    increasing = all(a < b for a, b in zip(grid, grid[1:], strict=False))
+    increasing = all(a < b for a, b in itertools.pairwise(grid))
     if len(grid) < 2 or grid[0] != 0.0 or grid[-1] != 1.0 or not increasing:
         raise ConfigError(
             "solver.grid", list(values), "a list must begin with 0, end with 1 and increase strictly",

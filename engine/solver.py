@@ -130,8 +130,10 @@ def num_steps(config: Mapping[str, Any], evals_per_step: int) -> int:
     if num_evals is None:
         return value
     if value % evals_per_step:
+        above = value + evals_per_step - value % evals_per_step
+        below = above - evals_per_step or above + evals_per_step
         raise ConfigError(
-            key, value, f"{config['method']} evaluates {evals_per_step} times a step, so the count must be a multiple of it",
-            f"use {value - value % evals_per_step or evals_per_step} or {value + evals_per_step - value % evals_per_step}",
+            key, value, f"{config['method']} evaluates {evals_per_step} times a step: give a multiple of that",
+            f"use {min(above, below)} or {max(above, below)}",
         )  # fmt: skip
     return value // evals_per_step

@@ -86,9 +86,7 @@ class Block(nn.Module):
         self.ff_in = nn.Linear(arch.dim, hidden)
         self.ff_out = nn.Linear(hidden, arch.dim)
 
-    def forward(
-        self, x: torch.Tensor, modulation: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, modulation: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = modulation.unbind(0)
         h = torch.addcmul(shift_a, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), scale_a)
         x = torch.addcmul(x, gate_a, self.attention(h, cos, sin))

@@ -44,6 +44,10 @@ class _WatchedModel:
             self.noises.append(kwargs["x"][0].clone())
             self._first = False
 
+    @property
+    def device(self) -> Any:
+        return self._cfm.device
+
     def sample(self, **kwargs: Any) -> Any:
         self._first = True
         started = time.perf_counter()
@@ -113,7 +117,7 @@ class UpstreamEngine:
             wave, rate_hz, _ = next(
                 infer_batch_process(
                     (audio, request.ref_sample_rate_hz), request.ref_text, texts, model, vocoder,
-                    progress=None, speed=request.speed_ratio, device=self._facts.device_name, **self._settings,
+                    progress=None, speed=request.speed_ratio, device=str(self._model.device), **self._settings,
                 )
             )  # fmt: skip
         total_s = time.perf_counter() - started

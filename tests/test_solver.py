@@ -1,5 +1,6 @@
 """Grids and solvers: exact values, measured convergence orders, counted evaluations, refused settings."""
 
+import itertools
 import math
 
 import pytest
@@ -11,7 +12,15 @@ from engine.contract import ConfigError
 from engine.grid import EPSS_KEPT, epss, explicit, sway, time_grid, uniform
 from engine.solver import METHODS, solver_spec
 
-BASE = {"name": "x", "method": "euler", "steps": 7, "num_evals": None, "grid": "epss", "sway": -1.0, "cfg_strength": 2.0}
+BASE = {
+    "name": "x",
+    "method": "euler",
+    "steps": 7,
+    "num_evals": None,
+    "grid": "epss",
+    "sway": -1.0,
+    "cfg_strength": 2.0,
+}
 
 
 def solve_linear(method: str, steps: int) -> tuple[float, int]:
@@ -62,7 +71,7 @@ def test_epss_equals_upstreams_table(steps: int) -> None:
 @given(steps=st.integers(1, 64), coefficient=st.floats(-1, 1.75))
 def test_a_swayed_grid_always_increases_from_0_to_1(steps: int, coefficient: float) -> None:
     grid = sway(uniform(steps), coefficient)
-    assert all(a < b for a, b in zip(grid, grid[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(grid))
     assert grid[0] == pytest.approx(0, abs=1e-12)
     assert grid[-1] == pytest.approx(1, abs=1e-12)
 

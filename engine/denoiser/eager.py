@@ -41,9 +41,7 @@ class EagerDenoiser:
             self._rope[num_frames] = (cos.to(self._device, self._dtype), sin.to(self._device, self._dtype))
         return self._rope[num_frames]
 
-    def bind(
-        self, projected: torch.Tensor, convolved: torch.Tensor
-    ) -> Callable[[torch.Tensor, int], torch.Tensor]:
+    def bind(self, projected: torch.Tensor, convolved: torch.Tensor) -> Callable[[torch.Tensor, int], torch.Tensor]:
         """projected (R, N, C), convolved (R, C, N) -> velocity of x (1, N, D) float32 at an evaluation index."""
         guided = projected.shape[0] == 2
         projected = projected.to(self._device, self._dtype)

@@ -1,0 +1,173 @@
+"""A verdict for machines and for people: verdict.json, junit.xml, a comment on a pull request, lines for a terminal."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from baselines.store import Baseline
+from baselines.verdict import EXIT_RUN_FAILED, Finding, Limits, Verdict
+from metrics.record import RunRecord
+
+VERDICT_SCHEMA_VERSION = 1
+STICKY_MARK = "<!-- f5bench-gate -->"  # by which a bot finds the comment to update
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
+WORDS: Mapping[str, str] = {
+    "PASS": "no regression",
+    "WARN": "a real change, smaller than what must be caught",
+    "CANNOT_TELL": "the measurement does not decide",
+    "FAIL": "regression",
+    "INVALID_ENV": "the two cannot be compared",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gated:
+    """What was compared, by which limits, and what came of it."""
+
+    baseline: Baseline
+    run: RunRecord
+    limits: Limits
+    verdict: Verdict
+
+
+def verdict_content(gated: Gated, created: str) -> dict[str, Any]:
+    """verdict.json: the verdict, what was compared, the limits. Everything else is rendered from it."""
+    return {
+        "schema_version": VERDICT_SCHEMA_VERSION,
+        "created": created,
+        **asdict(gated.verdict),
+        "baseline": {
+            "name": gated.baseline.name,
+            "host_class": gated.baseline.host_class,
+            "recorded": gated.baseline.recorded,
+            "git_commit": gated.baseline.git_commit,
+            "run_ids": [run.run_id for run in gated.baseline.runs],
+        },
+        "run": {"run_id": gated.run.run_id, "label": gated.run.label, "status": gated.run.status},
+        "limits": asdict(gated.limits),
+        "environment": dict(gated.run.environment),
+    }
+
+
+def terminal_lines(gated: Gated) -> Iterator[str]:
+    verdict = gated.verdict
+    yield f"{verdict.outcome}: {gated.run.label} against baseline {gated.baseline.name}: {WORDS[verdict.outcome]}"
+    for finding in verdict.findings:
+        yield f"  {finding.outcome:<11} {finding.metric:<20} {_change(finding)}".rstrip(" -")
+        yield f"              {' '.join(finding.explanation.split())}"
+    yield _error_rate(verdict)
+
+
+def summary_markdown(gated: Gated) -> str:
+    """For a comment on a pull request: verdict, table, error rate, environment; the words to each row below."""
+    verdict, baseline, run = gated.verdict, gated.baseline, gated.run
+    lines = [
+        f"## {verdict.outcome}: {run.label} against baseline {baseline.name}",
+        "",
+        f"{WORDS[verdict.outcome].capitalize()}. {_error_rate(verdict)}",
+        "",
+        "| metric | baseline | new | change (interval) | limit | verdict |",
+        "|---|---:|---:|---|---:|---|",
+    ]
+    for finding in verdict.findings:
+        cells = (finding.metric, _value(finding, finding.baseline), _value(finding, finding.new), _change(finding))
+        limit = _limit(finding)
+        lines.append(f"| {' | '.join(_cell(text) for text in (*cells, limit))} | {finding.outcome} |")
+    lines += ["", *(f"- **{f.metric}**: {_cell(f.explanation)}" for f in verdict.findings), ""]
+    bounds = (
+        "Intervals are one-sided bounds: the one that fails a metric holds at its share of the false alarm rate, "
+        f"the one that passes it at {100 * gated.limits.pass_confidence:g} %."
+    )
+    return "\n".join([*lines, bounds, "", _environment(gated), "", STICKY_MARK]) + "\n"
+
+
+def _environment(gated: Gated) -> str:
+    environment, baseline = gated.run.environment, gated.baseline
+    here, there = (str(commit or "no commit")[:12] for commit in (environment.get("git_commit"), baseline.git_commit))
+    busy = environment.get("other_cpu_frac")
+    others = "" if busy is None else f", other processes used {100 * busy:.0f} % of the CPU at the start"
+    return (
+        f"Host class {environment.get('host_class')}, device {environment.get('device')}, "
+        f"{environment.get('threads')} threads{others}; this run {here}, "
+        f"baseline {there} of {baseline.recorded} ({len(baseline.runs)} session(s))."
+    )
+
+
+def junit_xml(gated: Gated) -> str:
+    """One test case per finding: FAIL a failure, CANNOT_TELL skipped, INVALID_ENV or no measurement an error."""
+    verdict = gated.verdict
+    kinds = [_junit_kind(finding, verdict) for finding in verdict.findings]
+    suite = ElementTree.Element(
+        "testsuite",
+        name=f"gate.{gated.baseline.name}",
+        tests=str(len(kinds)),
+        failures=str(kinds.count("failure")),
+        errors=str(kinds.count("error")),
+        skipped=str(kinds.count("skipped")),
+    )
+    properties = ElementTree.SubElement(suite, "properties")
+    for name in ("host_class", "device", "git_commit"):
+        value = _xml_text(str(gated.run.environment.get(name) or ""))
+        ElementTree.SubElement(properties, "property", name=name, value=value)
+    ElementTree.SubElement(properties, "property", name="outcome", value=verdict.outcome)
+    for finding, kind in zip(verdict.findings, kinds, strict=True):
+        case = ElementTree.SubElement(suite, "testcase", classname=_xml_text(gated.run.label), name=finding.metric)
+        text = _xml_text(f"{finding.outcome}: {finding.explanation}")
+        if kind is None:
+            ElementTree.SubElement(case, "system-out").text = text
+        else:
+            ElementTree.SubElement(case, kind, message=text)
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=False) + "\n"
+
+
+def _junit_kind(finding: Finding, verdict: Verdict) -> str | None:
+    if verdict.exit_code == EXIT_RUN_FAILED or finding.outcome == "INVALID_ENV":
+        return "error"
+    return {"FAIL": "failure", "CANNOT_TELL": "skipped"}.get(finding.outcome)
+
+
+def _error_rate(verdict: Verdict) -> str:
+    return (
+        f"False alarm rate at most {100 * verdict.false_alarm_frac:.2g} % for all metrics together "
+        f"(rule {verdict.rule}, {verdict.num_baseline_sessions} session(s) of baseline)"
+    )
+
+
+def _change(finding: Finding) -> str:
+    """The effect with its interval, in the words of its kind."""
+    if finding.effect is None:
+        return "-"
+    ratio = finding.effect_kind == "ratio"
+    effect = f"x{finding.effect:.3f}" if ratio else f"{finding.effect:+.2f} dB"
+    if finding.interval is None:
+        return effect
+    low, high = finding.interval
+    return f"{effect} ({low:.3f} to {high:.3f})" if ratio else f"{effect} ({low:+.2f} to {high:+.2f})"
+
+
+def _value(finding: Finding, value: float | str | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or "-"
+    return f"{value / 2**20:.0f} MiB" if finding.metric.endswith("_bytes") else f"{value:.3f}"
+
+
+def _limit(finding: Finding) -> str:
+    if finding.limit is None:
+        return "-"
+    if finding.metric.endswith("_bytes"):
+        return _value(finding, finding.limit)
+    return f"x{finding.limit:g}" if finding.effect_kind == "ratio" else f"{finding.limit:g}"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _xml_text(text: str) -> str:
+    """Without the control characters that XML forbids: an engine's own words may hold any."""
+    return NOT_XML.sub("?", text)

@@ -1,0 +1,99 @@
+"""What a gate says: findings, one verdict, and the limits it was told to hold. Every rule returns these."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+Outcome = Literal["PASS", "WARN", "CANNOT_TELL", "FAIL", "INVALID_ENV"]
+EffectKind = Literal["ratio", "difference"]
+
+SEVERITY: tuple[Outcome, ...] = ("PASS", "WARN", "CANNOT_TELL", "FAIL", "INVALID_ENV")
+EXIT_CODES: Mapping[Outcome, int] = {"PASS": 0, "WARN": 0, "FAIL": 10, "CANNOT_TELL": 11, "INVALID_ENV": 12}
+EXIT_RUN_FAILED = 14
+MAY_BE_ZERO = ("drift_residual_frac", "memory_extra_bytes", "snr_margin_db", "worst_sentence_snr_margin_db")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One gated quantity. `effect` is new/baseline or new-baseline by `effect_kind`; `interval` bounds the true effect.
+
+    limit: the effect (or, for memory, the value) at which this finding fails. baseline and new may be texts where the
+    environment is compared. explanation: one sentence for people with the error rate in it.
+    """
+
+    metric: str
+    outcome: Outcome
+    explanation: str
+    baseline: float | str | None = None
+    new: float | str | None = None
+    effect: float | None = None
+    effect_kind: EffectKind | None = None
+    interval: tuple[float, float] | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """The worst finding decides. false_alarm_frac: the highest rate of FAIL on unchanged code that the rule allows."""
+
+    rule: str
+    outcome: Outcome
+    exit_code: int
+    findings: tuple[Finding, ...]
+    false_alarm_frac: float
+    num_baseline_sessions: int
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """The most severe of `outcomes`; PASS of none."""
+    return max(outcomes, key=SEVERITY.index, default="PASS")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What conf/gate/*.yaml sets; see conf/gate/seeds.yaml for the meaning and the source of each."""
+
+    catch_ratio: float
+    ignore_ratio: float
+    coarse_catch_ratio: float
+    coarse_ignore_ratio: float
+    snr_margin_db: float
+    worst_sentence_snr_margin_db: float
+    memory_ratio: float
+    memory_extra_bytes: int
+    cpu_session_noise_frac: float
+    wall_session_noise_frac: float
+    session_noise_floor_frac: float
+    drift_residual_frac: float
+    confidence: float
+    pass_confidence: float
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise ValueError(f"gate.{f.name}={value}: not a finite number; give one")
+            if value < 0 or (value == 0 and f.name not in MAY_BE_ZERO):
+                raise ValueError(f"gate.{f.name}={value}: must be above 0; raise it")
+        for low, high in (("ignore_ratio", "catch_ratio"), ("coarse_ignore_ratio", "coarse_catch_ratio")):
+            if getattr(self, low) >= getattr(self, high):
+                raise ValueError(
+                    f"gate.{high}={getattr(self, high)}: must be above gate.{low}={getattr(self, low)}; raise it"
+                )
+        for name in ("confidence", "pass_confidence"):
+            if not 0.5 < getattr(self, name) < 1:
+                raise ValueError(f"gate.{name}={getattr(self, name)}: must lie between 0.5 and 1; 0.99 is usual")
+
+    @classmethod
+    def from_mapping(cls, gate: Mapping[str, Any]) -> Limits:
+        """From the `gate` part of a composed configuration. Raises ValueError naming the key."""
+        names = {f.name for f in fields(cls)}
+        given = {key: value for key, value in gate.items() if key != "name"}
+        for key in sorted(set(given) - names):
+            raise ValueError(f"gate.{key}={given[key]}: no such limit; there are {', '.join(sorted(names))}")
+        for key in sorted(names - set(given)):
+            raise ValueError(f"gate.{key}: missing; conf/gate/seeds.yaml shows every limit")
+        return cls(**given)

@@ -1,0 +1,277 @@
+"""Keep a run as baseline, and look at what is kept: `python -m experiments.baseline record|list|show|diff`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from baselines.quality import SNR
+from baselines.store import (
+    RECORDS,
+    Baseline,
+    BaselineRefused,
+    NoBaseline,
+    baseline_path,
+    differences,
+    list_baselines,
+    load_baseline,
+    read_baseline,
+    refuse_unusable,
+    save_baseline,
+)
+from engine.contract import ConfigError
+from experiments.cli import DISK_FULL, EXIT_NO_BASELINE, EXIT_OK, complain, run_verb
+from experiments.compose import ROOT, compose_config, compose_run
+from experiments.environment import fingerprint, now_iso
+from experiments.front import refuse_flags
+from experiments.job import RESULT, module_environment
+from experiments.run import default_out
+from metrics.record import RecordError, RunRecord, load_record, to_json
+from metrics.speed import speed_of
+
+GIVE_UP_WAITING_S = 30.0  # a run that was told to stop ends its worker and writes its record first
+
+EXAMPLES = """
+examples:
+  python -m experiments.baseline record nightly engine=int8 solver=euler_7
+  python -m experiments.baseline record nightly --add engine=int8 solver=euler_7      (another session, at another time)
+  python -m experiments.baseline record nightly --run outputs/A --run outputs/B --reason "release 1.2"
+  python -m experiments.baseline list
+  python -m experiments.baseline show nightly
+  python -m experiments.baseline diff nightly outputs/A
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    options, overrides = _parser().parse_known_args(argv)
+    refuse_flags(overrides)
+    if overrides and options.action != "record":
+        raise RecordError(f"{overrides[0]}: only `record` takes settings; see --help")
+    try:
+        return int(options.function(options, overrides))
+    except NoBaseline as error:
+        complain(error)
+        return EXIT_NO_BASELINE
+
+
+def record(options: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Store the given runs, or a fresh one, under baselines/records/HOST-CLASS/NAME.json."""
+    if options.run:
+        if overrides:
+            raise RecordError(f"{overrides[0]}: --run takes a finished run as it is; leave one of the two out")
+        runs = [read_run(folder) for folder in options.run]
+    else:
+        host_class = this_host_class(overrides)
+        _check_free(options, host_class)
+        cell = compose_run(overrides)
+        out = Path(cell.config["out"] or default_out(f"baseline-{options.name}"))
+        exit_code = fresh_run(overrides, out)
+        if exit_code != EXIT_OK:
+            return exit_code
+        runs = [read_run(out)]
+    host_class = str(runs[0].environment["host_class"])
+    _check_free(options, host_class)
+    if options.add:
+        runs = [*load_baseline(options.records, host_class, options.name).runs, *runs]
+    with refuse_unwritable("--records", options.records):
+        path = save_baseline(_baseline(options, host_class, runs), options.records)
+    print(f"{path}\n{len(runs)} session(s) of {runs[0].label}, {len(runs[-1].steady_trials)} trials in the last")
+    for note in _notes(runs):
+        print(note, file=sys.stderr)
+    return EXIT_OK
+
+
+def show_list(options: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """One line for every stored baseline; a file that cannot be used says why."""
+    for host_class, name in list_baselines(options.records):
+        try:
+            stored = read_baseline(baseline_path(options.records, host_class, name))
+            print(f"{host_class}/{name}: {_headline(stored)}")
+        except RecordError as error:
+            print(f"{host_class}/{name}: unusable: {error}")
+    return EXIT_OK
+
+
+def show(options: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Who, when, why, and each session's figures, on every host class that has the name."""
+    hosts = [host for host, name in list_baselines(options.records) if name == options.name]
+    for host_class in hosts or [this_host_class([])]:
+        stored = load_baseline(options.records, host_class, options.name)
+        print(f"{stored.name} on {stored.host_class}: {_headline(stored)}")
+        print(f"recorded {stored.recorded} by {stored.recorded_by}: {stored.reason}")
+        for run in stored.runs:
+            print(f"  {_figures(run)}")
+    return EXIT_OK
+
+
+def diff(options: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Which settings, facts and versions differ between a baseline and a run, and the figures of both."""
+    run = read_run(options.run_dir)
+    if run.status != "ok" or not run.steady_trials:
+        raise RecordError(f"{options.run_dir}: nothing was measured (status {run.status}: {run.reason}); run it again")
+    stored = load_baseline(options.records, str(run.environment["host_class"]), options.name)
+    found = differences(stored.runs[-1], run)
+    for difference in found:
+        print(f"{difference.key}: {to_json(difference.baseline)} -> {to_json(difference.new)}")
+    if not found:
+        print("no setting differs")
+    print(f"baseline  {_figures(stored.runs[-1])}\nrun       {_figures(run)}")
+    return EXIT_OK
+
+
+def read_run(folder: Path) -> RunRecord:
+    """The record of a run's folder, or of the file itself. Raises RecordError."""
+    return load_record(folder / RESULT if folder.is_dir() or folder.suffix != ".json" else folder)
+
+
+def this_host_class(overrides: Iterable[str]) -> str:
+    """Host class of this machine with the device that the overrides choose."""
+    return str(fingerprint(compose_config(list(overrides))["device"])["host_class"])
+
+
+@contextmanager
+def refuse_unwritable(key: str, folder: Path) -> Iterator[None]:
+    """A folder that cannot be written is the user's mistake; a full disk is left to run_verb."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        raise ConfigError(
+            key, folder, f"cannot be written ({error.strerror})", "choose a folder that you may write"
+        ) from error
+
+
+def fresh_run(overrides: Sequence[str], out: Path) -> int:
+    """`python -m experiments.run` in a process of its own; its table goes to stderr. Returns its exit code."""
+    kept = [text for text in overrides if not text.startswith("out=")]
+    command = [sys.executable, "-m", "experiments.run", *kept, f"out={hydra_value(str(out))}"]
+    process = subprocess.Popen(command, env=module_environment(), stdout=2)
+    try:
+        return process.wait()
+    except BaseException:
+        # Ctrl-C in a terminal has reached the run as well; a signal sent to this process alone has not
+        try:
+            process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            process.wait(timeout=GIVE_UP_WAITING_S)
+        raise
+
+
+def hydra_value(value: Any) -> str:
+    """A value in the grammar of Hydra's overrides, so that it comes back with its type."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{hydra_value(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(hydra_value(item) for item in value) + "]"
+    if value is None or isinstance(value, (bool, int, float)):
+        return to_json(value)
+    # A backslash means something before a quote only; there, and at the end, it is doubled
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", str(value))
+    closing = len(escaped) - len(escaped.rstrip("\\"))
+    return f"'{escaped}{closing * chr(92)}'"
+
+
+def _check_free(options: argparse.Namespace, host_class: str) -> None:
+    """Before minutes are spent: the name can be a file, and nothing stored is overwritten unasked."""
+    path = baseline_path(options.records, host_class, options.name)
+    if options.add:
+        load_baseline(options.records, host_class, options.name)
+    elif path.exists() and not options.replace:
+        raise BaselineRefused(f"{path}: there is one already; --add makes this its next session, --replace discards it")
+
+
+def _baseline(options: argparse.Namespace, host_class: str, runs: Sequence[RunRecord]) -> Baseline:
+    refuse_unusable(runs)
+    return Baseline(
+        name=options.name,
+        host_class=host_class,
+        recorded=now_iso(),
+        recorded_by=_user(),
+        reason=options.reason,
+        git_commit=runs[0].environment.get("git_commit"),
+        runs=tuple(runs),
+    )
+
+
+def _user() -> str:
+    if shutil.which("git"):
+        command = ["git", "-C", str(ROOT), "config", "user.name"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.stdout.strip():
+            return done.stdout.strip()
+    return os.environ.get("USER", "unknown")
+
+
+def _notes(runs: Sequence[RunRecord]) -> list[str]:
+    notes = []
+    if any(run.environment.get("git_dirty") for run in runs):
+        notes.append("note: the working tree had uncommitted changes; the commit does not say what was measured")
+    if len(runs) < 3:
+        notes.append(
+            "note: from three sessions on the noise between sessions is measured instead of assumed; "
+            "add some at other times with --add"
+        )
+    return notes
+
+
+def _headline(stored: Baseline) -> str:
+    commit = (stored.git_commit or "no commit")[:12]
+    return f"{stored.runs[0].label}, {len(stored.runs)} session(s), {stored.recorded}, {commit}"
+
+
+def _figures(run: RunRecord) -> str:
+    """When, how fast by both clocks with the calibration beside them, SNR, memory."""
+    speed = speed_of(run.steady_trials)
+    cpu_s = [trial.calibration_cpu_s for trial in run.steady_trials if trial.calibration_cpu_s is not None]
+    calibration = f"calibration {1000 * statistics.fmean(cpu_s):.1f} ms CPU" if cpu_s else "no calibration"
+    snr = [score.value for score in run.scores_of(SNR) if score.value is not None]
+    peak = run.peak_pss_bytes or run.peak_rss_bytes
+    parts = (
+        f"{run.environment.get('started')} {run.run_id}: RTF {speed.rtf_ratio:.3f}",
+        f"p50 {1000 * speed.latency_p50_s:.1f} ms",
+        f"{1000 * speed.cpu_s_per_call:.1f} ms CPU a call",
+        calibration,
+        f"SNR {statistics.fmean(snr):.2f} dB" if snr else "no SNR",
+        f"peak {peak / 2**20:.0f} MiB" if peak else "no peak memory",
+    )
+    return ", ".join(parts)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.baseline",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    actions = parser.add_subparsers(dest="action", required=True)
+    for name, function in (("record", record), ("list", show_list), ("show", show), ("diff", diff)):
+        action = actions.add_parser(name, help=(function.__doc__ or "").split("\n")[0], allow_abbrev=False)
+        action.set_defaults(function=function)
+        action.add_argument("--records", type=Path, default=RECORDS, help="where baselines lie (default: %(default)s)")
+        if name != "list":
+            action.add_argument("name", help="name of the baseline")
+    keep = actions.choices["record"]
+    keep.add_argument("--run", type=Path, action="append", metavar="RUN_DIR", help="a finished run; several are pooled")
+    keep.add_argument("--reason", default="no reason given", help="why this is a baseline; stored with it")
+    again = keep.add_mutually_exclusive_group()
+    again.add_argument("--add", action="store_true", help="add the session(s) to the stored baseline")
+    again.add_argument("--replace", action="store_true", help="discard the stored baseline of this name")
+    actions.choices["diff"].add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(main))

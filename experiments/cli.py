@@ -1,0 +1,71 @@
+"""What every verb shares at its edge: exit codes, one clear line for a user's mistake, Ctrl-C and SIGTERM."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from engine.contract import ConfigError, UnsupportedEngine
+from metrics.record import RecordError
+
+EXIT_OK = 0
+EXIT_UNEXPECTED = 1
+EXIT_USAGE = 2
+EXIT_REGRESSION = 10
+EXIT_UNSURE = 11
+EXIT_ENVIRONMENT = 12
+EXIT_NO_BASELINE = 13
+EXIT_JOB_FAILED = 14
+EXIT_INTERRUPTED = 130
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Verb = Callable[[Sequence[str]], int]
+
+
+def one_line(error: object) -> str:
+    """The text of an error without line breaks."""
+    return " ".join(str(error).split())
+
+
+def complain(message: object) -> None:
+    """One line on stderr."""
+    print(f"error: {one_line(message)}", file=sys.stderr, flush=True)
+
+
+def run_verb(verb: Verb, argv: Sequence[str] | None = None) -> int:
+    """Call `verb` with the command line's arguments and turn a user's mistake into one line and its exit code.
+
+    What is not listed here is a defect of the program: it keeps its traceback, and Python exits with 1.
+    """
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return verb(sys.argv[1:] if argv is None else argv)
+    except (ConfigError, RecordError) as error:
+        complain(error)
+        return EXIT_USAGE
+    except UnsupportedEngine as error:
+        complain(error)
+        return EXIT_JOB_FAILED
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has left; leave nothing for the interpreter to flush into it
+        sys.stderr.close()
+        return EXIT_OK
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        complain(f"out={error.filename or '?'}: the disk is full; free some space and run again with resume=DIR")
+        return EXIT_USAGE
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM (a CI job that is cancelled) leaves by the same way as Ctrl-C."""
+    raise KeyboardInterrupt

@@ -1,0 +1,58 @@
+"""One measurement at a time on a device: a file lock per device, held for as long as anything is timed there.
+
+The kernel releases it when the holder dies, and the worker inherits it, so a coordinator that is killed does not open
+the device to the next one while its worker is still running.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from engine.contract import ConfigError
+
+Mode = Literal["wait", "refuse"]
+
+
+def lock_folder() -> Path:
+    """Per user, on this machine; F5BENCH_STATE_DIR moves it (users who share a device should share the folder)."""
+    chosen = os.environ.get("F5BENCH_STATE_DIR")
+    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"f5bench-locks-{os.getuid()}"
+
+
+@contextmanager
+def device_lock(device: str, mode: Mode, say: Callable[[str], None]) -> Iterator[int]:
+    """Hold the lock of `device` ("cpu", "cuda:0"); yields its file descriptor, for the worker to inherit.
+
+    A held lock: `say` gets one line naming the holder, then this waits, or raises ConfigError with mode "refuse".
+    """
+    folder = lock_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{re.sub(r'[^a-z0-9]+', '-', device.lower())}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        _acquire(descriptor, device, mode, say)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()}".encode(), 0)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, device: str, mode: Mode, say: Callable[[str], None]) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
+        if mode == "refuse":
+            raise ConfigError(
+                "device.kind", device, f"{holder} is measuring on it", "wait for it to end, or set sweep.lock=wait"
+            ) from None
+        say(f"{device}: {holder} is measuring on it; waiting (Ctrl-C to leave)")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,0 +1,141 @@
+"""A new run against a stored baseline: `python -m experiments.gate NAME` runs what the baseline ran and judges it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from baselines.comparable import flatten
+from baselines.gate import Rule, judge
+from baselines.publish import Gated, junit_xml, summary_markdown, terminal_lines, verdict_content
+from baselines.store import RECORDS, Baseline, NoBaseline, load_baseline
+from baselines.verdict import Limits
+from engine.contract import ConfigError
+from experiments.baseline import fresh_run, hydra_value, read_run, refuse_unwritable, this_host_class
+from experiments.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain, run_verb
+from experiments.compose import compose_config, options
+from experiments.environment import now_iso
+from experiments.front import refuse_flags
+from experiments.job import RESULT
+from experiments.run import default_out
+from metrics.record import RunRecord, to_json, write_atomically
+
+RULE: Rule = judge
+# What the new run takes from the baseline; the rest is a matter of the one who gates.
+BASELINE_GROUPS = (
+    "model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "seed",
+)  # fmt: skip
+DESCRIPTION = f"""{__doc__}
+Settings (KEY=VALUE) change the new run; gate.KEY=VALUE changes a limit. Leaves verdict.json, summary.md and junit.xml
+in out=DIR, by default beside the run's result.json.
+
+examples:
+  python -m experiments.gate nightly
+  python -m experiments.gate nightly gate.catch_ratio=1.10 measure.rounds=10 out=outputs/pr-12
+  python -m experiments.gate nightly --run outputs/A
+
+exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 cannot tell, 12 environment differs,
+13 no such baseline, 14 the run failed, 130 interrupted
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    given, overrides = _parser().parse_known_args(argv)
+    refuse_flags(overrides)
+    limits = read_limits(overrides)
+    try:
+        if given.run is not None:
+            return _judge_stored(given, overrides, limits)
+        return _judge_fresh(given, overrides, limits)
+    except NoBaseline as error:
+        complain(error)
+        return EXIT_NO_BASELINE
+
+
+def read_limits(overrides: Sequence[str]) -> Limits:
+    """The `gate` group as the overrides leave it. Raises ConfigError."""
+    gate = compose_config([text for text in overrides if _key(text).split(".")[0] == "gate"])["gate"]
+    try:
+        return Limits.from_mapping(gate)
+    except ValueError as error:
+        key, _, rest = str(error).partition("=")
+        value, _, reason = rest.partition(": ")
+        allowed, _, remedy = reason.partition("; ")
+        raise ConfigError(key, value, allowed, remedy) from error
+
+
+def _judge_stored(given: argparse.Namespace, overrides: Sequence[str], limits: Limits) -> int:
+    for text in overrides:
+        if _key(text).split(".")[0] not in ("gate", "out"):
+            raise ConfigError(_key(text), text.partition("=")[2], "--run takes a finished run as it is", "leave it out")
+    run = read_run(given.run)
+    baseline = load_baseline(given.records, str(run.environment["host_class"]), given.name)
+    beside = given.run if given.run.is_dir() else given.run.parent
+    return _finish(baseline, run, limits, Path(_out(overrides) or beside))
+
+
+def _judge_fresh(given: argparse.Namespace, overrides: Sequence[str], limits: Limits) -> int:
+    device = [text for text in overrides if _key(text).split(".")[0] == "device"]
+    baseline = load_baseline(given.records, this_host_class(device), given.name)
+    out = Path(_out(overrides) or default_out(f"gate-{given.name}"))
+    exit_code = fresh_run([*overrides_of(baseline.runs[-1].config), *overrides], out)
+    if exit_code not in (EXIT_OK, EXIT_JOB_FAILED) or not (out / RESULT).is_file():
+        return exit_code or EXIT_JOB_FAILED
+    return _finish(baseline, read_run(out), limits, out)
+
+
+def overrides_of(config: Mapping[str, Any]) -> list[str]:
+    """Overrides that compose what a stored configuration holds, whatever its choices were called or are by now."""
+    default = compose_config([])
+    choices = []
+    for group in BASELINE_GROUPS:
+        name = (config[group] or {}).get("name") if isinstance(config.get(group), Mapping) else None
+        if name in options(group) and name != default[group].get("name"):
+            choices.append(f"{group}={name}")
+    composed = compose_config(choices)
+    wanted = {key: config[key] for key in BASELINE_GROUPS if key in config}
+    old, now = dict(flatten("", {key: composed[key] for key in wanted})), dict(flatten("", wanted))
+    deleted = [f"~{key}" for key in old if key not in now]
+    return [*choices, *deleted, *(f"++{key}={hydra_value(now[key])}" for key in now if now[key] != old.get(key, now))]
+
+
+def _finish(baseline: Baseline, run: RunRecord, limits: Limits, out: Path) -> int:
+    gated = Gated(baseline=baseline, run=run, limits=limits, verdict=RULE(baseline.runs, run, limits))
+    summary = summary_markdown(gated)
+    with refuse_unwritable("out", out):
+        write_atomically(out / "verdict.json", to_json(verdict_content(gated, now_iso())) + "\n")
+        write_atomically(out / "summary.md", summary)
+        write_atomically(out / "junit.xml", junit_xml(gated))
+    for line in terminal_lines(gated):
+        print(line)
+    print(f"verdict {out / 'verdict.json'}")
+    return gated.verdict.exit_code
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _out(overrides: Sequence[str]) -> str | None:
+    out = compose_config([text for text in overrides if _key(text) == "out"])["out"]
+    return None if out is None else str(out)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.gate",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", help="name of the stored baseline")
+    parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="judge this finished run instead of making one")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="where baselines lie (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(main))

@@ -1,0 +1,232 @@
+"""One variant in a fresh worker process: what it is told, how it is started, watched and ended, what it leaves.
+
+The coordinator blocks on a pipe that the worker holds open and wakes twice a second only when somebody wants progress.
+A worker that dies hard costs its own run and nothing else: its journalled trials become a record with status failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from experiments.compose import ROOT
+from experiments.environment import fingerprint, now_iso, num_threads
+from experiments.journal import JOURNAL, Journal, read_journal, set_aside
+from metrics.record import RecordError, RunRecord, RunStatus, Score, load_record, save_record, write_atomically
+
+JOB, RESULT, LOG, ERROR = "job.json", "result.json", "log.txt", "error.txt"
+GRACE_S = 60.0  # beyond the measuring loop's own limit: building, writing, one call that runs over
+TICK_S = 0.5
+DETERMINISM = "audio_repeats_identical"
+
+_SIGNAL_REMEDIES: Mapping[int, str] = {
+    signal.SIGKILL: "the kernel does that when memory runs out: try a smaller model or fewer threads; see log.txt",
+    signal.SIGINT: "interrupted: run it again",
+}
+
+JobKind = Literal["measure", "reference"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobSpec:
+    """What job.json holds, and the folder that it lies in."""
+
+    folder: Path
+    run_id: str
+    label: str
+    kind: JobKind
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobResult:
+    """record: as in result.json. is_config_error: failed because of a setting that only the build could see."""
+
+    record: RunRecord
+    is_config_error: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Launcher:
+    """How workers are started. lock: a descriptor they inherit. on_tick: called with the journal twice a second."""
+
+    lock: int | None = None
+    on_tick: Callable[[Path], None] | None = None
+    command: tuple[str, ...] = (sys.executable, "-m", "experiments.worker")
+
+
+def new_job(folder: Path, label: str, kind: JobKind, config: Mapping[str, Any]) -> JobSpec:
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{label}-{uuid.uuid4().hex[:6]}"
+    return JobSpec(folder=folder, run_id=run_id, label=label, kind=kind, config=config)
+
+
+def write_job(spec: JobSpec) -> None:
+    content = {"run_id": spec.run_id, "label": spec.label, "kind": spec.kind, "config": spec.config}
+    write_atomically(spec.folder / JOB, json.dumps(content, allow_nan=False, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_job(folder: Path) -> JobSpec:
+    """Raises RecordError for a folder without a readable job.json."""
+    path = folder / JOB
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return JobSpec(folder=folder, **content)
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such job; `python -m experiments.run` writes it") from None
+    except (ValueError, TypeError) as error:
+        raise RecordError(f"{path}: damaged job file ({error}); start the run again") from error
+
+
+def launch(spec: JobSpec, launcher: Launcher) -> JobResult:
+    """Run the job in a fresh process and return its record, whatever became of it. Ctrl-C ends the worker first."""
+    for name in (RESULT, ERROR, LOG):
+        (spec.folder / name).unlink(missing_ok=True)
+    set_aside(spec.folder / JOURNAL)
+    write_job(spec)
+    limit_s = float(spec.config["measure"]["time_limit_s"]) + GRACE_S
+    ended = _run_worker(spec, launcher, limit_s)
+    if not (spec.folder / RESULT).is_file():
+        save_record(_died_record(spec, ended, limit_s), spec.folder / RESULT)
+    end = read_journal(spec.folder / JOURNAL).end or {}
+    return JobResult(
+        record=load_record(spec.folder / RESULT), is_config_error=end.get("error") in ("ConfigError", "InvalidRequest")
+    )
+
+
+def compose_record(spec: JobSpec, journal: Journal, end: Mapping[str, Any]) -> RunRecord:
+    """The record that a journal amounts to. end: status, reason, remedy."""
+    start = journal.start or {}
+    workload = dict(start.get("workload") or {"name": spec.config["workload"]["name"], "utterances": []})
+    if journal.utterances:
+        workload["generated_s"] = sum(u.num_samples / u.sample_rate_hz for u in journal.utterances)
+    status: RunStatus = end["status"]
+    return RunRecord(
+        run_id=spec.run_id,
+        created=start.get("created") or now_iso(),
+        status=status,
+        reason=end["reason"],
+        remedy=end["remedy"],
+        label=spec.label,
+        config=spec.config,
+        facts=journal.facts,
+        environment=start.get("environment") or fingerprint(spec.config["device"]),
+        workload=workload,
+        build_s=journal.build_s,
+        first_call_s=journal.first_call_s,
+        peak_rss_bytes=journal.memory.get("peak_rss_bytes"),
+        peak_pss_bytes=journal.memory.get("peak_pss_bytes"),
+        peak_device_bytes=journal.memory.get("peak_device_bytes"),
+        utterances=journal.utterances,
+        trials=journal.trials,
+        scores=_determinism(journal, status),
+    )
+
+
+def _determinism(journal: Journal, status: RunStatus) -> tuple[Score, ...]:
+    """Whether every repeat gave the same bits."""
+    if status != "ok" or journal.identical is None:
+        return ()
+    differing = sorted(name for name, same in journal.identical.items() if not same)
+    few = not journal.identical
+    return (
+        Score(
+            metric=DETERMINISM,
+            utterance_id=None,
+            value=None if few else 0.0 if differing else 1.0,
+            status="too_few" if few else "ok",
+            reason="one round has no repeats" if few else f"differs: {', '.join(differing)}" if differing else None,
+            better="higher",
+        ),
+    )
+
+
+def _run_worker(spec: JobSpec, launcher: Launcher, limit_s: float) -> int | None:
+    """Exit code (negative: the signal), None when the time limit ended it."""
+    alive, held = os.pipe()
+    descriptors = (held,) if launcher.lock is None else (held, launcher.lock)
+    with (spec.folder / LOG).open("wb") as log:
+        process = subprocess.Popen(
+            [*launcher.command, str(spec.folder), "--watch-parent"],
+            stdin=subprocess.PIPE,  # never written to: its end tells the worker that the coordinator is gone
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=worker_environment(spec.config),
+            start_new_session=True,
+            pass_fds=descriptors,
+        )
+    os.close(held)
+    try:
+        if not _wait(alive, time.monotonic() + limit_s, launcher.on_tick, spec.folder / JOURNAL):
+            return None
+        return process.wait()
+    except KeyboardInterrupt:
+        _end(process)
+        save_record(_died_record(spec, -signal.SIGINT, limit_s), spec.folder / RESULT)
+        raise
+    finally:
+        os.close(alive)
+        _end(process)
+
+
+def module_environment() -> dict[str, str]:
+    """The caller's environment in which `python -m` finds our packages from any directory."""
+    path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part)
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def worker_environment(config: Mapping[str, Any]) -> dict[str, str]:
+    """The caller's environment without what would leak into a measurement; the thread count for every library."""
+    dropped = ("MLFLOW_", "HYDRA_", "OMP_", "MKL_", "OPENBLAS_", "GOMP_", "KMP_")
+    kept = {name: value for name, value in module_environment().items() if not name.startswith(dropped)}
+    threads = str(num_threads(config["device"]))
+    return {**kept, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+
+
+def _wait(alive: int, deadline_s: float, on_tick: Callable[[Path], None] | None, journal: Path) -> bool:
+    """Until the worker closes its end of the pipe by ending (True) or the deadline passes (False)."""
+    while True:
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            return False
+        ready, _, _ = select.select([alive], [], [], min(left_s, TICK_S) if on_tick else left_s)
+        if ready:
+            return True
+        if on_tick is not None:
+            on_tick(journal)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the worker and what it started. Everything measured is on the disk already, so nothing is asked of it."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _died_record(spec: JobSpec, exit_code: int | None, limit_s: float) -> RunRecord:
+    journal = read_journal(spec.folder / JOURNAL)
+    if exit_code is None:
+        reason = f"ended after {limit_s:g} s, {GRACE_S:g} s over measure.time_limit_s"
+        remedy = "raise measure.time_limit_s or choose fewer sentences (workload.limit)"
+    elif exit_code < 0:
+        reason = f"killed by signal {-exit_code} ({signal.Signals(-exit_code).name})"
+        remedy = _SIGNAL_REMEDIES.get(-exit_code, "see log.txt")
+    else:
+        lines = (spec.folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        reason = f"the worker ended with exit code {exit_code}: {lines[-1] if lines else 'no output'}"
+        remedy = "see log.txt"
+    end = {"status": "failed", "reason": f"{reason}; trials kept: {len(journal.trials)}", "remedy": remedy}
+    return compose_record(spec, journal, end)

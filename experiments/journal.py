@@ -1,0 +1,126 @@
+"""The journal of one run: a JSON object a line, on the disk before the next trial starts; and what is read back.
+
+Kinds: start, build, facts, plan, first_call, trial, calibration, spoken, memory, utterance, determinism, end. A process
+that dies leaves at most one torn last line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from types import TracebackType
+from typing import Any
+
+from metrics.record import RecordError, Trial, Utterance, to_json
+
+JOURNAL = "journal.jsonl"
+
+
+class JournalWriter:
+    """Appends records; each is flushed to the disk before `append` returns. Raises OSError on a full disk."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
+
+    def append(self, kind: str, content: Mapping[str, Any]) -> None:
+        self._file.write(to_json({"kind": kind, **content}).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> JournalWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Journal:
+    """What a run had written down. `start`, `facts` and `end` are None while the run had not come to them.
+
+    memory: peak_rss_bytes, peak_pss_bytes, peak_device_bytes, as far as known. identical: utterance id -> whether all
+    repeats gave the same bits, empty with one round, None before the end. num_torn: torn last lines (0 or 1).
+    """
+
+    start: Mapping[str, Any] | None = None
+    facts: Mapping[str, Any] | None = None
+    build_s: float | None = None
+    first_call_s: float | None = None
+    trials: tuple[Trial, ...] = ()
+    utterances: tuple[Utterance, ...] = ()
+    memory: Mapping[str, int | None] = field(default_factory=dict)
+    identical: Mapping[str, bool] | None = None
+    end: Mapping[str, Any] | None = None
+    num_torn: int = 0
+
+
+@dataclass
+class _Gathered:
+    """The state of a reading."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    trials: list[Trial] = field(default_factory=list)
+    calibrations: dict[tuple[bool, int], list[dict[str, float]]] = field(default_factory=dict)
+    utterances: list[Utterance] = field(default_factory=list)
+
+
+def read_journal(path: Path) -> Journal:
+    """Everything measured; empty where there is no file. Raises RecordError for a damaged line before the last."""
+    if not path.is_file():
+        return Journal()
+    gathered, num_torn = _Gathered(), 0
+    *whole, tail = path.read_bytes().split(b"\n")
+    num_torn += bool(tail)
+    for number, line in enumerate(whole, start=1):
+        try:
+            _take(gathered, json.loads(line))
+        except (ValueError, TypeError, KeyError) as error:
+            raise RecordError(f"{path}: line {number} is damaged ({error}); run this variant again") from error
+    trials = tuple(_calibrated(trial, gathered.calibrations) for trial in gathered.trials)
+    return Journal(trials=trials, utterances=tuple(gathered.utterances), num_torn=num_torn, **gathered.fields)
+
+
+def _calibrated(trial: Trial, calibrations: Mapping[tuple[bool, int], Sequence[Mapping[str, float]]]) -> Trial:
+    """With the mean of its round's calibrations, which may stand before or after it."""
+    found = calibrations.get((trial.is_warmup, trial.repeat))
+    if found is None:
+        return trial
+    means = {name: fmean(one[name] for one in found) for name in ("calibration_s", "calibration_cpu_s")}
+    return replace(trial, calibration_s=means["calibration_s"], calibration_cpu_s=means["calibration_cpu_s"])
+
+
+def _take(gathered: _Gathered, entry: dict[str, Any]) -> None:
+    kind = entry.pop("kind")
+    if kind == "trial":
+        gathered.trials.append(Trial(**entry))
+    elif kind == "calibration":
+        key = (entry.pop("is_warmup"), entry.pop("repeat"))
+        gathered.calibrations.setdefault(key, []).append(entry)
+    elif kind == "utterance":
+        gathered.utterances.append(Utterance(**entry))
+    elif kind in ("start", "facts", "memory", "end"):
+        gathered.fields[kind] = entry
+    elif kind == "determinism":
+        gathered.fields["identical"] = entry["identical"]
+    elif kind in ("build", "first_call"):
+        gathered.fields[f"{kind}_s"] = entry[f"{kind}_s"]
+
+
+def set_aside(path: Path) -> None:
+    """Keep an earlier attempt's journal beside the new one: journal.1.jsonl, journal.2.jsonl, ..."""
+    if not path.exists():
+        return
+    number = 1
+    while (kept := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+        number += 1
+    path.rename(kept)

@@ -1,0 +1,101 @@
+"""How well the pocket model speaks: `python -m experiments.pocket_eval`.
+
+Word error rates of original flite speech, of its copy through the pocket vocoder, and of generated speech, on en_core
+and on 50 sentences of its vocabulary that were never trained on. The recogniser (pocketsphinx) is closed over the words
+of en_core. Its bigrams come from both sets ("both") or from en_core alone ("core": what a held-out sentence says is then
+unexpected, so even original speech loses words). Rates compare with one another, not with open-vocabulary rates.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from engine.build import build_engine
+from engine.checkpoint import ROOT
+from engine.clock import HostClock
+from engine.contract import Engine, SynthesisRequest
+from engine.frontend import load_reference
+from engine.vocoder import load_vocos
+from experiments.pocket_data import make_clip
+from experiments.pocket_speech import SAMPLE_RATE_HZ, FliteVoice
+from metrics.intelligibility import ClosedVocabularyRecogniser, WordErrors, corpus_wer, word_error
+from metrics.record import write_atomically
+
+log = logging.getLogger("pocket_eval")
+SETS = ("en_core", "en_heldout")
+Speak = Callable[[dict[str, str], str], np.ndarray]
+
+
+def sentences(name: str) -> list[dict[str, str]]:
+    content = yaml.safe_load((ROOT / "conf" / "texts" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return list(content["utterances"])
+
+
+def generated_by(engine: Engine, voices: list[dict[str, Any]], seed: int) -> Speak:
+    references = {voice["id"]: (*load_reference(ROOT / voice["audio"]), voice["text"]) for voice in voices}
+
+    def speak(utterance: dict[str, str], voice: str) -> np.ndarray:
+        audio_S, rate_hz, text = references[voice]
+        request = SynthesisRequest(
+            utterance_id=utterance["id"], text=utterance["text"], ref_audio_S=audio_S, ref_sample_rate_hz=rate_hz,
+            ref_text=text, seed=seed,
+        )  # fmt: skip
+        return engine.synthesize([request])[0].audio_S
+
+    return speak
+
+
+def speakers(cfg: DictConfig) -> Iterator[tuple[str, Speak]]:
+    """original, copy through the vocoder with the trained timing, and generated at two solvers."""
+    flite = {voice: FliteVoice(voice) for voice in ("slt", "rms")}
+    vocoder = load_vocos(OmegaConf.to_container(cfg.vocoder, resolve=True), "cpu").module
+
+    def copy(utterance: dict[str, str], voice: str) -> np.ndarray:
+        clip = make_clip(utterance["text"], voice, flite[voice].speak(utterance["text"]))
+        mel = torch.from_numpy(np.ascontiguousarray(clip.warped(7).T))[None]
+        return vocoder.decode(mel)[0].numpy()
+
+    yield "original", lambda utterance, voice: flite[voice].speak(utterance["text"]).audio_S
+    yield "copy", copy
+    for solver in ("euler_32", "euler_7"):
+        group = OmegaConf.load(ROOT / "conf" / "solver" / f"{solver}.yaml")
+        config = OmegaConf.to_container(OmegaConf.merge(cfg, {"solver": group}), resolve=True)
+        with build_engine(config, HostClock()) as engine:
+            yield solver, generated_by(engine, config["reference"]["voices"], cfg.seed)
+
+
+@hydra.main(config_path="../conf", config_name="config", version_base="1.3")
+def main(cfg: DictConfig) -> None:
+    torch.set_num_threads(cfg.device.threads or torch.get_num_threads())
+    texts = {name: [utterance["text"] for utterance in sentences(name)] for name in SETS}
+    recognisers = {
+        "both": ClosedVocabularyRecogniser(texts["en_core"] + texts["en_heldout"]),
+        "core": ClosedVocabularyRecogniser(texts["en_core"]),
+    }
+    rates: dict[str, float] = {}
+    for kind, speak in speakers(cfg):
+        for name in SETS:
+            errors: dict[str, list[WordErrors]] = {bigrams: [] for bigrams in recognisers}
+            for i, utterance in enumerate(sentences(name)):
+                audio_S = speak(utterance, ("slt", "rms")[i % 2])
+                for bigrams, recogniser in recognisers.items():
+                    heard = recogniser.transcribe(audio_S, SAMPLE_RATE_HZ)
+                    errors[bigrams].append(word_error(utterance["text"], heard))
+                    log.info("%s %s %s: %r heard as %r", kind, bigrams, utterance["id"], utterance["text"], heard)
+            for bigrams in recognisers:
+                rates[f"{name}/{bigrams}/{kind}"] = corpus_wer(errors[bigrams]).wer_frac
+                print(f"{name} {kind} ({bigrams}): {rates[f'{name}/{bigrams}/{kind}']:.3f}", flush=True)
+    if cfg.out:
+        write_atomically(Path(cfg.out) / "pocket_wer.json", json.dumps(rates, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

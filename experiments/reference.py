@@ -1,0 +1,135 @@
+"""The quality reference: the same sentences by fp32 at 32 euler steps, made once and kept.
+
+A reference is spoken once, untimed, and found again by the hash of everything that decides its sound.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from engine.checkpoint import content_sha256, is_random, locate
+from experiments.compose import ROOT, compose_config
+from experiments.job import RESULT, Launcher, launch, new_job
+from experiments.workload import find_file, load_workload
+from metrics.record import RecordError, load_record, to_json
+
+ENGINE, SOLVER = "fp32", "euler_32"
+LABEL = f"{ENGINE}-{SOLVER}"
+CACHE = Path("outputs") / ".references"
+SHARED_KEYS = ("model", "vocoder", "workload", "reference", "seed")
+
+
+@lru_cache(maxsize=1)
+def _groups() -> tuple[dict[str, Any], dict[str, Any]]:
+    config = compose_config([f"engine={ENGINE}", f"solver={SOLVER}"])
+    return config["engine"], config["solver"]
+
+
+def reference_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the reference of a configuration is made with: its guidance strength, but fp32 and 32 euler steps."""
+    engine, solver = _groups()
+    strength = config["solver"]["cfg_strength"]
+    return {**config, "engine": dict(engine), "solver": {**solver, "cfg_strength": strength}}
+
+
+def is_reference(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration is its own reference."""
+    if config["quality"]["reference_dir"] is not None:
+        return False
+    wanted = reference_config(config)
+    return all(config[group] == wanted[group] for group in ("engine", "solver"))
+
+
+def needs_reference(config: Mapping[str, Any]) -> bool:
+    """Random weights and disabled scores have nothing to compare."""
+    sources = (str(config["model"]["checkpoint"]), str(config["vocoder"]["checkpoint"]))
+    wanted = [metric for metric in config["quality"]["metrics"] if metric != "wer"]
+    return bool(config["quality"]["enabled"] and wanted and not any(map(is_random, sources)))
+
+
+def reference_key(config: Mapping[str, Any]) -> str:
+    """Equal for configurations that one reference serves."""
+    content = {key: config[key] for key in SHARED_KEYS}
+    strength, device = config["solver"]["cfg_strength"], config["device"]["kind"]
+    return to_json([content, strength, device, config["quality"]["reference_dir"]])
+
+
+def provide_reference(config: Mapping[str, Any], folder: Path, launcher: Launcher) -> Path:
+    """The RUN folder to compare with: quality.reference_dir, else `folder`, filled from the cache or by a worker.
+
+    The record there may have status failed or skipped; scores then say so.
+    """
+    given = config["quality"]["reference_dir"]
+    if given is not None:
+        return find_file(str(given))
+    if _is_finished(folder):
+        return folder
+    wanted = reference_config(config)
+    cached = CACHE / cache_key(wanted)
+    if _is_finished(cached):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(cached, folder)
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    launch(new_job(folder, LABEL, "reference", wanted), launcher)
+    if _is_finished(folder):
+        _keep(folder, cached)
+    return folder
+
+
+def cache_key(config: Mapping[str, Any]) -> str:
+    """Hash over workload identity, weights, architecture, guidance, device and the engine's own source code."""
+    content = {
+        "workload": load_workload(config).identity_sha256,
+        "reference": [config["reference"][key] for key in ("target_rms", "cross_fade_s")],
+        "model": {**config["model"], "checkpoint": _weights(config["model"]["checkpoint"])},
+        "vocab": content_sha256(locate("model.vocab", config["model"]["vocab"])),
+        "vocoder": {**config["vocoder"], "checkpoint": _weights(config["vocoder"]["checkpoint"])},
+        "solver": config["solver"],
+        "device": config["device"]["kind"],
+        "code": _code_version(),
+    }
+    return hashlib.sha256(to_json(content).encode()).hexdigest()[:24]
+
+
+def _weights(source: str) -> str:
+    return source if is_random(source) else content_sha256(locate("checkpoint", source))
+
+
+@lru_cache(maxsize=1)
+def _code_version() -> str:
+    """The source of the engine package, committed or not, and the library that does the arithmetic."""
+    digest = hashlib.sha256(metadata.version("torch").encode())
+    for path in sorted((ROOT / "engine").rglob("*.py")):
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _is_finished(folder: Path) -> bool:
+    """Whether a reference lies there with all of its files."""
+    try:
+        record = load_record(folder / RESULT)
+    except RecordError:
+        return False
+    files = [path for utterance in record.utterances for path in (utterance.audio_path, utterance.mel_path)]
+    return record.status == "ok" and all((folder / path).is_file() for path in files)
+
+
+def _keep(folder: Path, cached: Path) -> None:
+    """Copy into the cache beside the target, then rename: a second run never sees half of it."""
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cached.parent, prefix=".new-") as beside:
+            fresh = Path(beside) / "run"
+            shutil.copytree(folder, fresh)
+            shutil.rmtree(cached, ignore_errors=True)
+            fresh.rename(cached)
+    except OSError:
+        return  # a cache that cannot be written costs the next run a minute, this one nothing

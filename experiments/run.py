@@ -1,0 +1,149 @@
+"""One variant, measured and scored: `python -m experiments.run engine=int8 solver=euler_7`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, run_verb
+from experiments.compose import Cell, compose_run
+from experiments.device_lock import device_lock
+from experiments.front import help_text, is_help, is_information, refuse_flags, show_by_hydra
+from experiments.job import LOG, RESULT, JobResult, Launcher, launch, module_environment, new_job
+from experiments.measure import plan_for
+from experiments.progress import Board, Planned
+from experiments.reference import is_reference, needs_reference, provide_reference
+from experiments.validate import planned_evals, validate_cells, validate_out
+from experiments.workload import load_workload
+from reports.table import load_table
+from reports.terminal import print_report, stdout_console
+
+HELP = """Measure one variant: build it in a fresh process, time it over the workload, score the very audio it made.
+
+examples:
+  python -m experiments.run engine=int8 solver=euler_7
+  python -m experiments.run engine=bf16 workload=smoke measure.rounds=1 out=/tmp/x
+  python -m experiments.run model.checkpoint=my.safetensors workload.texts=my.yaml
+  python -m experiments.run solver=midpoint_7 solver.sway=0 --cfg job
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one variant; is_scored False: measured, but the scoring process failed."""
+
+    result: JobResult
+    is_scored: bool
+
+
+def planned(cell: Cell, num_utterances: int) -> Planned:
+    """What the progress bar counts."""
+    num_evals = planned_evals(cell.config)
+    num_trials = plan_for(cell.config["measure"], num_evals).num_trials(num_utterances)
+    return Planned(label=cell.label, num_trials=num_trials + 1, num_evals=num_evals)
+
+
+def default_out(name: str) -> Path:
+    """outputs/DATE-TIME-NAME."""
+    return Path("outputs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+
+
+def run_variant(cell: Cell, out: Path, command: Sequence[str] | None = None) -> Outcome:
+    """Measure and score one validated cell in `out`. command: how a worker is started, for tests."""
+    plan = planned(cell, len(load_workload(cell.config).lines))
+    device = cell.config["device"]["kind"]
+    with Board([plan]) as board, device_lock(device, cell.config["sweep"]["lock"], board.say) as lock:
+        launcher = make_launcher(lock, lambda journal: board.tick(0, journal), command)
+        board.start(0)
+        result = launch(new_job(out, cell.label, "measure", cell.config), launcher)
+        board.finish(0, result.record.status, result.record.reason)
+        if result.record.status != "ok":
+            return Outcome(result, False)
+        reference = _reference(cell, out, board, make_launcher(lock, None, command))
+        return Outcome(result, score(out, reference, None))
+
+
+def make_launcher(lock: int, on_tick: Callable[[Path], None] | None, command: Sequence[str] | None = None) -> Launcher:
+    if command is None:
+        return Launcher(lock=lock, on_tick=on_tick)
+    return Launcher(lock=lock, on_tick=on_tick, command=tuple(command))
+
+
+def _reference(cell: Cell, out: Path, board: Board, launcher: Launcher) -> Path | None:
+    if is_reference(cell.config) or not needs_reference(cell.config):
+        return None
+    board.say("reference: fp32 at 32 euler steps, or the one kept from an earlier run")
+    return provide_reference(cell.config, out / "reference", launcher)
+
+
+def score(folder: Path, reference: Path | None, oracle: Path | None) -> bool:
+    """Score a run in a process of its own; its result.json is rewritten. False, and one line, where that failed."""
+    return finish_scoring(folder, start_scoring(folder, reference, oracle))
+
+
+def start_scoring(folder: Path, reference: Path | None, oracle: Path | None) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "experiments.score", str(folder)]
+    for name, other in (("--reference", reference), ("--oracle", oracle)):
+        if other is not None:
+            command += [name, str(other)]
+    # One thread each: several scorers run side by side
+    environment = {**module_environment(), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish_scoring(folder: Path, process: subprocess.Popen[str]) -> bool:
+    output, _ = process.communicate()
+    if process.returncode != 0:
+        last = (output.strip().splitlines() or ["no output"])[-1]
+        complain(f"scoring {folder}: {last}; `python -m experiments.score {folder}` does it again")
+    return process.returncode == 0
+
+
+def sync_tracking(config: Mapping[str, Any], folder: Path) -> None:
+    """Fill MLflow from the files. What fails there costs one line: the files are the record."""
+    if config["tracking"]["mode"] == "off":
+        return
+    command = [sys.executable, "-m", "experiments.tracking", "sync", str(folder)]
+    done = subprocess.run(command, env=module_environment(), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        print(f"tracking: {last}", file=sys.stderr, flush=True)
+
+
+def main(argv: Sequence[str]) -> int:
+    if is_help(argv):
+        print(help_text(HELP))
+        return EXIT_OK
+    if is_information(argv):
+        show_by_hydra(argv)
+        return EXIT_OK
+    refuse_flags(argv)
+    cell = compose_run(argv)
+    validate_cells([cell])
+    out = Path(cell.config["out"] or default_out(cell.label))
+    validate_out(out, 2, len(load_workload(cell.config).lines))
+    return run_and_show(cell, out)
+
+
+def run_and_show(cell: Cell, out: Path, command: Sequence[str] | None = None) -> int:
+    """Measure, score, log, print. The exit code says what became of the one variant that was asked for."""
+    outcome = run_variant(cell, out, command)
+    record = outcome.result.record
+    if record.status != "ok":
+        complain(f"{cell.label} {record.status}: {record.reason}; {record.remedy} ({out / LOG})")
+        return EXIT_USAGE if outcome.result.is_config_error else EXIT_JOB_FAILED
+    sync_tracking(cell.config, out)
+    print_report(load_table(out), stdout_console())
+    print(f"record  {out / RESULT}\naudio   {out / 'audio'}\nreport  python -m reports {out}")
+    return EXIT_OK if outcome.is_scored else EXIT_JOB_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(main))

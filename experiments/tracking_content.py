@@ -1,0 +1,265 @@
+"""What of a RUN or SWEEP folder goes into MLflow: functions of the stored files only, without MLflow.
+
+The same files give the same content, so that a second sync finds nothing to write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.tracking_series import (
+    Point,
+    quality_summary,
+    sample_rows,
+    sentence_table,
+    speed_summary,
+    trial_points,
+)
+from experiments.tracking_tags import as_tags, fingerprint, host_tags, params_of, plain, quotable, verdict_tags
+from metrics.record import RecordError, RunRecord, to_json
+from reports.quality import validity_of
+from reports.source import SWEEP, Cell, Source, load_source
+
+RUN_UUID = "harness.run_uuid"
+SENTENCES = "sentences.json"
+RENDERED_FILES = ("verdict.json", "summary.md", "junit.xml", "report.md", "report.html")
+RUN_FILES = ("result.json", "job.json", "journal.jsonl", "log.txt", "error.txt", *RENDERED_FILES)
+SWEEP_FILES = ("sweep.json", *RENDERED_FILES)
+FOLDERS = {"audio": (".wav",), "plots": (".png", ".svg", ".html")}
+SWEEP_STATUS = {"done": "FINISHED", "interrupted": "KILLED"}
+# A skipped variant never ran: not FINISHED, or a query for finished runs would find it.
+CELL_STATUS = {"ok": "FINISHED", "failed": "FAILED", "skipped": "KILLED"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class RunContent:
+    """One MLflow run to be. `key` names it below its folder ("." the folder itself, else the cell's folder).
+
+    texts: artifact path -> content made here; files: artifact path -> file on disk. end_ms is None while it runs.
+    """
+
+    key: str
+    run_uuid: str
+    name: str
+    status: str
+    start_ms: int
+    end_ms: int | None
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    summary: Mapping[str, float]
+    points: tuple[Point, ...]
+    texts: Mapping[str, str]
+    files: Mapping[str, Path]
+
+    def sha256(self) -> str:
+        """Over everything but the files on disk."""
+        parts = [self.run_uuid, self.name, self.status, self.start_ms, self.end_ms, dict(self.tags), dict(self.params)]
+        numbers = [dict(self.summary), [asdict(point) for point in self.points], dict(self.texts)]
+        return hashlib.sha256(to_json([parts, numbers]).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FolderContent:
+    """A folder's run and the runs below it, with the tracking settings it was measured under."""
+
+    folder: Path
+    parent: RunContent
+    children: tuple[RunContent, ...]
+    settings: Mapping[str, Any]
+
+    def runs(self) -> Iterator[RunContent]:
+        yield self.parent
+        yield from self.children
+
+
+def load_content(folder: Path) -> FolderContent:
+    """Raises metrics.record.RecordError where the folder holds no readable run or sweep."""
+    try:
+        return _content_of(load_source(folder))
+    except RecordError:
+        raise
+    except (ValueError, KeyError) as error:
+        raise RecordError(f"{folder}: holds what cannot be tracked ({error}); measure it again") from error
+
+
+def _content_of(source: Source) -> FolderContent:
+    cells = [cell for cell in source.cells if cell.state not in ("pending", "running")]
+    if source.reference is not None and source.reference.dir == "reference":
+        cells.append(source.reference)
+    records = [cell.record for cell in cells if cell.record is not None]
+    if source.kind == "run":
+        parent, children = _cell_content(source, cells[0]), cells[1:]
+    else:
+        parent, children = _sweep_content(source, records[0] if records else None), cells
+    return FolderContent(
+        folder=source.root,
+        parent=parent,
+        children=tuple(_cell_content(source, cell) for cell in children),
+        settings=_settings(source, records),
+    )
+
+
+def _settings(source: Source, records: Sequence[RunRecord]) -> dict[str, Any]:
+    """The `tracking` group as stored with the runs; with the jobs, where no run was made."""
+    stored: list[Mapping[str, Any]] = [record.config for record in records]
+    stored += [_job(source, cell).get("config", {}) for cell in source.cells]
+    settings: Mapping[str, Any] = next((config["tracking"] for config in stored if config.get("tracking")), {})
+    return {**_default_settings(), **settings}
+
+
+def _job(source: Source, cell: Cell) -> dict[str, Any]:
+    path = source.root / cell.dir / "job.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _default_settings() -> dict[str, Any]:
+    path = Path(__file__).resolve().parents[1] / "conf" / "tracking" / "local.yaml"
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def _sweep_content(source: Source, record: RunRecord | None) -> RunContent:
+    sweep = json.loads((source.root / SWEEP).read_text(encoding="utf-8"))
+    finished = sweep.get("finished")
+    states: list[str] = [cell.state for cell in source.cells]
+    counts = {f"cells/{state}": float(states.count(state)) for state in CELL_STATUS}
+    over = source.status in SWEEP_STATUS
+    start_ms = unix_ms(source.created)
+    last_ms = max([start_ms, *(_span_ms(cell.record)[1] for cell in source.cells if cell.record is not None)])
+    run_uuid = quotable(_parent_uuid(source))
+    tags = {**_run_tags("sweep", run_uuid, source.status), **(host_tags(record) if record else {})}
+    tags.update({"sweep.id": source.name, "sweep.reference": sweep.get("reference")})
+    return RunContent(
+        key=".",
+        run_uuid=run_uuid,
+        name=source.root.name,
+        status=SWEEP_STATUS.get(source.status, "RUNNING"),
+        start_ms=start_ms,
+        end_ms=(unix_ms(finished) if finished else last_ms) if over else None,
+        tags=as_tags({**tags, **verdict_tags(source.root)}),
+        params={},
+        summary=counts if over else {},
+        points=(),
+        texts={},
+        files=_files(source.root, SWEEP_FILES),
+    )
+
+
+def _cell_content(source: Source, cell: Cell) -> RunContent:
+    """A cell that left no record becomes a run with its tags and whatever files it left."""
+    record, folder = cell.record, source.root / cell.dir
+    own = _of_record(record, cell is source.reference) if record is not None else _Part.of_nothing(source)
+    outcome = {"harness.label": cell.label, "harness.reason": cell.reason, "harness.remedy": cell.remedy}
+    if cell.state != "ok":
+        outcome["mlflow.note.content"] = f"{cell.state}: {cell.reason}" + (f"; {cell.remedy}" if cell.remedy else "")
+    if cell.state == "skipped":
+        outcome["skipped"] = cell.reason
+    run_uuid = quotable(_run_uuid(source, cell))
+    kind = "reference" if cell.dir == "reference" else "measure"
+    return RunContent(
+        key=cell.dir,
+        run_uuid=run_uuid,
+        name=cell.label,
+        status=CELL_STATUS[cell.state],
+        start_ms=own.span_ms[0],
+        end_ms=own.span_ms[1],
+        tags=as_tags({**_run_tags(kind, run_uuid, cell.state), **outcome, **own.tags, **verdict_tags(folder)}),
+        params=params_of(record) if record is not None else {},
+        summary=own.summary,
+        points=own.points,
+        texts=own.texts,
+        files=_files(folder, RUN_FILES),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Part:
+    """What only a record can give to a run."""
+
+    span_ms: tuple[int, int]
+    tags: Mapping[str, str | None]
+    summary: Mapping[str, float]
+    points: tuple[Point, ...]
+    texts: Mapping[str, str]
+
+    @classmethod
+    def of_nothing(cls, source: Source) -> _Part:
+        moment_ms = unix_ms(source.created)
+        return cls(span_ms=(moment_ms, moment_ms), tags={}, summary={}, points=(), texts={})
+
+
+def _of_record(record: RunRecord, is_reference: bool) -> _Part:
+    validity = validity_of(record)[0]
+    tags = {"audio.valid": validity if record.status == "ok" else None, "workload": str(record.workload.get("name"))}
+    tags.update({"harness.fingerprint": fingerprint(record), **host_tags(record)})
+    texts = {"config.yaml": yaml.safe_dump(plain(record.config), sort_keys=True), "samples.csv": sample_rows(record)}
+    # No number without valid audio behind it, and none of a run that failed; its raw samples stay in samples.csv.
+    generated_s = sum(trial.audio_s for trial in record.steady_trials)
+    countable = record.status == "ok" and validity in ("valid", "random") and generated_s > 0
+    summary: dict[str, float] = {}
+    if countable:
+        quality, tags["quality.gaps"] = quality_summary(record, is_reference)
+        summary = {**speed_summary(record), **quality}
+    if record.utterances:
+        texts[SENTENCES] = to_json(sentence_table(record, countable))
+        tags["mlflow.loggedArtifacts"] = json.dumps([{"path": SENTENCES, "type": "table"}])
+    points = trial_points(record) if countable else ()
+    return _Part(span_ms=_span_ms(record), tags=tags, summary=summary, points=points, texts=texts)
+
+
+def unix_ms(stamp: str) -> int:
+    """Milliseconds since 1970 of an ISO time; one without a zone is UTC. Python 3.10 does not read a trailing Z."""
+    moment = datetime.fromisoformat(re.sub(r"Z$", "+00:00", stamp))
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return int(moment.timestamp() * 1000)
+
+
+def _span_ms(record: RunRecord) -> tuple[int, int]:
+    """First and last moment the record knows of."""
+    moments = [unix_ms(record.created)]
+    if record.environment.get("started"):
+        moments.append(unix_ms(str(record.environment["started"])))
+    for trial in record.trials:
+        moments += [int(trial.started_unix_s * 1000), int((trial.started_unix_s + trial.wall_s) * 1000)]
+    return min(moments), max(moments)
+
+
+def _parent_uuid(source: Source) -> str:
+    """A sweep is named by its folder, which another machine may use as well: the second it began tells them apart."""
+    return source.name if source.kind == "run" else f"{source.name} {source.created}"
+
+
+def _run_uuid(source: Source, cell: Cell) -> str:
+    """A reference may be a copy out of the cache, with the run id of all its copies: each parent has its own."""
+    run_id = cell.record.run_id if cell.record is not None else _job(source, cell).get("run_id")
+    if run_id is None or cell.dir == "reference":
+        return f"{_parent_uuid(source)}/{cell.label}/{run_id or 'none'}"
+    return str(run_id)
+
+
+def _run_tags(kind: str, run_uuid: str, state: str) -> dict[str, str | None]:
+    verb = "experiments.sweep" if kind == "sweep" else "experiments.run"
+    return {
+        RUN_UUID: run_uuid,
+        "harness.kind": kind,
+        "harness.status": state,
+        "mlflow.source.name": verb,
+        "mlflow.source.type": "JOB",
+    }
+
+
+def _files(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:
+    found = {name: folder / name for name in names if (folder / name).is_file()}
+    for below, endings in FOLDERS.items():
+        paths = sorted((folder / below).glob("*")) if (folder / below).is_dir() else []
+        found.update({f"{below}/{path.name}": path for path in paths if path.suffix in endings and path.is_file()})
+    return found

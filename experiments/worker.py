@@ -1,0 +1,255 @@
+"""The worker: `python -m experiments.worker JOBDIR` builds one engine, measures it, writes its audio and its record.
+
+A fresh process per variant: nothing of an earlier engine is left in memory, caches or thread pools. Whatever happens
+becomes a record: unsupported -> skipped with the remedy, any error -> failed with one line, the traceback in error.txt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from engine.clock import Clock, make_clock
+from engine.contract import ConfigError, Engine, EngineFacts, Synthesis, UnsupportedEngine
+from experiments.calibration import make_calibration
+from experiments.cli import one_line
+from experiments.environment import fingerprint, now_iso, num_threads
+from experiments.job import ERROR, RESULT, JobSpec, compose_record, read_job
+from experiments.journal import JOURNAL, JournalWriter, read_journal
+from experiments.measure import OutOfTime, Probes, measure, plan_for
+from experiments.workload import Workload, load_workload
+from metrics.memory import read_memory, reset_peak
+from metrics.record import Utterance, save_record
+
+Build = Callable[[Mapping[str, Any], Clock], Engine]
+
+
+def main(argv: Sequence[str], build: Build) -> int:
+    """JOBDIR [--watch-parent]. 0 whenever a record was written; its status says what became of the run."""
+    if "--watch-parent" in argv:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    run_job(read_job(Path(argv[0])), build)
+    return 0
+
+
+def run_job(spec: JobSpec, build: Build) -> None:
+    """Measure (or, for kind "reference", speak once), then write result.json from the journal."""
+    path = spec.folder / JOURNAL
+    with JournalWriter(path) as journal:
+        ending = _Ending(spec.folder)
+        with ending:
+            _perform(spec, build, journal)
+        journal.append("end", ending.content)
+    save_record(compose_record(spec, read_journal(path), ending.content), spec.folder / RESULT)
+
+
+class _Ending:
+    """How a run ended. A context manager, so that every exception of an engine, of any kind, becomes a status."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self.content: dict[str, Any] = {"status": "ok", "reason": None, "remedy": None, "error": None}
+
+    def __enter__(self) -> _Ending:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self.content = _ending_of(error)
+        if self.content["status"] == "failed":
+            text = "".join(traceback.format_exception(error))
+            (self._folder / ERROR).write_text(text, encoding="utf-8")
+        return True
+
+
+def _ending_of(error: Exception) -> dict[str, Any]:
+    name = type(error).__name__
+    if isinstance(error, UnsupportedEngine):
+        return {"status": "skipped", "reason": error.reason, "remedy": error.remedy, "error": name}
+    if isinstance(error, ConfigError):
+        reason = one_line(f"{error.key}={error.value}: {error.allowed}")
+        return {"status": "failed", "reason": reason, "remedy": error.remedy, "error": name}
+    if isinstance(error, OutOfTime):
+        remedy = "raise measure.time_limit_s or choose fewer sentences (workload.limit)"
+        return {"status": "failed", "reason": one_line(error), "remedy": remedy, "error": name}
+    return {"status": "failed", "reason": one_line(f"{name}: {error}"), "remedy": f"see {ERROR}", "error": name}
+
+
+def _perform(spec: JobSpec, build: Build, journal: JournalWriter) -> None:
+    config = spec.config
+    workload = load_workload(config)
+    journal.append(
+        "start",
+        {
+            "created": now_iso(),
+            "environment": fingerprint(config["device"]),
+            "workload": workload.describe(),
+            "num_utterances": len(workload.requests),
+        },
+    )
+    _limit_memory(config["measure"]["memory_limit_bytes"])
+    clock = make_clock(str(config["device"]["kind"]))
+    before_s = clock.now_s()
+    with build(config, clock) as engine:
+        clock.sync()
+        journal.append("build", {"build_s": clock.now_s() - before_s})
+        journal.append("facts", facts_content(engine.facts))
+        if spec.kind == "reference":
+            _speak(spec.folder, engine, workload, journal)
+        else:
+            _measure(spec, engine, workload, clock, journal)
+        journal.append("facts", facts_content(engine.facts))
+
+
+def _speak(folder: Path, engine: Engine, workload: Workload, journal: JournalWriter) -> None:
+    """One pass, nothing timed: the audio that others are compared with."""
+    for request, line in zip(workload.requests, workload.lines, strict=True):
+        synthesis = engine.synthesize([request])[0]
+        journal.append("spoken", {"utterance_id": request.utterance_id})
+        journal.append("utterance", asdict(write_utterance(folder, synthesis, line.category, line.text)))
+
+
+def _measure(spec: JobSpec, engine: Engine, workload: Workload, clock: Clock, journal: JournalWriter) -> None:
+    facts = engine.facts
+    plan = plan_for(spec.config["measure"], facts.steps * facts.evals_per_step)
+    memory = _Memory(str(spec.config["device"]["kind"]))
+    journal.append("plan", {"num_trials": plan.num_trials(len(workload.requests)), **asdict(plan)})
+    probes = Probes(
+        clock=clock,
+        reset_peak=memory.reset,
+        peak_bytes=memory.peak_bytes,
+        after_round=memory.sample,
+        calibrate=make_calibration(spec.config, clock),
+    )
+    measured = measure(engine, workload.requests, plan, probes, journal)
+    journal.append("memory", memory.content())
+    for line in workload.lines:
+        spoken = measured.spoken[line.utterance_id]
+        journal.append("utterance", asdict(write_utterance(spec.folder, spoken, line.category, line.text)))
+    journal.append("determinism", {"identical": dict(measured.repeats_identical)})
+
+
+def write_utterance(folder: Path, synthesis: Synthesis, category: str, text: str) -> Utterance:
+    """audio/ID.wav (float32, mono) and mel/ID.npy (float32 (N, D)) below the folder."""
+    name = synthesis.utterance_id
+    audio_S = np.ascontiguousarray(synthesis.audio_S, dtype=np.float32)
+    mel_ND = np.ascontiguousarray(synthesis.mel_ND, dtype=np.float32)
+    audio_path, mel_path = f"audio/{name}.wav", f"mel/{name}.npy"
+    for path in (audio_path, mel_path):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(folder / audio_path, audio_S, synthesis.sample_rate_hz, subtype="FLOAT")
+    np.save(folder / mel_path, mel_ND, allow_pickle=False)
+    return Utterance(
+        utterance_id=name,
+        category=category,
+        text=text,
+        sample_rate_hz=synthesis.sample_rate_hz,
+        num_samples=len(audio_S),
+        num_frames=len(mel_ND),
+        num_chunks=synthesis.num_chunks,
+        noise_sha256=synthesis.noise_sha256,
+        audio_sha256=hashlib.sha256(audio_S.tobytes()).hexdigest(),
+        audio_path=audio_path,
+        mel_path=mel_path,
+    )
+
+
+def facts_content(facts: EngineFacts) -> dict[str, Any]:
+    """Facts as JSON holds them."""
+    content = {name: getattr(facts, name) for name in EngineFacts.__dataclass_fields__}
+    return {**content, "versions": dict(facts.versions), "proof": dict(facts.proof)}
+
+
+@dataclass(slots=True)
+class _Memory:
+    """Peaks since `reset`: resident set, proportional set (sampled between rounds: reading it is slow), device."""
+
+    device: str
+    peak_rss_bytes: int | None = None
+    peak_pss_bytes: int | None = None
+
+    def reset(self) -> None:
+        reset_peak()
+        self.peak_pss_bytes = None
+        if self.device != "cpu":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def peak_bytes(self) -> int:
+        """Of the device where there is one, else resident."""
+        if self.device == "cpu":
+            return resident_peak_bytes()
+        return self._device_peak_bytes() or 0
+
+    def sample(self) -> None:
+        reading = read_memory()
+        self.peak_rss_bytes = reading.peak_rss_bytes
+        if reading.pss_bytes is not None:
+            self.peak_pss_bytes = max(reading.pss_bytes, self.peak_pss_bytes or 0)
+
+    def content(self) -> dict[str, int | None]:
+        self.sample()
+        return {
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "peak_pss_bytes": self.peak_pss_bytes,
+            "peak_device_bytes": self._device_peak_bytes(),
+        }
+
+    def _device_peak_bytes(self) -> int | None:
+        if self.device == "cpu":
+            return None
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(self.device))
+
+
+def resident_peak_bytes() -> int:
+    """VmHWM alone: read_memory also walks the page tables for PSS, milliseconds that a trial must not wait for."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+            return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+    except OSError:
+        return read_memory().peak_rss_bytes
+
+
+def _limit_memory(limit_bytes: int | None) -> None:
+    """Address space of this process; None: no limit."""
+    if limit_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (int(limit_bytes), int(limit_bytes)))
+
+
+def _end_with_parent() -> None:
+    """The coordinator holds the other end of stdin: when it is gone, so is the one who wanted this measurement."""
+    os.read(sys.stdin.fileno(), 1)  # not through sys.stdin: its lock would be held when the interpreter ends
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def build_by_name(config: Mapping[str, Any], clock: Clock) -> Engine:
+    """The engine that conf/engine names, with torch on the configured number of threads."""
+    import torch
+
+    from engine.build import build_engine
+
+    torch.set_num_threads(num_threads(config["device"]))
+    return build_engine(config, clock)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], build_by_name))

@@ -1,0 +1,218 @@
+"""Which sentences are spoken by which voice: conf/texts + conf/reference -> requests and their identity.
+
+Voices alternate over the full list of texts, so choosing a subset never changes who speaks a sentence.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from engine.contract import ConfigError, SynthesisRequest
+from engine.frontend import load_reference
+from experiments.compose import CONF, ROOT
+from metrics.record import to_json
+
+USABLE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One entry of a texts file, with the position in the full list that decides its voice."""
+
+    utterance_id: str
+    category: str
+    text: str
+    position: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Voice:
+    """A reference clip: mono float32 (S,) at rate_hz, its transcript, the hash of the file's bytes."""
+
+    voice_id: str
+    audio_S: np.ndarray
+    rate_hz: int
+    text: str
+    file_sha256: str
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.audio_S) / self.rate_hz
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Workload:
+    """Requests in the order of the texts file, beside what each is and who speaks it."""
+
+    name: str
+    lines: tuple[Line, ...]
+    voices: tuple[Voice, ...]
+    requests: tuple[SynthesisRequest, ...]
+    identity_sha256: str
+
+    def describe(self) -> dict[str, Any]:
+        """RunRecord.workload before anything is spoken: `generated_s` is still null."""
+        return {
+            "name": self.name,
+            "identity_sha256": self.identity_sha256,
+            "num_utterances": len(self.lines),
+            "reference_s": sum(voice.duration_s for voice in self.voices) / len(self.voices),
+            "generated_s": None,
+            "utterances": [
+                {"id": line.utterance_id, "category": line.category, "text": line.text, "voice": voice.voice_id}
+                for line, voice in zip(self.lines, self.voices, strict=True)
+            ],
+        }
+
+
+def load_workload(config: Mapping[str, Any]) -> Workload:
+    """Raises ConfigError or InvalidRequest for unknown ids, unreadable texts and unusable reference audio."""
+    lines = select_lines(config["workload"])
+    clips = load_voices(config["reference"])
+    voices = tuple(clips[line.position % len(clips)] for line in lines)
+    speed_ratio = float(config["reference"]["speed_ratio"])
+    requests = tuple(
+        SynthesisRequest(
+            utterance_id=line.utterance_id,
+            text=line.text,
+            ref_audio_S=voice.audio_S,
+            ref_sample_rate_hz=voice.rate_hz,
+            ref_text=voice.text,
+            seed=int(config["seed"]),
+            speed_ratio=speed_ratio,
+        )
+        for line, voice in zip(lines, voices, strict=True)
+    )
+    return Workload(
+        name=str(config["workload"]["name"]),
+        lines=tuple(lines),
+        voices=voices,
+        requests=requests,
+        identity_sha256=_identity(lines, voices, config),
+    )
+
+
+def find_file(spec: str) -> Path:
+    """A path as given, else the same path below the repository's root."""
+    path = Path(spec).expanduser()
+    return path if path.exists() or path.is_absolute() else ROOT / path
+
+
+def select_lines(workload: Mapping[str, Any]) -> list[Line]:
+    """The lines that `texts`, `select` and `limit` name, in the order of the file."""
+    lines = _read_lines(str(workload["texts"]))
+    selected = workload["select"]
+    if selected is not None:
+        lines = _chosen(lines, selected)
+    limit = workload["limit"]
+    if limit is not None:
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            raise ConfigError("workload.limit", limit, "must be a whole number from 1, or null", "use null for all")
+        lines = lines[:limit]
+    return lines
+
+
+def _chosen(lines: Sequence[Line], selected: Any) -> list[Line]:
+    if not isinstance(selected, list) or not selected:
+        raise ConfigError("workload.select", selected, "must be a list of ids, or null", "write workload.select=[en01]")
+    known = [line.utterance_id for line in lines]
+    wanted = [str(name) for name in selected]
+    for name in wanted:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
+            raise ConfigError(
+                "workload.select", name, f"no such id in this text list ({known[0]} to {known[-1]})",
+                f"near it: {', '.join(near)}",
+            )  # fmt: skip
+    return [line for line in lines if line.utterance_id in wanted]
+
+
+def _read_lines(texts: str) -> list[Line]:
+    is_path = "/" in texts or texts.endswith((".yaml", ".yml"))
+    path = find_file(texts) if is_path else CONF / "texts" / f"{texts}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(known.stem for known in (CONF / "texts").glob("*.yaml")))
+        raise ConfigError("workload.texts", texts, "no such text list", f"use one of {names}, or a path to a YAML file")
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+        entries = content["utterances"]
+        lines = [
+            Line(utterance_id=str(entry["id"]), category=str(entry["category"]), text=str(entry["text"]), position=i)
+            for i, entry in enumerate(entries)
+        ]
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ConfigError(
+            "workload.texts", texts, f"not a text list ({' '.join(str(error).split())})",
+            "write `utterances: [{id: a1, category: short, text: ...}]`",
+        ) from error  # fmt: skip
+    _check_ids(texts, lines)
+    return lines
+
+
+def _check_ids(texts: str, lines: Sequence[Line]) -> None:
+    if not lines:
+        raise ConfigError("workload.texts", texts, "holds no utterances", "write at least one")
+    seen: set[str] = set()
+    for line in lines:
+        if not USABLE_ID.fullmatch(line.utterance_id):
+            raise ConfigError(
+                "workload.texts", texts, f"id {line.utterance_id!r} cannot be a file name", "use letters, digits, _ . -"
+            )
+        if line.utterance_id in seen:
+            raise ConfigError("workload.texts", texts, f"id {line.utterance_id} occurs twice", "give each its own id")
+        seen.add(line.utterance_id)
+
+
+def load_voices(reference: Mapping[str, Any]) -> list[Voice]:
+    """The clips of the `reference` group. Raises InvalidRequest for audio that cannot be a voice."""
+    entries = reference["voices"]
+    if not entries:
+        raise ConfigError("reference.voices", entries, "at least one voice is needed", "give id, audio and text of one")
+    voices = []
+    for entry in entries:
+        path = find_file(str(entry["audio"]))
+        audio_S, rate_hz = load_reference(path)
+        text = str(entry["text"])
+        if not text.strip():
+            raise ConfigError(
+                "reference.text",
+                repr(text),
+                f"the transcript of voice {entry['id']} is empty",
+                "write what the clip says",
+            )
+        voices.append(
+            Voice(
+                voice_id=str(entry["id"]),
+                audio_S=audio_S,
+                rate_hz=rate_hz,
+                text=text,
+                file_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            )
+        )
+    return voices
+
+
+def _identity(lines: Sequence[Line], voices: Sequence[Voice], config: Mapping[str, Any]) -> str:
+    """What must match before two runs spoke the same thing: hash over texts, clips, transcripts, seed, speed, hop."""
+    spoken = [
+        [line.utterance_id, line.text, voice.file_sha256, voice.text] for line, voice in zip(lines, voices, strict=True)
+    ]
+    key = {
+        "spoken": spoken,
+        "seed": config["seed"],
+        "speed_ratio": float(config["reference"]["speed_ratio"]),
+        "sample_rate_hz": config["model"]["sample_rate_hz"],
+        "hop_samples": config["model"]["hop_samples"],
+    }
+    return hashlib.sha256(to_json(key).encode()).hexdigest()

@@ -1,0 +1,50 @@
+"""`python -m reports DIR [--print] [--out DIR]`: render a run or a sweep again from what it left on disk."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from metrics.record import RecordError
+from reports.render import render_report
+from reports.terminal import print_report, stdout_console
+
+EXIT_OK = 0
+EXIT_USAGE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 where everything was written, 2 with one line on stderr where the folder cannot be rendered."""
+    options = _parser().parse_args(argv)
+    try:
+        rendered = render_report(options.folder, options.out)
+    except RecordError as error:
+        return _complain(str(error))
+    except OSError as error:
+        return _complain(
+            f"{error.filename or options.out or options.folder}: {error.strerror or error}; give another --out"
+        )
+    if options.print:
+        print_report(rendered.table, stdout_console())
+    for path in rendered.paths:
+        print(path)
+    return EXIT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m reports", description=__doc__)
+    parser.add_argument("folder", metavar="DIR", type=Path, help="what experiments.run or experiments.sweep left")
+    parser.add_argument("--print", action="store_true", help="print the table on the terminal as well")
+    parser.add_argument("--out", type=Path, default=None, help="folder to write into (default: DIR)")
+    return parser
+
+
+def _complain(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return EXIT_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""What a number is worth nothing without: machine, workload, seconds of reference and of generated audio, commit."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from metrics.record import RunRecord
+from reports.table import Table
+from reports.words import listed, plural, significant
+
+BUSY_LOAD_PER_CORE = 0.5
+DRIFT_RATIO = 1.10
+HASH_DIGITS = 12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    """Of the first record of a table; warnings say where the other records differ from it."""
+
+    environment: Mapping[str, Any]
+    workload: Mapping[str, Any]
+    seed: int | None
+    model: str | None
+    reference_s: float
+    generated_s: float
+    num_utterances: int
+
+    @property
+    def seconds(self) -> str:
+        """The two figures that every RTF stands beside."""
+        return (
+            f"reference {self.reference_s:.1f} s, {self.generated_s:.1f} s generated in "
+            f"{plural(self.num_utterances, 'sentence')}"
+        )
+
+    @property
+    def commit(self) -> str:
+        commit = self.environment.get("git_commit")
+        if not commit:
+            return "unknown"
+        return str(commit)[:HASH_DIGITS] + (" with uncommitted changes" if self.environment.get("git_dirty") else "")
+
+
+def context_of(table: Table) -> Context | None:
+    """None where nothing was measured yet."""
+    records = sorted((r for r in table.records if r.workload.get("num_utterances")), key=_started)
+    if not records:
+        return None
+    first = records[0]
+    return Context(
+        environment=first.environment,
+        workload=first.workload,
+        seed=first.config.get("seed"),
+        model=(first.config.get("model") or {}).get("name"),
+        reference_s=float(first.workload["reference_s"]),
+        generated_s=float(_generated_s(records)),
+        num_utterances=int(first.workload["num_utterances"]),
+    )
+
+
+def caption_of(context: Context) -> tuple[tuple[str, str], ...]:
+    """(name, text) pairs of everything that must match before two tables may be compared."""
+    env, workload = context.environment, context.workload
+    versions = env.get("versions") or {}
+    lines = [
+        ("host class", str(env.get("host_class", "unknown"))),
+        ("processor", f"{env.get('cpu_model', 'unknown')}, {plural(int(env.get('num_cores') or 0), 'core')}"),
+        ("device", " ".join(str(env[key]) for key in ("device", "gpu") if env.get(key)) or "unknown"),
+        ("threads", str(env.get("threads", "unknown"))),
+        ("torch", str(versions.get("torch", "unknown"))),
+        ("model", str(context.model or "unknown")),
+        ("workload", f"{workload.get('name')}, identity {str(workload.get('identity_sha256'))[:HASH_DIGITS]}"),
+        ("audio", context.seconds),
+        ("seed", str(context.seed)),
+        ("date", str(env.get("started", "unknown"))),
+        ("commit", context.commit),
+    ]
+    if env.get("power_mode"):
+        lines.insert(3, ("power mode", str(env["power_mode"])))
+    return tuple(lines)
+
+
+def warnings_of(table: Table) -> tuple[str, ...]:
+    """What a careful reader would want to know before believing the table; empty when there is nothing to say."""
+    records = sorted(table.records, key=_started)
+    if not records:
+        return ("Nothing was measured yet.",)
+    found = [_unfinished(table), _busy(records[0]), _dirty(records), *_differences(records), _drift(table)]
+    return tuple(warning for warning in found if warning)
+
+
+def _unfinished(table: Table) -> str | None:
+    if table.source.status == "done":
+        return None
+    missing = [row.label for row in table.rows if row.status in ("pending", "running")]
+    return f"The sweep is {table.source.status}: {len(missing)} of {len(table.rows)} variants are not measured."
+
+
+def _busy(first: RunRecord) -> str | None:
+    """Only the first cell is asked: what later cells see is the load of the sweep itself."""
+    load, cores = first.environment.get("load_1min"), first.environment.get("num_cores")
+    if load is None or not cores or load <= BUSY_LOAD_PER_CORE * cores:
+        return None
+    return (
+        f"The machine was busy when the measurement began (load {load:.1f} on {plural(int(cores), 'core')}): "
+        "other programs may be in these times."
+    )
+
+
+def _dirty(records: list[RunRecord]) -> str | None:
+    if not any(record.environment.get("git_dirty") for record in records):
+        return None
+    return "The working tree had uncommitted changes: the commit alone does not reproduce these numbers."
+
+
+def _differences(records: list[RunRecord]) -> list[str]:
+    """Rows that may not be compared with one another."""
+    checks: tuple[tuple[str, Callable[[RunRecord], Any]], ...] = (
+        ("host class", lambda r: r.environment.get("host_class")),
+        ("workload identity", lambda r: str(r.workload.get("identity_sha256"))[:HASH_DIGITS]),
+        ("number of threads", lambda r: r.environment.get("threads")),
+        ("torch", lambda r: (r.environment.get("versions") or {}).get("torch")),
+        ("commit", lambda r: str(r.environment.get("git_commit"))[:HASH_DIGITS]),
+    )
+    found = []
+    for name, value_of in checks:
+        values = sorted({str(value_of(record)) for record in records if record.status == "ok"})
+        if len(values) > 1:
+            found.append(f"The rows differ in {name} ({listed(values)}): do not compare them with one another.")
+    return found
+
+
+def _drift(table: Table) -> str | None:
+    """The calibration workload is the same in every run: where its time moves, the machine moved."""
+    medians = {}
+    for row in table.timed_rows:
+        record = row.cell.record
+        times_s = [t.calibration_s for t in record.steady_trials if t.calibration_s] if record else []
+        if times_s:
+            medians[row.label] = statistics.median(times_s)
+    if len(medians) < 2 or max(medians.values()) <= DRIFT_RATIO * min(medians.values()):
+        return None
+    slow, fast = max(medians, key=lambda label: medians[label]), min(medians, key=lambda label: medians[label])
+    times = significant(medians[slow] / medians[fast])
+    return (
+        f"The machine itself changed during the sweep: the calibration workload took {times} times as long in {slow} "
+        f"as in {fast}."
+    )
+
+
+def _started(record: RunRecord) -> str:
+    return str(record.environment.get("started") or record.created)
+
+
+def _generated_s(records: list[RunRecord]) -> float:
+    return float(next((r.workload["generated_s"] for r in records if r.workload.get("generated_s")), 0.0))

@@ -1,0 +1,161 @@
+"""A RUN or SWEEP folder as it lies on disk: which cells there are, what became of them, their records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from metrics.record import SCHEMA_VERSION, RecordError, RunRecord, load_record
+from reports.words import without_machine_paths
+
+CellState = Literal["pending", "running", "ok", "skipped", "failed"]
+STATES: tuple[CellState, ...] = ("pending", "running", "ok", "skipped", "failed")
+RESULT = "result.json"
+SWEEP = "sweep.json"
+UNMEASURED = {
+    "pending": ("not measured yet", "finish the sweep with `python -m experiments.sweep resume=DIR`"),
+    "running": ("not finished when the report was made", "render again when the sweep has ended"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Cell:
+    """One variant. `dir` is relative to the report's source folder ("." for a run folder itself)."""
+
+    label: str
+    dir: str
+    state: CellState
+    reason: str | None
+    remedy: str | None
+    record: RunRecord | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Source:
+    """A measured folder. `reference` is the run that quality is compared with; it need not be one of the cells."""
+
+    root: Path
+    kind: Literal["sweep", "run"]
+    name: str
+    created: str
+    status: str
+    cells: tuple[Cell, ...]
+    reference: Cell | None
+
+    def path_of(self, cell: Cell, relative: str) -> Path:
+        """Where a file named in a cell's record lies."""
+        return self.root / cell.dir / relative
+
+
+def load_source(folder: Path) -> Source:
+    """Read a RUN or SWEEP folder. Raises RecordError, one line, where it is neither or has another schema version."""
+    if (folder / SWEEP).is_file():
+        return _load_sweep(folder)
+    if (folder / RESULT).is_file():
+        return _load_run(folder)
+    raise RecordError(
+        f"{folder}: no {RESULT} and no {SWEEP} in it; give the folder that experiments.run or experiments.sweep left"
+    )
+
+
+def _load_run(folder: Path) -> Source:
+    record = load_record(folder / RESULT)
+    cell = _cell(record.label, ".", record.status, record)
+    reference = _reference_run(folder)
+    if reference is None and is_reference_config(record.config):
+        reference = cell
+    return Source(
+        root=folder,
+        kind="run",
+        name=record.run_id,
+        created=record.created,
+        status="done",
+        cells=(cell,),
+        reference=reference,
+    )
+
+
+def _load_sweep(folder: Path) -> Source:
+    path = folder / SWEEP
+    sweep = _read_json(path)
+    version = sweep.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise RecordError(f"{path}: schema_version {version}, this program reads {SCHEMA_VERSION}; run the sweep again")
+    try:
+        cells = tuple(_load_cell(folder, entry) for entry in sweep["cells"])
+        name, created, status = str(sweep["sweep_id"]), str(sweep["created"]), str(sweep["status"])
+    except (KeyError, TypeError) as error:
+        raise RecordError(f"{path}: damaged sweep file (no {error}); run the sweep again") from error
+    wanted = sweep.get("reference")
+    reference = next((cell for cell in cells if cell.dir == wanted), None) or _reference_run(folder)
+    return Source(
+        root=folder, kind="sweep", name=name, created=created, status=status, cells=cells, reference=reference
+    )
+
+
+def _load_cell(folder: Path, entry: Mapping[str, Any]) -> Cell:
+    """A cell whose record cannot be read becomes a failed row: the others keep their report."""
+    label, directory, state = str(entry["label"]), str(entry["dir"]), entry["state"]
+    path = folder / directory / RESULT
+    if path.is_file() and state not in UNMEASURED:
+        try:
+            return _cell(label, directory, state, load_record(path))
+        except RecordError as error:
+            reason = str(error).replace(str(path), f"{directory}/{RESULT}")
+            return _cell(label, directory, "failed", None, reason, "run this cell again")
+    if state in UNMEASURED:
+        return _cell(label, directory, state, None, *UNMEASURED[state])
+    if state == "ok":
+        return _cell(label, directory, "failed", None, f"{directory}/{RESULT} is missing", "run this cell again")
+    return _cell(label, directory, state, None, entry.get("reason"), entry.get("remedy"))
+
+
+def _cell(
+    label: str,
+    directory: str,
+    state: CellState,
+    record: RunRecord | None,
+    reason: str | None = None,
+    remedy: str | None = None,
+) -> Cell:
+    if state not in STATES:
+        raise TypeError(f"state {state!r} of cell {label}")
+    if record is not None:
+        state, reason, remedy = record.status, record.reason, record.remedy
+    if state != "ok" and not reason:
+        reason = "no reason was recorded"
+    return Cell(
+        label=label,
+        dir=directory,
+        state=state,
+        reason=without_machine_paths(reason),
+        remedy=without_machine_paths(remedy),
+        record=record,
+    )
+
+
+def _reference_run(folder: Path) -> Cell | None:
+    path = folder / "reference" / RESULT
+    if not path.is_file():
+        return None
+    record = load_record(path)
+    return _cell(record.label, "reference", record.status, record)
+
+
+def is_reference_config(config: Mapping[str, Any]) -> bool:
+    """Whether a run is by its own configuration the reference: fp32 at 32 euler steps."""
+    names = [(config.get(group) or {}).get("name") for group in ("engine", "solver")]
+    return names == ["fp32", "euler_32"]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path}: not JSON ({error}); run the sweep again") from error
+    if not isinstance(data, dict):
+        raise RecordError(f"{path}: not a sweep file; run the sweep again")
+    return data

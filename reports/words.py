@@ -1,0 +1,50 @@
+"""How numbers and reasons are spelt in every report: significant digits, lists, paths without the machine in them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+ABSENT = "-"
+
+# An absolute path names the machine it was made on; its last part says what the reader needs. URLs are left alone.
+_ABSOLUTE_PATH = re.compile(r"(?<![\w./:~-])/(?:[\w.@+=,-]+/)+([\w.@+=,-]+)")
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """`digits` significant digits without an exponent: 0.0834, 1.74, 83.1, 1240."""
+    if value == 0:
+        return "0"
+    decimals = digits - 1 - math.floor(math.log10(abs(value)))
+    rounded = round(value, decimals)
+    decimals = digits - 1 - math.floor(math.log10(abs(rounded)))  # 9.996 rounds to 10.0, which has one decimal less
+    return f"{rounded:.{max(0, decimals)}f}"
+
+
+def count(number: float) -> str:
+    """A count that may be a mean: 7, or 10.5."""
+    return f"{number:.0f}" if float(number).is_integer() else f"{number:.1f}"
+
+
+def plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def listed(words: Sequence[str], most: int = 6) -> str:
+    """a, b, c and 4 more."""
+    if len(words) <= most:
+        return ", ".join(words)
+    return f"{', '.join(words[:most])} and {len(words) - most} more"
+
+
+def without_machine_paths(text: str | None) -> str | None:
+    """Absolute paths cut to their last part, line breaks to spaces: what may stand in a table that is published."""
+    if text is None:
+        return None
+    return _ABSOLUTE_PATH.sub(r".../\1", " ".join(text.split()))
+
+
+def slug(label: str) -> str:
+    """A label as a file name."""
+    return re.sub(r"[^A-Za-z0-9._=-]+", "_", label)

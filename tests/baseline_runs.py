@@ -1,0 +1,212 @@
+"""Synthetic run records with known costs and known noise, for the tests of baselines and gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from baselines.verdict import Limits
+from metrics.record import RunRecord, Score, Trial, Utterance
+
+HOST = "test-2c-cpu"
+IDS = tuple(f"en{i:02d}" for i in range(1, 13))
+LIMITS = Limits(
+    catch_ratio=1.05,
+    ignore_ratio=1.00,
+    coarse_catch_ratio=1.25,
+    coarse_ignore_ratio=1.10,
+    snr_margin_db=1.0,
+    worst_sentence_snr_margin_db=3.0,
+    memory_ratio=1.02,
+    memory_extra_bytes=16 * 2**20,
+    cpu_session_noise_frac=0.005,
+    wall_session_noise_frac=0.021,
+    session_noise_floor_frac=0.003,
+    drift_residual_frac=0.05,
+    confidence=0.99,
+    pass_confidence=0.95,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """SDs of the log of a machine's times. machine: moves target and calibration alike; session: the target alone.
+
+    wall_factor: how much noisier than CPU time the wall time of calls, rounds and calibrations is.
+    """
+
+    call: float = 0.01
+    round: float = 0.003
+    calibration: float = 0.003
+    cpu_machine: float = 0.0
+    cpu_session: float = 0.0
+    wall_factor: float = 1.0
+    wall_machine: float = 0.0
+    wall_session: float = 0.0
+
+
+# A quiet machine; a shared one like the measured two-core machine (wall drifts by 56 %, 2 % of it survive division; CPU
+# time moves by half a percent); one whose every session differs by 2 % in a way no calibration sees.
+QUIET = World(cpu_session=0.002, wall_session=0.002)
+SHARED = World(cpu_machine=0.02, cpu_session=0.005, wall_factor=8, wall_machine=0.45, wall_session=0.02)
+DRIFTING = World(cpu_machine=0.02, cpu_session=0.02, wall_machine=0.1, wall_session=0.02)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a synthetic run is like. slower: factor on every time, not on the calibration."""
+
+    world: World = QUIET
+    slower: float = 1.0
+    rounds: int = 5
+    ids: Sequence[str] = IDS
+    device: str = "cpu"
+    calibrated: bool = True
+    audio: str = "a"
+    snr_change_db: float = 0.0
+    peak_bytes: int = 700 * 2**20
+
+
+def make_run(seed: int, recipe: Recipe | None = None, **changes: Any) -> RunRecord:
+    """A record of `recipe`; `changes` replace fields of the record afterwards."""
+    recipe = recipe or Recipe()
+    run = RunRecord(
+        run_id=f"run-{seed}",
+        created="2026-01-01T00:00:00+00:00",
+        status="ok",
+        reason=None,
+        remedy=None,
+        label="fp32-euler_7",
+        config={"engine": {"name": "fp32"}, "measure": {"calibration": "gemm"}, "out": f"outputs/{seed}"},
+        facts=facts(),
+        environment=environment(recipe.device),
+        workload={"name": "bench", "identity_sha256": "w0", "num_utterances": len(recipe.ids)},
+        build_s=1.0,
+        first_call_s=0.5,
+        peak_rss_bytes=recipe.peak_bytes + 2**20,
+        peak_pss_bytes=recipe.peak_bytes,
+        peak_device_bytes=None,
+        utterances=tuple(make_utterance(name, recipe.audio) for name in recipe.ids),
+        trials=make_trials(np.random.default_rng(seed), recipe),
+        scores=make_scores(recipe),
+    )
+    return replace(run, **changes)
+
+
+def make_trials(rng: np.random.Generator, recipe: Recipe) -> tuple[Trial, ...]:
+    world, num = recipe.world, len(recipe.ids)
+
+    def factor(spread: float, count: int = 1) -> np.ndarray:
+        return np.exp(rng.normal(0, spread, count))
+
+    cpu_machine, wall_machine = factor(world.cpu_machine), factor(world.wall_machine)
+    cpu_session, wall_session = factor(world.cpu_session), factor(world.wall_session)
+    shares = 0.2 + 0.05 * np.arange(num)
+    trials = []
+    for repeat in range(-1, recipe.rounds):
+        cpu = cpu_machine * cpu_session * factor(world.round) * factor(world.call, num) * recipe.slower
+        wall_round = factor(world.round * world.wall_factor) * factor(world.call * world.wall_factor, num)
+        wall = wall_machine * wall_session * wall_round * recipe.slower
+        calibration_cpu_s = 0.2 * cpu_machine * factor(world.calibration)
+        calibration_s = 0.1 * wall_machine * factor(world.calibration * world.wall_factor)
+        for place, name in enumerate(recipe.ids):
+            trials.append(
+                Trial(
+                    utterance_id=name,
+                    repeat=repeat,
+                    wall_s=float(shares[place] * wall[place]),
+                    cpu_s=float(2 * shares[place] * cpu[place]),
+                    audio_s=2.0,
+                    frontend_s=0.0,
+                    denoise_s=float(shares[place] * wall[place]),
+                    vocoder_s=0.0,
+                    join_s=0.0,
+                    num_evals=7,
+                    peak_bytes=recipe.peak_bytes,
+                    started_unix_s=float(repeat),
+                    is_warmup=repeat < 0,
+                    calibration_s=float(calibration_s[0]) if recipe.calibrated else None,
+                    calibration_cpu_s=float(calibration_cpu_s[0]) if recipe.calibrated else None,
+                )
+            )
+    return tuple(trials)
+
+
+def make_scores(recipe: Recipe) -> tuple[Score, ...]:
+    valid = tuple(score("audio_valid", name, 1.0) for name in recipe.ids)
+    snr = tuple(
+        score("snr_vs_reference_db", name, 15.0 + 0.5 * place + recipe.snr_change_db)
+        for place, name in enumerate(recipe.ids)
+    )
+    return valid + snr
+
+
+def score(metric: str, utterance_id: str, value: float) -> Score:
+    return Score(metric=metric, utterance_id=utterance_id, value=value, status="ok", reason=None, better="higher")
+
+
+def no_score(metric: str, utterance_id: str, status: Any, reason: str) -> Score:
+    return Score(metric=metric, utterance_id=utterance_id, value=None, status=status, reason=reason, better="higher")
+
+
+def with_scores(run: RunRecord, *changed: Score) -> RunRecord:
+    """`run` with the scores of the same metric and utterance replaced."""
+    new = {(s.metric, s.utterance_id): s for s in changed}
+    return replace(run, scores=tuple(new.get((s.metric, s.utterance_id), s) for s in run.scores))
+
+
+def make_utterance(name: str, audio: str) -> Utterance:
+    return Utterance(
+        utterance_id=name,
+        category="short",
+        text="Good morning.",
+        sample_rate_hz=24000,
+        num_samples=48000,
+        num_frames=188,
+        num_chunks=1,
+        noise_sha256="n0",
+        audio_sha256=f"{audio}-{name}",
+        audio_path=f"audio/{name}.wav",
+        mel_path=f"mel/{name}.npy",
+    )
+
+
+def environment(device: str = "cpu") -> dict[str, Any]:
+    return {
+        "host_class": HOST,
+        "cpu_model": "Test CPU",
+        "num_cores": 2,
+        "device": device,
+        "gpu": None,
+        "power_mode": None,
+        "threads": 2,
+        "versions": {"torch": "2.11.0"},
+        "git_commit": "abc123",
+        "git_dirty": False,
+        "load_1min": 0.5,
+        "started": "2026-01-01T00:00:00+00:00",
+    }
+
+
+def facts(**changes: Any) -> Mapping[str, Any]:
+    return {
+        "name": "fp32",
+        "denoiser": "eager",
+        "precision": "fp32",
+        "solver": "euler",
+        "steps": 7,
+        "evals_per_step": 1,
+        "time_grid": [0.0, 0.5, 1.0],
+        "sway": -1.0,
+        "cfg_strength": 2.0,
+        "vocoder": "vocos",
+        "model": "pocket",
+        "num_threads": 2,
+        "weights_sha256": "m0",
+        "random_weights": False,
+        "versions": {"torch": "2.11.0"},
+        **changes,
+    }

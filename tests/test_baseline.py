@@ -1,0 +1,217 @@
+"""Baselines on disk and the verb that keeps them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from baselines.store import (
+    Baseline,
+    BaselineRefused,
+    NoBaseline,
+    differences,
+    list_baselines,
+    load_baseline,
+    read_baseline,
+    save_baseline,
+)
+from experiments.baseline import main
+from experiments.cli import run_verb
+from metrics.record import RecordError, RunRecord, save_record
+from tests import baseline_runs as runs
+from tests.baseline_runs import HOST, make_run, no_score, with_scores
+
+SILENT = with_scores(make_run(1), no_score("audio_valid", "en03", "error", "silent: rms 0"))
+NO_NUMBER = make_run(1, trials=(*make_run(1).trials[:-1], replace(make_run(1).trials[-1], cpu_s=math.nan)))
+
+
+def make_baseline(*sessions: RunRecord, name: str = "nightly", host_class: str = HOST) -> Baseline:
+    return Baseline(
+        name=name,
+        host_class=host_class,
+        recorded="2026-01-01T00:00:00+00:00",
+        recorded_by="someone",
+        reason="a test",
+        git_commit="abc123",
+        runs=sessions or (make_run(1),),
+    )
+
+
+def write_run(folder: Path, run: RunRecord) -> Path:
+    save_record(run, folder / "result.json")
+    return folder
+
+
+def record(records: Path, *arguments: str | Path) -> int:
+    return run_verb(main, ["record", "--records", str(records), *map(str, arguments)])
+
+
+def test_a_baseline_comes_back_as_it_was_but_for_the_output_folder(tmp_path: Path) -> None:
+    stored = make_baseline(make_run(1), make_run(2))
+    path = save_baseline(stored, tmp_path)
+    assert path == tmp_path / HOST / "nightly.json"
+    back = load_baseline(tmp_path, HOST, "nightly")
+    assert back.runs == tuple(replace(run, config={**run.config, "out": None}) for run in stored.runs)
+    assert replace(back, runs=()) == replace(stored, runs=())
+
+
+def test_the_file_is_reviewable_and_holds_no_path_of_this_machine(tmp_path: Path) -> None:
+    run = make_run(1, config={**make_run(1).config, "out": str(tmp_path), "quality": {"reference_dir": str(tmp_path)}})
+    text = save_baseline(make_baseline(run), tmp_path).read_text()
+    assert str(tmp_path) not in text
+    trial_lines = [line for line in text.splitlines() if '"wall_s"' in line]
+    assert len(trial_lines) == len(run.trials)
+    assert all(len(line) < 500 for line in trial_lines)
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (SILENT, r"run-1: audio is not valid: en03 \(silent: rms 0\)"),
+        (replace(make_run(1), scores=()), r"audio is not valid: en01 \(not checked\)"),
+        (make_run(1, status="skipped", reason="no fp16 here", remedy="use bf16"), r"status skipped \(no fp16 here\)"),
+        (make_run(1, trials=()), "no steady trial"),
+        (NO_NUMBER, "cpu_s=nan of .* is not a number above 0"),
+    ],
+)
+def test_a_run_that_proves_nothing_is_refused(tmp_path: Path, run: RunRecord, message: str) -> None:
+    with pytest.raises(RecordError, match=message):
+        save_baseline(make_baseline(run), tmp_path)
+    assert list_baselines(tmp_path) == []
+
+
+def test_random_weights_may_be_a_baseline_of_speed(tmp_path: Path) -> None:
+    absent = [no_score("audio_valid", name, "not_applicable", "random weights") for name in runs.IDS]
+    run = with_scores(make_run(1, facts=runs.facts(random_weights=True)), *absent)
+    assert save_baseline(make_baseline(run), tmp_path).is_file()
+
+
+def test_sessions_that_cannot_be_compared_are_not_pooled(tmp_path: Path) -> None:
+    other = make_run(2, facts=runs.facts(steps=8))
+    with pytest.raises(BaselineRefused, match=r"run-2: facts.steps=8 where run-1 has 7"):
+        save_baseline(make_baseline(make_run(1), other), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a b"])
+def test_a_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RecordError, match="cannot be a file name"):
+        save_baseline(make_baseline(name=name), tmp_path)
+
+
+def test_a_missing_baseline_says_what_there_is(tmp_path: Path) -> None:
+    save_baseline(make_baseline(name="weekly"), tmp_path)
+    save_baseline(make_baseline(host_class="orin-12c-cuda"), tmp_path)
+    with pytest.raises(NoBaseline) as caught:
+        load_baseline(tmp_path, HOST, "nightly")
+    assert f"for host class {HOST}; for it there are: weekly; for others: orin-12c-cuda/nightly" in str(caught.value)
+
+
+def test_another_schema_version_is_one_clear_line(tmp_path: Path) -> None:
+    path = save_baseline(make_baseline(), tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 7}))
+    with pytest.raises(RecordError) as caught:
+        read_baseline(path)
+    assert str(caught.value) == (f"{path}: schema_version 7, this program reads 1; record it again with --replace")
+
+
+def test_a_record_of_another_schema_version_inside_is_found(tmp_path: Path) -> None:
+    path = save_baseline(make_baseline(), tmp_path)
+    content = json.loads(path.read_text())
+    content["runs"][0]["schema_version"] = 9
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecordError, match="schema_version 9"):
+        read_baseline(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: text.replace('"recorded_by"', '"recorder"'),
+        lambda text: text.replace('"cpu_s"', '"cpu"', 1),
+        lambda text: text.replace('"audio_s": 2.0', '"audio_s": NaN', 1),
+        lambda text: text.replace('"status": "ok"', '"status": "error"', 1),
+    ],
+    ids=["cut off", "not an object", "unknown field", "unknown trial field", "NaN", "score without number"],
+)
+def test_a_damaged_baseline_names_its_file(tmp_path: Path, damage: object) -> None:
+    assert callable(damage)
+    path = save_baseline(make_baseline(), tmp_path)
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(RecordError, match=str(path)):
+        read_baseline(path)
+
+
+def test_differences_leave_out_what_differs_between_any_two_runs() -> None:
+    first = make_run(1)
+    same = make_run(2, environment={**runs.environment(), "started": "later", "load_1min": 7.0})
+    assert differences(first, same) == []
+    other = make_run(2, facts=runs.facts(sway=0.0), environment={**runs.environment(), "git_commit": "def"})
+    assert {d.key: (d.baseline, d.new) for d in differences(first, other)} == {
+        "facts.sway": (-1.0, 0.0),
+        "environment.git_commit": ("abc123", "def"),
+    }
+
+
+def test_record_list_show_and_diff(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = tmp_path / "records"
+    first, second = write_run(tmp_path / "a", make_run(1)), write_run(tmp_path / "b", make_run(2))
+    assert record(records, "nightly", "--run", first, "--run", second, "--reason", "release 1") == 0
+    assert "2 session(s) of fp32-euler_7, 60 trials" in capsys.readouterr().out
+
+    assert run_verb(main, ["list", "--records", str(records)]) == 0
+    assert f"{HOST}/nightly: fp32-euler_7, 2 session(s)" in capsys.readouterr().out
+
+    assert run_verb(main, ["show", "nightly", "--records", str(records)]) == 0
+    shown = capsys.readouterr().out
+    assert "release 1" in shown
+    assert shown.count("RTF") == 2
+
+    other = write_run(tmp_path / "c", make_run(3, facts=runs.facts(sway=0.0)))
+    assert run_verb(main, ["diff", "nightly", str(other), "--records", str(records)]) == 0
+    assert "facts.sway: -1.0 -> 0.0" in capsys.readouterr().out
+
+
+def test_a_stored_baseline_is_not_overwritten_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records, folder = tmp_path / "records", write_run(tmp_path / "a", make_run(1))
+    assert record(records, "nightly", "--run", folder) == 0
+    assert record(records, "nightly", "--run", folder) == 2
+    assert "--add makes this its next session, --replace discards it" in capsys.readouterr().err
+
+    later = write_run(tmp_path / "b", make_run(2))
+    assert record(records, "nightly", "--add", "--run", later) == 0
+    assert [run.run_id for run in load_baseline(records, HOST, "nightly").runs] == ["run-1", "run-2"]
+    assert record(records, "nightly", "--replace", "--run", later) == 0
+    assert [run.run_id for run in load_baseline(records, HOST, "nightly").runs] == ["run-2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        (["record", "new", "--run", "nowhere"], 2, "nowhere/result.json: no such record"),
+        (["record", "new", "--run", "nowhere", "engine=int8"], 2, "--run takes a finished run as it is"),
+        (["record", "new", "--add", "engine=int8"], 13, "no baseline new for host class"),
+        (["record", "new", "engine=unheard"], 2, "engine=unheard: choose one of"),
+        (["record", "new", "--runn", "x"], 2, "--runn: there is no such option"),
+        (["show", "new"], 13, "no baseline new for host class"),
+        (["diff", "new", "nowhere"], 2, "nowhere/result.json: no such record"),
+        (["list", "engine=int8"], 2, "only `record` takes settings"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], exit_code: int, message: str
+) -> None:
+    assert run_verb(main, [arguments[0], "--records", str(tmp_path), *arguments[1:]]) == exit_code
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_an_invalid_run_is_refused_by_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert record(tmp_path / "records", "nightly", "--run", write_run(tmp_path / "a", SILENT)) == 2
+    assert "audio is not valid: en03 (silent: rms 0)" in capsys.readouterr().err

@@ -1,0 +1,133 @@
+"""The host's fingerprint, and one measurement at a time on a device."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.contract import ConfigError
+from experiments.device_lock import device_lock
+from experiments.environment import fingerprint, host_class, num_threads, other_cpu_frac, read_cpu, read_quota
+from metrics.record import to_json
+from tests.engines import ROOT
+
+KEYS = {
+    "host_class", "cpu_model", "cpu_flags", "num_cores", "memory_bytes", "kernel", "python", "versions", "device",
+    "gpu", "power_mode", "git_commit", "git_dirty", "threads", "load_1min", "started",
+}  # fmt: skip
+ARM = "processor\t: 0\nmodel name\t: ARMv8 Processor rev 1 (v8l)\nFeatures\t: fp asimd asimdhp asimddp i8mm\n"
+X86 = "processor : 0\nmodel name : AMD EPYC 7763 64-Core Processor\nflags : fpu avx2 fma avx512f avx512_bf16 sse2\n"
+
+
+def test_a_fingerprint_is_json_with_every_key() -> None:
+    found = fingerprint({"kind": "cpu", "threads": 2})
+    assert set(found) >= KEYS
+    assert to_json(found)
+    assert found["versions"]["torch"]
+    assert found["host_class"].endswith("c-cpu")
+    assert found["gpu"] is None
+    assert 0 <= found["other_cpu_frac"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("model", "cores", "kind", "slug"),
+    [
+        ("AMD EPYC", 2, "cpu", "amd-epyc-2c-cpu"),
+        ("AMD EPYC 7763 64-Core Processor", 4, "cpu", "amd-epyc-7763-4c-cpu"),
+        ("Intel(R) Xeon(R) CPU E5-2680 v4 @ 2.40GHz", 8, "cpu", "intel-xeon-e5-2680-v4-8c-cpu"),
+        ("NVIDIA Jetson AGX Orin Developer Kit", 12, "cuda:0", "nvidia-jetson-agx-orin-developer-kit-12c-cuda"),
+        ("NVIDIA H200", 16, "cuda:1", "nvidia-h200-16c-cuda"),
+        ("", 1, "cpu", "unknown-1c-cpu"),
+    ],
+)
+def test_host_class(model: str, cores: int, kind: str, slug: str) -> None:
+    assert host_class(model, cores, kind) == slug
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (X86, ("AMD EPYC 7763 64-Core Processor", ["avx2", "fma", "avx512f", "avx512_bf16"])),
+        (ARM, ("ARMv8 Processor rev 1 (v8l)", ["asimd", "asimdhp", "asimddp", "i8mm"])),
+    ],
+)
+def test_cpu_of_two_architectures(text: str, expected: tuple[str, list[str]], tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    assert read_cpu(tmp_path / "cpuinfo") == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        ({"cpu.max": "200000 100000\n"}, 2.0),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "150000", "cpu/cpu.cfs_period_us": "100000"}, 1.5),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({}, None),
+    ],
+)
+def test_control_group_quota(files: dict[str, str], cpus: float | None, tmp_path: Path) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert read_quota(tmp_path) == cpus
+
+
+def test_threads_default_to_all_usable_cores() -> None:
+    assert num_threads({"threads": 3}) == 3
+    assert 1 <= num_threads({"threads": None}) <= (os.cpu_count() or 1)
+
+
+def test_the_share_of_other_processes_is_a_share() -> None:
+    assert 0.0 <= other_cpu_frac(0.01) <= 1.0
+
+
+HOLD = """
+import sys
+from experiments.device_lock import device_lock
+with device_lock("cpu", "wait", print):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """A process that holds the lock of cpu until its stdin closes."""
+    monkeypatch.setenv("F5BENCH_STATE_DIR", str(tmp_path))
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_held_device_is_refused_with_the_holders_name(holder: subprocess.Popen[str]) -> None:
+    with (
+        pytest.raises(ConfigError, match=f"device.kind=cpu: process {holder.pid} is measuring on it"),
+        device_lock("cpu", "refuse", print),
+    ):
+        pytest.fail("the lock was given twice")
+
+
+def test_waiting_says_for_whom_and_ends_when_the_holder_does(holder: subprocess.Popen[str]) -> None:
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        assert holder.stdin is not None
+        holder.stdin.close()
+
+    with device_lock("cpu", "wait", say):
+        assert said == [f"cpu: process {holder.pid} is measuring on it; waiting (Ctrl-C to leave)"]
+
+
+def test_other_devices_are_free(holder: subprocess.Popen[str]) -> None:
+    with device_lock("cuda:0", "refuse", print), device_lock("cuda:1", "refuse", print):
+        pass

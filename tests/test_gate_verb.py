@@ -1,0 +1,200 @@
+"""`python -m experiments.gate` on stored runs: files, exit codes, what it prints; and once for real."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baselines.store import save_baseline
+from baselines.verdict import Limits
+from experiments import baseline
+from experiments.baseline import hydra_value
+from experiments.cli import run_verb
+from experiments.compose import compose_config
+from experiments.gate import main, overrides_of
+from metrics.record import RunRecord
+from tests import baseline_runs as runs
+from tests.baseline_runs import Recipe, World, make_run, no_score, with_scores
+from tests.test_baseline import make_baseline, write_run
+
+SKIPPED = make_run(2, status="skipped", reason="no fp16\x00 here", remedy="use bf16", trials=())
+CASES = {
+    "same": (make_run(2), 0, "PASS"),
+    "slightly slower": (make_run(2, Recipe(slower=1.03)), 0, "WARN"),
+    "slower": (make_run(2, Recipe(slower=1.1)), 10, "FAIL"),
+    "noisy": (make_run(2, Recipe(world=World(round=0.3))), 11, "CANNOT_TELL"),
+    "other engine": (make_run(2, facts=runs.facts(name="int8", steps=8)), 12, "INVALID_ENV"),
+    "skipped": (SKIPPED, 14, "CANNOT_TELL"),
+}
+
+
+def gate(tmp_path: Path, run: RunRecord, *arguments: str) -> int:
+    save_baseline(make_baseline(make_run(1)), tmp_path / "records")
+    folder = write_run(tmp_path / "run", run)
+    return run_verb(main, ["nightly", "--records", str(tmp_path / "records"), "--run", str(folder), *arguments])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_exit_code_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    run, exit_code, outcome = CASES[name]
+    assert gate(tmp_path, run) == exit_code
+    assert capsys.readouterr().out.startswith(f"{outcome}: fp32-euler_7 against baseline nightly")
+
+    verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
+    assert (verdict["outcome"], verdict["exit_code"], verdict["schema_version"]) == (outcome, exit_code, 1)
+    assert verdict["baseline"]["run_ids"] == ["run-1"]
+
+    summary = (tmp_path / "run" / "summary.md").read_text()
+    assert summary.startswith(f"## {outcome}: fp32-euler_7 against baseline nightly\n")
+    assert "False alarm rate at most 1 %" in summary
+    assert "Host class test-2c-cpu" in summary
+    rows = [line for line in summary.splitlines() if line.startswith("| ")]
+    assert len(rows) == 1 + len(verdict["findings"])
+    assert {row.count(" | ") for row in rows} == {5}
+
+
+@pytest.mark.parametrize(
+    ("name", "element", "metrics"),
+    [
+        ("slower", "failure", {"cpu_time"}),
+        ("noisy", "skipped", {"cpu_time", "wall_time"}),
+        ("other engine", "error", {"facts.name", "facts.steps"}),
+        ("skipped", "error", {"run"}),
+    ],
+)
+def test_junit_has_a_case_per_finding(tmp_path: Path, name: str, element: str, metrics: set[str]) -> None:
+    gate(tmp_path, CASES[name][0])
+    suite = ElementTree.parse(tmp_path / "run" / "junit.xml").getroot()
+    cases = suite.findall("testcase")
+    assert {case.get("name") for case in cases if case.find(element) is not None} == metrics
+    count = {"failure": "failures", "skipped": "skipped", "error": "errors"}[element]
+    assert suite.get(count) == str(len(metrics))
+    assert suite.get("tests") == str(len(cases))
+
+
+def test_invalid_audio_fails_whatever_its_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = with_scores(make_run(2, Recipe(slower=0.5)), no_score("audio_valid", "en03", "error", "silent"))
+    assert gate(tmp_path, run) == 10
+    assert "invalid audio: en03 (silent)" in capsys.readouterr().out
+
+
+def test_limits_can_be_set_on_the_command_line(tmp_path: Path) -> None:
+    assert gate(tmp_path, make_run(2, Recipe(slower=1.1)), "gate.catch_ratio=1.5") == 0
+    limits = json.loads((tmp_path / "run" / "verdict.json").read_text())["limits"]
+    assert limits["catch_ratio"] == 1.5
+
+
+def test_out_leaves_the_run_as_it_is(tmp_path: Path) -> None:
+    assert gate(tmp_path, make_run(2), f"out={tmp_path / 'here'}") == 0
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["junit.xml", "summary.md", "verdict.json"]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["result.json"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert gate(tmp_path, make_run(2), f"out={tmp_path / 'file' / 'below'}") == 2
+    assert "cannot be written (" in capsys.readouterr().err
+
+
+def test_the_default_limits_are_the_ones_that_the_rule_is_tested_with() -> None:
+    assert Limits.from_mapping(compose_config([])["gate"]) == runs.LIMITS
+
+
+def test_another_host_class_has_no_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(2, environment={**runs.environment(), "host_class": "other-8c-cpu"})
+    assert gate(tmp_path, run) == 13
+    err = capsys.readouterr().err
+    assert "no baseline nightly for host class other-8c-cpu" in err
+    assert "test-2c-cpu/nightly" in err
+
+
+def test_another_schema_version_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save_baseline(make_baseline(make_run(1)), tmp_path / "records")
+    path.write_text(path.read_text().replace('"schema_version": 1,\n "runs"', '"schema_version": 2,\n "runs"', 1))
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "schema_version": 2}))
+    folder = write_run(tmp_path / "run", make_run(2))
+    assert run_verb(main, ["nightly", "--records", str(tmp_path / "records"), "--run", str(folder)]) == 2
+    assert "schema_version 2, this program reads 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        (["nightly"], 13, "no baseline nightly for host class"),
+        (["nightly", "--run", "nowhere"], 2, "nowhere/result.json: no such record"),
+        (["nightly", "gate.catch_ratio=0.5"], 2, "gate.catch_ratio=0.5: must be above gate.ignore_ratio=1.0; raise it"),
+        (["nightly", "gate.catch=2"], 2, "did you mean gate.catch_ratio?"),
+        (["nightly", "--run", "nowhere", "engine=int8"], 2, "engine=int8: --run takes a finished run as it is"),
+        (["nightly", "--fast"], 2, "--fast: there is no such option"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], exit_code: int, message: str
+) -> None:
+    assert run_verb(main, [*arguments, "--records", str(tmp_path)]) == exit_code
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["engine=int8", "solver=midpoint_nfe6", "workload=smoke"],
+        ["solver.steps=5", "solver.grid=uniform", "workload.select=[en01,en02]", "seed=3", "+engine.scale=0.5"],
+        ["model=f5tts_v1_base_random", "vocoder=vocos_random", "device=cuda", "quality.enabled=false"],
+        ["reference.voices=[{id: a, audio: a.wav, text: \"It's 'quoted', yes: {so}\"}]", "~vocoder.head.padding"],
+    ],
+    ids=["defaults", "choices", "leaves", "random weights", "lists and deletions"],
+)
+def test_the_new_run_is_composed_as_the_baseline_was(overrides: list[str]) -> None:
+    wanted = compose_config(overrides)
+    assert compose_config(overrides_of(wanted)) == wanted
+
+
+def test_a_choice_that_no_longer_exists_is_composed_from_what_was_stored() -> None:
+    wanted = compose_config(["solver=midpoint_7"])
+    wanted["solver"]["name"] = "retired"
+    assert compose_config(overrides_of(wanted)) == wanted
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.text("ab'\"\\\\ ,:=[]{}$#%", max_size=12)
+
+
+@given(st.recursive(LEAVES, st.lists, max_leaves=5))
+def test_values_survive_hydras_grammar(value: Any) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_override(f"++key={hydra_value(value)}").value()
+    assert plain(parsed) == value
+
+
+def plain(value: Any) -> Any:
+    """Hydra's quoted strings as strings."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value.text if type(value).__name__ == "QuotedString" else value
+
+
+@pytest.mark.slow
+def test_record_and_gate_for_real(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The pocket model against itself: the audio is bit-identical, and two short rounds never prove a regression."""
+    records = ["--records", str(tmp_path / "records")]
+    settings = ["workload=smoke", "solver=euler_6", "measure.rounds=2", "quality.enabled=false", "tracking=none"]
+    assert run_verb(baseline.main, ["record", "own", *records, *settings, f"out={tmp_path / 'first'}"]) == 0
+    out = tmp_path / "second"
+    exit_code = run_verb(main, ["own", *records, "tracking=none", f"out={out}"])
+    verdict = json.loads((out / "verdict.json").read_text())
+    found = {finding["metric"]: finding for finding in verdict["findings"]}
+    assert exit_code == verdict["exit_code"]
+    assert verdict["outcome"] != "INVALID_ENV", capfd.readouterr().out
+    assert "bit-identical" in found["snr_vs_reference_db"]["explanation"]
+    assert found["audio_valid"]["outcome"] == "PASS"

@@ -1,0 +1,78 @@
+"""Policies of the house as tests: import arrows, configurations, file sizes, the README's map."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+from engine.build import engine_arguments, target_of
+from engine.contract import ConfigError
+from tests.engines import ROOT, config
+
+ROOMS = ("engine", "metrics", "baselines", "reports", "experiments")
+ARROWS = {
+    "engine": {"engine"},
+    "metrics": {"metrics"},
+    "baselines": {"baselines", "metrics"},
+    "reports": {"reports", "metrics", "baselines"},
+    "experiments": set(ROOMS),
+}
+SOURCES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+GROUPS = sorted(
+    (path.parent.name, path.stem) for path in (ROOT / "conf").glob("*/*.yaml") if path.parent.name not in ("texts",)
+)
+
+
+def imported_rooms(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names & set(ROOMS)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_follow_the_arrows(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    assert imported_rooms(path) <= ARROWS[room]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_readable(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 60, f"{node.name} is too long"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id != "hasattr", "vary by type, not by probing"
+
+
+@pytest.mark.parametrize(("group", "name"), GROUPS, ids=lambda part: part)
+def test_every_configuration_composes(group: str, name: str) -> None:
+    composed = config(f"{group}={name}")
+    if group != "experiment":
+        assert composed[group]["name"] == name
+
+
+@pytest.mark.parametrize("name", [name for group, name in GROUPS if group == "engine"])
+def test_every_engine_key_binds_to_its_build_function(name: str) -> None:
+    composed = config(f"engine={name}")["engine"]
+    inspect.signature(target_of(composed)).bind(context=None, **engine_arguments(composed))
+    with pytest.raises(ConfigError, match="is not a key of this engine"):
+        engine_arguments({**composed, "precison": "fp16"})
+
+
+def test_readme_file_map_matches_the_disk() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    file_map = readme.split("## File map", 1)[1].split("```", 2)[1]
+    named = {line.split()[0].rstrip("/") for line in file_map.splitlines() if line.strip()}
+    top = {p.name for p in ROOT.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name != "outputs"}
+    hidden = {"node_modules", "f5bench.egg-info"}
+    for room in ROOMS:
+        assert room in named
+    assert named <= top | {p.name for p in ROOT.iterdir()}, "the map names something that is not there"
+    assert top - named - hidden == set(), "a folder is missing from the map"

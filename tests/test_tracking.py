@@ -1,0 +1,309 @@
+"""The MLflow sink against a real MLflow on sqlite: what one finds there afterwards; a repeat changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from experiments.cli import run_verb
+from experiments.tracking import main
+from metrics.record import save_record
+from tests.tracking_folders import SENTENCES, STARTED_UNIX_S, record, write_run, write_sweep
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+pytest.importorskip("mlflow")
+
+TABLES = ("runs", "params", "tags", "metrics", "latest_metrics", "experiments")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A store that was filled once. runs: name -> MLflow run."""
+
+    runs: dict[str, Any]
+    database: Path
+
+
+def keep_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a sync sets for its own process must not stay in this one."""
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        monkeypatch.setenv(name, "1")
+
+
+@pytest.fixture(scope="session")
+def prepared_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The schema migrations of a new database take seconds: once for all tests."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").get_experiment_by_name("f5bench")
+    return path
+
+
+@pytest.fixture
+def database(prepared_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    keep_environment(monkeypatch)
+    path = tmp_path / "store" / "mlflow.db"
+    path.parent.mkdir()
+    shutil.copy(prepared_database, path)
+    return path
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, database: Path) -> Path:
+    """Two measured cells, one that failed and one that is not supported here."""
+    return write_sweep(tmp_path / "outputs" / "sweep", f"sqlite:///{database}")
+
+
+def rows(database: Path) -> dict[str, list[Any]]:
+    with closing(sqlite3.connect(database)) as connection:
+        return {table: sorted(map(repr, connection.execute(f"select * from {table}"))) for table in TABLES}
+
+
+def runs(database: Path) -> list[Any]:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{database}")
+    experiment = client.get_experiment_by_name("f5bench")
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def runs_by_name(database: Path) -> dict[str, Any]:
+    return {run.info.run_name: run for run in runs(database)}
+
+
+@pytest.fixture
+def synced(sweep: Path, database: Path) -> dict[str, Any]:
+    """For tests that go on writing."""
+    assert run_verb(main, ["sync", str(sweep)]) == 0
+    return runs_by_name(database)
+
+
+@pytest.fixture(scope="module")
+def stored(prepared_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Stored:
+    """For tests that only look."""
+    folder = tmp_path_factory.mktemp("stored")
+    database = Path(shutil.copy(prepared_database, folder / "mlflow.db"))
+    sweep = write_sweep(folder / "outputs" / "sweep", f"sqlite:///{database}")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        keep_environment(monkeypatch)
+        assert run_verb(main, ["sync", str(sweep)]) == 0
+    return Stored(runs=runs_by_name(database), database=database)
+
+
+def test_a_sweep_is_a_parent_with_a_child_for_every_variant_that_came_to_an_end(stored: Stored) -> None:
+    children = {"fp32-euler_7", "int8-euler_7", "bf16-euler_7", "fp16-euler_7"}
+    assert set(stored.runs) == {"sweep", *children}
+    parent = stored.runs["sweep"]
+    assert {stored.runs[name].data.tags["mlflow.parentRunId"] for name in children} == {parent.info.run_id}
+    assert parent.data.metrics == {"cells/ok": 2.0, "cells/failed": 1.0, "cells/skipped": 1.0}
+    assert (parent.info.status, parent.info.start_time, parent.info.end_time) == (
+        "FINISHED",
+        1_699_999_980_000,
+        1_700_000_040_000,
+    )
+
+
+def test_a_variant_shows_its_settings_numbers_and_times(stored: Stored) -> None:
+    run = stored.runs["int8-euler_7"]
+    assert run.data.params["engine.name"] == "int8"
+    assert run.data.params["engine.weird key___"] == "1"
+    assert run.data.params["built.precision"] == "float32"
+    assert "solver.grid" not in run.data.params, "long values are in config.yaml only"
+    assert not any(key.startswith("tracking") for key in run.data.params)
+    # four trials of 0.50, 0.51, 0.52, 0.53 s, each for two seconds of audio
+    assert run.data.metrics["rtf"] == pytest.approx(2.06 / 8)
+    assert run.data.metrics["latency/p50_s"] == pytest.approx(0.515)
+    assert "latency/p95_s" not in run.data.metrics, "four trials have no p95"
+    assert run.data.metrics["quality/snr_vs_reference_db"] == 21.0
+    assert "1 of 2 sentences (lengths differ)" in run.data.tags["quality.gaps"]
+    assert run.data.metrics["memory/peak_rss_bytes"] == 1000
+    assert "memory/peak_pss_bytes" not in run.data.metrics
+    assert (run.info.start_time, run.info.end_time) == (1_700_000_000_000, 1_700_000_020_000)
+    expected = {"host.class": "test-2c-cpu", "git.commit": "abc123", "git.dirty": "true", "audio.valid": "valid"}
+    assert expected.items() <= run.data.tags.items()
+    assert run.data.tags["harness.fingerprint"] != stored.runs["fp32-euler_7"].data.tags["harness.fingerprint"]
+
+
+def test_every_trial_is_a_point_of_a_series(stored: Stored) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{stored.database}")
+    run_id = stored.runs["fp32-euler_7"].info.run_id
+    series = sorted(client.get_metric_history(run_id, "trial/wall_s"), key=lambda point: point.step)
+    assert [(point.step, point.value) for point in series] == [(2, 0.5), (3, 0.51), (4, 0.52), (5, 0.53)]
+    assert series[0].timestamp == int((STARTED_UNIX_S + 0.5) * 1000)
+    assert len(client.get_metric_history(run_id, "warmup/wall_s")) == 2
+
+
+def test_p95_is_logged_from_59_trials_on(tmp_path: Path, database: Path) -> None:
+    run = record("run-9", "fp32-euler_7", f"sqlite:///{database}", num_rounds=30)
+    write_run(tmp_path / "outputs/one", run)
+    assert run_verb(main, ["sync", str(tmp_path / "outputs/one")]) == 0
+    (stored,) = runs_by_name(database).values()
+    assert stored.data.metrics["latency/p95_s"] == pytest.approx(np.quantile(0.5 + np.arange(60) / 100, 0.95))
+    assert "mlflow.parentRunId" not in stored.data.tags, "a run alone has no parent"
+
+
+def test_audio_plots_reports_and_the_sentence_table_are_artifacts(
+    stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{stored.database}")
+    child, parent = stored.runs["fp32-euler_7"].info, stored.runs["sweep"].info
+    assert {entry.path for entry in client.list_artifacts(child.run_id, "audio")} == {"audio/a.wav", "audio/b.wav"}
+    assert {"config.yaml", "result.json", "samples.csv", "sentences.json"} <= {
+        entry.path for entry in client.list_artifacts(child.run_id)
+    }
+    assert {"report.md", "sweep.json", "plots"} == {entry.path for entry in client.list_artifacts(parent.run_id)}
+    copy = client.download_artifacts(child.run_id, "audio/a.wav", str(tmp_path))
+    assert soundfile.info(copy).samplerate == 24_000
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{stored.database}")  # load_table asks the global address
+    table = client.load_table(child.experiment_id, "sentences.json", run_ids=[child.run_id])
+    assert list(table["text"]) == list(SENTENCES.values())
+    assert table["snr_vs_reference_db"].isna().tolist() == [False, True]
+    assert table["missing"].fillna("").tolist() == ["", "snr_vs_reference_db: not_comparable"]
+
+
+def test_failed_and_skipped_variants_say_so_and_show_no_number(stored: Stored) -> None:
+    failed, skipped = stored.runs["bf16-euler_7"], stored.runs["fp16-euler_7"]
+    assert failed.info.status == "FAILED"
+    assert failed.data.tags["harness.reason"] == "killed by signal 9"
+    assert skipped.info.status != "FINISHED"
+    assert skipped.data.tags["skipped"] == "no fp16 kernels here"
+    assert skipped.data.tags["harness.remedy"] == "engine=bf16"
+    assert not failed.data.metrics
+    assert not skipped.data.metrics
+
+
+def test_a_run_with_broken_audio_has_no_speed(tmp_path: Path, database: Path) -> None:
+    run = record("run-9", "fp32-euler_7", f"sqlite:///{database}")
+    silent = replace(run.scores[0], value=None, status="error", reason="silent")
+    write_run(tmp_path / "outputs/one", replace(run, scores=(silent, *run.scores[1:])))
+    assert run_verb(main, ["sync", str(tmp_path / "outputs/one")]) == 0
+    (stored,) = runs_by_name(database).values()
+    assert stored.data.tags["audio.valid"] == "invalid"
+    assert stored.data.metrics == {}
+
+
+def test_a_number_that_is_none_is_left_out(tmp_path: Path, database: Path) -> None:
+    folder = tmp_path / "outputs/one"
+    write_run(folder, record("run-9", "fp32-euler_7", f"sqlite:///{database}"))
+    result = folder / "result.json"
+    result.write_text(result.read_text().replace('"join_s": 0.05', '"join_s": NaN'))
+    assert run_verb(main, ["sync", str(folder)]) == 0
+    (stored,) = runs_by_name(database).values()
+    assert {"rtf", "trial/wall_s"} <= set(stored.data.metrics)
+    assert not {"trial/join_s", "stage/join_frac"} & set(stored.data.metrics)
+
+
+@pytest.mark.parametrize("forget", [False, True], ids=["with the state file", "without the state file"])
+def test_a_second_sync_leaves_the_store_as_it_was(
+    synced: dict[str, Any], sweep: Path, database: Path, forget: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = rows(database)
+    if forget:
+        (sweep / ".tracking.json").unlink()
+    assert run_verb(main, ["sync", str(sweep)]) == 0
+    assert rows(database) == before
+    assert (", 0 artifacts" in capsys.readouterr().out) is not forget
+
+
+def test_a_sync_cut_short_is_completed_by_the_next(synced: dict[str, Any], sweep: Path, database: Path) -> None:
+    """As if the store had died after the run was made: half of a run there, none of it remembered here."""
+    before = rows(database)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        run_id = synced["int8-euler_7"].info.run_id
+        connection.execute("delete from metrics where run_uuid = ? and step > 1", (run_id,))
+        connection.execute("delete from params where run_uuid = ?", (run_id,))
+        connection.execute("update runs set status = 'RUNNING', end_time = null where run_uuid = ?", (run_id,))
+    state = json.loads((sweep / ".tracking.json").read_text())
+    del state["stores"][0]["runs"]["cells/int8-euler_7"]
+    (sweep / ".tracking.json").write_text(json.dumps(state))
+    assert run_verb(main, ["sync", str(sweep)]) == 0
+    assert rows(database) == before
+
+
+def test_what_changed_since_is_added_to_the_same_run(synced: dict[str, Any], sweep: Path, database: Path) -> None:
+    """Scores repeated, and a verdict given, after the first sync."""
+    folder = sweep / "cells/int8-euler_7"
+    run = record("run-2", "int8-euler_7", f"sqlite:///{database}")
+    save_record(replace(run, scores=(*run.scores[:2], replace(run.scores[2], value=12.0))), folder / "result.json")
+    (folder / "verdict.json").write_text(json.dumps({"outcome": "FAIL"}))
+    assert run_verb(main, ["sync", str(sweep)]) == 0
+    again = runs_by_name(database)
+    assert {name: run.info.run_id for name, run in again.items()} == {n: r.info.run_id for n, r in synced.items()}
+    changed = again["int8-euler_7"]
+    assert changed.data.metrics["quality/snr_vs_reference_db"] == 12.0
+    assert (changed.data.tags["verdict"], changed.data.tags["env.valid"]) == ("fail", "true")
+
+
+def test_a_resumed_sweep_goes_on_in_its_own_parent(sweep: Path, database: Path) -> None:
+    done = (sweep / "sweep.json").read_text()
+    states = []
+    for status, finished in (("interrupted", "null"), ("running", "null"), ("done", '"2023-11-14T22:14:00Z"')):
+        text = done.replace('"done"', f'"{status}"').replace('"2023-11-14T22:14:00Z"', finished)
+        (sweep / "sweep.json").write_text(text)
+        assert run_verb(main, ["sync", str(sweep)]) == 0
+        states.append(runs_by_name(database)["sweep"].info.status)
+    assert states == ["KILLED", "RUNNING", "FINISHED"]
+    assert len(runs(database)) == 5
+
+
+def test_a_run_id_in_the_environment_does_not_swallow_the_children(
+    sweep: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    assert run_verb(main, ["sync", str(sweep)]) == 0
+    assert len(runs_by_name(database)) == 5
+
+
+def test_a_copied_reference_is_a_child_of_each_run_that_has_it(tmp_path: Path, database: Path) -> None:
+    uri = f"sqlite:///{database}"
+    for name in ("one", "two"):
+        write_run(tmp_path / "outputs" / name, record(f"run-{name}", f"{name}-euler_7", uri))
+        write_run(tmp_path / "outputs" / name / "reference", record("run-cached", "fp32-euler_32", uri))
+    write_run(tmp_path / "outputs/.references/key", record("run-cached", "fp32-euler_32", uri))
+    assert run_verb(main, ["sync", str(tmp_path / "outputs")]) == 0
+    parents = {name: run.info.run_id for name, run in runs_by_name(database).items() if name != "fp32-euler_32"}
+    assert set(parents) == {"one-euler_7", "two-euler_7"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs(database) if run.info.run_name == "fp32-euler_32"} == (
+        set(parents.values())
+    )
+    assert len(runs(database)) == 4
+
+
+def test_a_cell_is_synced_with_its_sweep(sweep: Path, database: Path) -> None:
+    assert run_verb(main, ["sync", str(sweep / "cells/fp32-euler_7")]) == 0
+    assert "sweep" in runs_by_name(database)
+
+
+def test_status_tells_synced_pending_off_and_broken(
+    synced: dict[str, Any], sweep: Path, database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = sweep.parent
+    run = record("run-8", "fp32-euler_7", f"sqlite:///{database}")
+    write_run(outputs / "new", run)
+    write_run(outputs / "untracked", replace(run, config={**run.config, "tracking": {"mode": "off"}}))
+    (outputs / "torn").mkdir()
+    (outputs / "torn/result.json").write_text("{")
+    capsys.readouterr()
+    assert run_verb(main, ["status", str(outputs)]) == 0
+    words = {line.split()[1].rpartition("/")[2]: line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    assert words == {"new": "pending", "sweep": "synced", "torn": "broken", "untracked": "off"}
+    assert run_verb(main, ["sync", str(outputs)]) == 2, "the torn record is named"
+    capsys.readouterr()
+    assert run_verb(main, ["status", str(outputs / "new")]) == 0
+    assert capsys.readouterr().out.startswith("synced")

@@ -2,8 +2,8 @@
 
 Word error rates of original flite speech, of its copy through the pocket vocoder, and of generated speech, on en_core
 and on 50 sentences of its vocabulary that were never trained on. The recogniser (pocketsphinx) is closed over the words
-of en_core. Its bigrams come from both sets ("both") or from en_core alone ("core": what a held-out sentence says is then
-unexpected, so even original speech loses words). Rates compare with one another, not with open-vocabulary rates.
+of en_core. Its bigrams come from both sets ("both") or from en_core alone ("core": what a held-out sentence says is
+then unexpected, so even original speech loses words). Rates compare with one another, not with open-vocabulary rates.
 """
 
 import json

@@ -13,7 +13,7 @@ from engine.contract import Engine, SynthesisRequest
 from engine.frontend import load_reference
 
 ROOT = Path(__file__).resolve().parent.parent
-REF_TEXT = "We walk along the river."
+REF_TEXT = "We walk to the sea."
 # Full width, two blocks: as wide as F5TTS_v1_Base, small enough for a test
 WIDE = (
     "model=f5tts_v1_base_random", "model.arch.depth=2", "model.vocab=engine/pocket/vocab.txt", "vocoder=vocos_random",

@@ -24,11 +24,12 @@ POINTS_PER_INCH = 72.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PointLabel:
-    """A label for the point (x, y), in data units."""
+    """A label for the point (x, y), in data units; in the point's own colour where points stand close together."""
 
     x: float
     y: float
     text: str
+    color: str = INK
 
 
 def place_labels(figure: Figure, axes: Axes, labels: Sequence[PointLabel], font_size: float = 8.0) -> None:
@@ -50,7 +51,7 @@ def place_labels(figure: Figure, axes: Axes, labels: Sequence[PointLabel], font_
             ends = to_data.transform([spot, _edge(spot, box)])
             axes.plot(ends[:, 0], ends[:, 1], color=INK, linewidth=0.6, alpha=0.7, zorder=2)
         x, y = to_data.transform(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2))
-        text = axes.text(x, y, label.text, fontsize=font_size, color=INK, ha="center", va="center", zorder=2.5)
+        text = axes.text(x, y, label.text, fontsize=font_size, color=label.color, ha="center", va="center", zorder=2.5)
         text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
 
 

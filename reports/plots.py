@@ -86,7 +86,7 @@ def _quality_chart(table: Table, context: Context, out: Path) -> Picture | None:
         place_labels(
             figure,
             axes,
-            [PointLabel(x=x, y=y, text=row.label) for row, x, y in points],
+            [PointLabel(x=x, y=y, text=row.label, color=colors[row.engine]) for row, x, y in points],
         )
     words = "; ".join(f"{row.label} RTF {significant(x)}" for row, x, _ in _points(table, metrics[0]))
     return Picture(
@@ -118,7 +118,11 @@ def _quality_panel(axes: Axes, table: Table, metric: str, colors: dict[str, str]
     spots = [x for _, x, _ in points] + ([reference] if reference else [])
     _log_axis(axes, spots)
     _room(axes, [y for _, _, y in points])
-    for line_x, text in ((1.0, "real time"), (reference, "reference")):
+    reference_is_right = reference is not None and reference >= 1.0
+    for line_x, text, is_right in (
+        (1.0, "real time", not reference_is_right),
+        (reference, "reference", reference_is_right),
+    ):
         if line_x is not None and axes.get_xlim()[0] < line_x < axes.get_xlim()[1]:
             axes.axvline(line_x, color="#888888", linewidth=0.9, linestyle=":", zorder=0)
             axes.text(
@@ -128,7 +132,7 @@ def _quality_panel(axes: Axes, table: Table, metric: str, colors: dict[str, str]
                 transform=axes.get_xaxis_transform(),
                 fontsize=8,
                 color="#555555",
-                ha="center",
+                ha="left" if is_right else "right",
                 va="bottom",
             )
     if lower:

@@ -198,15 +198,17 @@ def test_a_run_with_broken_audio_has_no_speed(tmp_path: Path, database: Path) ->
     assert stored.data.metrics == {}
 
 
-def test_a_number_that_is_none_is_left_out(tmp_path: Path, database: Path) -> None:
+def test_a_number_that_is_none_is_refused_with_its_file(
+    tmp_path: Path, database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """JSON has no NaN: a record that holds one was not written by this program, or was damaged."""
     folder = tmp_path / "outputs/one"
     write_run(folder, record("run-9", "fp32-euler_7", f"sqlite:///{database}"))
     result = folder / "result.json"
     result.write_text(result.read_text().replace('"join_s": 0.05', '"join_s": NaN'))
-    assert run_verb(main, ["sync", str(folder)]) == 0
-    (stored,) = runs_by_name(database).values()
-    assert {"rtf", "trial/wall_s"} <= set(stored.data.metrics)
-    assert not {"trial/join_s", "stage/join_frac"} & set(stored.data.metrics)
+    assert run_verb(main, ["sync", str(folder)]) == 2
+    assert "NaN is not JSON" in capsys.readouterr().err
+    assert runs_by_name(database) == {}
 
 
 @pytest.mark.parametrize("forget", [False, True], ids=["with the state file", "without the state file"])

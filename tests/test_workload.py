@@ -31,10 +31,11 @@ def test_select_and_limit() -> None:
     assert len(select_lines({"texts": "en_core", "select": None, "limit": None})) == 36
 
 
-def test_the_default_workload_has_two_sentences_of_each_category() -> None:
-    categories = [line.category for line in load_workload(config()).lines]
-    assert {categories.count(name) for name in set(categories)} == {2}
-    assert len(categories) == 12
+def test_the_default_workload_is_the_twelve_shortest_sentences() -> None:
+    everything = load_workload(config("workload=en_core")).lines
+    shortest = sorted(everything, key=lambda line: len(line.text))[:12]
+    chosen = load_workload(config()).lines
+    assert {line.utterance_id for line in chosen} == {line.utterance_id for line in shortest}
 
 
 def test_requests_carry_seed_speed_and_voice() -> None:

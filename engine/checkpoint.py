@@ -83,6 +83,8 @@ def content_sha256(path: Path) -> str:
 
 def read_state(key: str, path: Path) -> dict[str, torch.Tensor]:
     """Checkpoint -> float32 tensors by name; upstream's EMA prefix and bookkeeping removed."""
+    import pickle
+
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -92,12 +94,8 @@ def read_state(key: str, path: Path) -> dict[str, torch.Tensor]:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError, ImportError) as error:
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ConfigError(key, path.name, f"not a readable checkpoint ({error})", "fetch the file again") from error
-    except Exception as error:
-        if type(error).__name__ != "UnpicklingError":
-            raise
-        raise ConfigError(key, path.name, "not a checkpoint of tensors", "fetch the file again") from error
     state = state.get("ema_model_state_dict", state.get("model_state_dict", state))
     clean = {name.removeprefix("ema_model."): value for name, value in state.items()}
     return {

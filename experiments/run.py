@@ -27,7 +27,7 @@ HELP = """Measure one variant: build it in a fresh process, time it over the wor
 
 examples:
   python -m experiments.run engine=int8 solver=euler_7
-  python -m experiments.run engine=bf16 workload=smoke measure.rounds=1 out=/tmp/x
+  python -m experiments.run engine=bf16 workload=smoke measure.rounds=1 out=outputs/try
   python -m experiments.run model.checkpoint=my.safetensors workload.texts=my.yaml
   python -m experiments.run solver=midpoint_7 solver.sway=0 --cfg job
 """

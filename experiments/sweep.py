@@ -44,7 +44,7 @@ HELP = """Measure many variants, each in a fresh process, score their audio, pri
 examples:
   python -m experiments.sweep                                   the default: experiment=bench
   python -m experiments.sweep engine=fp32,bf16 solver=euler_6,euler_7
-  python -m experiments.sweep experiment=bench workload=smoke measure.rounds=1 out=/tmp/x
+  python -m experiments.sweep experiment=bench workload=smoke measure.rounds=1 out=outputs/try
   python -m experiments.sweep engine=fp32 solver.sway=-1,-0.5,0
   python -m experiments.sweep resume=outputs/20260101-120000-bench
 """

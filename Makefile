@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[quality,mlflow,onnx,dev]"
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[quality,speaker,mlflow,onnx,optimize,serve,torchao,dev]"
 	touch $(READY)
 
 bench: $(READY)  ## the default sweep: table, audio, MLflow runs, report

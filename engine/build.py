@@ -16,7 +16,10 @@ from engine.frontend import read_vocabulary
 if TYPE_CHECKING:
     import torch
 
+    from engine.denoiser.eager import Tables
+    from engine.sampler import Sampler
     from engine.solver import SolverSpec
+    from engine.step import Arch, DiTStep
     from engine.vocoder import LoadedVocoder
 
 PACKAGES = ("torch", "torchaudio", "vocos", "numpy")
@@ -142,7 +145,7 @@ def load_model(model: Mapping[str, Any]) -> LoadedModel:
 
 
 def facts_of(context: Context, name: str, model: LoadedModel, vocoder: LoadedVocoder, **own: Any) -> EngineFacts:
-    """The facts every engine shares; `own` adds denoiser, precision, weights_bytes."""
+    """The facts every engine shares; `own` adds denoiser, precision, weights_bytes, max_batch."""
     import importlib.metadata
 
     import torch
@@ -163,7 +166,6 @@ def facts_of(context: Context, name: str, model: LoadedModel, vocoder: LoadedVoc
         weights_sha256=model.sha256,
         random_weights=model.random or vocoder.random,
         sample_rate_hz=context.config["model"]["sample_rate_hz"],
-        max_batch=1,
         versions={package: importlib.metadata.version(package) for package in PACKAGES},
         proof={},
         **own,
@@ -181,46 +183,92 @@ def mel_transform(model: Mapping[str, Any]) -> Callable[[torch.Tensor], torch.Te
     return lambda wave: spectrogram(wave).clamp(min=1e-5).log()
 
 
-def pytorch(*, context: Context, name: str, precision: str) -> Engine:
-    """Our pipeline around the rewritten step, run eagerly by PyTorch in one of the precisions of engine.precision."""
-    from engine.conditioner import Conditioner
-    from engine.denoiser.eager import EagerDenoiser, Tables
-    from engine.frontend import FrontEnd
-    from engine.pipeline import F5Engine, Parts
-    from engine.precision import apply_precision, weight_bytes, weight_histogram
+@dataclass(frozen=True, eq=False, slots=True)
+class Materials:
+    """What every engine of ours is made of, in float32: the step with its weights, its tables, the checked model, the
+    vocoder."""
+
+    arch: Arch
+    model: LoadedModel
+    vocoder: LoadedVocoder
+    step: DiTStep
+    tables: Tables
+
+
+def materials(context: Context) -> Materials:
+    """Loads weights and makes the tables of the solver's grid. Raises ConfigError for weights that do not fit."""
+    from engine.denoiser.eager import Tables
     from engine.step import Arch, DiTStep, modulation_tables
     from engine.vocoder import load_vocos
 
-    model_config, solver, device = context.config["model"], context.solver, context.device
+    model_config = context.config["model"]
     arch, model = Arch.of(model_config["arch"]), load_model(model_config)
-    vocoder = load_vocos(context.config["vocoder"], device)
     step = DiTStep(arch, model_config["mel_bins"])
     step.load(model.state)
-    prepared = apply_precision(step, precision, device)
-    tables = Tables(*modulation_tables(model.state, solver.evaluation_times, arch.depth))
-    reference = context.config["reference"]
+    tables = Tables(*modulation_tables(model.state, context.solver.evaluation_times, arch.depth))
+    return Materials(arch, model, load_vocos(context.config["vocoder"], context.device), step, tables)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Build:
+    """What an engine is called in its facts, what its step weighs as built, and how much it takes at once."""
+
+    name: str
+    denoiser: str
+    precision: str
+    step_bytes: int
+    max_batch: int = 8
+    max_padding_frac: float = 0.1
+
+
+def assemble(context: Context, made: Materials, sampler: Sampler, build: Build) -> Engine:
+    """The pipeline around a sampler."""
+    from engine.conditioner import Conditioner
+    from engine.frontend import FrontEnd
+    from engine.guidance import UNGUIDED_BELOW
+    from engine.pipeline import F5Engine, Parts
+
+    model_config, reference = context.config["model"], context.config["reference"]
     parts = Parts(
         frontend=FrontEnd(
-            model.vocabulary, mel_transform(model_config), model_config["sample_rate_hz"], model_config["hop_samples"]
+            made.model.vocabulary, mel_transform(model_config), model_config["sample_rate_hz"],
+            model_config["hop_samples"],
         ),
-        conditioner=Conditioner(arch, model_config["mel_bins"], model.state),
-        denoiser=EagerDenoiser(prepared, arch, tables, solver.cfg_strength, device),
-        solver=solver,
-        vocoder=vocoder.module,
+        conditioner=Conditioner(made.arch, model_config["mel_bins"], made.model.state),
+        sampler=sampler,
+        guided=context.solver.cfg_strength >= UNGUIDED_BELOW,
+        vocoder=made.vocoder.module,
         clock=context.clock,
-        device=device,
+        device=context.device,
         mel_bins=model_config["mel_bins"],
         target_rms=reference["target_rms"],
         fade_s=reference["cross_fade_s"],
-    )
-    own_bytes = weight_bytes(weight_histogram(prepared.module))
-    return F5Engine(
-        parts,
-        facts_of(
-            context, name, model, vocoder, denoiser="eager", precision=precision,
-            weights_bytes=own_bytes + vocoder.num_bytes,
-        ),
+        max_padding_frac=build.max_padding_frac,
     )  # fmt: skip
+    facts = facts_of(
+        context, build.name, made.model, made.vocoder, denoiser=build.denoiser, precision=build.precision,
+        weights_bytes=build.step_bytes + made.vocoder.num_bytes, max_batch=build.max_batch,
+    )  # fmt: skip
+    return F5Engine(parts, facts)
+
+
+def pytorch(
+    *, context: Context, name: str, precision: str, max_batch: int = 8, max_padding_frac: float = 0.1
+) -> Engine:
+    """Our pipeline around the rewritten step, run eagerly by PyTorch in one of the precisions of engine.precision."""
+    from engine.denoiser.eager import EagerDenoiser
+    from engine.precision import apply_precision, weight_bytes, weight_histogram
+    from engine.sampler import StepSampler
+
+    made = materials(context)
+    prepared = apply_precision(made.step, precision, context.device)
+    denoiser = EagerDenoiser(prepared, made.arch, made.tables, context.device)
+    step_bytes = weight_bytes(weight_histogram(prepared.module))
+    build = Build(
+        name=name, denoiser="eager", precision=precision, step_bytes=step_bytes,
+        max_batch=max_batch, max_padding_frac=max_padding_frac,
+    )  # fmt: skip
+    return assemble(context, made, StepSampler(denoiser, context.solver), build)
 
 
 def upstream(*, context: Context, name: str) -> Engine:
@@ -234,6 +282,7 @@ def upstream(*, context: Context, name: str) -> Engine:
     vocoder = load_vocos(context.config["vocoder"], context.device)
     num_bytes = sum(4 * tensor.numel() for tensor in model.state.values())
     facts = facts_of(
-        context, name, model, vocoder, denoiser="f5_tts", precision="fp32", weights_bytes=num_bytes + vocoder.num_bytes
-    )
+        context, name, model, vocoder, denoiser="f5_tts", precision="fp32",
+        weights_bytes=num_bytes + vocoder.num_bytes, max_batch=1,
+    )  # fmt: skip
     return build_upstream(context.config, context.solver, model, vocoder.module, facts)

@@ -5,7 +5,9 @@ Upstream: TextEmbedding and InputEmbedding of f5_tts.model.backbones.dit. Shape 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,40 @@ import torch.nn.functional as F
 from engine.step import Arch
 
 MAX_POSITIONS = 8192
+DROPPED_TEXTS_KEPT = 64
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Conditioning:
+    """The constant terms of one solve of B utterances: projected (R, N, C) and convolved (R, C, N), the conditional
+    rows first and, where guided, the B unconditional ones after them; lengths: frames of each, N is the longest."""
+
+    projected: torch.Tensor
+    convolved: torch.Tensor
+    lengths: tuple[int, ...]
+
+    @property
+    def num_frames(self) -> int:
+        return self.projected.shape[1]
+
+    @property
+    def guided(self) -> bool:
+        return self.projected.shape[0] == 2 * len(self.lengths)
+
+    @property
+    def padded(self) -> bool:
+        return min(self.lengths) < self.num_frames
+
+
+def stack(constants: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> Conditioning:
+    """Constants of single utterances, (G, N_i, C) and (G, C, N_i) each -> one batch, padded with zeros."""
+    lengths = tuple(projected.shape[1] for projected, _ in constants)
+    longest = max(lengths)
+    projected = [F.pad(p, (0, 0, 0, longest - p.shape[1])) for p, _ in constants]
+    convolved = [F.pad(c, (0, longest - c.shape[2])) for _, c in constants]
+    return Conditioning(
+        torch.stack(projected, dim=1).flatten(0, 1), torch.stack(convolved, dim=1).flatten(0, 1), lengths
+    )
 
 
 def text_positions(num_frames: int, dim: int) -> torch.Tensor:
@@ -34,6 +70,8 @@ class Conditioner:
         self._bias = state["input_embed.proj.bias"]
         conv = "input_embed.conv_pos_embed.conv1d.0"
         self._conv_weight, self._conv_bias = state[f"{conv}.weight"], state[f"{conv}.bias"]
+        self._dropped: OrderedDict[tuple[int, int], torch.Tensor] = OrderedDict()
+        self.dropped_text_hits = 0
 
     def embed_text(self, token_ids: Sequence[int], num_frames: int, drop: bool) -> torch.Tensor:
         """(N, text_dim): embedded tokens, then filler up to N frames or evenly repeated; drop=True for guidance."""
@@ -74,10 +112,22 @@ class Conditioner:
         cond = F.pad(mel_ND, (0, 0, 0, num_frames - len(mel_ND)))
         rows = [F.linear(cond, self._cond_weight) + self._project_text(token_ids, num_frames, drop=False)]
         if guided:
-            rows.append(self._project_text(token_ids, num_frames, drop=True))
+            rows.append(self._dropped_text(token_ids, num_frames))
         projected = torch.stack(rows)
         convolved = F.conv1d(projected.transpose(1, 2), self._conv_weight, self._conv_bias, padding=15, groups=16)
         return projected, convolved
+
+    def _dropped_text(self, token_ids: Sequence[int], num_frames: int) -> torch.Tensor:
+        """The unconditional row depends on the number of tokens and frames alone, so it is kept across requests."""
+        key = (min(len(token_ids), num_frames), num_frames)
+        if key in self._dropped:
+            self.dropped_text_hits += 1
+            self._dropped.move_to_end(key)
+            return self._dropped[key]
+        self._dropped[key] = self._project_text(token_ids, num_frames, drop=True)
+        if len(self._dropped) > DROPPED_TEXTS_KEPT:
+            self._dropped.popitem(last=False)
+        return self._dropped[key]
 
     def _project_text(self, token_ids: Sequence[int], num_frames: int, drop: bool) -> torch.Tensor:
         return F.linear(self.embed_text(token_ids, num_frames, drop), self._text_weight, self._bias)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 MAX_REFERENCE_S = 12.0  # upstream clips longer ones without a word
 MIN_REFERENCE_S = 0.5
 WINDOW_S = 22.0  # reference and chunk together, upstream's budget
+TEXTS_KEPT = 512
 SHORT_TEXT_BYTES = 10
 SHORT_TEXT_SPEED = 0.3
 SENTENCE_END = re.compile(r"(?<=[;:,.!?])\s+|(?<=[；：，。！？])")
@@ -165,7 +167,8 @@ MelTransform = Callable[["torch.Tensor"], "torch.Tensor"]
 
 
 class FrontEnd:
-    """Prepares requests for one model. References are cached by the hash of their samples, rate and loudness target."""
+    """Prepares requests for one model. References are cached by the hash of their samples, rate and loudness target,
+    tokens by their text."""
 
     def __init__(self, vocabulary: Mapping[str, int], mel: MelTransform, sample_rate_hz: int, hop_samples: int):
         self._vocabulary = vocabulary
@@ -173,7 +176,9 @@ class FrontEnd:
         self._rate_hz = sample_rate_hz
         self._hop = hop_samples
         self._references: dict[tuple[str, int, float], Reference] = {}
+        self._tokens: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self.reference_cache_hits = 0
+        self.text_cache_hits = 0
 
     def prepare(self, request: SynthesisRequest, target_rms: float) -> Prepared:
         """Raises InvalidRequest naming the utterance for text that cannot be spoken."""
@@ -193,7 +198,7 @@ class FrontEnd:
         return Prepared(reference, chunks, gain)
 
     def _chunk(self, request: SynthesisRequest, ref_text: str, text: str, reference: Reference) -> Chunk:
-        tokens = tokenize(ref_text + text)
+        tokens = self._tokenize(ref_text + text)
         unknown = sorted({token for token in tokens if token not in self._vocabulary})
         if unknown:
             raise InvalidRequest(
@@ -207,6 +212,16 @@ class FrontEnd:
         # At least one frame after the tokens and after the reference's mel, as upstream
         num_frames = max(reference.frames + frames, len(ids) + 1, len(reference.mel_ND) + 1)
         return Chunk(ids, num_frames, reference.frames)
+
+    def _tokenize(self, text: str) -> tuple[str, ...]:
+        if text in self._tokens:
+            self.text_cache_hits += 1
+            self._tokens.move_to_end(text)
+            return self._tokens[text]
+        self._tokens[text] = tuple(tokenize(text))
+        if len(self._tokens) > TEXTS_KEPT:
+            self._tokens.popitem(last=False)
+        return self._tokens[text]
 
     def _reference(self, request: SynthesisRequest, target_rms: float) -> Reference:
         audio_S = np.ascontiguousarray(request.ref_audio_S, dtype=np.float32)

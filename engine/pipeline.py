@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from engine.batching import plan_batches
 from engine.clock import Clock
-from engine.conditioner import Conditioner
+from engine.conditioner import Conditioner, stack
 from engine.contract import EngineFacts, StageTimes, Synthesis, SynthesisRequest
 from engine.frontend import Chunk, FrontEnd, Prepared
 from engine.noise import initial_noise, noise_key, noise_sha256
 from engine.postprocess import join_chunks
-from engine.solver import SolverSpec
+from engine.sampler import Sampler
 from engine.vocoder import Vocoder
-
-
-class Denoiser(Protocol):
-    """A backend: binds an utterance's constant terms, counts its evaluations, shows its proof."""
-
-    num_evals: int
-
-    def bind(self, projected: torch.Tensor, convolved: torch.Tensor) -> Callable[[torch.Tensor, int], torch.Tensor]: ...
-
-    def proof(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -36,14 +26,33 @@ class Parts:
 
     frontend: FrontEnd
     conditioner: Conditioner
-    denoiser: Denoiser
-    solver: SolverSpec
+    sampler: Sampler
+    guided: bool
     vocoder: Vocoder
     clock: Clock
     device: str
     mel_bins: int
     target_rms: float
     fade_s: float
+    max_padding_frac: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Job:
+    """One chunk on its way to the solver: which request it belongs to, its noise x0 (N, D) float32 on the CPU."""
+
+    request: int
+    prepared: Prepared
+    chunk: Chunk
+    noise_ND: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Solved:
+    """The generated frames' mel (N, D) float32 on the device, and how often the velocity was evaluated for it."""
+
+    mel_ND: torch.Tensor
+    num_evals: int
 
 
 class F5Engine:
@@ -56,63 +65,102 @@ class F5Engine:
 
     @property
     def facts(self) -> EngineFacts:
+        parts = self._parts
         proof = {
             "calls": self._calls,
-            "reference_cache_hits": self._parts.frontend.reference_cache_hits,
-            **self._parts.denoiser.proof(),
+            "reference_cache_hits": parts.frontend.reference_cache_hits,
+            "text_cache_hits": parts.frontend.text_cache_hits,
+            "dropped_text_cache_hits": parts.conditioner.dropped_text_hits,
+            **parts.sampler.proof(),
         }
         return replace(self._facts, proof=proof)
 
     @torch.inference_mode()
     def synthesize(self, requests: Sequence[SynthesisRequest]) -> list[Synthesis]:
+        """Chunks of all requests share solves where their lengths are near; stage times are the whole call's."""
         if len(requests) > self._facts.max_batch:
             raise ValueError(f"{len(requests)} requests in a batch, this engine takes {self._facts.max_batch}")
-        return [self._one(request) for request in requests]
-
-    def _one(self, request: SynthesisRequest) -> Synthesis:
         parts, clock = self._parts, self._parts.clock
         self._calls += 1
-        evals_before = parts.denoiser.num_evals
         marks = [clock.now_s()]
-        prepared = parts.frontend.prepare(request, parts.target_rms)
-        noises = [self._noise(request, chunk, i) for i, chunk in enumerate(prepared.chunks)]
+        jobs = [job for i, request in enumerate(requests) for job in self._jobs(i, request)]
         marks.append(clock.now_s())
-        mels = [self._denoise(prepared, c, x0) for c, x0 in zip(prepared.chunks, noises, strict=True)]
+        solved = self._solve(jobs)
         clock.sync()
         marks.append(clock.now_s())
-        waves = [self._vocode(mel) * np.float32(prepared.gain) for mel in mels]
+        waves = [self._vocode(s.mel_ND) * np.float32(j.prepared.gain) for j, s in zip(jobs, solved, strict=True)]
         marks.append(clock.now_s())
-        audio_S = join_chunks(waves, int(parts.fade_s * self._facts.sample_rate_hz))
+        audios = [
+            join_chunks(
+                [wave for job, wave in zip(jobs, waves, strict=True) if job.request == i],
+                int(parts.fade_s * self._facts.sample_rate_hz),
+            )
+            for i in range(len(requests))
+        ]  # fmt: skip
         marks.append(clock.now_s())
+        stages = StageTimes(
+            frontend_s=marks[1] - marks[0],
+            denoise_s=marks[2] - marks[1],
+            vocoder_s=marks[3] - marks[2],
+            join_s=marks[4] - marks[3],
+        )
+        return [
+            self._result(
+                request, [(j, s) for j, s in zip(jobs, solved, strict=True) if j.request == i], audio_S, stages
+            )
+            for i, (request, audio_S) in enumerate(zip(requests, audios, strict=True))
+        ]
+
+    def _result(
+        self, request: SynthesisRequest, own: Sequence[tuple[Job, Solved]], audio_S: np.ndarray, stages: StageTimes
+    ) -> Synthesis:
         return Synthesis(
             utterance_id=request.utterance_id,
             audio_S=audio_S,
             sample_rate_hz=self._facts.sample_rate_hz,
-            mel_ND=torch.cat(mels).cpu().numpy(),
-            num_evals=parts.denoiser.num_evals - evals_before,
-            num_chunks=len(mels),
-            noise_sha256=noise_sha256([noise.numpy() for noise in noises]),
-            stages=StageTimes(
-                frontend_s=marks[1] - marks[0],
-                denoise_s=marks[2] - marks[1],
-                vocoder_s=marks[3] - marks[2],
-                join_s=marks[4] - marks[3],
-            ),
+            mel_ND=torch.cat([solved.mel_ND for _, solved in own]).cpu().numpy(),
+            num_evals=sum(solved.num_evals for _, solved in own),
+            num_chunks=len(own),
+            noise_sha256=noise_sha256([job.noise_ND.numpy() for job, _ in own]),
+            stages=stages,
         )
+
+    def _jobs(self, index: int, request: SynthesisRequest) -> list[Job]:
+        prepared = self._parts.frontend.prepare(request, self._parts.target_rms)
+        return [Job(index, prepared, chunk, self._noise(request, chunk, i)) for i, chunk in enumerate(prepared.chunks)]
 
     def _noise(self, request: SynthesisRequest, chunk: Chunk, index: int) -> torch.Tensor:
         key = noise_key(request.utterance_id, request.seed, chunk.num_frames, index)
         return initial_noise(key, chunk.num_frames, self._parts.mel_bins)
 
-    def _denoise(self, prepared: Prepared, chunk: Chunk, x0: torch.Tensor) -> torch.Tensor:
-        """(generated frames, D) float32 on the device; the reference's frames are cut off, as upstream counts them."""
-        parts, mel_ND = self._parts, prepared.reference.mel_ND
-        guided = parts.solver.cfg_strength >= 1e-5  # upstream's bound
-        constants = parts.conditioner.constants(chunk.token_ids, mel_ND, chunk.num_frames, guided)
-        x = parts.solver.solve(parts.denoiser.bind(*constants), x0[None].to(parts.device))[0]
-        # Upstream writes the reference back over its own frames, one more than it cuts off
-        x[: len(mel_ND)] = mel_ND.to(x.device)
-        return x[chunk.ref_frames :]
+    def _solve(self, jobs: Sequence[Job]) -> list[Solved]:
+        lengths = [job.chunk.num_frames for job in jobs]
+        done: dict[int, Solved] = {}
+        for batch in plan_batches(lengths, self._facts.max_batch, self._parts.max_padding_frac):
+            done.update(zip(batch, self._solve_batch([jobs[i] for i in batch]), strict=True))
+        return [done[i] for i in range(len(jobs))]
+
+    def _solve_batch(self, jobs: Sequence[Job]) -> list[Solved]:
+        """One solve for all of `jobs`; the reference's frames are cut off, as upstream counts them."""
+        parts, before = self._parts, self._parts.sampler.num_evals
+        conditioning = stack(
+            [
+                parts.conditioner.constants(
+                    j.chunk.token_ids, j.prepared.reference.mel_ND, j.chunk.num_frames, parts.guided
+                )
+                for j in jobs
+            ]
+        )
+        x0 = torch.nn.utils.rnn.pad_sequence([job.noise_ND for job in jobs], batch_first=True)
+        x = parts.sampler.sample(conditioning, x0.to(parts.device))
+        num_evals = parts.sampler.num_evals - before
+        solved = []
+        for job, x_ND in zip(jobs, x, strict=True):
+            ref_ND = job.prepared.reference.mel_ND
+            # Upstream writes the reference back over its own frames, one more than it cuts off
+            x_ND[: len(ref_ND)] = ref_ND.to(x_ND.device)
+            solved.append(Solved(x_ND[job.chunk.ref_frames : job.chunk.num_frames], num_evals))
+        return solved
 
     def _vocode(self, mel_ND: torch.Tensor) -> np.ndarray:
         audio = self._parts.vocoder.decode(mel_ND.T[None])

@@ -74,6 +74,18 @@ def split_halves(weight: torch.Tensor, heads: int, dim_head: int) -> torch.Tenso
     return weight.view(heads, dim_head // 2, 2, *shape[1:]).transpose(1, 2).reshape(shape)
 
 
+Masks = tuple[torch.Tensor, torch.Tensor]
+
+
+def padding_masks(lengths: Sequence[int], num_rows: int, num_frames: int, dtype: torch.dtype) -> Masks:
+    """What keeps padding out of its utterance: frames (R, N, 1), 1 where there is speech, for the convolutions; keys
+    (R, 1, 1, N), 0 or -inf, added to the attention scores. With both, each row equals its own unpadded run."""
+    speech = torch.arange(num_frames)[None, :] < torch.tensor(lengths)[:, None]
+    speech = speech.repeat(num_rows // len(lengths), 1)
+    keys = torch.zeros(speech.shape).masked_fill(~speech, -torch.inf)
+    return speech[:, :, None].to(dtype), keys[:, None, None, :].to(dtype)
+
+
 class Block(nn.Module):
     """One DiT block; `modulation` holds shift, 1 + scale, gate of attention, then of the feed-forward: (6, C)."""
 
@@ -86,21 +98,30 @@ class Block(nn.Module):
         self.ff_in = nn.Linear(arch.dim, hidden)
         self.ff_out = nn.Linear(hidden, arch.dim)
 
-    def forward(self, x: torch.Tensor, modulation: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        x: torch.Tensor,
+        modulation: torch.Tensor,
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        key_mask: torch.Tensor | None,
+    ) -> torch.Tensor:
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = modulation.unbind(0)
         h = torch.addcmul(shift_a, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), scale_a)
-        x = torch.addcmul(x, gate_a, self.attention(h, cos, sin))
+        x = torch.addcmul(x, gate_a, self.attention(h, cos, sin, key_mask))
         h = torch.addcmul(shift_f, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), scale_f)
         return torch.addcmul(x, gate_f, self.ff_out(F.gelu(self.ff_in(h), approximate="tanh")))
 
-    def attention(self, h: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    def attention(
+        self, h: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, key_mask: torch.Tensor | None
+    ) -> torch.Tensor:
         rows, frames, _ = h.shape
         qkv = self.qkv(h).view(rows, frames, 3, self.heads, self.dim_head)
         qk, v = qkv[:, :, :2], qkv[:, :, 2]
         first, second = qk.chunk(2, dim=-1)
         qk = torch.addcmul(qk * cos[:, None], torch.cat((-second, first), dim=-1), sin[:, None])
         q, k = qk[:, :, 0].transpose(1, 2), qk[:, :, 1].transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(q, k, v.transpose(1, 2))
+        mixed = F.scaled_dot_product_attention(q, k, v.transpose(1, 2), attn_mask=key_mask)
         return self.out(mixed.transpose(1, 2).reshape(rows, frames, -1))
 
 
@@ -148,15 +169,21 @@ class DiTStep(nn.Module):
         sin: torch.Tensor,
         modulation: torch.Tensor,
         final: torch.Tensor,
+        masks: Masks | None = None,
     ) -> torch.Tensor:
         """x (B, N, D); projected (R, N, C) and convolved (R, C, N) from `Conditioner`; cos, sin (N, 1 or H, dim_head);
-        modulation (L, 6, C); final (2, C) -> velocity per row (R, N, D)."""
+        modulation (L, 6, C); final (2, C); masks where utterances are padded -> velocity per row (R, N, D)."""
+        frames, keys = masks if masks is not None else (None, None)
         repeats = projected.shape[0] // x.shape[0]
         h = self.x_proj(x)
+        if frames is not None:
+            h = h * frames[: len(x)]
         c = F.mish(self.conv1(h.transpose(1, 2)).repeat(repeats, 1, 1) + convolved)
+        if frames is not None:
+            c = c * frames.transpose(1, 2)
         h = h.repeat(repeats, 1, 1) + projected + F.mish(self.conv2(c)).transpose(1, 2)
         for block, row in zip(self.blocks, modulation.unbind(0), strict=True):
-            h = block(h, row, cos, sin)
+            h = block(h, row, cos, sin, keys)
         h = torch.addcmul(final[0], F.layer_norm(h, h.shape[-1:], eps=NORM_EPS), final[1])
         return self.proj_out(h)
 

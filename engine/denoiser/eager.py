@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from engine.conditioner import Conditioning
+from engine.guidance import Rows
 from engine.precision import PreparedStep, count_quantized, weight_histogram
-from engine.step import Arch, rope_table
+from engine.step import Arch, padding_masks, rope_table
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -22,14 +24,12 @@ class Tables:
 
 
 class EagerDenoiser:
-    """Binds an utterance's constants to a velocity function; counts its evaluations."""
+    """Implements engine.sampler.Denoiser."""
 
-    name = "eager"
-
-    def __init__(self, prepared: PreparedStep, arch: Arch, tables: Tables, cfg_strength: float, device: str):
+    def __init__(self, prepared: PreparedStep, arch: Arch, tables: Tables, device: str):
         self._step = prepared.module.to(device).eval()
         self._dtype, self._autocast, self._device = prepared.dtype, prepared.autocast, device
-        self._arch, self._cfg_strength = arch, cfg_strength
+        self._arch = arch
         self._modulation = tables.modulation.to(device, self._dtype)
         self._final = tables.final.to(device, self._dtype)
         self._rope: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -41,28 +41,30 @@ class EagerDenoiser:
             self._rope[num_frames] = (cos.to(self._device, self._dtype), sin.to(self._device, self._dtype))
         return self._rope[num_frames]
 
-    def bind(self, projected: torch.Tensor, convolved: torch.Tensor) -> Callable[[torch.Tensor, int], torch.Tensor]:
-        """projected (R, N, C), convolved (R, C, N) -> velocity of x (1, N, D) float32 at an evaluation index."""
-        guided = projected.shape[0] == 2
-        projected = projected.to(self._device, self._dtype)
-        convolved = convolved.to(self._device, self._dtype)
-        cos, sin = self._rope_of(projected.shape[1])
+    def bind(self, conditioning: Conditioning) -> Rows:
+        batch = len(conditioning.lengths)
+        projected = conditioning.projected.to(self._device, self._dtype)
+        convolved = conditioning.convolved.to(self._device, self._dtype)
+        cos, sin = self._rope_of(conditioning.num_frames)
+        frames = keys = None
+        if conditioning.padded:
+            frames, keys = padding_masks(conditioning.lengths, len(projected), conditioning.num_frames, self._dtype)
+            frames, keys = frames.to(self._device), keys.to(self._device)
         device_type = torch.device(self._device).type
 
-        def velocity(x: torch.Tensor, index: int) -> torch.Tensor:
+        def rows(x: torch.Tensor, index: int, guided: bool) -> torch.Tensor:
             self.num_evals += 1
+            used = slice(None) if guided else slice(batch)
+            masks = None if frames is None or keys is None else (frames[used], keys[used])
             context: Any = torch.autocast(device_type, self._autocast) if self._autocast else nullcontext()
             with context:
-                rows = self._step(
-                    x.to(self._dtype), projected, convolved, cos, sin, self._modulation[index], self._final[index]
-                )
-            rows = rows.float()
-            if not guided:
-                return rows
-            conditional, unconditional = rows.chunk(2)
-            return torch.lerp(unconditional, conditional, 1 + self._cfg_strength)
+                velocity = self._step(
+                    x.to(self._dtype), projected[used], convolved[used], cos, sin,
+                    self._modulation[index], self._final[index], masks,
+                )  # fmt: skip
+            return velocity.float()
 
-        return velocity
+        return rows
 
     def proof(self) -> Mapping[str, Any]:
         return {

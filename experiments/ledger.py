@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from experiments.environment import now_iso
-from metrics.record import SCHEMA_VERSION, RecordError, write_atomically
+from metrics.record import SWEEP_SCHEMA_VERSION, RecordError, write_atomically
 
 SWEEP = "sweep.json"
 
@@ -48,7 +48,7 @@ class Ledger:
 
     def save(self) -> None:
         content = {
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": SWEEP_SCHEMA_VERSION,
             "sweep_id": self.sweep_id,
             "created": self.created,
             "finished": self.finished,
@@ -99,8 +99,10 @@ def load_ledger(folder: Path) -> Ledger:
         raise RecordError(f"{path}: no such sweep; give the folder that experiments.sweep left") from None
     except (ValueError, NotADirectoryError) as error:
         raise RecordError(f"{path}: not a sweep file ({error}); start the sweep again") from error
-    if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
-        raise RecordError(f"{path}: another schema version, this program reads {SCHEMA_VERSION}; start the sweep again")
+    if not isinstance(data, dict) or data.get("schema_version") != SWEEP_SCHEMA_VERSION:
+        raise RecordError(
+            f"{path}: another schema version, this program reads {SWEEP_SCHEMA_VERSION}; start the sweep again"
+        )
     try:
         entries = [Entry(**{**cell, "overrides": tuple(cell["overrides"])}) for cell in data.pop("cells")]
         del data["schema_version"]

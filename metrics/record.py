@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # of RunRecord; 2 has every calibration and every cold start
+SWEEP_SCHEMA_VERSION = 1  # of sweep.json, which holds no record
 
 RunStatus = Literal["ok", "skipped", "failed"]
 ScoreStatus = Literal["ok", "not_comparable", "unavailable", "error", "too_few", "not_applicable"]
@@ -29,8 +30,8 @@ class RecordError(ValueError):
 class Trial:
     """One timed call with its stages and counters. audio_s counts generated audio only, the reference is excluded.
 
-    peak_bytes: highest resident (or device) memory since warm-up. calibration_s / calibration_cpu_s: wall and CPU
-    seconds of the calibration workload measured in the same round, None where none was asked for.
+    peak_bytes: highest resident (or device) memory since warm-up. calibration_s / calibration_cpu_s: mean wall and CPU
+    seconds of the GEMM calibration in the same round, None where none was made; RunRecord.calibrations has every kind.
     """
 
     utterance_id: str
@@ -86,6 +87,30 @@ class Utterance:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CalibrationReading:
+    """One run of a calibration workload: a fixed amount of work of one `kind`, between the trials of a round.
+
+    cpu_s: CPU seconds of all threads of the process.
+    """
+
+    kind: str
+    repeat: int
+    is_warmup: bool
+    wall_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColdStart:
+    """One fresh process up to its first audio. start_s: from the process's creation to the end of its first call."""
+
+    build_s: float
+    first_call_s: float
+    start_s: float
+    audio_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
     """One variant's run: `result.json`. Paths are relative to the folder of the file."""
 
@@ -107,6 +132,8 @@ class RunRecord:
     utterances: tuple[Utterance, ...] = ()
     trials: tuple[Trial, ...] = ()
     scores: tuple[Score, ...] = ()
+    calibrations: tuple[CalibrationReading, ...] = ()
+    cold_starts: tuple[ColdStart, ...] = ()
     schema_version: int = field(default=SCHEMA_VERSION)
 
     @property
@@ -172,6 +199,10 @@ def record_from_dict(data: Any, origin: str) -> RunRecord:
                 "utterances": tuple(Utterance(**_known(Utterance, u)) for u in data["utterances"]),
                 "trials": tuple(Trial(**_known(Trial, t)) for t in data["trials"]),
                 "scores": tuple(Score(**_known(Score, s)) for s in data["scores"]),
+                "calibrations": tuple(
+                    CalibrationReading(**_known(CalibrationReading, c)) for c in data.get("calibrations", ())
+                ),
+                "cold_starts": tuple(ColdStart(**_known(ColdStart, c)) for c in data.get("cold_starts", ())),
             }
         )
     except (TypeError, KeyError, ValueError) as error:

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from metrics.record import Trial
-from metrics.stats import MIN_TRIALS, median_interval, quantile
+from metrics.stats import MIN_TRIALS, quantile, quantile_interval
 
 INTERVAL_CONFIDENCE = 0.95
+LENGTHS = ("short", "medium", "long")
+LENGTH_LIMITS_CHARS = (40, 100)  # up to 40 characters is short (two to three seconds), over 100 is long
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,8 +31,9 @@ class Speed:
     """What the steady trials say.
 
     rtf_ratio: wall seconds / generated audio seconds, both summed over the same trials; lower is better.
-    latency_p95_s is None where the trials are too few, and p95_reason says how many it takes.
-    latency_p50_interval_s: 95 % interval, None under 6 trials. stages: None where the engine timed no stage.
+    latency_p95_s and latency_p99_s are None where the trials are too few (59, 299), and their reason says how many it
+    takes. Intervals: 95 %, from order statistics; of the median None under 6 trials, of the others never without their
+    percentile. stages: None where the engine timed no stage.
     """
 
     num_trials: int
@@ -38,7 +41,11 @@ class Speed:
     latency_p50_s: float
     latency_p50_interval_s: tuple[float, float] | None
     latency_p95_s: float | None
+    latency_p95_interval_s: tuple[float, float] | None
     p95_reason: str | None
+    latency_p99_s: float | None
+    latency_p99_interval_s: tuple[float, float] | None
+    p99_reason: str | None
     cpu_s_per_call: float
     stages: StageShares | None
     evals_per_call: float
@@ -54,14 +61,18 @@ def speed_of(trials: Sequence[Trial]) -> Speed:
     if audio_s <= 0:
         raise ValueError(f"{len(steady)} trials generated no audio: they have no RTF")
     latencies_s = [trial.wall_s for trial in steady]
-    p95_s, p95_reason = _tail(latencies_s, 0.95)
+    p95, p99 = tail_of(latencies_s, 0.95), tail_of(latencies_s, 0.99)
     return Speed(
         num_trials=len(steady),
         rtf_ratio=sum(latencies_s) / audio_s,
         latency_p50_s=quantile(latencies_s, 0.5),
-        latency_p50_interval_s=median_interval(latencies_s, INTERVAL_CONFIDENCE),
-        latency_p95_s=p95_s,
-        p95_reason=p95_reason,
+        latency_p50_interval_s=quantile_interval(latencies_s, 0.5, INTERVAL_CONFIDENCE),
+        latency_p95_s=p95.value_s,
+        latency_p95_interval_s=p95.interval_s,
+        p95_reason=p95.reason,
+        latency_p99_s=p99.value_s,
+        latency_p99_interval_s=p99.interval_s,
+        p99_reason=p99.reason,
         cpu_s_per_call=quantile([trial.cpu_s for trial in steady], 0.5),
         stages=_stages(steady),
         evals_per_call=quantile([trial.num_evals for trial in steady], 0.5),
@@ -84,11 +95,38 @@ def latency_by_category(trials: Sequence[Trial], categories: Mapping[str, str]) 
     return {category: speed_of(groups[category]) for category in sorted(groups)}
 
 
-def _tail(latencies_s: Sequence[float], q: float) -> tuple[float | None, str | None]:
+def length_of(text: str) -> str:
+    """short, medium or long, by the characters of the text."""
+    return LENGTHS[sum(len(text) > limit for limit in LENGTH_LIMITS_CHARS)]
+
+
+def latency_by_length(trials: Sequence[Trial], texts: Mapping[str, str]) -> dict[str, Speed]:
+    """The speed of short, medium and long sentences apart, in that order, without lengths that were not spoken.
+
+    `texts` maps utterance id to text. One figure over a mix of lengths says what the mix was, not how fast the engine
+    is. Raises ValueError as latency_by_category does.
+    """
+    found = latency_by_category(trials, {name: length_of(text) for name, text in texts.items()})
+    return {length: found[length] for length in LENGTHS if length in found}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tail:
+    """A percentile with its 95 % interval; both None where the values are too few, and `reason` says so."""
+
+    value_s: float | None
+    interval_s: tuple[float, float] | None
+    reason: str | None
+
+
+def tail_of(latencies_s: Sequence[float], q: float) -> Tail:
+    """The q-quantile of q in MIN_TRIALS, or why it is not printed."""
     needed = MIN_TRIALS[q]
     if len(latencies_s) < needed:
-        return None, f"n too small: {needed} trials needed, {len(latencies_s)} measured"
-    return quantile(latencies_s, q), None
+        reason = f"n too small: {needed} trials needed, {len(latencies_s)} measured"
+        return Tail(value_s=None, interval_s=None, reason=reason)
+    interval_s = quantile_interval(latencies_s, q, INTERVAL_CONFIDENCE)
+    return Tail(value_s=quantile(latencies_s, q), interval_s=interval_s, reason=None)
 
 
 def _stages(steady: Sequence[Trial]) -> StageShares | None:

@@ -1,7 +1,7 @@
 """Statistics of times and counts that assume nothing about the distribution: order statistics and exact binomials.
 
 Formulae: intervals for a quantile by order statistics, Hahn and Meeker, Statistical Intervals (1991), section 5.2;
-Clopper and Pearson, Biometrika 26 (1934).
+Clopper and Pearson, Biometrika 26 (1934); early stopping, MLPerf loadgen/early_stopping.cc.
 """
 
 from __future__ import annotations
@@ -56,6 +56,78 @@ def min_trials(q: float, confidence: float = 0.95) -> int:
 
 
 MIN_TRIALS: dict[float, int] = {q: min_trials(q) for q in (0.95, 0.99)}
+
+
+def early_stopping_trials(q: float, confidence: float = 0.99, num_over: int = 1) -> int:
+    """Smallest n whose (num_over + 1)-th largest value lies at or above the q-quantile with `confidence`.
+
+    P(Binomial(n, 1 - q) <= num_over) <= 1 - confidence. With num_over=0 it is min_trials; MLPerf's own numbers, 64 for
+    p90 and 662 for p99, are num_over=1 at 0.99.
+    """
+    _check_open_unit("q", q)
+    _check_open_unit("confidence", confidence)
+    low, high = num_over + 1, num_over + 2
+    while float(special.bdtr(num_over, high, 1 - q)) > 1 - confidence:
+        low, high = high, 2 * high
+    while low < high:
+        middle = (low + high) // 2
+        if float(special.bdtr(num_over, middle, 1 - q)) > 1 - confidence:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def quantile_interval(values: Sequence[float], q: float, confidence: float = 0.95) -> tuple[float, float] | None:
+    """Interval (low, high) for the q-quantile from order statistics; exact for any continuous distribution.
+
+    Of all pairs (x_l, x_u) that cover with at least `confidence`, the one with the fewest values between them, and of
+    those the one whose tails are the most alike: near the end of the sample the tails cannot be alike, and equal ones
+    would cover more than was asked. None where even the smallest and the largest do not cover it: a 95 % interval
+    takes 6 values for the median, 59 for the 95th and 299 for the 99th percentile.
+    """
+    _check_open_unit("q", q)
+    _check_open_unit("confidence", confidence)
+    ordered = np.sort(_finite(values))
+    count = ordered.size
+    below = special.bdtr(np.arange(count), count, q)  # [k]: P(at most k values lie below the quantile)
+    # x_l lies above the quantile with P(Binomial <= l - 1), x_u below it with P(Binomial >= u)
+    best: tuple[int, float, int, int] | None = None
+    for lower in range(1, count + 1):
+        under = float(below[lower - 1])
+        if under > 1 - confidence:
+            break
+        upper = int(np.searchsorted(below, confidence + under, side="left")) + 1
+        if upper <= count:
+            found = (upper - lower, abs(under - (1 - float(below[upper - 1]))), lower, upper)
+            best = found if best is None else min(best, found)
+    return None if best is None else (float(ordered[best[2] - 1]), float(ordered[best[3] - 1]))
+
+
+def trend_interval(
+    values: Sequence[float], groups: Sequence[str], confidence: float = 0.95
+) -> tuple[float, float] | None:
+    """Least-squares slope per step of `values` taken in this order, with an own level for each group; its interval.
+
+    None where fewer than two degrees of freedom are left. Values that lie exactly on the line give a point.
+    """
+    if len(values) != len(groups):
+        raise ValueError(f"{len(values)} values of {len(groups)} groups")
+    _check_open_unit("confidence", confidence)
+    y = _finite(values).copy()
+    x = np.arange(y.size, dtype=np.float64)
+    names = np.asarray(groups)
+    for name in np.unique(names):
+        y[names == name] -= y[names == name].mean()
+        x[names == name] -= x[names == name].mean()
+    df = y.size - np.unique(names).size - 1
+    spread = float(x @ x)
+    if df < 2 or spread == 0:
+        return None
+    slope = float(x @ y) / spread
+    residual = y - slope * x
+    half = float(special.stdtrit(df, 0.5 + confidence / 2)) * float(np.sqrt(residual @ residual / df / spread))
+    return slope - half, slope + half
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:

@@ -33,8 +33,21 @@ class Column:
 
 def p95_text(timing: Timing) -> str:
     if timing.p95_ms is not None:
-        return significant(timing.p95_ms)
+        return interval_text(timing.p95_ms, timing.p95_low_ms, timing.p95_high_ms)
     return f"n too small ({timing.num_trials} < {_TAIL})"
+
+
+def p99_text(timing: Timing) -> str:
+    if timing.p99_ms is not None:
+        return interval_text(timing.p99_ms, timing.p99_low_ms, timing.p99_high_ms)
+    return f"n too small ({timing.num_trials} < {MIN_TRIALS[0.99]})"
+
+
+def interval_text(value: float, low: float | None, high: float | None) -> str:
+    """375 (225..600); without the interval where there is none."""
+    if low is None or high is None:
+        return significant(value)
+    return f"{significant(value)} ({significant(low)}..{significant(high)})"
 
 
 def main_columns(table: Table, metrics: tuple[str, ...]) -> tuple[Column, ...]:
@@ -59,9 +72,7 @@ def terminal_columns(table: Table) -> tuple[Column, ...]:
         replace(_quality_column(metric), header=header, text=partial(_short_quality, metric=metric))
         for metric, header in ((LOG_MEL, "log-mel"), (SNR, "SNR dB"), (PESQ, "PESQ"))
     )
-    p95 = replace(
-        _P95, text=_timed_text(lambda t: p95_text(t) if t.p95_ms is not None else f"n={t.num_trials}<{_TAIL}")
-    )
+    p95 = replace(_P95, text=_timed_text(lambda t: significant(t.p95_ms) if t.p95_ms else f"n={t.num_trials}<{_TAIL}"))
     return (_LABEL, _EVALS, _RTF, _P50, p95, *base, *quality, *_memory(table))
 
 
@@ -92,10 +103,8 @@ def _number(read: Callable[[Row], float | None], spell: Callable[[float], str] =
     return text
 
 
-def _p50_text(timing: Timing) -> str:
-    if timing.p50_low_ms is None or timing.p50_high_ms is None:
-        return significant(timing.p50_ms)
-    return f"{significant(timing.p50_ms)} ({significant(timing.p50_low_ms)}..{significant(timing.p50_high_ms)})"
+def p50_text(timing: Timing) -> str:
+    return interval_text(timing.p50_ms, timing.p50_low_ms, timing.p50_high_ms)
 
 
 def _quality_column(metric: str) -> Column:
@@ -204,14 +213,14 @@ _P50_INTERVAL = Column(
     header="p50 ms (95 % interval)",
     help="median milliseconds of a call over all sentences, with the interval of that median inside this one run; "
     "another process may differ by more, so for a verdict on two variants use experiments.compare",
-    text=_timed_text(_p50_text),
+    text=_timed_text(p50_text),
     sort=_p50,
 )
 _P95 = Column(
     key="p95_ms",
     header="p95 ms",
-    help=f"95th percentile of a call, printed from {_TAIL} trials on: with fewer it may never have seen the "
-    "tail; long sentences make it, too",
+    help=f"95th percentile of a call with its 95 % interval, printed from {_TAIL} trials on: with fewer it may never "
+    "have seen the tail; long sentences make it, too, so read it by length",
     text=_timed_text(p95_text),
     sort=_p95,
 )

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reports.columns import Column
 from reports.document import Document, proof_text, reference_name
+from reports.lengths import EXPLANATION, HEADER, length_lines
 from reports.notes import left_out, note_of
 from reports.plots import Picture
 from reports.quality import LOG_MEL, PESQ, sentence_value
@@ -61,6 +62,9 @@ def render_html(document: Document, out: Path) -> str:
     return environment.get_template("report.html.j2").render(
         document=document,
         main=_lines(document.main, rows, {row.label: note_of(row) for row in rows}),
+        lengths=length_lines(document.table),
+        lengths_header=HEADER,
+        lengths_explanation=EXPLANATION,
         times=_lines(document.times, document.table.timed_rows, {}),
         built=_lines(document.built, built, {row.label: proof_text(row) for row in built}),
         left_out=[

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from reports.columns import Column
 from reports.document import Document, proof_text, reference_name
+from reports.lengths import EXPLANATION, HEADER, length_lines
 from reports.notes import left_out, note_of
 from reports.plots import Picture
 from reports.scores import METRIC_NAMES
@@ -31,6 +32,7 @@ def render_markdown(document: Document) -> str:
         *_legend(document),
         *_left_out(document),
         *_missing(document),
+        *_lengths(document),
         *_times(document),
         *_built(document),
         *_sentences(document),
@@ -111,6 +113,13 @@ def _missing(document: Document) -> list[str]:
         for gap in document.missing
     ]
     return ["## Scores that could not be computed", *_table(("score", "status", "why", "where"), lines)]
+
+
+def _lengths(document: Document) -> list[str]:
+    lines = length_lines(document.table)
+    if not lines:
+        return []
+    return ["## Latency by length", EXPLANATION, *_table(HEADER, lines, [False, False, *[True] * 5])]
 
 
 def _times(document: Document) -> list[str]:

@@ -31,9 +31,9 @@ class StageSplit:
 class Timing:
     """The speed of a row in the reader's units. Present only where the audio behind it may be believed.
 
-    p95_ms is None below 59 trials and p95_reason says so. p50_low_ms..p50_high_ms: 95 % interval of the median, None
-    under 6 trials. stages: None where the engine timed none. times_base: how many times as fast as the table's base
-    row; times_upstream: as the upstream row at the same counted evaluations; None where there is no such row.
+    p95_ms is None below 59 trials and p99_ms below 299; their reasons say so. *_low_ms..*_high_ms: 95 % intervals, of
+    the median None under 6 trials. stages: None where the engine timed none. times_base: how many times as fast as the
+    table's base row; times_upstream: as the upstream row at the same counted evaluations; None where there is none.
     """
 
     num_trials: int
@@ -43,7 +43,13 @@ class Timing:
     p50_low_ms: float | None
     p50_high_ms: float | None
     p95_ms: float | None
+    p95_low_ms: float | None
+    p95_high_ms: float | None
     p95_reason: str | None
+    p99_ms: float | None
+    p99_low_ms: float | None
+    p99_high_ms: float | None
+    p99_reason: str | None
     cpu_ms: float
     first_call_s: float | None
     stages: StageSplit | None
@@ -71,6 +77,8 @@ class SentenceTiming:
 def scaled(speed: Speed, first_call_s: float | None, ratios: Ratios) -> Timing:
     """A speed in the reader's units."""
     low_s, high_s = speed.latency_p50_interval_s or (None, None)
+    p95_low_s, p95_high_s = speed.latency_p95_interval_s or (None, None)
+    p99_low_s, p99_high_s = speed.latency_p99_interval_s or (None, None)
     return Timing(
         num_trials=speed.num_trials,
         evals_per_call=speed.evals_per_call,
@@ -79,7 +87,13 @@ def scaled(speed: Speed, first_call_s: float | None, ratios: Ratios) -> Timing:
         p50_low_ms=_ms(low_s),
         p50_high_ms=_ms(high_s),
         p95_ms=_ms(speed.latency_p95_s),
+        p95_low_ms=_ms(p95_low_s),
+        p95_high_ms=_ms(p95_high_s),
         p95_reason=speed.p95_reason,
+        p99_ms=_ms(speed.latency_p99_s),
+        p99_low_ms=_ms(p99_low_s),
+        p99_high_ms=_ms(p99_high_s),
+        p99_reason=speed.p99_reason,
         cpu_ms=speed.cpu_s_per_call * MS_PER_S,
         first_call_s=first_call_s,
         stages=_split(speed.stages),

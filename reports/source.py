@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from metrics.record import SCHEMA_VERSION, RecordError, RunRecord, load_record
+from metrics.record import SWEEP_SCHEMA_VERSION, RecordError, RunRecord, load_record
 from reports.words import without_machine_paths
 
 CellState = Literal["pending", "running", "ok", "skipped", "failed"]
@@ -82,8 +82,10 @@ def _load_sweep(folder: Path) -> Source:
     path = folder / SWEEP
     sweep = _read_json(path)
     version = sweep.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise RecordError(f"{path}: schema_version {version}, this program reads {SCHEMA_VERSION}; run the sweep again")
+    if version != SWEEP_SCHEMA_VERSION:
+        raise RecordError(
+            f"{path}: schema_version {version}, this program reads {SWEEP_SCHEMA_VERSION}; run the sweep again"
+        )
     try:
         cells = tuple(_load_cell(folder, entry) for entry in sweep["cells"])
         name, created, status = str(sweep["sweep_id"]), str(sweep["created"]), str(sweep["status"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metrics.record import RecordError, RunRecord
-from metrics.speed import Speed, speed_of
+from metrics.speed import Speed, latency_by_length, speed_of
 from reports.quality import QUALITY, Summary, Validity, summaries_of, validity_of
 from reports.scale import Ratios, SentenceTiming, Timing, mib, scaled, sentence_timing
 from reports.source import Cell, Source, load_source
@@ -93,6 +93,15 @@ def sentence_timing_of(row: Row, utterance_id: str) -> SentenceTiming | None:
         return None
     trials = [trial for trial in row.cell.record.steady_trials if trial.utterance_id == utterance_id]
     return sentence_timing(trials) if trials else None
+
+
+def timing_by_length(row: Row) -> dict[str, Timing]:
+    """short, medium, long -> the timing of those sentences; empty where the row shows no speed."""
+    if row.timing is None or row.cell.record is None:
+        return {}
+    texts = {utterance.utterance_id: utterance.text for utterance in row.cell.record.utterances}
+    speeds = latency_by_length(row.cell.record.trials, texts)
+    return {length: scaled(speed, None, Ratios(base=None, upstream=None)) for length, speed in speeds.items()}
 
 
 def _speed(cell: Cell) -> Speed | None:

@@ -3,7 +3,7 @@
 import pytest
 
 from metrics.record import Trial
-from metrics.speed import latency_by_category, speed_of
+from metrics.speed import latency_by_category, latency_by_length, speed_of
 
 
 def a_trial(wall_s=1.0, audio_s=2.0, utterance_id="a", is_warmup=False, peak_bytes=10, stages=(0.1, 0.6, 0.2, 0.1)):
@@ -60,6 +60,12 @@ def test_a_p95_is_printed_only_with_enough_trials():
     enough = speed_of([a_trial(wall_s=float(n)) for n in range(1, 60)])
     assert enough.latency_p95_s == pytest.approx(1 + 58 * 0.95)
     assert enough.p95_reason is None
+    assert enough.latency_p95_interval_s == (50.0, 59.0)
+    assert (enough.latency_p99_s, enough.p99_reason) == (None, "n too small: 299 trials needed, 59 measured")
+    assert enough.latency_p99_interval_s is None
+    many = speed_of([a_trial(wall_s=float(n)) for n in range(1, 300)])
+    assert many.latency_p99_s == pytest.approx(1 + 298 * 0.99)
+    assert many.latency_p99_interval_s == (289.0, 299.0)
 
 
 @pytest.mark.parametrize("trials", [[], [a_trial(is_warmup=True)]])
@@ -84,3 +90,13 @@ def test_latency_by_category():
     assert {name: speed.latency_p50_s for name, speed in speeds.items()} == {"long": 5.0, "short": 2.0}
     with pytest.raises(ValueError, match="utterance c has no category"):
         latency_by_category(trials, {"a": "short", "b": "long"})
+
+
+def test_latency_by_length_keeps_short_and_long_apart():
+    texts = {"a": "Good morning.", "b": "x" * 101, "c": "x" * 40, "d": "x" * 41}
+    trials = [
+        a_trial(utterance_id=name, wall_s=wall_s) for name, wall_s in zip("abcd", (1.0, 9.0, 3.0, 5.0), strict=True)
+    ]
+    speeds = latency_by_length(trials, texts)
+    found = [(name, speed.num_trials, speed.latency_p50_s) for name, speed in speeds.items()]
+    assert found == [("short", 2, 2.0), ("medium", 1, 5.0), ("long", 1, 9.0)]

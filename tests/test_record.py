@@ -129,8 +129,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     [
         ("{", "not a JSON record"),
         ("[]", "not a run record"),
-        ('{"schema_version": 99}', "schema_version 99, this program reads 1"),
-        ('{"schema_version": 1}', "damaged run record"),
+        ('{"schema_version": 99}', "schema_version 99, this program reads 2"),
+        ('{"schema_version": 2}', "damaged run record"),
     ],
 )
 def test_an_unreadable_file_is_named_with_its_fault(tmp_path, content, named):

@@ -233,7 +233,7 @@ def test_the_command_prints_the_table_and_the_paths(rendered: Path, capsys: pyte
     ]
 
 
-@pytest.mark.parametrize("version", [None, 2])
+@pytest.mark.parametrize("version", [None, 1])
 def test_a_wrong_folder_costs_one_line_and_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], version: int | None
 ) -> None:
@@ -243,7 +243,7 @@ def test_a_wrong_folder_costs_one_line_and_exit_code_2(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert len(captured.err.splitlines()) == 1
-    assert ("schema_version 2, this program reads 1" if version else "no result.json") in captured.err
+    assert ("schema_version 1, this program reads 2" if version else "no result.json") in captured.err
 
 
 def test_an_output_folder_that_cannot_be_made_costs_one_line(

@@ -11,6 +11,7 @@ import pytest
 from metrics.record import RecordError
 from reports.columns import main_columns, p95_text
 from reports.context import context_of, warnings_of
+from reports.lengths import length_lines
 from reports.notes import determinism_of, headline_of, note_of
 from reports.quality import LOG_MEL, PESQ
 from reports.scores import quality_text
@@ -71,7 +72,16 @@ def test_the_tail_is_printed_from_59_trials_on(table: Table) -> None:
     assert (slow.p95_ms, p95_text(slow)) == (None, "n too small (4 < 59)")
     assert enough is not None
     assert enough.num_trials == 60
-    assert p95_text(enough) == "900"
+    assert p95_text(enough) == "900 (900..900)"
+
+
+def test_each_length_has_a_line_of_its_own_and_no_speed_without_valid_audio(table: Table) -> None:
+    lines = length_lines(table)
+    assert {line[0] for line in lines} == {row.label for row in table.timed_rows}
+    assert "amp-euler_7" not in {line[0] for line in lines}
+    mine = [line for line in lines if line[0] == "fp32-euler_7"]
+    assert sum(int(line[2]) for line in mine) == 60
+    assert [line[1] for line in mine] == sorted({line[1] for line in mine}, key=("short", "medium", "long").index)
 
 
 def test_invalid_audio_shows_no_speed_and_says_which_sentences(table: Table) -> None:

@@ -23,6 +23,7 @@ FACT_KEYS = (
     "time_grid",
     "sway",
     "cfg_strength",
+    "solver_options",
     "vocoder",
     "model",
     "weights_sha256",

@@ -159,6 +159,7 @@ def facts_of(context: Context, name: str, model: LoadedModel, vocoder: LoadedVoc
         time_grid=solver.grid,
         sway=solver.sway,
         cfg_strength=solver.cfg_strength,
+        solver_options=solver.options(),
         vocoder=f"{vocoder.name}:{vocoder.sha256[:12]}",
         model=context.config["model"]["name"],
         device_name="cpu" if device == "cpu" else torch.cuda.get_device_name(device),
@@ -225,7 +226,6 @@ def assemble(context: Context, made: Materials, sampler: Sampler, build: Build) 
     """The pipeline around a sampler."""
     from engine.conditioner import Conditioner
     from engine.frontend import FrontEnd
-    from engine.guidance import UNGUIDED_BELOW
     from engine.pipeline import F5Engine, Parts
 
     model_config, reference = context.config["model"], context.config["reference"]
@@ -236,7 +236,7 @@ def assemble(context: Context, made: Materials, sampler: Sampler, build: Build) 
         ),
         conditioner=Conditioner(made.arch, model_config["mel_bins"], made.model.state),
         sampler=sampler,
-        guided=context.solver.cfg_strength >= UNGUIDED_BELOW,
+        solver=context.solver,
         vocoder=made.vocoder.module,
         clock=context.clock,
         device=context.device,

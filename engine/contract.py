@@ -6,7 +6,7 @@ Shape letters: B batch, N mel frames, D mel bins, T text tokens, S samples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -92,6 +92,8 @@ class EngineFacts:
     time_grid: the explicit t values. evals_per_step: 1 euler, 2 midpoint and heun, 4 rk4. max_batch: largest
     `synthesize` call. random_weights: True when the weights were drawn, not trained: speed only, no quality.
     proof: what shows that the engine ran as named (counters, dtype histogram, quantised linears, providers).
+    solver_options: what the solver does beyond a guided evaluation at every point of one grid: guidance on part of the
+    interval, reuse of steps, grids chosen by length (then steps and time_grid are those of the longest); else empty.
     """
 
     name: str
@@ -114,6 +116,7 @@ class EngineFacts:
     max_batch: int
     versions: Mapping[str, str]
     proof: Mapping[str, Any]
+    solver_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Engine(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,8 +147,10 @@ class Reference:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Chunk:
-    """One solve: token indices (T,), frames in all (reference included) and the reference's share of them."""
+    """One solve: its text, token indices (T,) of reference and text, frames in all (reference included) and the
+    reference's share of them."""
 
+    text: str
     token_ids: tuple[int, ...]
     num_frames: int
     ref_frames: int
@@ -177,8 +179,7 @@ class FrontEnd:
         self._hop = hop_samples
         self._references: dict[tuple[str, int, float], Reference] = {}
         self._tokens: OrderedDict[str, tuple[str, ...]] = OrderedDict()
-        self.reference_cache_hits = 0
-        self.text_cache_hits = 0
+        self._counts: Counter[str] = Counter()
 
     def prepare(self, request: SynthesisRequest, target_rms: float) -> Prepared:
         """Raises InvalidRequest naming the utterance for text that cannot be spoken."""
@@ -211,11 +212,20 @@ class FrontEnd:
         ids = tuple(self._vocabulary[token] for token in tokens)
         # At least one frame after the tokens and after the reference's mel, as upstream
         num_frames = max(reference.frames + frames, len(ids) + 1, len(reference.mel_ND) + 1)
-        return Chunk(ids, num_frames, reference.frames)
+        return Chunk(text, ids, num_frames, reference.frames)
+
+    def proof(self) -> dict[str, int]:
+        """Look-ups and hits of both caches; a text is reference and chunk together, tokenised and spelt as pinyin."""
+        return {
+            f"{kind}_cache_{what}": self._counts[f"{kind}_cache_{what}"]
+            for kind in ("text", "reference")
+            for what in ("lookups", "hits")
+        }
 
     def _tokenize(self, text: str) -> tuple[str, ...]:
+        self._counts["text_cache_lookups"] += 1
         if text in self._tokens:
-            self.text_cache_hits += 1
+            self._counts["text_cache_hits"] += 1
             self._tokens.move_to_end(text)
             return self._tokens[text]
         self._tokens[text] = tuple(tokenize(text))
@@ -225,9 +235,10 @@ class FrontEnd:
 
     def _reference(self, request: SynthesisRequest, target_rms: float) -> Reference:
         audio_S = np.ascontiguousarray(request.ref_audio_S, dtype=np.float32)
+        self._counts["reference_cache_lookups"] += 1
         key = (hashlib.sha256(audio_S.tobytes()).hexdigest(), request.ref_sample_rate_hz, target_rms)
         if key in self._references:
-            self.reference_cache_hits += 1
+            self._counts["reference_cache_hits"] += 1
             return self._references[key]
         if not request.ref_text.strip():
             raise InvalidRequest(

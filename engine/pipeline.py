@@ -17,6 +17,7 @@ from engine.frontend import Chunk, FrontEnd, Prepared
 from engine.noise import initial_noise, noise_key, noise_sha256
 from engine.postprocess import join_chunks
 from engine.sampler import Sampler
+from engine.solver import SolverSpec
 from engine.vocoder import Vocoder
 
 
@@ -27,7 +28,7 @@ class Parts:
     frontend: FrontEnd
     conditioner: Conditioner
     sampler: Sampler
-    guided: bool
+    solver: SolverSpec
     vocoder: Vocoder
     clock: Clock
     device: str
@@ -39,12 +40,14 @@ class Parts:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Job:
-    """One chunk on its way to the solver: which request it belongs to, its noise x0 (N, D) float32 on the CPU."""
+    """One chunk on its way to the solver: which request it belongs to, its noise x0 (N, D) float32 on the CPU, which of
+    the solver's grids it is solved on."""
 
     request: int
     prepared: Prepared
     chunk: Chunk
     noise_ND: torch.Tensor
+    grid: int
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -68,8 +71,7 @@ class F5Engine:
         parts = self._parts
         proof = {
             "calls": self._calls,
-            "reference_cache_hits": parts.frontend.reference_cache_hits,
-            "text_cache_hits": parts.frontend.text_cache_hits,
+            **parts.frontend.proof(),
             "dropped_text_cache_hits": parts.conditioner.dropped_text_hits,
             **parts.sampler.proof(),
         }
@@ -127,32 +129,41 @@ class F5Engine:
 
     def _jobs(self, index: int, request: SynthesisRequest) -> list[Job]:
         prepared = self._parts.frontend.prepare(request, self._parts.target_rms)
-        return [Job(index, prepared, chunk, self._noise(request, chunk, i)) for i, chunk in enumerate(prepared.chunks)]
+        return [self._job(index, request, prepared, i) for i in range(len(prepared.chunks))]
+
+    def _job(self, index: int, request: SynthesisRequest, prepared: Prepared, place: int) -> Job:
+        chunk = prepared.chunks[place]
+        noise_ND = self._noise(request, chunk, place)
+        return Job(index, prepared, chunk, noise_ND, self._parts.solver.choose(chunk.text))
 
     def _noise(self, request: SynthesisRequest, chunk: Chunk, index: int) -> torch.Tensor:
         key = noise_key(request.utterance_id, request.seed, chunk.num_frames, index)
         return initial_noise(key, chunk.num_frames, self._parts.mel_bins)
 
     def _solve(self, jobs: Sequence[Job]) -> list[Solved]:
-        lengths = [job.chunk.num_frames for job in jobs]
+        """Only chunks of one grid share a solve."""
         done: dict[int, Solved] = {}
-        for batch in plan_batches(lengths, self._facts.max_batch, self._parts.max_padding_frac):
-            done.update(zip(batch, self._solve_batch([jobs[i] for i in batch]), strict=True))
+        for grid in sorted({job.grid for job in jobs}):
+            places = [i for i, job in enumerate(jobs) if job.grid == grid]
+            lengths = [jobs[i].chunk.num_frames for i in places]
+            for batch in plan_batches(lengths, self._facts.max_batch, self._parts.max_padding_frac):
+                own = [places[i] for i in batch]
+                done.update(zip(own, self._solve_batch([jobs[i] for i in own]), strict=True))
         return [done[i] for i in range(len(jobs))]
 
     def _solve_batch(self, jobs: Sequence[Job]) -> list[Solved]:
-        """One solve for all of `jobs`; the reference's frames are cut off, as upstream counts them."""
+        """One solve for all of `jobs` (of one grid); the reference's frames are cut off, as upstream counts them."""
         parts, before = self._parts, self._parts.sampler.num_evals
         conditioning = stack(
             [
                 parts.conditioner.constants(
-                    j.chunk.token_ids, j.prepared.reference.mel_ND, j.chunk.num_frames, parts.guided
+                    j.chunk.token_ids, j.prepared.reference.mel_ND, j.chunk.num_frames, parts.solver.guided
                 )
                 for j in jobs
             ]
         )
         x0 = torch.nn.utils.rnn.pad_sequence([job.noise_ND for job in jobs], batch_first=True)
-        x = parts.sampler.sample(conditioning, x0.to(parts.device))
+        x = parts.sampler.sample(conditioning, x0.to(parts.device), jobs[0].grid)
         num_evals = parts.sampler.num_evals - before
         solved = []
         for job, x_ND in zip(jobs, x, strict=True):

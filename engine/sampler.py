@@ -3,14 +3,16 @@ by `StepSampler`, or fuses the whole solve behind the same `Sampler`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 
 from engine.conditioner import Conditioning
-from engine.guidance import Rows, guided_velocity
-from engine.solver import SolverSpec
+from engine.guidance import Rows, evaluate
+from engine.reuse import Probe, with_threshold
+from engine.solver import SolverSpec, Velocity
 
 
 class Denoiser(Protocol):
@@ -28,14 +30,40 @@ class Denoiser(Protocol):
 
 
 class Sampler(Protocol):
-    """One method of work: x0 (B, N, D) float32 on the device -> mel (B, N, D) float32."""
+    """One method of work: x0 (B, N, D) float32 on the device -> mel (B, N, D) float32.
+
+    which: the grid of `SolverSpec.grids` that the solver's length rule chose for this batch.
+    """
 
     @property
     def num_evals(self) -> int: ...
 
-    def sample(self, conditioning: Conditioning, x0: torch.Tensor) -> torch.Tensor: ...
+    def sample(self, conditioning: Conditioning, x0: torch.Tensor, which: int = 0) -> torch.Tensor: ...
 
     def proof(self) -> Mapping[str, Any]: ...
+
+
+def planned_velocity(
+    rows: Rows, solver: SolverSpec, which: int, lengths: Sequence[int], counts: Counter[str]
+) -> Velocity:
+    """The velocity by place in `solver.plan(which)`: guided or single rows, planned reuse, zeros. What a loop that is
+    captured as a whole runs, too; `counts` gains guided, unguided, reused and zeroed."""
+    plan, kind = solver.plan(which), solver.guidance.kind
+    kept: list[torch.Tensor] = []
+
+    def velocity(x: torch.Tensor, place: int) -> torch.Tensor:
+        point = plan[place]
+        if point.action == "zero":
+            counts["zeroed"] += 1
+            return torch.zeros_like(x)
+        if point.action == "reuse":
+            counts["reused"] += 1
+            return kept[0]
+        counts["guided" if point.guided else "unguided"] += 1
+        kept[:] = [evaluate(rows, kind, lengths, x, point)]
+        return kept[0]
+
+    return velocity
 
 
 class StepSampler:
@@ -43,14 +71,40 @@ class StepSampler:
 
     def __init__(self, denoiser: Denoiser, solver: SolverSpec):
         self._denoiser, self._solver = denoiser, solver
+        self._counts: Counter[str] = Counter()
+        self._solves = [0] * len(solver.grids)
+        is_probe = solver.reuse is not None and solver.reuse.kind == "probe"
+        self._probe = Probe(len(solver.plan())) if is_probe else None
 
     @property
     def num_evals(self) -> int:
         return self._denoiser.num_evals
 
-    def sample(self, conditioning: Conditioning, x0: torch.Tensor) -> torch.Tensor:
-        rows = self._denoiser.bind(conditioning)
-        return self._solver.solve(guided_velocity(rows, self._solver.cfg_strength), x0)
+    def sample(self, conditioning: Conditioning, x0: torch.Tensor, which: int = 0) -> torch.Tensor:
+        solver, lengths = self._solver, conditioning.lengths
+        self._solves[which] += 1
+        velocity = planned_velocity(self._denoiser.bind(conditioning), solver, which, lengths, self._counts)
+        if solver.reuse is not None and solver.reuse.kind == "threshold":
+            last = len(solver.plan(which)) - 1
+            velocity = with_threshold(velocity, solver.reuse, lengths, last, self._count_reused)
+        if self._probe is not None:
+            velocity = self._probe.around(velocity, lengths)
+        return solver.solve(velocity, x0, which)
+
+    def _count_reused(self) -> None:
+        self._counts["reused"] += 1
 
     def proof(self) -> Mapping[str, Any]:
-        return self._denoiser.proof()
+        """The denoiser's, and what the solves really did: evaluations by kind, solves by grid where a rule chose."""
+        own: dict[str, Any] = {f"{kind}_evals": self._counts[kind] for kind in ("guided", "unguided")}
+        own |= {f"{kind}_evals": self._counts[kind] for kind in ("reused", "zeroed") if self._counts[kind]}
+        if self._solver.rule is not None:
+            own["grids"] = [
+                {"max_chars": bound, "steps": steps, "solves": solves, "time_grid": list(grid)}
+                for bound, steps, solves, grid in zip(
+                    self._solver.rule.bounds, self._solver.rule.steps, self._solves, self._solver.grids, strict=True
+                )
+            ]
+        if self._probe is not None:
+            own |= self._probe.proof()
+        return {**self._denoiser.proof(), **own}

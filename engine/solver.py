@@ -6,14 +6,26 @@ The velocity is addressed by the index of its evaluation point, because everythi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
 from engine.contract import ConfigError
 from engine.grid import time_grid
+from engine.plan import (
+    UNGUIDED_BELOW,
+    Action,
+    Evaluation,
+    Guidance,
+    LengthRule,
+    Reuse,
+    guidance_of,
+    reuse_of,
+    rule_of,
+)
 
 Velocity = Callable[[torch.Tensor, int], torch.Tensor]
 
@@ -65,17 +77,27 @@ METHODS: Mapping[str, tuple[Callable[[Velocity, torch.Tensor, Sequence[float]], 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SolverSpec:
-    """A checked solver configuration. `grid` is the explicit list of t; steps = intervals of it."""
+    """A checked solver configuration. `grids`: explicit lists of t; more than one only with a length rule, which
+    chooses among them by the text of each chunk."""
 
     name: str
     method: str
-    grid: tuple[float, ...]
+    grids: tuple[tuple[float, ...], ...]
     grid_kind: str
     sway: float
     cfg_strength: float
+    guidance: Guidance
+    reuse: Reuse | None = None
+    rule: LengthRule | None = None
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """The grid of the most steps."""
+        return max(self.grids, key=len)
 
     @property
     def steps(self) -> int:
+        """Intervals of the grid; the most where a rule chooses."""
         return len(self.grid) - 1
 
     @property
@@ -84,13 +106,56 @@ class SolverSpec:
 
     @property
     def evaluation_times(self) -> tuple[float, ...]:
-        """t of every velocity evaluation, in the order the solver makes them."""
-        offsets = METHODS[self.method][1]
-        pairs = zip(self.grid, self.grid[1:], strict=False)
-        return tuple(a + (b - a) * offset for a, b in pairs for offset in offsets)
+        """t of every velocity evaluation, in the order the solver makes them; grid after grid."""
+        return tuple(t for grid in self.grids for t in self._times(grid))
 
-    def solve(self, velocity: Velocity, x0: torch.Tensor) -> torch.Tensor:
-        return METHODS[self.method][0](velocity, x0, self.grid)
+    @property
+    def guided(self) -> bool:
+        """Whether any evaluation takes the unconditional row, too."""
+        return any(strength >= UNGUIDED_BELOW for _, strength in self.guidance.pieces)
+
+    @property
+    def is_static(self) -> bool:
+        """Whether `plan` is all there is to know: nothing is decided by the data while the solver runs."""
+        return self.reuse is None or self.reuse.kind == "schedule"
+
+    def choose(self, text: str) -> int:
+        """Which of `grids` a chunk of this text is solved on."""
+        return self.rule.choose(len(text.strip())) if self.rule else 0
+
+    def plan(self, which: int = 0) -> tuple[Evaluation, ...]:
+        """The evaluations of a grid, in order. With `reuse.kind=threshold` an "evaluate" may become a reuse."""
+        offset = sum(len(self._times(grid)) for grid in self.grids[:which])
+        return tuple(
+            Evaluation(index=offset + i, t=t, strength=self.guidance.strength_at(t), action=self._action(i))
+            for i, t in enumerate(self._times(self.grids[which]))
+        )
+
+    def options(self) -> dict[str, Any]:
+        """What is done beyond one guided evaluation at every point of one grid; empty for a plain solver."""
+        guidance, found = self.guidance, {}
+        if guidance.kind != "cfg" or len(guidance.pieces) > 1 or guidance.pieces[0][1] != self.cfg_strength:
+            found["guidance"] = asdict(guidance)
+        if self.reuse is not None:
+            found["reuse"] = asdict(self.reuse)
+        if self.rule is not None:
+            found["rule"] = {**asdict(self.rule), "grids": self.grids}
+        return found
+
+    def solve(self, velocity: Velocity, x0: torch.Tensor, which: int = 0) -> torch.Tensor:
+        """velocity is addressed by the place in `plan(which)`."""
+        return METHODS[self.method][0](velocity, x0, self.grids[which])
+
+    def _times(self, grid: Sequence[float]) -> tuple[float, ...]:
+        offsets = METHODS[self.method][1]
+        return tuple(a + (b - a) * offset for a, b in itertools.pairwise(grid) for offset in offsets)
+
+    def _action(self, place: int) -> Action:
+        if place < self.guidance.zero_init_steps * self.evals_per_step:
+            return "zero"
+        if self.reuse is not None and self.reuse.kind == "schedule" and place not in self.reuse.evaluated:
+            return "reuse"
+        return "evaluate"
 
 
 def solver_spec(config: Mapping[str, Any]) -> SolverSpec:
@@ -100,20 +165,51 @@ def solver_spec(config: Mapping[str, Any]) -> SolverSpec:
         raise ConfigError("solver.method", method, f"must be one of {', '.join(METHODS)}", "use solver.method=euler")
     kind = config["grid"]
     kind = kind if isinstance(kind, str) else list(kind)
-    steps = len(kind) - 1 if not isinstance(kind, str) else num_steps(config, len(METHODS[method][1]))
+    per_step = len(METHODS[method][1])
+    rule = rule_of(config)
+    if rule is not None and not isinstance(kind, str):
+        raise ConfigError("solver.grid", kind, "a rule needs a kind of grid, not a list", "use solver.grid=epss")
+    if rule is not None:
+        all_steps = rule.steps
+    else:
+        all_steps = (len(kind) - 1 if not isinstance(kind, str) else num_steps(config, per_step),)
     cfg_strength = config["cfg_strength"]
     if not (isinstance(cfg_strength, int | float) and 0 <= cfg_strength <= 10):
         raise ConfigError(
             "solver.cfg_strength", cfg_strength, "must be a number from 0 to 10", "upstream's default is 2"
         )
+    guidance = guidance_of(config, float(cfg_strength))
+    check_zero_init(guidance, min(all_steps))
     return SolverSpec(
         name=config["name"],
         method=method,
-        grid=tuple(time_grid(kind, steps, float(config["sway"]))),
+        grids=tuple(tuple(time_grid(kind, steps, float(config["sway"]))) for steps in all_steps),
         grid_kind=kind if isinstance(kind, str) else "explicit",
         sway=float(config["sway"]),
         cfg_strength=float(cfg_strength),
+        guidance=guidance,
+        reuse=checked_reuse(config, rule, all_steps[0] * per_step, guidance),
+        rule=rule,
     )
+
+
+def check_zero_init(guidance: Guidance, steps: int) -> None:
+    if guidance.zero_init_steps >= steps:
+        raise ConfigError(
+            "solver.zero_init_steps", guidance.zero_init_steps, f"must be fewer than the {steps} steps", "use 1"
+        )
+
+
+def checked_reuse(
+    config: Mapping[str, Any], rule: LengthRule | None, num_evals: int, guidance: Guidance
+) -> Reuse | None:
+    """Reuse belongs to one grid, and begins at an evaluation that was made."""
+    reuse = reuse_of(config, num_evals)
+    if reuse is not None and (rule is not None or guidance.zero_init_steps):
+        raise ConfigError(
+            "solver.reuse", reuse.kind, "is built for one grid without zero_init_steps", "set the other one to null"
+        )
+    return reuse
 
 
 def num_steps(config: Mapping[str, Any], evals_per_step: int) -> int:

@@ -161,6 +161,10 @@ def build_upstream(
     """Raises UnsupportedEngine for solvers and grids that upstream's inference path does not reach."""
     from f5_tts.model import CFM, DiT
 
+    if solver.options():
+        raise UnsupportedEngine(
+            f"upstream has no {' or '.join(solver.options())} like solver={solver.name}", "use solver=euler_7 with it"
+        )
     if solver.method not in ("euler", "midpoint"):
         raise UnsupportedEngine(f"upstream is not run with {solver.method} here", "use solver=euler_7 or midpoint_7")
     wanted = "epss" if solver.steps in EPSS_KEPT else "uniform"

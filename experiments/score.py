@@ -171,7 +171,9 @@ def _heard(record: RunRecord, utterance: Utterance, audio: Audio, name: AgainstN
         "vocoder": str(facts.get("vocoder")),
     }
     if name == "oracle":
-        identity["grid"] = to_json([facts.get("evals_per_step"), list(facts.get("time_grid") or ())])
+        identity["grid"] = to_json(
+            [facts.get("evals_per_step"), list(facts.get("time_grid") or ()), facts.get("solver_options") or {}]
+        )
     return Heard(
         utterance=utterance,
         audio_S=audio.audio_S,

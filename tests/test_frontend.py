@@ -74,10 +74,10 @@ def test_references_are_cached_by_content_not_by_object() -> None:
     front, ask = front_end(), request("Turn left.")
     front.prepare(ask, 0.1)
     front.prepare(request("Turn left.", ref_audio_S=ask.ref_audio_S.copy()), 0.1)
-    assert front.reference_cache_hits == 1
+    assert front.proof()["reference_cache_hits"] == 1
     ask.ref_audio_S[100] += 0.01
     front.prepare(ask, 0.1)
-    assert front.reference_cache_hits == 1
+    assert front.proof()["reference_cache_hits"] == 1
 
 
 def test_a_quiet_reference_is_scaled_up_and_its_level_given_back() -> None:

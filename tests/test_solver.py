@@ -25,7 +25,11 @@ BASE = {
 
 def solve_linear(method: str, steps: int) -> tuple[float, int]:
     """dx/dt = cos(t) x, x(0) = 1, whose solution at 1 is exp(sin 1). Returns (error, evaluations)."""
-    spec = solver_spec({**BASE, "method": method, "steps": steps, "grid": "uniform", "sway": 0.0})
+    return solve_on({"method": method, "steps": steps, "grid": "uniform", "sway": 0.0})
+
+
+def solve_on(settings: dict) -> tuple[float, int]:
+    spec = solver_spec({**BASE, **settings})
     times, calls = spec.evaluation_times, []
 
     def velocity(x: torch.Tensor, index: int) -> torch.Tensor:
@@ -42,6 +46,28 @@ def test_convergence_order_is_the_textbooks(method: str, order: int) -> None:
     coarse, _ = solve_linear(method, 20)
     fine, _ = solve_linear(method, 40)
     assert math.log2(coarse / fine) == pytest.approx(order, abs=0.15)
+
+
+def halved(grid: list[float]) -> list[float]:
+    return sorted({*grid, *((a + b) / 2 for a, b in itertools.pairwise(grid))})
+
+
+@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("midpoint", 2), ("heun", 2), ("rk4", 4)])
+@pytest.mark.parametrize("kind", [*(("epss", steps) for steps in sorted(EPSS_KEPT)), ("epss8_style", 8)], ids=str)
+def test_convergence_order_holds_on_every_preset_grid(kind: tuple[str, int], method: str, order: int) -> None:
+    """An uneven grid keeps its shape when every interval is halved, so the order is that of the method."""
+    coarse = halved(halved(halved([*time_grid(*kind, -1.0)[:-1], 1.0])))
+    error, finer = solve_on({"method": method, "grid": coarse})[0], solve_on({"method": method, "grid": halved(coarse)})
+    assert math.log2(error / finer[0]) == pytest.approx(order, abs=0.25)
+
+
+def test_the_grid_of_eight_is_ours_and_keeps_every_point_of_epss_7() -> None:
+    from engine.grid import epss8_style
+
+    assert [round(32 * t) for t in epss8_style(8)] == [0, 2, 4, 6, 8, 12, 16, 24, 32]
+    assert set(epss(7)) < set(epss8_style(8))
+    with pytest.raises(ConfigError, match="has 8 steps, not 7"):
+        epss8_style(7)
 
 
 @pytest.mark.parametrize(("method", "per_step"), [("euler", 1), ("midpoint", 2), ("heun", 2), ("rk4", 4)])
@@ -90,7 +116,24 @@ def test_a_swayed_grid_always_increases_from_0_to_1(steps: int, coefficient: flo
         ({"steps": 2.5}, "whole number"),
         ({"method": "dopri5"}, "euler, midpoint, heun, rk4"),
         ({"grid": [0.0, 0.5, 0.4, 1.0]}, "increase strictly"),
-        ({"grid": "cosine"}, "epss, uniform or a list"),
+        ({"grid": "cosine"}, "epss, epss8_style, uniform or a list"),
+        ({"guidance": "apg"}, "cfg, cfg_zero_star"),
+        ({"guidance_interval": [0.3, 0.1]}, "0 <= from < to <= 1"),
+        ({"guidance_interval": [0, 0.3], "guidance_schedule": [[0, 1]]}, "cannot stand beside"),
+        ({"guidance_schedule": [[0.1, 1]]}, "the first from 0"),
+        ({"guidance_schedule": "early"}, "the first from 0"),
+        ({"zero_init_steps": 1}, "without cfg_zero_star"),
+        ({"guidance": "cfg_zero_star", "zero_init_steps": 7}, "fewer than the 7 steps"),
+        ({"reuse": {"kind": "layers"}}, "schedule, threshold, probe"),
+        ({"reuse": {"kind": "schedule", "evaluated": [0, 7]}}, "at most 6"),
+        ({"reuse": {"kind": "schedule", "evaluated": [1, 2]}}, "increasing numbers from 0"),
+        ({"reuse": {"kind": "threshold", "threshold": 0}}, "above 0"),
+        ({"reuse": {"kind": "threshold", "threshold": 0.1, "alpha": 1}}, "no key of kind threshold"),
+        ({"reuse": {"kind": "threshold", "threshold": 0.1}, "method": "heun", "steps": 5}, "euler"),
+        ({"rule": {"max_chars": [[None, 7]]}}, "the rule decides the steps"),
+        ({"steps": None, "rule": {"max_chars": [[40, 7]]}}, "the last with null"),
+        ({"steps": None, "rule": {"max_chars": [[40, 7], [30, 6], [None, 5]]}}, "increasing"),
+        ({"steps": None, "rule": {"max_chars": [[40, 7], [None, 8]]}}, "EPSS is defined for"),
         ({"cfg_strength": -1}, "solver.cfg_strength"),
     ],
 )

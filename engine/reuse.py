@@ -10,7 +10,8 @@ threshold TeaCache (arXiv 2411.19108) accumulates the relative L1 change of the 
           rescaled by a fitted polynomial, and evaluates when the sum passes a threshold; until then it adds the cached
           residual of the blocks. Alike: the accumulation, the polynomial, the first and last evaluation always made.
           Not alike: the change is that of the solver's state x, not of the modulated input, and the guided velocity is
-          reused, not the residual. Every utterance of a batch decides for itself; the batch is evaluated when one of them is due.
+          reused, not the residual. Every utterance of a batch decides for itself; the batch is evaluated when one of
+          them is due.
 probe     evaluates everything and keeps the changes of velocity and state: what both are calibrated from
           (`python -m experiments.calibrate_reuse`).
 

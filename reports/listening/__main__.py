@@ -1,0 +1,101 @@
+"""Blind listening sets.
+
+  python -m reports.listening build RUN_A RUN_B ... [method=ab|abx|ccr|dcr|mushra] [pairs=30] [out=DIR]
+  python -m reports.listening serve DIR [port=8710]
+  python -m reports.listening collect DIR [RESULT ...] [key=FILE] [out=DIR]
+
+build     one HTML file that opens from disk without a network, and its key; give listeners the HTML only. A RUN is what
+          experiments.run or experiments.sweep left (a sweep's folder stands for all of its cells).
+          More settings: reference=LABEL, text=hide, title=TEXT, seed=N.
+serve     the same page on this machine, every answer on disk before the page goes on
+collect   checks the key, screens the listeners, analyses, draws, and writes the verdict beside the runs
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from metrics.record import RecordError
+from reports.listening.settings import METHODS, ListeningError, build_settings, split_words
+
+EXIT_OK = 0
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+OUTPUTS = Path(__file__).resolve().parents[2] / "outputs"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 where it was done, 2 with one line on stderr for a mistake of the user's, a wrong key among them."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = VERBS.get(words[0]) if words else None
+    if not words or {"-h", "--help"} & set(words):
+        print(__doc__)
+        return EXIT_OK if words else EXIT_USAGE
+    try:
+        if verb is None:
+            raise ListeningError(f"{words[0]}: not a verb; use one of {', '.join(VERBS)} (--help says more)")
+        return verb(words[1:])
+    except (ListeningError, RecordError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _build(words: Sequence[str]) -> int:
+    from reports.listening.build import build_set, trials_by_kind
+
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    built = build_set(build_settings(words, OUTPUTS / f"{stamp}-listening"))
+    kinds = trials_by_kind(built.plan.trials)
+    shown = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+    print(built.page)
+    print(built.key)
+    print(f"{METHODS[built.plan.method]}: {shown}; about {built.minutes} minutes a listener", file=sys.stderr)
+    print(f"every clip at {built.target_lufs:.1f} LUFS, {built.num_bytes / 1e6:.1f} MB", file=sys.stderr)
+    for utterance_id, reason in built.material.dropped.items():
+        print(f"left out: {utterance_id}, {reason}", file=sys.stderr)
+    print(f"give listeners {built.page.name} only; whoever has {built.key.name} is not blind", file=sys.stderr)
+    return EXIT_OK
+
+
+def _serve(words: Sequence[str]) -> int:
+    from reports.listening.serve import DEFAULT_PORT, open_server
+
+    paths, values = split_words(words, ("port",))
+    port = values.get("port", str(DEFAULT_PORT))
+    if len(paths) != 1 or not port.isdecimal():
+        raise ListeningError("serve: give the folder that build left, and port=N for another port")
+    with open_server(paths[0], int(port)) as server:
+        print(f"http://{server.server_address[0]!s}:{server.server_address[1]}/", flush=True)
+        print(f"answers go to {paths[0] / 'answers'}; Ctrl-C ends it", file=sys.stderr, flush=True)
+        server.serve_forever()
+    return EXIT_OK
+
+
+def _collect(words: Sequence[str]) -> int:
+    from reports.listening.collect import collect
+
+    collected = collect(words)
+    for sentence in collected.sentences or ("no verdict: no listener who counts gave an answer that counts",):
+        print(sentence)
+    for path in collected.paths:
+        print(path)
+    left_out = [s for s in collected.findings.screened if s.reasons]
+    for screened in left_out:
+        print(f"left out: {screened.listener.name}, {'; '.join(screened.reasons)}", file=sys.stderr)
+    gone = len(collected.findings.key.systems) - len(collected.beside)
+    if gone:
+        print(f"note: the folders of {gone} runs are gone; their verdict is here only", file=sys.stderr)
+    return EXIT_OK
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {"build": _build, "serve": _serve, "collect": _collect}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

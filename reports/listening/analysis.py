@@ -22,7 +22,7 @@ from reports.listening.inference import (
     votes_needed,
     wilson,
 )
-from reports.listening.results import Answer, Key, Listener
+from reports.listening.results import Answer, Key, Listener, lead_of_first
 
 PREFERENCE = "preference_frac"
 RATING = "rating_difference"
@@ -89,12 +89,22 @@ class Opinion:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SideBias:
+    """How often each side was preferred, whoever was on it (identical pairs among them); binomial_p of a fair coin."""
+
+    num_first: int
+    num_second: int
+    binomial_p: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Analysis:
-    """strengths: Bradley-Terry, a reason where it has no answer, None where it is not asked."""
+    """strengths: Bradley-Terry, a reason where it has no answer, None where it is not asked. bias: of AB and CCR."""
 
     comparisons: tuple[Comparison, ...]
     opinions: tuple[Opinion, ...]
     strengths: tuple[bradley_terry.Strength, ...] | str | None
+    bias: SideBias | None
     votes_needed_60: int
 
 
@@ -110,6 +120,7 @@ def analyse(key: Key, listeners: Sequence[Listener]) -> Analysis | None:
         comparisons=_comparisons(key, votes, confidence),
         opinions=_opinions(key, ratings, confidence),
         strengths=_strengths(key, votes, confidence),
+        bias=_side_bias(listeners),
         votes_needed_60=votes_needed(PLANNED_SHARE, PLANNED_POWER),
     )
 
@@ -256,3 +267,12 @@ def _strengths(key: Key, votes: Sequence[Vote], confidence: float) -> tuple[brad
     if not duels or len(key.names) < 3:
         return None
     return bradley_terry.fit(key.names, duels, confidence)
+
+
+def _side_bias(listeners: Sequence[Listener]) -> SideBias | None:
+    answers = [answer for listener in listeners for answer in (*listener.counted, *listener.of_kind("identical"))]
+    leads = [lead_of_first(answer) for answer in answers if {"preference", "ccr"} & set(answer.response)]
+    if not leads:
+        return None
+    first, second = leads.count(1), leads.count(-1)
+    return SideBias(num_first=first, num_second=second, binomial_p=binomial_p(first, first + second))

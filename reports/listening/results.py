@@ -202,6 +202,14 @@ def _checked(method: str, response: Mapping[str, Any], num_clips: int) -> Mappin
     return {name: _within(response[name], low, high)}
 
 
+def lead_of_first(answer: Answer) -> int:
+    """1 where the first clip shown was liked better, -1 the second, 0 neither."""
+    if "preference" in answer.response:
+        return {"first": 1, "second": -1, "none": 0}[answer.response["preference"]]
+    value = int(answer.response["ccr"])
+    return (value < 0) - (value > 0)
+
+
 def _within(value: Any, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ValueError(f"{value!r} is not a whole number from {low} to {high}")

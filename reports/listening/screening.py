@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports.listening.plan import ANCHOR, DEGRADED
-from reports.listening.results import Answer, Listener
+from reports.listening.results import Answer, Listener, lead_of_first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,14 +108,6 @@ def _contradicts(before: Answer, after: Answer) -> bool:
         return abs(int(before.response["dcr"]) - int(after.response["dcr"])) >= 2
     signs = []
     for answer in (before, after):
-        lead = _lead_of_first(answer)
+        lead = lead_of_first(answer)
         signs.append(lead if answer.systems == before.systems else -lead)
     return signs[0] * signs[1] < 0
-
-
-def _lead_of_first(answer: Answer) -> int:
-    """1 where the first clip shown was liked better, -1 the second, 0 neither."""
-    if "preference" in answer.response:
-        return {"first": 1, "second": -1, "none": 0}[answer.response["preference"]]
-    value = int(answer.response["ccr"])
-    return (value < 0) - (value > 0)

@@ -116,6 +116,7 @@ def _analysis_data(analysis: Analysis | None, alpha: float) -> dict[str, Any] | 
         "opinions": [asdict(opinion) for opinion in analysis.opinions],
         "bradley_terry": [asdict(s) for s in strengths] if isinstance(strengths, tuple) else None,
         "bradley_terry_reason": strengths if isinstance(strengths, str) else None,
+        "side_bias": asdict(analysis.bias) if analysis.bias else None,
         "votes_needed_60": analysis.votes_needed_60,
     }
 
@@ -198,6 +199,9 @@ def _planning(counted: Analysis) -> list[str]:
                 f"of 60 % is found {power_of(n, 0.6):.0%} of the time, at best. Four times in five takes "
                 f"{counted.votes_needed_60} independent votes."
             )
+    if counted.bias is not None:
+        bias = counted.bias
+        lines.append(f"Sides: A preferred {bias.num_first} times, B {bias.num_second} (p = {_p(bias.binomial_p)}).")
     if any(c.estimate.num_listeners == 1 for c in counted.comparisons):
         lines.append("One listener: the interval is about other sentences for this person, not about other people.")
     return lines

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from experiments.listening_tracking import LISTENING, heard_of
 from experiments.tracking_series import (
     Point,
     quality_summary,
@@ -32,7 +33,7 @@ from reports.source import SWEEP, Cell, Source, load_source
 RUN_UUID = "harness.run_uuid"
 SENTENCES = "sentences.json"
 RENDERED_FILES = ("verdict.json", "summary.md", "junit.xml", "report.md", "report.html")
-RUN_FILES = ("result.json", "job.json", "journal.jsonl", "log.txt", "error.txt", *RENDERED_FILES)
+RUN_FILES = ("result.json", "job.json", "journal.jsonl", "log.txt", "error.txt", LISTENING, *RENDERED_FILES)
 SWEEP_FILES = ("sweep.json", *RENDERED_FILES)
 FOLDERS = {"audio": (".wav",), "plots": (".png", ".svg", ".html")}
 SWEEP_STATUS = {"done": "FINISHED", "interrupted": "KILLED"}
@@ -163,6 +164,7 @@ def _cell_content(source: Source, cell: Cell) -> RunContent:
     if cell.state == "skipped":
         outcome["skipped"] = cell.reason
     run_uuid = quotable(_run_uuid(source, cell))
+    heard = heard_of(folder)
     kind = "reference" if cell.dir == "reference" else "measure"
     return RunContent(
         key=cell.dir,
@@ -171,9 +173,11 @@ def _cell_content(source: Source, cell: Cell) -> RunContent:
         status=CELL_STATUS[cell.state],
         start_ms=own.span_ms[0],
         end_ms=own.span_ms[1],
-        tags=as_tags({**_run_tags(kind, run_uuid, cell.state), **outcome, **own.tags, **verdict_tags(folder)}),
+        tags=as_tags(
+            {**_run_tags(kind, run_uuid, cell.state), **outcome, **own.tags, **verdict_tags(folder), **heard.tags}
+        ),
         params=params_of(record) if record is not None else {},
-        summary=own.summary,
+        summary={**own.summary, **heard.summary},
         points=own.points,
         texts=own.texts,
         files=_files(folder, RUN_FILES),

@@ -1,7 +1,7 @@
 """Statistics of votes. Listeners hear the same sentences, so votes are not independent: errors cluster both ways.
 
 Variance of a mean over two crossed clusters: Cameron, Gelbach and Miller, J. Business Economic Statistics 29 (2011),
-each part with its own G/(G-1); degrees of freedom of the sum: Satterthwaite, Biometrics Bulletin 2 (1946).
+each part with its own G/(G-1); degrees of freedom: one less than the fewer clusters, as they advise for few of them.
 Exact signed ranks: the permutation distribution of the ranks as they are, ties and all. Wilson, JASA 22 (1927); Holm,
 Scandinavian J. of Statistics 6 (1979). N: votes.
 """
@@ -72,30 +72,47 @@ def _p_of(distance: float, error: float, freedom: float) -> float:
 def _clustered_variance(
     residuals_NK: np.ndarray, sentence_N: Sequence[str], listener_N: Sequence[str]
 ) -> tuple[np.ndarray, float | None]:
-    """(K, K) covariance of the mean of K scores per vote, and its degrees of freedom; None where nothing can vary."""
+    """(K, K) covariance of the mean of K scores per vote, and its degrees of freedom; None where nothing can vary.
+
+    What both count, the votes' own noise, is taken off once: the variance left beside sentence and listener means.
+    """
     num = len(residuals_NK)
-    parts = []
-    for labels in (sentence_N, listener_N, list(zip(sentence_N, listener_N, strict=True))):
-        groups = {label: i for i, label in enumerate(dict.fromkeys(labels))}
-        sums_GK = np.zeros((len(groups), residuals_NK.shape[1]))
-        np.add.at(sums_GK, [groups[label] for label in labels], residuals_NK)
-        count = len(groups)
-        scale = count / (count - 1) if count > 1 else 0.0
-        parts.append((scale * sums_GK.T @ sums_GK / num**2, count - 1))
-    (by_sentence, sentence_df), (by_listener, listener_df), (by_both, both_df) = parts
+    codes = [_codes(labels) for labels in (sentence_N, listener_N)]
+    (by_sentence, sentence_df), (by_listener, listener_df) = (_cluster_part(residuals_NK, code_N) for code_N in codes)
     if sentence_df < 1:
         return by_sentence, None
     if listener_df < 1:
         return by_sentence, float(sentence_df)
-    total = by_sentence + by_listener - by_both
+    own_NK = residuals_NK - sum(_means_of(residuals_NK, code_N) for code_N in codes)
+    own_df = num - sentence_df - listener_df - 1
+    by_vote = own_NK.T @ own_NK / num / own_df if own_df > 0 else np.zeros_like(by_sentence)
+    total = by_sentence + by_listener - by_vote
     largest = by_sentence if np.trace(by_sentence) >= np.trace(by_listener) else by_listener
     # The difference can come out below either part, even negative, when nothing but noise varies
     if np.trace(total) < np.trace(largest) or np.linalg.eigvalsh(total)[0] < 0:
         total = largest
-    squares = [np.trace(part) ** 2 / df for part, df in ((by_sentence, sentence_df), (by_listener, listener_df))]
-    below = sum(squares) + np.trace(by_both) ** 2 / both_df
-    freedom = float(np.trace(total) ** 2 / below) if below > 0 else float(min(sentence_df, listener_df))
-    return total, max(freedom, float(min(sentence_df, listener_df)))
+    return total, float(min(sentence_df, listener_df))
+
+
+def _codes(labels: Sequence[str]) -> np.ndarray:
+    numbers = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    return np.array([numbers[label] for label in labels])
+
+
+def _cluster_part(residuals_NK: np.ndarray, code_N: np.ndarray) -> tuple[np.ndarray, int]:
+    """Covariance of the mean from the sums of each cluster, and the number of clusters less one."""
+    count = int(code_N.max()) + 1
+    sums_GK = np.zeros((count, residuals_NK.shape[1]))
+    np.add.at(sums_GK, code_N, residuals_NK)
+    scale = count / (count - 1) if count > 1 else 0.0
+    return scale * sums_GK.T @ sums_GK / len(residuals_NK) ** 2, count - 1
+
+
+def _means_of(residuals_NK: np.ndarray, code_N: np.ndarray) -> np.ndarray:
+    """(N, K): each vote's cluster mean."""
+    sums_GK = np.zeros((int(code_N.max()) + 1, residuals_NK.shape[1]))
+    np.add.at(sums_GK, code_N, residuals_NK)
+    return np.asarray(sums_GK[code_N] / np.bincount(code_N)[code_N][:, None])
 
 
 def clustered_covariance(

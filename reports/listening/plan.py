@@ -45,8 +45,7 @@ class Trial:
     @property
     def group(self) -> tuple[str, tuple[str, ...]]:
         """Trials that sides are balanced over: the same comparison."""
-        kind = "pair" if self.kind == "repeat" else self.kind
-        return kind, tuple(f"{role.system}/{role.treatment}" for role in self.roles)
+        return self.kind, tuple(f"{role.system}/{role.treatment}" for role in self.roles)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,7 +173,7 @@ def _mirrored(
         if trial.of is not None:
             flips[index] = not flips[trial.of]
     x_places = _balanced([(trial.kind, flip) for trial, flip in zip(trials, flips, strict=True)], rng)
-    rotations = rng.permutation(len(trials))
+    rotations = [0, *rng.permutation(len(trials) - 1)]  # every place equally often, the practice aside
     base = rng.permutation(max(len(trial.roles) for trial in trials))
     for is_mirror in (False, True):
         turns = []

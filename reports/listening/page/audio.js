@@ -6,7 +6,7 @@ const NUM_BINS = 100;
 
 function unmask(element) {
   const text = atob(element.textContent);
-  const samples = new Float32Array(text.length / 2);
+  const samples = new AudioBuffer({ length: text.length / 2, sampleRate: SET.rate_hz }).getChannelData(0);
   let counter = Number(element.dataset.nonce) >>> 0;
   for (let i = 0; i < samples.length; i++) {
     let word = counter;
@@ -33,7 +33,7 @@ function clipSamples(id) {
 function bufferOf(context, channels, rate) {
   const length = Math.max(...channels.map((samples) => samples.length));
   const buffer = context.createBuffer(channels.length, length, rate);
-  channels.forEach((samples, i) => buffer.copyToChannel(samples, i));
+  channels.forEach((samples, i) => buffer.getChannelData(i).set(samples));
   return buffer;
 }
 

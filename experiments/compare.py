@@ -1,118 +1,107 @@
-"""Two engines in one run: `python -m experiments.compare reference.engine=upstream candidate.engine=fp32 [pairs=60]`.
-
-Pairs of calls on the same sentence, in random order inside each pair, so that what the machine does in the meantime
-hits both. The result is the ratio of wall times with an exact order-statistic interval of the median (metrics.stats).
-Both engines live in one process and only one works at a time.
-"""
+"""Two engines in one run, with a verdict: `python -m experiments.compare reference.KEY=.. candidate.KEY=..`."""
 
 from __future__ import annotations
 
-import json
-import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from engine.clock import Clock, make_clock
-from engine.contract import ConfigError, Engine, SynthesisRequest
-from experiments.cli import EXIT_OK, complain, run_verb
+from baselines.paired_publish import (
+    Comparison,
+    comparison_content,
+    comparison_junit,
+    comparison_lines,
+    comparison_summary,
+    failed_content,
+    failed_junit,
+)
+from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, run_verb
+from experiments.compare_processes import SideFailed
+from experiments.compare_session import LOG, measure, open_bench, prepare
+from experiments.compare_settings import Command, read_command
 from experiments.compose import compose_config
 from experiments.device_lock import device_lock
-from experiments.environment import fingerprint, num_threads
-from experiments.validate import validate
-from experiments.workload import load_workload
-from metrics.record import write_atomically
-from metrics.stats import RatioInterval, ratio_interval
+from experiments.environment import now_iso
+from experiments.front import is_help, refuse_flags
+from experiments.journal import set_aside
+from experiments.run import default_out
+from metrics.record import to_json, write_atomically
 
-SIDES = ("reference", "candidate")
-CONFIDENCE = 0.95
+HELP = """Compare two engines in one run: pairs of calls on the same sentence with the same noise, in random order, in
+blocks of fresh processes, until the verdict is certain. Only one process works at a time.
 
+  reference.KEY=VALUE, candidate.KEY=VALUE   overrides of one side; without a side they are for both
+  reference.revision=HEAD~1                  engine and configuration of a git revision (candidate.revision likewise)
+  ignore_ratio, catch_ratio, sentinel, mode, pairs_per_block, looks, metrics, time_limit_s ...   see conf/compare.yaml
 
-def split_sides(argv: Sequence[str]) -> tuple[dict[str, list[str]], int]:
-    """Overrides of each side (`reference.KEY=VALUE`, `candidate.KEY=VALUE`, the rest for both), and the pairs."""
-    overrides: dict[str, list[str]] = {side: [] for side in SIDES}
-    pairs = "60"
-    for text in argv:
-        side, _, rest = text.partition(".")
-        if text.startswith("pairs="):
-            pairs = text.partition("=")[2]
-        elif side in SIDES and "=" not in side:
-            overrides[side].append(rest)
-        else:
-            for side_overrides in overrides.values():
-                side_overrides.append(text)
-    if not pairs.isdigit() or int(pairs) < 6:
-        raise ConfigError("pairs", pairs, "must be a whole number of at least 6", "use pairs=60")
-    return overrides, int(pairs)
+examples:
+  python -m experiments.compare reference.engine=fp32 candidate.engine=bf16 workload=smoke
+  python -m experiments.compare reference.revision=HEAD~1 candidate.revision=HEAD workload=smoke
+  python -m experiments.compare candidate.model.checkpoint=/path/mine.safetensors sentinel=true
+  python -m experiments.compare reference.engine=upstream candidate.engine=fp32 mode=quick pairs=48
 
-
-def wall_s(engine: Engine, request: SynthesisRequest, clock: Clock) -> float:
-    clock.sync()
-    before_s = clock.now_s()
-    engine.synthesize([request])
-    clock.sync()
-    return clock.now_s() - before_s
-
-
-def measure_pairs(
-    engines: Sequence[Engine], requests: Sequence[SynthesisRequest], num_pairs: int, clock: Clock
-) -> list[tuple[float, float]]:
-    """(reference, candidate) seconds of each pair, after one call of each engine on each sentence."""
-    for request in requests:
-        for engine in engines:
-            engine.synthesize([request])
-    chance, times = random.Random(0), []
-    for i in range(num_pairs):
-        pair = [0.0, 0.0]
-        for side in chance.sample((0, 1), 2):
-            pair[side] = wall_s(engines[side], requests[i % len(requests)], clock)
-        times.append((pair[0], pair[1]))
-        print(f"\rpair {i + 1} of {num_pairs}", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    return times
-
-
-def sentence(interval: RatioInterval, names: Mapping[str, str]) -> str:
-    ratio = f"{interval.ratio:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-    return (
-        f"{names['candidate']} takes {ratio} of the time of {names['reference']} "
-        f"(median of {interval.num_pairs} interleaved pairs, {interval.confidence:.0%} interval)"
-    )
+Leaves verdict.json, summary.md (for a pull request), junit.xml and pairs.jsonl (every call) in out=DIR.
+exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 inconclusive, 12 environment invalid,
+14 a side failed or its audio is invalid, 130 interrupted
+"""
 
 
 def main(argv: Sequence[str]) -> int:
-    if "--help" in argv:
-        print(__doc__)
+    if is_help(argv):
+        print(HELP, end="")
         return EXIT_OK
-    overrides, num_pairs = split_sides(argv)
-    configs = {side: compose_config(overrides[side]) for side in SIDES}
-    for config in configs.values():
-        validate(config)
-    import torch
+    refuse_flags(argv)
+    command = read_command(argv)
+    out = Path(_out(command) or default_out("compare"))
+    with ExitStack() as stack:
+        try:
+            comparison = run_comparison(command, out, stack)
+        except SideFailed as failure:
+            return report_failure(failure, out)
+    publish(comparison, out, command)
+    return comparison.verdict.exit_code
 
-    from engine.build import build_engine
 
-    shared: Mapping[str, Any] = configs["candidate"]
-    torch.set_num_threads(num_threads(shared["device"]))
-    clock = make_clock(str(shared["device"]["kind"]))
-    requests = load_workload(shared).requests
-    with device_lock(str(shared["device"]["kind"]), "wait", complain):
-        with build_engine(configs["reference"], clock) as reference, build_engine(configs["candidate"], clock) as ours:
-            times = measure_pairs((reference, ours), requests, num_pairs, clock)
-            names = {side: f"{e.facts.name}-{e.facts.solver}" for side, e in zip(SIDES, (reference, ours), strict=True)}
-    interval = ratio_interval([b for _, b in times], [a for a, _ in times], CONFIDENCE)
-    if interval is None:
-        raise ConfigError("pairs", num_pairs, "too few for an interval", "use pairs=60")
-    print(sentence(interval, names))
-    if shared["out"]:
-        content = {
-            "names": names, "ratio": interval.ratio, "low": interval.low, "high": interval.high,
-            "num_pairs": num_pairs, "confidence": CONFIDENCE, "times_s": times,
-            "environment": fingerprint(shared["device"]),
-        }  # fmt: skip
-        write_atomically(Path(shared["out"]) / "comparison.json", json.dumps(content, indent=1) + "\n")
-    return EXIT_OK
+def run_comparison(command: Command, out: Path, stack: ExitStack) -> Comparison:
+    """Everything but the writing. Raises ConfigError and SideFailed."""
+    prepared = prepare(command, out, stack)
+    set_aside(out / "pairs.jsonl")
+    device = str(prepared.device["kind"])
+    lock = stack.enter_context(device_lock(device, prepared.specs[0].config["sweep"]["lock"], say))
+    return measure(prepared, open_bench(prepared, out, lock, stack), say)
+
+
+def publish(comparison: Comparison, out: Path, command: Command) -> None:
+    """The files first: what is printed is on the disk already."""
+    content = comparison_content(comparison, now_iso(), command.settings.values)
+    write_atomically(out / "verdict.json", to_json(content) + "\n")
+    write_atomically(out / "summary.md", comparison_summary(comparison))
+    write_atomically(out / "junit.xml", comparison_junit(comparison))
+    for line in comparison_lines(comparison):
+        print(line)
+    print(f"verdict {out / 'verdict.json'}")
+
+
+def report_failure(failure: SideFailed, out: Path) -> int:
+    """A side that failed leaves a verdict without any figure."""
+    content: dict[str, Any] = failed_content(failure.side, failure.reason, failure.remedy, now_iso())
+    write_atomically(out / "verdict.json", to_json(content) + "\n")
+    write_atomically(out / "summary.md", f"## FAILED: {failure.side}\n\n{failure.reason}; {failure.remedy}.\n")
+    write_atomically(out / "junit.xml", failed_junit(failure.side, failure.reason))
+    complain(f"{failure} ({out / LOG})")
+    return EXIT_USAGE if failure.kind in ("ConfigError", "InvalidRequest") else EXIT_JOB_FAILED
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _out(command: Command) -> str | None:
+    candidate = [text for text in command.sides["candidate"].overrides if text.startswith("out=")]
+    out = compose_config(candidate)["out"]
+    return None if out is None else str(out)
 
 
 if __name__ == "__main__":

@@ -40,9 +40,12 @@ class Cell:
     config: Mapping[str, Any]
 
 
-def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
-    """Resolved configuration with the keys of RunRecord.config. Raises ConfigError for what Hydra refuses."""
-    config = _compose(overrides)
+def compose_config(overrides: Sequence[str], conf: Path = CONF) -> dict[str, Any]:
+    """Resolved configuration with the keys of RunRecord.config. Raises ConfigError for what Hydra refuses.
+
+    conf: another checkout's configuration folder.
+    """
+    config = _compose(overrides, conf)
     num_cells = len(config.pop("cells", []))
     if num_cells:
         raise ConfigError(
@@ -181,14 +184,14 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
-def _compose(overrides: Sequence[str]) -> dict[str, Any]:
+def _compose(overrides: Sequence[str], conf: Path = CONF) -> dict[str, Any]:
     """The configuration as plain dicts, `cells` of a preset included."""
     for override in _parse(overrides):
         group, value = override.key_or_group, override.value()
         if group in groups() and not override.is_sweep_override() and not isinstance(value, str | list | tuple):
             raise _unknown_choice(group, value)
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with initialize_config_dir(str(conf), version_base="1.3"):
             composed = OmegaConf.to_container(compose("config", list(overrides)), resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise refused(error, overrides) from error

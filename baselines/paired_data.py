@@ -1,0 +1,91 @@
+"""What a same-run comparison measures: turns of all sides on the same sentence, in blocks of fresh processes.
+
+A turn is one call of every side, in a random order; a block is the turns that one set of processes made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+REFERENCE, CANDIDATE, SENTINEL = "reference", "candidate", "sentinel"
+METRICS = ("wall_time", "cpu_time")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """Seconds of one call of each side on one sentence; order: who was called first, second, third."""
+
+    utterance_id: str
+    order: tuple[str, ...]
+    wall_s: Mapping[str, float]
+    cpu_s: Mapping[str, float]
+
+    def seconds(self, metric: str, side: str) -> float:
+        return (self.wall_s if metric == "wall_time" else self.cpu_s)[side]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """The turns of one set of fresh processes."""
+
+    turns: tuple[Turn, ...]
+
+    def log_ratios(self, metric: str, over: str, under: str) -> list[float]:
+        """ln(over / under) of every turn. Raises ValueError for a time that is not above 0."""
+        return [log_ratio(turn.seconds(metric, over), turn.seconds(metric, under)) for turn in self.turns]
+
+
+def log_ratio(over_s: float, under_s: float) -> float:
+    if not (over_s > 0 and under_s > 0 and math.isfinite(over_s) and math.isfinite(under_s)):
+        raise ValueError(f"{over_s} s over {under_s} s: a ratio of times needs finite values above 0")
+    return math.log(over_s / under_s)
+
+
+def turn_content(turn: Turn) -> dict[str, Any]:
+    return {
+        "utterance_id": turn.utterance_id, "order": list(turn.order), "wall_s": dict(turn.wall_s),
+        "cpu_s": dict(turn.cpu_s),
+    }  # fmt: skip
+
+
+def read_turn(content: Mapping[str, Any]) -> Turn:
+    return Turn(
+        utterance_id=str(content["utterance_id"]), order=tuple(content["order"]), wall_s=dict(content["wall_s"]),
+        cpu_s=dict(content["cpu_s"]),
+    )  # fmt: skip
+
+
+def relabelled(block: Block, names: Mapping[str, str]) -> Block:
+    """The same times with the sides called by other names; sides without a new name are left out."""
+    return Block(
+        turns=tuple(
+            Turn(
+                utterance_id=turn.utterance_id,
+                order=tuple(names[side] for side in turn.order if side in names),
+                wall_s={names[side]: s for side, s in turn.wall_s.items() if side in names},
+                cpu_s={names[side]: s for side, s in turn.cpu_s.items() if side in names},
+            )
+            for turn in block.turns
+        )
+    )
+
+
+def scaled(block: Block, side: str, factor: float) -> Block:
+    """`side` slower by `factor` in wall and CPU time."""
+
+    def change(times: Mapping[str, float]) -> dict[str, float]:
+        return {name: s * factor if name == side else s for name, s in times.items()}
+
+    return Block(
+        turns=tuple(
+            Turn(utterance_id=t.utterance_id, order=t.order, wall_s=change(t.wall_s), cpu_s=change(t.cpu_s))
+            for t in block.turns
+        )
+    )
+
+
+def turns_of(blocks: Sequence[Block]) -> list[Turn]:
+    return [turn for block in blocks for turn in block.turns]

@@ -1,0 +1,122 @@
+"""How often this gate has been wrong on a host class, as measured by `experiments.selftest`; printed in every verdict.
+
+One JSON file per host class beside the stored records, small enough to review.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metrics.record import RecordError, to_json, write_atomically
+from metrics.stats import clopper_pearson
+
+SELFTESTS = Path(__file__).resolve().parent / "selftests"
+SCHEMA_VERSION = 1
+LIVE, SYNTHETIC = "live", "synthetic"  # sources of a tally; any other is a recorded trace
+ONE_SIDED_95 = 0.90  # a two-sided 90 % interval has 5 % on either side
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tally:
+    """Outcomes of comparisons whose true ratio is `true_ratio`. source: live, or the name of a trace or a world."""
+
+    source: str
+    true_ratio: float
+    outcomes: Mapping[str, int]
+
+    @property
+    def num(self) -> int:
+        return sum(self.outcomes.values())
+
+    def bound(self, *names: str) -> tuple[int, float]:
+        """(how many had one of these outcomes, upper 95 % bound of the rate; exact binomial)."""
+        count = sum(self.outcomes.get(name, 0) for name in names)
+        return count, (1.0 if self.num == 0 else clopper_pearson(count, self.num, ONE_SIDED_95)[1])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostErrors:
+    """What selftest found on a host class. restart_sd_frac: what process pairs differ by, None where not measured."""
+
+    host_class: str
+    rule: str
+    created: str
+    tallies: tuple[Tally, ...]
+    restart_sd_frac: float | None
+
+    def sentence(self) -> str:
+        """Such as "false alarms 1 of 640 live (upper bound 0.74 %)", over all unchanged comparisons of this host class.
+
+        WARN on unchanged code counts as one. Synthetic machines say nothing about this one and are left out.
+        """
+        real = [tally for tally in self.tallies if not tally.source.startswith(SYNTHETIC)]
+        parts = []
+        for title, is_meant in (("live", True), ("replayed", False)):
+            total = merged([t for t in real if t.true_ratio == 1.0 and (t.source == LIVE) == is_meant])
+            if total.num:
+                count, upper = total.bound("FAIL", "WARN")
+                parts.append(f"{count} of {total.num} {title} (upper bound {100 * upper:.2g} %)")
+        found = merged([t for t in self.tallies if t.true_ratio == 1.05 and t.source == LIVE])
+        text = f"false alarms on this host class: {', '.join(parts)}" if parts else "no self-comparisons yet"
+        if found.num:
+            settled, _ = found.bound("FAIL", "WARN")
+            passed, _ = found.bound("PASS")
+            text += f"; +5 % found in {settled}, passed in {passed} of {found.num}"
+        return text
+
+
+def merged(tallies: list[Tally]) -> Tally:
+    """All outcomes together, of tallies with one true ratio."""
+    outcomes: dict[str, int] = {}
+    for tally in tallies:
+        for name, count in tally.outcomes.items():
+            outcomes[name] = outcomes.get(name, 0) + count
+    return Tally(source="all", true_ratio=tallies[0].true_ratio if tallies else 1.0, outcomes=outcomes)
+
+
+def path_of(host_class: str, folder: Path = SELFTESTS) -> Path:
+    return folder / f"{host_class}.json"
+
+
+def save_errors(errors: HostErrors, folder: Path = SELFTESTS) -> Path:
+    content = {
+        "schema_version": SCHEMA_VERSION, "host_class": errors.host_class, "rule": errors.rule,
+        "created": errors.created, "restart_sd_frac": errors.restart_sd_frac,
+        "tallies": [
+            {"source": t.source, "true_ratio": t.true_ratio, "outcomes": dict(t.outcomes)} for t in errors.tallies
+        ],
+    }  # fmt: skip
+    path = path_of(errors.host_class, folder)
+    write_atomically(path, json.dumps(json.loads(to_json(content)), indent=1) + "\n")
+    return path
+
+
+def load_errors(host_class: str, folder: Path = SELFTESTS) -> HostErrors | None:
+    """None where this host class was never tested. Raises RecordError for a damaged file."""
+    path = path_of(host_class, folder)
+    if not path.is_file():
+        return None
+    try:
+        return _read(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{path}: damaged ({error}); run python -m experiments.selftest again") from error
+
+
+def _read(content: Mapping[str, Any]) -> HostErrors:
+    if content["schema_version"] != SCHEMA_VERSION:
+        raise ValueError(f"schema {content['schema_version']}, this program reads {SCHEMA_VERSION}")
+    return HostErrors(
+        host_class=content["host_class"], rule=content["rule"], created=content["created"],
+        restart_sd_frac=content["restart_sd_frac"], tallies=tuple(Tally(**tally) for tally in content["tallies"]),
+    )  # fmt: skip
+
+
+def error_sentence(errors: HostErrors | None, host_class: str) -> str:
+    """For a report: the measured rate, or that there is none."""
+    if errors is None:
+        return f"no selftest of host class {host_class} yet: python -m experiments.selftest measures its false alarms"
+    return f"{errors.sentence()} (rule {errors.rule}, {errors.created[:10]})"

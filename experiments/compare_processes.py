@@ -1,0 +1,195 @@
+"""The two sides of a comparison as processes: servers that have imported, children that measure one block.
+
+Only one child works at a time, because the coordinator waits for an answer before it sends the next order; it waits in
+the kernel, so it costs nothing meanwhile. A server is started with the tree whose `engine` it shall import.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from experiments.job import worker_environment
+
+PROGRAM = Path(__file__).resolve().parent / "compare_worker.py"
+START_LIMIT_S = 300.0
+
+
+class SideFailed(Exception):
+    """A side that could not be built or did not answer a call. kind: the exception's name, "died" or "hang"."""
+
+    def __init__(self, side: str, kind: str, reason: str, remedy: str):
+        super().__init__(f"{side}: {reason}; {remedy}")
+        self.side = side
+        self.kind = kind
+        self.reason = reason
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SideSpec:
+    """What one side is. tree: the checkout whose engine is imported; requests: the JSON that the children read."""
+
+    side: str
+    tree: Path
+    config: Mapping[str, Any]
+    requests: Path
+    threads: int
+    slow_frac: float = 0.0
+
+
+class Channel:
+    """JSON lines over one socket, with a time limit for every answer."""
+
+    def __init__(self, side: str, connection: socket.socket):
+        self.side = side
+        self.socket = connection
+        self._waiting = b""
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        try:
+            self.socket.sendall(json.dumps(message, allow_nan=False).encode() + b"\n")
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the answer that does not come says the rest
+
+    def receive(self, limit_s: float) -> dict[str, Any] | None:
+        """The next message; None where the other end is gone. Raises SideFailed("hang") at the limit."""
+        deadline_s = time.monotonic() + limit_s
+        while b"\n" not in self._waiting:
+            ready, _, _ = select.select([self.socket], [], [], max(0.0, deadline_s - time.monotonic()))
+            if not ready:
+                raise SideFailed(
+                    self.side, "hang", f"no answer within {limit_s:g} s", "raise call_limit_s, see log.txt"
+                )
+            try:
+                received = self.socket.recv(1 << 16)
+            except ConnectionResetError:
+                received = b""
+            if not received:
+                return None
+            self._waiting += received
+        line, _, self._waiting = self._waiting.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+
+class Server:
+    """A process that has imported the engine package of `spec.tree` and forks children. A context manager."""
+
+    def __init__(self, spec: SideSpec, log: BinaryIO, lock: int | None):
+        ours, theirs = socket.socketpair()
+        environment = {**worker_environment(spec.config), "PYTHONPATH": str(spec.tree)}
+        kept = (theirs.fileno(),) if lock is None else (theirs.fileno(), lock)
+        self.tree = spec.tree
+        self._process = subprocess.Popen(
+            [sys.executable, str(PROGRAM), str(theirs.fileno())],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=spec.tree, pass_fds=kept,
+            start_new_session=True,
+        )  # fmt: skip
+        theirs.close()
+        self._channel = Channel(spec.side, ours)
+
+    def wait_ready(self) -> None:
+        """Raises SideFailed where the tree's engine cannot be imported, or another one was."""
+        answer = self._channel.receive(START_LIMIT_S)
+        if answer is None:
+            raise SideFailed(self._channel.side, "died", "its engine package cannot be imported", "see log.txt")
+        if Path(answer["ready"]) != (self.tree / "engine").resolve():
+            raise SideFailed(
+                self._channel.side, "died", f"the engine package came from {answer['ready']}", "check PYTHONPATH"
+            )
+
+    def fork(self, side: str) -> Child:
+        ours, theirs = socket.socketpair()
+        socket.send_fds(self._channel.socket, [b'{"do": "fork"}'], [theirs.fileno()])
+        theirs.close()
+        answer = self._channel.receive(START_LIMIT_S)
+        if answer is None:
+            raise SideFailed(side, "died", "its server is gone", "see log.txt")
+        return Child(Channel(side, ours), self, int(answer["pid"]))
+
+    def exit_code_of(self, pid: int) -> int | None:
+        self._channel.send({"do": "wait", "pid": pid})
+        answer = self._channel.receive(START_LIMIT_S)
+        return None if answer is None else int(answer["exit_code"])
+
+    def close(self) -> None:
+        """End the server and, with its process group, every child that is left."""
+        self._channel.socket.close()
+        kill_group(self._process)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Child:
+    """One side in one block: built once, then called."""
+
+    def __init__(self, channel: Channel, server: Server, pid: int):
+        self._channel = channel
+        self._server = server
+        self._pid = pid
+        self.facts: dict[str, Any] = {}
+
+    @property
+    def side(self) -> str:
+        return self._channel.side
+
+    def start_building(self, spec: SideSpec) -> None:
+        self._channel.send(
+            {
+                "do": "build", "config": spec.config, "requests": str(spec.requests), "threads": spec.threads,
+                "slow_frac": spec.slow_frac,
+            }
+        )  # fmt: skip
+
+    def finish_building(self, limit_s: float) -> float:
+        """Seconds of the build. Raises SideFailed."""
+        answer = self._answer(limit_s)
+        self.facts = answer["facts"]
+        return float(answer["build_s"])
+
+    def call(self, utterance: int, seed: int, limit_s: float, keep: Path | None = None) -> dict[str, Any]:
+        """One timed call; see compare_worker.Side.call. Raises SideFailed."""
+        order: dict[str, Any] = {"do": "call", "utterance": utterance, "seed": seed}
+        self._channel.send(order if keep is None else {**order, "keep": str(keep)})
+        return self._answer(limit_s)
+
+    def close(self) -> None:
+        """Its end of the socket closes, so it leaves; waited for, so that nothing of it runs beside the next block."""
+        self._channel.socket.close()
+        self._server.exit_code_of(self._pid)
+
+    def _answer(self, limit_s: float) -> dict[str, Any]:
+        answer = self._channel.receive(limit_s)
+        if answer is None:
+            code = self._server.exit_code_of(self._pid)
+            how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+            raise SideFailed(self.side, "died", f"its process ended ({how})", "see log.txt")
+        error = answer.get("error")
+        if error is not None:
+            reason = error.get("reason") or error["message"]
+            raise SideFailed(self.side, error["kind"], reason, error.get("remedy") or "see log.txt")
+        return answer
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    import os
+    import signal
+
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()

@@ -1,0 +1,93 @@
+"""Whether a side's answers may become a number: the engine it claims to be, work counted, valid audio, no replay.
+
+Everything is checked by this tree's rules, whatever revision answered, and before any figure is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.compare_processes import SideFailed
+from experiments.score import expected_samples
+from metrics.artifacts import Expectation, audio_valid
+from metrics.record import Utterance
+
+REMEDY = "no figure is given for such a side; mend it and compare again"
+
+
+class Proof:
+    """Remembers what was heard of each side; every method raises SideFailed(side, "invalid", ..)."""
+
+    def __init__(self, configs: Mapping[str, Mapping[str, Any]], texts: Sequence[tuple[str, str]]):
+        self._configs = configs
+        self._texts = texts
+        self._heard: dict[tuple[str, str], int] = {}
+        self._said: dict[tuple[int, int], tuple[str, Mapping[str, Any]]] = {}
+        self.checked: dict[str, int] = {}
+
+    def facts(self, side: str, facts: Mapping[str, Any]) -> None:
+        """What was built is what was asked for."""
+        config = self._configs[side]
+        name, steps = config["engine"]["name"], config["solver"]["steps"]
+        if facts.get("name") != name:
+            raise _invalid(side, f"engine {facts.get('name')} was built, {name} was asked for")
+        if steps is not None and facts.get("steps") != steps:
+            raise _invalid(side, f"{facts.get('steps')} steps were built, {steps} were asked for")
+        if not facts.get("proof"):
+            raise _invalid(side, "the engine shows no proof that it ran as named")
+
+    def call(self, side: str, facts: Mapping[str, Any], order: tuple[int, int], answer: Mapping[str, Any]) -> None:
+        """One answer. order: (sentence, seed); both sides get the same and must say as much from the same noise."""
+        wanted = facts["steps"] * facts["evals_per_step"] * answer["num_chunks"]
+        if answer["num_evals"] != wanted:
+            raise _invalid(side, f"{answer['num_evals']} velocity evaluations were counted, {wanted} were asked for")
+        if not answer["finite"] or not answer["peak"]:
+            raise _invalid(side, "its audio is not finite" if not answer["finite"] else "its audio is all zero")
+        self._refuse_replay(side, order, answer)
+        other, said = self._said.setdefault(order, (side, answer))
+        for name in ("num_samples", "sample_rate_hz"):
+            if said[name] != answer[name]:
+                raise _invalid(side, f"{name} is {answer[name]}, of {other} {said[name]}: they do not say the same")
+        if (
+            None not in (said["noise_sha256"], answer["noise_sha256"])
+            and said["noise_sha256"] != answer["noise_sha256"]
+        ):
+            raise _invalid(side, f"its initial noise is not that of {other}")
+
+    def _refuse_replay(self, side: str, order: tuple[int, int], answer: Mapping[str, Any]) -> None:
+        seed = self._heard.setdefault((side, answer["audio_sha256"]), order[1])
+        if seed != order[1]:
+            raise _invalid(side, "two calls with different noise gave the same audio: an earlier answer was replayed")
+
+    def audio(self, side: str, facts: Mapping[str, Any], sentence: int, answer: Mapping[str, Any], path: Path) -> None:
+        """The rules of metrics.artifacts on the very audio. Random weights speak noise: only its length counts."""
+        name, text = self._texts[sentence]
+        audio_S = np.load(path, allow_pickle=False)
+        num_samples = expected_samples(_utterance(name, text, answer), self._configs[side])
+        if facts.get("random_weights"):
+            if len(audio_S) != num_samples:
+                raise _invalid(side, f"{name}: {len(audio_S)} samples, must be {num_samples}")
+            return
+        rate_hz = int(answer["sample_rate_hz"])
+        expected = Expectation(utterance_id=name, text=text, sample_rate_hz=rate_hz, num_samples=num_samples)
+        score = audio_valid(audio_S, rate_hz, expected=expected)
+        if score.status != "ok":
+            raise _invalid(side, f"invalid audio of {name}: {score.reason}")
+        self.checked[side] = self.checked.get(side, 0) + 1
+
+
+def _invalid(side: str, reason: str) -> SideFailed:
+    return SideFailed(side, "invalid", reason, REMEDY)
+
+
+def _utterance(name: str, text: str, answer: Mapping[str, Any]) -> Utterance:
+    """What the length rule needs to know."""
+    return Utterance(
+        utterance_id=name, category="", text=text, sample_rate_hz=int(answer["sample_rate_hz"]),
+        num_samples=int(answer["num_samples"]), num_frames=int(answer["num_frames"]),
+        num_chunks=int(answer["num_chunks"]), noise_sha256=None, audio_sha256="", audio_path="", mel_path="",
+    )  # fmt: skip

@@ -1,0 +1,153 @@
+"""The command line of a comparison: settings of conf/compare.yaml, overrides of each side, revisions."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from baselines.paired import Mode, PairedLimits
+from baselines.paired_data import CANDIDATE, REFERENCE
+from engine.contract import ConfigError
+from experiments.compare_run import RunPlan
+from experiments.compose import CONF
+
+SIDES = (REFERENCE, CANDIDATE)
+FEWEST_PAIRS = 12
+SERVED_BLOCKS = 4
+WHOLE = ("pairs_per_block", "sentences_per_block", "blocks_per_server", "order_seed", "pairs")
+POSITIVE = ("call_limit_s", "time_limit_s", "quiet_restart_frac")
+MODES: Mapping[str, Mode] = {"blocks": "blocks", "quick": "quick"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SideRequest:
+    """What the command line says of one side. revision: a git revision, None for this tree."""
+
+    overrides: tuple[str, ...]
+    revision: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Everything but the engines. values: the keys of conf/compare.yaml as they were used."""
+
+    limits: PairedLimits
+    plan: RunPlan
+    sentinel: bool
+    quiet_restart_frac: float
+    time_limit_s: float
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    sides: Mapping[str, SideRequest]
+    settings: Settings
+
+
+def read_command(argv: Sequence[str]) -> Command:
+    """reference.KEY=VALUE, candidate.KEY=VALUE, keys of conf/compare.yaml, the rest for both. Raises ConfigError."""
+    defaults = _defaults()
+    overrides: dict[str, list[str]] = {side: [] for side in SIDES}
+    revisions: dict[str, str | None] = dict.fromkeys(SIDES)
+    given: list[str] = []
+    for text in argv:
+        key, _, value = text.partition("=")
+        side, _, rest = text.partition(".")
+        if side in SIDES and "=" not in side:
+            if rest.startswith("revision="):
+                revisions[side] = rest.partition("=")[2]
+            else:
+                overrides[side].append(rest)
+        elif key in defaults:
+            given.append(text)
+        elif key in SIDES:
+            raise ConfigError(key, value, "needs a key of its own", f"write {key}.engine=NAME or {key}.revision=HEAD~1")
+        else:
+            _refuse_misspelt(key, value, defaults)
+            for own in overrides.values():
+                own.append(text)
+    sides = {s: SideRequest(overrides=tuple(overrides[s]), revision=revisions[s]) for s in SIDES}
+    return Command(sides=sides, settings=read_settings(given, num_trees=len(set(revisions.values()))))
+
+
+def _refuse_misspelt(key: str, value: str, defaults: Mapping[str, Any]) -> None:
+    near = difflib.get_close_matches(key, list(defaults), n=1, cutoff=0.8)
+    if near:
+        raise ConfigError(key, value, "no such key", f"did you mean {near[0]}?")
+
+
+def read_settings(given: Sequence[str], num_trees: int = 1) -> Settings:
+    """conf/compare.yaml with `KEY=VALUE` changes. num_trees: how many different checkouts are compared."""
+    values = {**_defaults(), **_parsed(given)}
+    for key in WHOLE:
+        if values[key] is not None and (not isinstance(values[key], int) or isinstance(values[key], bool)):
+            raise ConfigError(key, values[key], "must be a whole number", "see conf/compare.yaml")
+    for key in ("pairs_per_block", "sentences_per_block", "blocks_per_server"):
+        if values[key] is not None and values[key] < 1:
+            raise ConfigError(key, values[key], "must be at least 1", "see conf/compare.yaml")
+    for key in POSITIVE:
+        if not isinstance(values[key], (int, float)) or not 0 < values[key] < math.inf:
+            raise ConfigError(key, values[key], "must be a number above 0", "see conf/compare.yaml")
+    if not isinstance(values["sentinel"], bool):
+        raise ConfigError("sentinel", values["sentinel"], "must be true or false", "use sentinel=true")
+    limits = _limits(values)
+    per_server = values["blocks_per_server"] or (SERVED_BLOCKS if num_trees == 1 else 1)
+    quick = limits.mode == "quick"
+    plan = RunPlan(
+        turns_per_block=limits.looks[-1] if quick else int(values["pairs_per_block"]),
+        sentences_per_block=int(values["sentences_per_block"]),
+        blocks_per_server=int(per_server),
+        order_seed=int(values["order_seed"]),
+        call_limit_s=float(values["call_limit_s"]),
+    )
+    return Settings(
+        limits=limits, plan=plan, sentinel=values["sentinel"], quiet_restart_frac=float(values["quiet_restart_frac"]),
+        time_limit_s=float(values["time_limit_s"]), values=values,
+    )  # fmt: skip
+
+
+def _limits(values: Mapping[str, Any]) -> PairedLimits:
+    mode, pairs = str(values["mode"]), values["pairs"]
+    if mode not in MODES:
+        raise ConfigError("mode", mode, f"must be one of {', '.join(MODES)}", "use mode=blocks")
+    if pairs is not None and mode != "quick":
+        raise ConfigError("pairs", pairs, "counts the pairs of quick mode", "add mode=quick, or set pairs_per_block")
+    if pairs is not None and pairs < FEWEST_PAIRS:
+        raise ConfigError("pairs", pairs, f"must be at least {FEWEST_PAIRS}", "use pairs=48")
+    looks = values["looks"] if mode == "blocks" else [pairs] if pairs is not None else values["quick_looks"]
+    if not isinstance(looks, list) or not all(isinstance(n, int) and not isinstance(n, bool) for n in looks):
+        raise ConfigError("looks", looks, "must be a list of whole numbers", "use looks=[4,8,16]")
+    metrics = values["metrics"] if isinstance(values["metrics"], list) else [values["metrics"]]
+    try:
+        return PairedLimits.from_mapping({**values, "mode": MODES[mode], "looks": looks, "metrics": metrics})
+    except ValueError as error:
+        key, _, rest = str(error).partition("=")
+        value, _, reason = rest.partition(": ")
+        allowed, _, remedy = reason.partition("; ")
+        raise ConfigError(key, value, allowed, remedy) from error
+
+
+def _defaults() -> dict[str, Any]:
+    content = OmegaConf.to_container(OmegaConf.load(CONF / "compare.yaml"))
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def _parsed(given: Sequence[str]) -> dict[str, Any]:
+    """Values as YAML reads them."""
+    values: dict[str, Any] = {}
+    for text in given:
+        key, _, value = text.partition("=")
+        try:
+            values[key] = OmegaConf.to_container(OmegaConf.create(f"{key}: {value}"))[key]
+        except (YAMLError, OmegaConfBaseException, TypeError, KeyError) as error:
+            raise ConfigError(key, value, "not a value", "see conf/compare.yaml") from error
+    return values

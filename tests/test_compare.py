@@ -1,0 +1,183 @@
+"""The comparison verb: its command line, its processes with the real engine, revisions, sides that prove nothing."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from baselines.paired_publish import comparison_summary
+from engine.contract import ConfigError
+from experiments import compare, compare_session
+from experiments.compare_processes import Server, SideFailed, SideSpec
+from experiments.compare_proof import Proof
+from experiments.compare_revision import commit_of, refuse_uncommitted, worktree
+from experiments.compare_run import orders
+from experiments.compare_session import _quick_may_decide, _same_environment
+from experiments.compare_settings import read_command, read_settings
+from experiments.compose import ROOT
+from tests.engines import config
+from tests.test_paired_rule import LIMITS, block, blocks, judge
+
+SHORT = ["workload=smoke", "workload.select=[en04]", "solver=euler_6"]
+
+
+def test_the_command_line_is_split_by_side() -> None:
+    command = read_command(["reference.engine=bf16", "candidate.revision=HEAD", "workload=smoke", "pairs_per_block=8"])
+    assert command.sides["reference"].overrides == ("engine=bf16", "workload=smoke")
+    assert (command.sides["candidate"].overrides, command.sides["candidate"].revision) == (("workload=smoke",), "HEAD")
+    assert command.settings.plan.turns_per_block == 8
+    assert command.settings.plan.blocks_per_server == 1  # two trees: fresh imports for every block
+    assert read_settings([]).plan.blocks_per_server == 4
+    assert read_settings(["mode=quick", "pairs=48"]).limits.looks == (48,)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("pairs=48", "pairs"), ("mode=fast", "mode"), ("looks=[8,4]", "looks"), ("catch_ratio=0.9", "catch_ratio"),
+        ("pairs_per_block=0", "pairs_per_block"), ("sentinel=maybe", "sentinel"), ("catch_ration=1.1", "catch_ration"),
+        ("reference=fp32", "reference"), ("metrics=[rtf]", "metrics"), ("time_limit_s=-1", "time_limit_s"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_means_nothing_is_refused_by_name(text: str, key: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read_command([text])
+    assert refused.value.key == key
+
+
+def test_sides_that_speak_different_sentences_are_refused(tmp_path: Path) -> None:
+    assert compare.run_verb(compare.main, ["reference.seed=1", f"out={tmp_path}"]) == 2
+
+
+def test_every_order_comes_equally_often() -> None:
+    two = list(orders(("a", "b"), 8, random.Random(0)))
+    assert [Counter(two[i : i + 4])["a", "b"] for i in (0, 4)] == [2, 2]
+    assert set(Counter(orders(("a", "b", "c"), 12, random.Random(0))).values()) == {2}
+
+
+def test_an_engine_against_itself_leaves_every_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [*SHORT, f"out={tmp_path}", "looks=[2]", "pairs_per_block=2", "candidate.engine=bf16", "sentinel=true"]
+    code = compare.main(argv)
+    content = json.loads((tmp_path / "verdict.json").read_text())
+    assert code == content["exit_code"]
+    assert content["num_turns"] == 4
+    assert content["sides"]["candidate"]["facts"]["name"] == "bf16"
+    assert content["audio_checked"] == {"reference": 1, "candidate": 1, "sentinel": 1}
+    assert content["known_errors"]
+    assert content["outcome"] in capsys.readouterr().out
+    lines = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    turns = [line for line in lines if line["kind"] == "turn"]
+    assert len(turns) == 4
+    assert all(set(turn["cpu_s"]) == {"reference", "candidate", "sentinel"} for turn in turns)
+    assert content["outcome"] in (tmp_path / "summary.md").read_text()
+    assert 'tests="1"' in (tmp_path / "junit.xml").read_text()
+
+
+def test_a_revision_is_measured_with_its_own_engine(tmp_path: Path) -> None:
+    root = tmp_path / "repo"
+    subprocess.run(["git", "clone", "--quiet", "--shared", str(ROOT), str(root)], check=True)
+    head = commit_of("reference.revision", "HEAD", root)
+    refuse_uncommitted("candidate.revision", root)
+    with worktree("reference.revision", "HEAD", root) as tree:
+        side = SideSpec(side="reference", tree=tree, config=config(), requests=tmp_path / "none", threads=1)
+        with (tmp_path / "log.txt").open("wb") as log, Server(side, log, None) as server:
+            server.wait_ready()  # raises unless the engine package is that of the worktree
+        assert subprocess.check_output(["git", "-C", str(tree), "rev-parse", "HEAD"], text=True).strip() == head
+    assert not tree.exists()
+    (root / "engine" / "build.py").write_text("changed")
+    with pytest.raises(ConfigError, match="uncommitted"):
+        refuse_uncommitted("candidate.revision", root)
+    with pytest.raises(ConfigError, match="no such commit"):
+        commit_of("reference.revision", "nonsense", root)
+
+
+def test_a_side_that_cannot_be_built_fails_without_a_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise SideFailed("candidate", "UnsupportedEngine", "no kernels", "use fp32")
+
+    monkeypatch.setattr(compare, "measure", fail)
+    assert compare.main([*SHORT, f"out={tmp_path}"]) == 14
+    content = json.loads((tmp_path / "verdict.json").read_text())
+    assert (content["outcome"], content["findings"], content["reason"]) == ("FAILED", [], "no kernels")
+    assert "<error" in (tmp_path / "junit.xml").read_text()
+
+
+FACTS = {"name": "fp32", "steps": 7, "evals_per_step": 1, "proof": {"calls": 1}, "random_weights": False}
+ANSWER = {
+    "num_evals": 7, "num_chunks": 1, "finite": True, "peak": 0.5, "num_samples": 24000, "sample_rate_hz": 24000,
+    "num_frames": 95, "noise_sha256": "n", "audio_sha256": "a",
+}  # fmt: skip
+
+
+def proof() -> Proof:
+    return Proof({"reference": config(), "candidate": config()}, [("en04", "That was close.")])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"num_evals": 6}, "6 velocity evaluations"), ({"finite": False, "peak": None}, "not finite"),
+        ({"peak": 0.0}, "all zero"), ({"num_samples": 12000}, "do not say the same"), ({"noise_sha256": "m"}, "noise"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_proves_nothing_fails_its_side(change: dict[str, Any], reason: str) -> None:
+    asked = proof()
+    asked.call("reference", FACTS, (0, 1), ANSWER)
+    with pytest.raises(SideFailed, match=reason) as failed:
+        asked.call("candidate", FACTS, (0, 1), {**ANSWER, "audio_sha256": "b", **change})
+    assert failed.value.side == "candidate"
+
+
+def test_a_replayed_answer_and_another_engine_are_found() -> None:
+    asked = proof()
+    asked.call("candidate", FACTS, (0, 1), ANSWER)
+    with pytest.raises(SideFailed, match="replayed"):
+        asked.call("candidate", FACTS, (0, 2), {**ANSWER, "noise_sha256": "m"})
+    with pytest.raises(SideFailed, match="bf16 was built"):
+        asked.facts("candidate", {**FACTS, "name": "bf16"})
+    with pytest.raises(SideFailed, match="6 steps"):
+        asked.facts("candidate", {**FACTS, "steps": 6})
+
+
+def test_silence_is_not_valid_audio(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros(94 * 256, np.float32))
+    with pytest.raises(SideFailed, match="silent"):
+        proof().audio("candidate", FACTS, 0, {**ANSWER, "num_samples": 94 * 256}, tmp_path / "a.npy")
+
+
+def test_quick_mode_decides_only_on_machines_known_to_be_quiet() -> None:
+    verdict = judge(blocks(1.0, 1.0, 1.0, 1.0), LIMITS)
+    assert _quick_may_decide(verdict, 0.004, 0.005).outcome == "PASS"
+    assert _quick_may_decide(verdict, None, 0.005).outcome == "INCONCLUSIVE"
+    noisy = _quick_may_decide(verdict, 0.02, 0.005)
+    assert (noisy.exit_code, noisy.findings[0].outcome) == (11, "INCONCLUSIVE")
+
+
+def test_a_machine_that_changed_meanwhile_is_an_invalid_environment() -> None:
+    verdict = judge(blocks(1.0, 1.0, 1.0, 1.0), LIMITS)
+    before = {"host_class": "x", "power_mode": "MODE_30W"}
+    assert _same_environment(verdict, before, dict(before)) == verdict
+    changed = _same_environment(verdict, before, {**before, "power_mode": "MAXN"})
+    assert (changed.outcome, changed.exit_code) == ("INVALID_ENV", 12)
+    assert "MAXN" in (changed.reason or "")
+
+
+def test_the_summary_says_how_much_more_would_settle_it() -> None:
+    verdict = judge([block(1.0, 1.0), block(1.1, 1.1)] * 4, LIMITS)
+    comparison = compare_session.Comparison(
+        verdict=verdict, limits=LIMITS, labels={"reference": "fp32", "candidate": "bf16"}, sides={},
+        environment={"host_class": "h"}, checked={"reference": 1}, error_rate="no selftest", wall_s=10.0,
+        seconds_per_block=2.0,
+    )  # fmt: skip
+    text = comparison_summary(comparison)
+    assert "more blocks (about" in text
+    assert text.startswith("## INCONCLUSIVE: bf16 against fp32")
+    assert "moved" not in comparison_summary(replace(comparison, verdict=replace(verdict, reason=None)))

@@ -1,0 +1,175 @@
+"""How often the same-run verdict is wrong: `python -m experiments.selftest [minutes=M] [KEY=VALUE ...]`."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from baselines.paired import PairedLimits
+from baselines.selftests import LIVE, SELFTESTS, HostErrors, Tally, error_sentence, load_errors, save_errors
+from baselines.traces import TRACES, load_traces
+from engine.contract import ConfigError
+from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
+from experiments.compare_processes import SideFailed
+from experiments.compose import compose_config
+from experiments.environment import fingerprint, now_iso
+from experiments.front import is_help, refuse_flags
+from experiments.run import default_out
+from experiments.selftest_live import Live, run_live
+from experiments.selftest_replay import RATIOS, rates, table
+from metrics.record import to_json, write_atomically
+
+HELP = """The same-run verdict on engines whose true ratio is known: how often it cries wolf here, and what it finds.
+
+Without minutes=: replays of the recorded traces (baselines/traces/) and of six synthetic machines, fixed seeds, about a
+minute; with a table of what other tools' rules do on the same times. With minutes=M: live self-comparisons through the
+complete machinery of experiments.compare until M minutes are over; a slowdown is injected by keeping the processor busy
+inside the timed region, in proportion to the call's own time. Live counts of a host class add up over invocations.
+
+  minutes=M          live, for M minutes (the comparison in flight is finished)
+  ratios=[1,1.05]    true ratios of the live comparisons, in turn; default [1,1.05,1,0.95,1,1.1,1,1.025]
+  replays=N          replays of each ratio on each trace and machine (default 100; unchanged code four times as many)
+  record=NAME        keep the live self-comparisons' times as baselines/traces/NAME.json (take ratios=[1])
+  keep=false         do not change this host class's figures below baselines/selftests/
+  everything else    as for experiments.compare, for both sides; the default workload is one short sentence
+
+examples:
+  python -m experiments.selftest
+  python -m experiments.selftest minutes=30 ratios=[1]
+  python -m experiments.selftest minutes=10 engine=bf16 pairs_per_block=12
+
+Leaves selftest.json and selftest.md in out=DIR. exit codes: 0 done, 2 usage, 14 an engine failed, 130 interrupted
+"""
+OWN = ("minutes", "ratios", "replays", "record", "keep")
+LIVE_RATIOS = (1.0, 1.05, 1.0, 0.95, 1.0, 1.10, 1.0, 1.025)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """The verb's own settings; rest: for experiments.compare."""
+
+    minutes: float | None
+    ratios: tuple[float, ...]
+    replays: int
+    record: str | None
+    keep: bool
+    rest: tuple[str, ...]
+
+
+def main(argv: Sequence[str]) -> int:
+    if is_help(argv):
+        print(HELP, end="")
+        return EXIT_OK
+    refuse_flags(argv)
+    asked = read_asked(argv)
+    outs = [text for text in asked.rest if text.startswith("out=")]
+    config = compose_config(outs)
+    out = Path(config["out"] or default_out("selftest"))
+    environment = fingerprint(config["device"])
+    host_class = str(environment["host_class"])
+    try:
+        with ExitStack() as stack:
+            tallies, restart_sd = _tallies(asked, out, host_class, stack)
+    except SideFailed as failure:
+        complain(failure)
+        return EXIT_JOB_FAILED
+    errors = HostErrors(
+        host_class=host_class, rule=PairedLimits().rule, created=now_iso(), tallies=tuple(tallies),
+        restart_sd_frac=restart_sd,
+    )  # fmt: skip
+    show(errors, out, environment, live=asked.minutes is not None, replays=asked.replays)
+    if asked.keep:
+        print(f"kept    {save_errors(together(load_errors(host_class, SELFTESTS), errors), SELFTESTS)}")
+    return EXIT_OK
+
+
+def _tallies(asked: Asked, out: Path, host_class: str, stack: ExitStack) -> tuple[list[Tally], float | None]:
+    if asked.minutes is None:
+        return rates(load_traces(TRACES), asked.replays, host_class), None
+    live = Live(minutes=asked.minutes, ratios=asked.ratios, record=asked.record, overrides=asked.rest)
+    return run_live(live, out, stack)
+
+
+def show(errors: HostErrors, out: Path, environment: Mapping[str, Any], *, live: bool, replays: int) -> None:
+    """The table on stdout, both files in `out`."""
+    lines = table(errors.tallies, load_traces(TRACES), replays, rivals=not live)
+    text = "\n".join([*lines, "", error_sentence(errors, errors.host_class)]) + "\n"
+    content = {
+        "schema_version": 1, "created": errors.created, "host_class": errors.host_class, "rule": errors.rule,
+        "restart_sd_frac": errors.restart_sd_frac, "environment": dict(environment),
+        "tallies": [
+            {"source": t.source, "true_ratio": t.true_ratio, "outcomes": dict(t.outcomes)} for t in errors.tallies
+        ],
+    }  # fmt: skip
+    write_atomically(out / "selftest.json", to_json(content) + "\n")
+    write_atomically(out / "selftest.md", text)
+    print(text, end="")
+    print(f"table   {out / 'selftest.md'}")
+
+
+def together(before: HostErrors | None, now: HostErrors) -> HostErrors:
+    """Live counts add up under one rule; a replay's counts replace what the same trace gave before."""
+    if before is None or before.rule != now.rule:
+        return now
+    kept = {(t.source, t.true_ratio): t for t in before.tallies}
+    for tally in now.tallies:
+        key = (tally.source, tally.true_ratio)
+        outcomes = dict(tally.outcomes)
+        if tally.source == LIVE and key in kept:
+            for name, count in kept[key].outcomes.items():
+                outcomes[name] = outcomes.get(name, 0) + count
+        kept[key] = Tally(source=tally.source, true_ratio=tally.true_ratio, outcomes=outcomes)
+    restart = now.restart_sd_frac if now.restart_sd_frac is not None else before.restart_sd_frac
+    tallies = tuple(kept[key] for key in sorted(kept))
+    return HostErrors(
+        host_class=now.host_class, rule=now.rule, created=now.created, tallies=tallies, restart_sd_frac=restart
+    )
+
+
+def read_asked(argv: Sequence[str]) -> Asked:
+    """Raises ConfigError."""
+    own = {key: text.partition("=")[2] for text in argv if (key := text.partition("=")[0]) in OWN}
+    rest = tuple(text for text in argv if text.partition("=")[0] not in OWN)
+    minutes = own.get("minutes")
+    if minutes is None and [text for text in rest if not text.startswith("out=")]:
+        raise ConfigError("overrides", " ".join(rest), "replays compose no engine", "add minutes=10 for a live test")
+    if own.get("keep", "true") not in ("true", "false"):
+        raise ConfigError("keep", own["keep"], "must be true or false", "use keep=false")
+    if own.get("record") and minutes is None:
+        raise ConfigError("record", own["record"], "records live comparisons", "add minutes=10")
+    ratios = own.get("ratios")
+    return Asked(
+        minutes=None if minutes is None else _number("minutes", minutes),
+        ratios=LIVE_RATIOS if ratios is None else _ratios(ratios),
+        replays=int(_number("replays", own.get("replays", "100"))),
+        record=own.get("record"),
+        keep=own.get("keep", "true") == "true",
+        rest=rest,
+    )
+
+
+def _ratios(text: str) -> tuple[float, ...]:
+    ratios = tuple(_number("ratios", part) for part in text.strip("[]").split(","))
+    for ratio in ratios:
+        if ratio not in RATIOS:
+            raise ConfigError("ratios", ratio, f"must be among {', '.join(map(str, RATIOS))}", "use ratios=[1,1.05]")
+    return ratios
+
+
+def _number(key: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ConfigError(key, text, "must be a number above 0", f"see --help for {key}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(main))

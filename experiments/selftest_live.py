@@ -1,0 +1,103 @@
+"""Live self-comparisons: the complete same-run comparison of an engine with itself, slowed down by a known share."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from baselines.paired import PairedVerdict, decide
+from baselines.paired_data import CANDIDATE, REFERENCE, Block
+from baselines.selftests import LIVE, Tally
+from baselines.traces import Trace, save_trace
+from engine.contract import ConfigError
+from experiments.compare_session import Prepared, open_bench, prepare
+from experiments.compare_settings import read_command
+from experiments.device_lock import device_lock
+from experiments.environment import fingerprint, now_iso
+from metrics.paired import between_sd
+
+SHORT = ("workload=smoke", "workload.select=[en04]", "sentences_per_block=1")
+FEWEST_BLOCKS = 8  # to say what processes differ by, and to be worth a trace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Live:
+    """What was asked for. overrides: as for experiments.compare, for both sides."""
+
+    minutes: float
+    ratios: tuple[float, ...]
+    record: str | None
+    overrides: tuple[str, ...]
+
+
+def run_live(live: Live, out: Path, stack: ExitStack) -> tuple[list[Tally], float | None]:
+    """(outcomes by true ratio, what processes differ by). Raises ConfigError and SideFailed."""
+    overrides = [text for text in live.overrides if not text.startswith("out=")]
+    chosen = any(text.startswith(("workload=", "workload.")) for text in overrides)
+    command = read_command(overrides if chosen else [*SHORT, *overrides])
+    if command.settings.limits.mode != "blocks":
+        raise ConfigError("mode", command.settings.limits.mode, "the self-test is of mode=blocks", "leave it out")
+    prepared = prepare(command, out, stack)
+    lock = stack.enter_context(device_lock(str(prepared.device["kind"]), "wait", _say))
+    deadline_s = time.monotonic() + 60 * live.minutes
+    counts: dict[float, Counter[str]] = {}
+    unchanged: list[Block] = []
+    number = 0
+    while time.monotonic() < deadline_s:
+        ratio = live.ratios[number % len(live.ratios)]
+        verdict, blocks = one_comparison(prepared, out / f"{number:04d}", lock, ratio)
+        counts.setdefault(ratio, Counter())[verdict.outcome] += 1
+        unchanged += blocks if ratio == 1.0 else []
+        number += 1
+        _say(f"{number}: true ratio {ratio:g}, {verdict.outcome} after {verdict.num_blocks} blocks")
+    if live.record:
+        _save(live.record, prepared, unchanged)
+    tallies = [Tally(source=LIVE, true_ratio=ratio, outcomes=dict(counts[ratio])) for ratio in sorted(counts)]
+    return tallies, restart_sd(unchanged)
+
+
+def one_comparison(prepared: Prepared, out: Path, lock: int, ratio: float) -> tuple[PairedVerdict, list[Block]]:
+    """A comparison of its own: processes, random order and journal; the last number of `out` seeds the order."""
+    plan = replace(prepared.settings.plan, order_seed=prepared.settings.plan.order_seed + int(out.name))
+    settings = replace(prepared.settings, plan=plan)
+    slow_frac = {CANDIDATE: max(0.0, ratio - 1), REFERENCE: max(0.0, 1 / ratio - 1)}
+    specs = tuple(replace(spec, slow_frac=slow_frac.get(spec.side, 0.0)) for spec in prepared.specs)
+    out.mkdir(parents=True, exist_ok=True)
+    blocks: list[Block] = []
+    with ExitStack() as stack:
+        bench = open_bench(replace(prepared, specs=specs, settings=settings), out, lock, stack)
+        verdict: PairedVerdict | None = None
+        while verdict is None:
+            blocks.append(bench.block())
+            verdict = decide(blocks, settings.limits)
+    return verdict, blocks
+
+
+def restart_sd(blocks: Sequence[Block]) -> float | None:
+    """What one process differs from the next by: the blocks' share of the spread, which two processes make."""
+    if len(blocks) < FEWEST_BLOCKS:
+        return None
+    between = between_sd([block.log_ratios("wall_time", CANDIDATE, REFERENCE) for block in blocks])
+    return None if between is None else between / 2**0.5
+
+
+def _save(name: str, prepared: Prepared, blocks: Sequence[Block]) -> None:
+    if len(blocks) < FEWEST_BLOCKS:
+        _say(f"record={name}: {len(blocks)} unchanged blocks are too few for a trace, {FEWEST_BLOCKS} are needed")
+        return
+    environment = fingerprint(prepared.device)
+    trace = Trace(
+        name=name, host_class=str(environment["host_class"]), recorded=now_iso(),
+        conditions=f"load average {environment['load_1min']:.1f} at the end", label=prepared.labels[CANDIDATE],
+        sentences=tuple(line.utterance_id for line in prepared.workload.lines), blocks=tuple(blocks),
+    )  # fmt: skip
+    _say(f"trace {save_trace(trace)}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,126 @@
+"""The same-run verdict's own error rates, on recorded traces and on six synthetic machines. Fixed seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from baselines import rivals
+from baselines.selftests import HostErrors, Tally, error_sentence, load_errors, save_errors
+from baselines.traces import load_traces, save_trace, trace_blocks
+from baselines.worlds import WORLDS, world_blocks
+from engine.contract import ConfigError
+from experiments.selftest import read_asked, together
+from experiments.selftest_replay import rival_rates, sources, tally
+from metrics.record import RecordError
+
+TRACES = {trace.name: trace for trace in load_traces()}
+STEADY = [name for name, trace in TRACES.items() if "steady" in name]
+SYNTHETIC = {name: blocks for name, blocks in sources([]).items()}
+
+
+def wrong(one: Tally) -> int:
+    return one.outcomes.get("FAIL", 0) + one.outcomes.get("WARN", 0)
+
+
+@pytest.mark.parametrize("name", sorted(TRACES))
+def test_recorded_machines_cry_wolf_in_at_most_1_percent(name: str) -> None:
+    one = tally(name, sources([TRACES[name]])[name], 1.0, 400)
+    assert wrong(one) <= 4, one
+
+
+@pytest.mark.parametrize("name", sorted(SYNTHETIC))
+def test_synthetic_machines_cry_wolf_in_at_most_1_percent(name: str) -> None:
+    one = tally(name, SYNTHETIC[name], 1.0, 200)
+    assert wrong(one) <= 2, one
+
+
+@pytest.mark.parametrize("name", sorted({*TRACES, *SYNTHETIC}))
+def test_5_percent_slower_never_passes_and_5_percent_faster_never_fails(name: str) -> None:
+    blocks = {**SYNTHETIC, **sources(list(TRACES.values()))}[name]
+    assert tally(name, blocks, 1.05, 60).outcomes.get("PASS", 0) <= 1
+    assert wrong(tally(name, blocks, 0.95, 60)) == 0
+
+
+@pytest.mark.parametrize("name", ["synthetic: quiet", *sorted(STEADY)])
+def test_5_percent_slower_is_found_where_the_machine_is_steady(name: str) -> None:
+    blocks = {**SYNTHETIC, **sources(list(TRACES.values()))}[name]
+    assert wrong(tally(name, blocks, 1.05, 100)) >= 95
+
+
+def test_there_are_recorded_traces_of_a_steady_and_of_a_busy_machine() -> None:
+    assert STEADY
+    assert set(TRACES) - set(STEADY)
+    assert all(len(trace.blocks) >= 16 for trace in TRACES.values())
+
+
+def test_the_other_tools_cry_wolf_where_the_clocks_change() -> None:
+    theirs = rival_rates(lambda seed, ratio: world_blocks(WORLDS[3], seed, ratio), 60)
+    assert max(rates[1.0] for rates in theirs.values()) > 0.1
+    assert set(theirs) == set(rivals.RIVALS)
+
+
+@pytest.mark.parametrize("rule", rivals.RIVALS.values(), ids=list(rivals.RIVALS))
+def test_every_restated_rule_sees_a_doubling_and_no_change_in_equal_times(rule: rivals.Rival) -> None:
+    old_s = np.linspace(0.99, 1.01, 20)
+    assert rule(old_s, 2 * old_s)
+    assert not rule(old_s, old_s)
+    assert not rule(2 * old_s, old_s)
+
+
+def test_a_trace_survives_the_disk(tmp_path: Path) -> None:
+    trace = next(iter(TRACES.values()))
+    path = save_trace(trace, tmp_path)
+    assert load_traces(tmp_path) == [trace]
+    assert path.stat().st_size < 100_000
+    path.write_text("{}")
+    with pytest.raises(RecordError, match="not a trace"):
+        load_traces(tmp_path)
+
+
+def test_a_replay_is_the_same_every_time_and_scales_the_candidate_only() -> None:
+    trace = next(iter(TRACES.values()))
+    first, again, slower = (next(trace_blocks(trace, 3, ratio)) for ratio in (1.0, 1.0, 1.05))
+    assert first == again
+    assert slower.turns[0].wall_s["candidate"] == pytest.approx(1.05 * first.turns[0].wall_s["candidate"])
+    assert slower.turns[0].wall_s["reference"] == first.turns[0].wall_s["reference"]
+
+
+def errors(*tallies: Tally, rule: str = "r") -> HostErrors:
+    return HostErrors(host_class="h", rule=rule, created="2026-01-01T00:00", tallies=tallies, restart_sd_frac=None)
+
+
+def test_the_sentence_states_the_exact_bound(tmp_path: Path) -> None:
+    known = errors(
+        Tally(source="live", true_ratio=1.0, outcomes={"PASS": 639, "FAIL": 1}),
+        Tally(source="live", true_ratio=1.05, outcomes={"FAIL": 19, "INCONCLUSIVE": 1}),
+        Tally(source="epyc", true_ratio=1.0, outcomes={"PASS": 399, "WARN": 1}),
+        Tally(source="synthetic: quiet", true_ratio=1.0, outcomes={"FAIL": 400}),
+    )
+    save_errors(known, tmp_path)
+    assert load_errors("h", tmp_path) == known
+    text = error_sentence(known, "h")
+    assert "1 of 640 live (upper bound 0.74 %)" in text
+    assert "1 of 400 replayed" in text
+    assert "+5 % found in 19, passed in 0 of 20" in text
+    assert "no selftest of host class x" in error_sentence(load_errors("x", tmp_path), "x")
+
+
+def test_live_counts_add_up_and_replays_replace() -> None:
+    live, trace = (
+        Tally(source="live", true_ratio=1.0, outcomes={"PASS": 5}),
+        Tally(source="t", true_ratio=1.0, outcomes={"PASS": 7}),
+    )
+    both = together(errors(live, trace), errors(live, trace))
+    assert {t.source: t.num for t in both.tallies} == {"live": 10, "t": 7}
+    assert together(errors(live, rule="old"), errors(live)).tallies == (live,)
+
+
+@pytest.mark.parametrize(
+    "argv", [["engine=bf16"], ["minutes=0"], ["minutes=1", "ratios=[2]"], ["record=x"], ["keep=no"]]
+)
+def test_what_a_selftest_cannot_do_is_refused(argv: list[str]) -> None:
+    with pytest.raises(ConfigError):
+        read_asked(argv)

@@ -262,6 +262,16 @@ def test_mistakes_are_one_line_and_code_two(
     assert len(error.splitlines()) == 1
 
 
+def test_thirty_pairs_say_how_many_listeners_they_need(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [str(path) for path in two_runs(tmp_path / "runs", 30, 0.1)]
+    assert main(["build", *runs, f"out={tmp_path / 'set'}"]) == 0
+    shown = capsys.readouterr()
+    assert "30 votes find a true preference of 60 % 18% of the time" in shown.err
+    assert "takes 210, about 7 listeners" in shown.err
+    assert "1 practice, 30 pair, 3 catch, 3 identical, 2 repeat" in shown.err
+    assert shown.out.splitlines() == [str(tmp_path / "set/listening.html"), str(tmp_path / "set/key.json")]
+
+
 def test_one_run_alone_and_a_set_begun_are_refused(tmp_path: Path) -> None:
     runs = tuple(two_runs(tmp_path / "runs", 2))
     with pytest.raises(ListeningError, match="two at least"):

@@ -13,6 +13,7 @@ collect   checks the key, screens the listeners, analyses, draws, and writes the
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _build(words: Sequence[str]) -> int:
     from reports.listening.build import build_set, trials_by_kind
+    from reports.listening.inference import power_of, votes_needed, votes_to_win
 
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     built = build_set(build_settings(words, OUTPUTS / f"{stamp}-listening"))
@@ -57,6 +59,13 @@ def _build(words: Sequence[str]) -> int:
     print(built.key)
     print(f"{METHODS[built.plan.method]}: {shown}; about {built.minutes} minutes a listener", file=sys.stderr)
     print(f"every clip at {built.target_lufs:.1f} LUFS, {built.num_bytes / 1e6:.1f} MB", file=sys.stderr)
+    num_pairs = kinds["pair"]
+    if built.plan.method == "ab" and len(built.material.systems) == 2 and votes_to_win(num_pairs):
+        print(
+            f"{num_pairs} votes find a true preference of 60 % {power_of(num_pairs, 0.6):.0%} of the time; four times "
+            f"in five takes {votes_needed(0.6)}, about {math.ceil(votes_needed(0.6) / num_pairs)} listeners, at best",
+            file=sys.stderr,
+        )
     for utterance_id, reason in built.material.dropped.items():
         print(f"left out: {utterance_id}, {reason}", file=sys.stderr)
     print(f"give listeners {built.page.name} only; whoever has {built.key.name} is not blind", file=sys.stderr)

@@ -37,7 +37,7 @@ function keySwitch() {
 
 function keyTable() {
   const rows = [
-    ["A, B, .. X, R", "listen to that clip, from the same moment"], ["Space", "play, pause"], ["Home", "from the start"],
+    [METHOD.names({ shown: SET.trials[0].clips }).map((name) => name[0]).join(", "), "listen to that clip, from the same moment"], ["Space", "play, pause"], ["Home", "from the start"],
     ["O", "repeat on, off"], ["[ and ]", "repeat from here, up to here"], ...METHOD.keyHelp,
     ["Enter", "next"], ["Left", "back"],
   ];
@@ -56,9 +56,9 @@ function choose(name, legend, options, chosen) {
 }
 
 function volumeCheck(player) {
-  const practice = SET.trials[0].clips[0];
+  const ordinary = SET.trials[1].clips[0]; // the practice may be in noise
   return element("div", { class: "row" },
-    element("button", { type: "button", onclick: async () => { player.load([clipSamples(practice)]); await player.play(); } }, "Play a test sentence"),
+    element("button", { type: "button", onclick: async () => { player.load([clipSamples(ordinary)]); await player.play(); } }, "Play a test sentence"),
     element("span", { class: "soft" }, "Set a comfortable volume now, and leave it there until the end."));
 }
 
@@ -71,7 +71,7 @@ function welcome(player, begin) {
   const hearing = choose("hearing", "Your hearing", ["normal, as far as I know", "some hearing loss"]);
   const trouble = element("p", { class: "note", role: "alert", hidden: true });
   const form = element("form", { class: "card", novalidate: true },
-    element("h1", {}, known.length ? "Somebody else listens" : "Before you begin"),
+    element("h2", {}, known.length ? "Somebody else listens" : "Before you begin"),
     element("label", { class: "field", for: "listener" }, "Your listener id",
       element("span", { class: "soft" }, "A number or a word you were given or make up; no real name is needed."), name),
     devices, hearing, volumeCheck(player), trouble,
@@ -90,7 +90,7 @@ function welcome(player, begin) {
     begin(session);
   });
   const intro = element("section", { class: "card" },
-    element("h1", {}, SET.title),
+    element("h1", {}, "What to do"),
     element("p", {}, METHOD.task),
     element("p", { class: "soft" }, `About ${SET.minutes} minutes, ${SET.trials.length} screens, the first for practice. Use headphones in a quiet room if you can. `
       + "Listen to every clip to its end once; you can change between them at any moment and they go on from the same place. "

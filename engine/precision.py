@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from engine.attention import small_gemm
 from engine.contract import ConfigError, UnsupportedEngine
+from engine.packed import PackedConv, PackedLinear, can_pack, pack
 from engine.step import DiTStep
 
 PRECISIONS = ("fp32", "amp", "bf16", "fp16", "int8")
@@ -32,11 +34,15 @@ def apply_precision(step: DiTStep, precision: str, device: str) -> PreparedStep:
     """Raises UnsupportedEngine where the device cannot run it."""
     on_cpu = device == "cpu"
     if precision == "fp32":
-        return PreparedStep(step, torch.float32, None)
+        return PreparedStep(pack_where_possible(step, torch.float32, on_cpu), torch.float32, None)
     if precision == "amp":
         return PreparedStep(step, torch.float32, torch.bfloat16 if on_cpu else torch.float16)
     if precision == "bf16":
-        return PreparedStep(step.to(torch.bfloat16), torch.bfloat16, None)
+        step = step.to(torch.bfloat16)
+        if on_cpu:
+            for block in step.blocks:
+                block.attend = small_gemm
+        return PreparedStep(pack_where_possible(step, torch.bfloat16, on_cpu), torch.bfloat16, None)
     if precision == "fp16":
         return PreparedStep(step.to(torch.float16), torch.float16, None)
     if precision == "int8":
@@ -44,6 +50,11 @@ def apply_precision(step: DiTStep, precision: str, device: str) -> PreparedStep:
             raise UnsupportedEngine("int8 is built for the CPU only", "use engine=fp16 on CUDA")
         return PreparedStep(quantize_linears(step), torch.float32, None)
     raise ConfigError("engine.precision", precision, f"must be one of {', '.join(PRECISIONS)}", "use engine=fp32")
+
+
+def pack_where_possible(step: DiTStep, dtype: torch.dtype, on_cpu: bool) -> DiTStep:
+    """The same products from packed weights; `packed_linears` in the proof says whether."""
+    return pack(step) if on_cpu and can_pack(dtype) else step
 
 
 def quantize_linears(step: DiTStep) -> DiTStep:
@@ -72,7 +83,13 @@ def weight_histogram(module: nn.Module) -> Mapping[str, int]:
     for child in module.modules():
         if isinstance(child, torch.ao.nn.quantized.dynamic.Linear):
             counts["qint8"] += child.weight().numel()
+        if isinstance(child, PackedLinear | PackedConv):
+            counts[str(child.dtype).removeprefix("torch.")] += child.num_weights
     return dict(counts)
+
+
+def count_packed(module: nn.Module) -> int:
+    return sum(isinstance(child, PackedLinear) for child in module.modules())
 
 
 def count_quantized(module: nn.Module) -> int:

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from engine.attention import Attend, flash
 from engine.contract import UnsupportedEngine
 
 State = Mapping[str, torch.Tensor]
@@ -91,6 +92,7 @@ class Block(nn.Module):
 
     def __init__(self, arch: Arch):
         super().__init__()
+        self.attend: Attend = flash
         inner, hidden = arch.heads * arch.dim_head, int(arch.dim * arch.ff_mult)
         self.heads, self.dim_head = arch.heads, arch.dim_head
         self.qkv = nn.Linear(arch.dim, 3 * inner)
@@ -121,7 +123,7 @@ class Block(nn.Module):
         first, second = qk.chunk(2, dim=-1)
         qk = torch.addcmul(qk * cos[:, None], torch.cat((-second, first), dim=-1), sin[:, None])
         q, k = qk[:, :, 0].transpose(1, 2), qk[:, :, 1].transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(q, k, v.transpose(1, 2), attn_mask=key_mask)
+        mixed = self.attend(q, k, v.transpose(1, 2), key_mask)
         return self.out(mixed.transpose(1, 2).reshape(rows, frames, -1))
 
 
@@ -132,8 +134,8 @@ class DiTStep(nn.Module):
         super().__init__()
         self.arch = arch
         self.x_proj = nn.Linear(mel_bins, arch.dim, bias=False)
-        self.conv1 = nn.Conv1d(arch.dim, arch.dim, 31, groups=16, padding=15, bias=False)
-        self.conv2 = nn.Conv1d(arch.dim, arch.dim, 31, groups=16, padding=15)
+        self.conv1: nn.Module = nn.Conv1d(arch.dim, arch.dim, 31, groups=16, padding=15, bias=False)
+        self.conv2: nn.Module = nn.Conv1d(arch.dim, arch.dim, 31, groups=16, padding=15)
         self.blocks = nn.ModuleList([Block(arch) for _ in range(arch.depth)])
         self.proj_out = nn.Linear(arch.dim, mel_bins)
 

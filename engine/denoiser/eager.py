@@ -11,7 +11,7 @@ import torch
 
 from engine.conditioner import Conditioning
 from engine.guidance import Rows
-from engine.precision import PreparedStep, count_quantized, weight_histogram
+from engine.precision import PreparedStep, count_packed, count_quantized, weight_histogram
 from engine.step import Arch, padding_masks, rope_table
 
 
@@ -71,5 +71,6 @@ class EagerDenoiser:
             "num_evals": self.num_evals,
             "weight_elements_by_dtype": weight_histogram(self._step),
             "quantized_linears": count_quantized(self._step),
+            "packed_linears": count_packed(self._step),
             "autocast": str(self._autocast).removeprefix("torch.") if self._autocast else None,
         }

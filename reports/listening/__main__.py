@@ -52,7 +52,8 @@ def _build(words: Sequence[str]) -> int:
     from reports.listening.inference import power_of, votes_needed, votes_to_win
 
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    built = build_set(build_settings(words, OUTPUTS / f"{stamp}-listening"))
+    settings = build_settings(words, OUTPUTS / f"{stamp}-listening")
+    built = build_set(settings)
     kinds = trials_by_kind(built.plan.trials)
     shown = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
     print(built.page)
@@ -60,6 +61,10 @@ def _build(words: Sequence[str]) -> int:
     print(f"{METHODS[built.plan.method]}: {shown}; about {built.minutes} minutes a listener", file=sys.stderr)
     print(f"every clip at {built.target_lufs:.1f} LUFS, {built.num_bytes / 1e6:.1f} MB", file=sys.stderr)
     num_pairs = kinds["pair"]
+    if num_pairs < settings.num_pairs:
+        num_sentences = len(built.material.sentences)
+        wanted = f"{settings.num_pairs} were asked for; the runs share {num_sentences} sentences (try workload=en_core)"
+        print(f"note: only {num_pairs} screens that count, {wanted}", file=sys.stderr)
     if built.plan.method == "ab" and len(built.material.systems) == 2 and votes_to_win(num_pairs):
         print(
             f"{num_pairs} votes find a true preference of 60 % {power_of(num_pairs, 0.6):.0%} of the time; four times "

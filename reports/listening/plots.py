@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from reports.listening.analysis import SHARES, Analysis
 from reports.listening.inference import Estimate
@@ -42,6 +43,9 @@ def _chart(out: Path, name: str, labels: Sequence[str], content: tuple[Sequence[
         axes.plot([estimate.mean], [row], "o", color=COLORS[0], markersize=7)
     if null is not None:
         axes.axvline(null, color="#7F7F7F", linewidth=1, linestyle="--")
+    if null == 0.5:
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xlabel(f"{title}, 95 % interval")

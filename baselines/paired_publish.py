@@ -12,6 +12,7 @@ from baselines.paired_data import CANDIDATE, REFERENCE, SENTINEL
 from baselines.publish import NOT_XML, STICKY_MARK
 
 COMPARISON_SCHEMA_VERSION = 1
+HOPELESS_RATIO = 3.0  # beyond it, how blind a machine is need not be said to three digits
 WORDS: Mapping[PairedOutcome, str] = {
     "PASS": "no regression", "WARN": "a real change, smaller than what must be caught", "FAIL": "regression",
     "INCONCLUSIVE": "the measurement does not decide", "INVALID_ENV": "this measurement proves nothing",
@@ -131,8 +132,8 @@ def _sentence(finding: PairedFinding, comparison: Comparison) -> str:
     quick = comparison.limits.mode == "quick"
     unit, spread = ("pairs", "one pair") if quick else ("blocks", "one block")
     text = f"{spread} spreads by {100 * finding.sd_frac:.1f} %"
-    if finding.detectable is not None:
-        text += f", so {comparison.limits.looks[-1]} blocks find x{finding.detectable:.3f} surely"
+    if finding.detectable is not None and finding.detectable < HOPELESS_RATIO:
+        text += f", so {comparison.limits.looks[-1]} blocks find x{finding.detectable:.3f} in 95 % of comparisons"
     if finding.outcome != "INCONCLUSIVE":
         return text
     if finding.needed is None:

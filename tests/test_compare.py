@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from baselines.paired_publish import comparison_summary
+from engine.clock import HostClock
 from engine.contract import ConfigError
 from experiments import compare, compare_session
 from experiments.compare_processes import Server, SideFailed, SideSpec
@@ -22,6 +24,7 @@ from experiments.compare_revision import commit_of, refuse_uncommitted, worktree
 from experiments.compare_run import orders
 from experiments.compare_session import _quick_may_decide, _same_environment
 from experiments.compare_settings import read_command, read_settings
+from experiments.compare_worker import Side
 from experiments.compose import ROOT
 from tests.engines import config
 from tests.test_paired_rule import LIMITS, block, blocks, judge
@@ -108,6 +111,28 @@ def test_a_side_that_cannot_be_built_fails_without_a_figure(tmp_path: Path, monk
     content = json.loads((tmp_path / "verdict.json").read_text())
     assert (content["outcome"], content["findings"], content["reason"]) == ("FAILED", [], "no kernels")
     assert "<error" in (tmp_path / "junit.xml").read_text()
+
+
+class BusyEngine:
+    """Takes a few milliseconds and knows how many."""
+
+    own_s = 0.0
+
+    def synthesize(self, requests: list[Any]) -> list[str]:
+        before_s = time.perf_counter()
+        np.sort(np.random.default_rng(0).random(100_000))
+        self.own_s = time.perf_counter() - before_s
+        return ["spoken"]
+
+
+@pytest.mark.parametrize("slow_frac", [0.5, 1.0])
+def test_an_injected_slowdown_is_spent_inside_the_timed_region(slow_frac: float) -> None:
+    side = object.__new__(Side)  # a built side without the seconds of building one
+    side.engine, side._clock, side._slow_frac = BusyEngine(), HostClock(), slow_frac
+    result, wall_s, cpu_s = side._timed(None)
+    assert result == "spoken"
+    assert wall_s >= (1 + slow_frac) * side.engine.own_s
+    assert cpu_s > 0
 
 
 FACTS = {"name": "fp32", "steps": 7, "evals_per_step": 1, "proof": {"calls": 1}, "random_weights": False}

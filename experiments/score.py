@@ -14,41 +14,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soundfile
-
 from experiments.cli import EXIT_OK, run_verb
 from experiments.job import DETERMINISM, RESULT
 from experiments.reference import is_reference
+from experiments.scored_audio import RANDOM_WEIGHTS, Audio, heard_of, read_all, validity_scores
 from experiments.workload import select_lines
-from metrics.artifacts import METRIC as AUDIO_VALID
-from metrics.artifacts import Expectation, audio_valid
-from metrics.fidelity import ORACLE_METRICS, AgainstName, Heard, score_pairs
+from metrics.alone import score_alone
+from metrics.catalog import PAIR_FAMILIES, PAIRED, by_name, wanted
+from metrics.fidelity import score_of, score_pairs
 from metrics.intelligibility import Spoken, transcripts_of, wer_scores
-from metrics.record import Better, RunRecord, Score, ScoreStatus, Utterance, load_record, save_record, to_json
+from metrics.isolation import Limits
+from metrics.outcome import Outcome
+from metrics.pairing import AgainstName, Kind
+from metrics.record import RunRecord, Score, ScoreStatus, Utterance, load_record, save_record
 
-RANDOM_WEIGHTS = "random weights: a speed workload"
 WER = "wer"
-NAMES: Mapping[str, tuple[str, Better]] = {
-    "snr": ("snr_vs_{}_db", "higher"),
-    "log_mel": ("log_mel_mae_vs_{}", "lower"),
-    "pesq": ("pesq_wb_vs_{}", "higher"),
-    "stoi": ("stoi_vs_{}", "higher"),
-    WER: ("wer_frac", "lower"),
-}
 
 
-class NoAudio(Exception):
-    """A file of the run is missing or cannot be read; the message is the reason."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Other:
+    """The run that another is compared with."""
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Audio:
-    """What was read back: mono float32 (S,), its rate, mel (N, D)."""
-
-    audio_S: np.ndarray
-    rate_hz: int
-    mel_ND: np.ndarray
+    name: AgainstName
+    folder: Path | None
+    kind: Kind = "paired"
 
 
 def score_run(folder: Path, reference: Path | None, oracle: Path | None) -> RunRecord:
@@ -61,19 +50,20 @@ def score_run(folder: Path, reference: Path | None, oracle: Path | None) -> RunR
     if record.status != "ok":
         return record
     quality = record.config["quality"]
-    heard, unreadable = _read_all(folder, record)
+    heard, unreadable = read_all(folder, record)
     scores = [score for score in record.scores if score.metric == DETERMINISM]
-    scores += [_validity(record, utterance, heard, unreadable) for utterance in record.utterances]
+    scores += validity_scores(record, heard, unreadable)
     refusal = _refusal(record, quality)
     if refusal is not None:
-        scores += _absent(record, quality["metrics"], "reference", "not_applicable", refusal)
+        scores += _absent(record, record.utterances, "reference", "not_applicable", refusal)
     else:
-        scores += _against(record, heard, reference, "reference", quality)
+        scores += paired_scores(record, heard, Other(name="reference", folder=reference))
         if oracle is not None:
-            scores += _against(record, heard, oracle, "oracle", quality)
+            scores += paired_scores(record, heard, Other(name="oracle", folder=oracle))
+        scores += lone_scores(record, heard)
         if WER in quality["metrics"]:
             scores += _intelligibility(record, heard)
-    scored = replace(record, scores=tuple(scores))
+    scored = replace(record, scores=tuple(scores), recipes=_recipes(scores))
     save_record(scored, folder / RESULT)
     return scored
 
@@ -85,102 +75,50 @@ def _refusal(record: RunRecord, quality: Mapping[str, Any]) -> str | None:
     return None if quality["enabled"] else "quality.enabled=false"
 
 
-def _read_all(folder: Path, record: RunRecord) -> tuple[dict[str, Audio], dict[str, str]]:
-    """(what could be read, why the rest could not), both by utterance id."""
-    heard, unreadable = {}, {}
-    for utterance in record.utterances:
-        try:
-            heard[utterance.utterance_id] = _read(folder, utterance)
-        except NoAudio as error:
-            unreadable[utterance.utterance_id] = str(error)
-    return heard, unreadable
+def limits_of(quality: Mapping[str, Any]) -> Limits:
+    return Limits(timeout_s=float(quality["timeout_s"]), memory_bytes=int(quality["child_memory_bytes"]))
 
 
-def _read(folder: Path, utterance: Utterance) -> Audio:
-    try:
-        audio_S, rate_hz = soundfile.read(folder / utterance.audio_path, dtype="float32")
-        mel_ND = np.load(folder / utterance.mel_path, allow_pickle=False)
-    except (soundfile.LibsndfileError, OSError, ValueError, EOFError) as error:
-        raise NoAudio(f"its files cannot be read: {' '.join(str(error).split())}") from error
-    return Audio(audio_S, rate_hz, mel_ND)
+def families_of(record: RunRecord, among: Sequence[str]) -> list[str]:
+    return [family for family in record.config["quality"]["metrics"] if family in among]
 
 
-def expected_samples(utterance: Utterance, config: Mapping[str, Any]) -> int:
-    """Exact length from the generated frames: the vocoder's rule for each chunk, less the overlaps of the joins."""
-    hop = int(config["model"]["hop_samples"])
-    centred = config["vocoder"]["head"]["padding"] == "center"
-    frames = utterance.num_frames - utterance.num_chunks if centred else utterance.num_frames
-    fade = int(config["reference"]["cross_fade_s"] * utterance.sample_rate_hz)
-    return frames * hop - (utterance.num_chunks - 1) * fade
+def _recipes(scores: Sequence[Score]) -> dict[str, str]:
+    known = by_name()
+    return {name: known[name].full_recipe for name in sorted({score.metric for score in scores}) if name in known}
 
 
-def _validity(
-    record: RunRecord, utterance: Utterance, heard: Mapping[str, Audio], unreadable: Mapping[str, str]
-) -> Score:
-    name = utterance.utterance_id
-    if name in unreadable:
-        return _none(AUDIO_VALID, name, "error", unreadable[name], "higher")
-    audio = heard[name]
-    num_samples = expected_samples(utterance, record.config)
-    if record.facts and record.facts.get("random_weights"):
-        # Noise is what random weights say; what can still be wrong is the length and the arithmetic
-        if len(audio.audio_S) == num_samples and np.isfinite(audio.audio_S).all():
-            return _none(AUDIO_VALID, name, "not_applicable", RANDOM_WEIGHTS, "higher")
-    expected = Expectation(
-        utterance_id=name,
-        text=utterance.text,
-        sample_rate_hz=int(record.config["model"]["sample_rate_hz"]),
-        num_samples=num_samples,
-    )
-    return audio_valid(audio.audio_S, audio.rate_hz, expected=expected)
-
-
-def _against(
-    record: RunRecord, heard: Mapping[str, Audio], folder: Path | None, name: AgainstName, quality: Mapping[str, Any]
-) -> list[Score]:
+def paired_scores(record: RunRecord, heard: Mapping[str, Audio], other: Other) -> list[Score]:
     """Scores against another run, sentence by sentence; a sentence it lacks has a status instead."""
-    metrics = [metric for metric in quality["metrics"] if metric != WER]
-    if folder is None:
+    name, everything = other.name, record.utterances
+    if other.folder is None:
         if is_reference(record.config):
-            return _absent(record, metrics, name, "not_applicable", f"is the {name}")
-        return _absent(record, metrics, name, "unavailable", f"no {name} was given")
-    other = load_record(folder / RESULT)
-    if other.status != "ok":
-        return _absent(record, metrics, name, "unavailable", f"the {name} is {other.status}: {other.reason}")
-    theirs, _ = _read_all(folder, other)
-    utterances = {utterance.utterance_id: utterance for utterance in other.utterances}
+            return _absent(record, everything, name, "not_applicable", f"is the {name}")
+        return _absent(record, everything, name, "unavailable", f"no {name} was given")
+    against = load_record(other.folder / RESULT)
+    if against.status != "ok":
+        return _absent(record, everything, name, "unavailable", f"the {name} is {against.status}: {against.reason}")
+    theirs, _ = read_all(other.folder, against)
+    utterances = {utterance.utterance_id: utterance for utterance in against.utterances}
     pairs, scores = [], []
-    for utterance in record.utterances:
+    for utterance in everything:
         key = utterance.utterance_id
         if key in heard and key in theirs:
-            pairs.append(
-                (_heard(record, utterance, heard[key], name), _heard(other, utterances[key], theirs[key], name))
-            )
+            ours = heard_of(record, utterance, heard[key], name)
+            pairs.append((ours, heard_of(against, utterances[key], theirs[key], name)))
         else:
             reason = f"no audio of {key} {'in the ' + name if key in heard else 'of this run'}"
-            scores += _absent(replace(record, utterances=(utterance,)), metrics, name, "unavailable", reason)
-    return scores + score_pairs(pairs, name, metrics, float(quality["pesq_timeout_s"]))
+            scores += _absent(record, (utterance,), name, "unavailable", reason)
+    families = families_of(record, PAIR_FAMILIES)
+    return scores + score_pairs(pairs, name, families, limits_of(record.config["quality"]), other.kind)
 
 
-def _heard(record: RunRecord, utterance: Utterance, audio: Audio, name: AgainstName) -> Heard:
-    facts = record.facts or {}
-    identity = {
-        "workload identity": str(record.workload.get("identity_sha256")),
-        "weights_sha256": str(facts.get("weights_sha256")),
-        "cfg_strength": str(facts.get("cfg_strength")),
-        "vocoder": str(facts.get("vocoder")),
-    }
-    if name == "oracle":
-        identity["grid"] = to_json(
-            [facts.get("evals_per_step"), list(facts.get("time_grid") or ()), facts.get("solver_options") or {}]
-        )
-    return Heard(
-        utterance=utterance,
-        audio_S=audio.audio_S,
-        sample_rate_hz=audio.rate_hz,
-        mel_ND=audio.mel_ND,
-        identity=identity,
-    )
+def lone_scores(record: RunRecord, heard: Mapping[str, Audio]) -> list[Score]:
+    """Scores of each utterance by itself."""
+    ours = [
+        heard_of(record, u, heard[u.utterance_id], "reference") for u in record.utterances if u.utterance_id in heard
+    ]
+    return score_alone(ours, record.config["quality"]["metrics"], limits_of(record.config["quality"]))
 
 
 def _intelligibility(record: RunRecord, heard: Mapping[str, Audio]) -> list[Score]:
@@ -200,18 +138,11 @@ def _intelligibility(record: RunRecord, heard: Mapping[str, Audio]) -> list[Scor
 
 
 def _absent(
-    record: RunRecord, metrics: Sequence[str], against: AgainstName, status: ScoreStatus, reason: str
+    record: RunRecord, utterances: Sequence[Utterance], against: AgainstName, status: ScoreStatus, reason: str
 ) -> list[Score]:
-    wanted = [metric for metric in metrics if against == "reference" or metric in ORACLE_METRICS]
-    return [
-        _none(NAMES[metric][0].format(against), utterance.utterance_id, status, reason, NAMES[metric][1])
-        for utterance in record.utterances
-        for metric in wanted
-    ]
-
-
-def _none(metric: str, utterance_id: str | None, status: ScoreStatus, reason: str, better: Better) -> Score:
-    return Score(metric=metric, utterance_id=utterance_id, value=None, status=status, reason=reason, better=better)
+    metrics = wanted(PAIRED, families_of(record, PAIR_FAMILIES), against)
+    outcome = Outcome.none(status, reason)
+    return [score_of(metric, against, u.utterance_id, outcome) for u in utterances for metric in metrics]
 
 
 def main(argv: Sequence[str]) -> int:

@@ -17,13 +17,12 @@ from engine.frontend import read_vocabulary, unknown_tokens
 from experiments.calibration import KINDS
 from experiments.compose import Cell, compose_config
 from experiments.workload import Workload, find_file, load_workload
-from metrics.fidelity import METRICS
+from metrics.catalog import FAMILIES
 
 GROUPS = (
     "model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "gate", "tracking",
     "sweep", "seed", "out",
 )  # fmt: skip
-WER = "wer"
 NULLABLE = ("solver.steps", "device.threads", "workload.select")  # where null has a meaning of its own
 BYTES_PER_UTTERANCE = 4 << 20  # 20 s of float32 audio and its mel
 BYTES_PER_RUN = 8 << 20
@@ -121,10 +120,12 @@ def _check_measure(measure: Mapping[str, Any]) -> None:
 
 def _check_quality(quality: Mapping[str, Any]) -> None:
     _boolean("quality.enabled", quality["enabled"])
-    _positive("quality.pesq_timeout_s", quality["pesq_timeout_s"])
-    known, wanted = (*METRICS, WER), quality["metrics"]
-    if not isinstance(wanted, list) or any(name not in known for name in wanted):
-        raise ConfigError("quality.metrics", wanted, f"must be a list of {', '.join(known)}", "leave out the others")
+    _positive("quality.timeout_s", quality["timeout_s"])
+    _whole_number("quality.child_memory_bytes", quality["child_memory_bytes"], 1 << 28)
+    wanted = quality["metrics"]
+    if not isinstance(wanted, list) or any(name not in FAMILIES for name in wanted):
+        allowed = f"must be a list of {', '.join(FAMILIES)}"
+        raise ConfigError("quality.metrics", wanted, allowed, "leave out the others")
     folder = quality["reference_dir"]
     if folder is not None and not (find_file(str(folder)) / "result.json").is_file():
         raise ConfigError(

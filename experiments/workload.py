@@ -50,6 +50,11 @@ class Voice:
     def duration_s(self) -> float:
         return len(self.audio_S) / self.rate_hz
 
+    @property
+    def prompt_sha256(self) -> str:
+        """Of clip and transcript: what must be equal before two utterances may be paired."""
+        return hashlib.sha256(f"{self.file_sha256}\0{self.text}".encode()).hexdigest()
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Workload:
@@ -70,7 +75,13 @@ class Workload:
             "reference_s": sum(voice.duration_s for voice in self.voices) / len(self.voices),
             "generated_s": None,
             "utterances": [
-                {"id": line.utterance_id, "category": line.category, "text": line.text, "voice": voice.voice_id}
+                {
+                    "id": line.utterance_id,
+                    "category": line.category,
+                    "text": line.text,
+                    "voice": voice.voice_id,
+                    "prompt_sha256": voice.prompt_sha256,
+                }
                 for line, voice in zip(self.lines, self.voices, strict=True)
             ],
         }

@@ -6,6 +6,7 @@ real speech with room and fail broken engines.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ MAX_DC = 0.01
 CLIP_LEVEL = 0.999
 CLIP_RUN_SAMPLES = 3
 FRAME_S = 0.02
+REPLAY_CORRELATION = 0.98
+REPLAY_MIN_SAMPLES = 4800
 ACTIVE_BELOW_LOUDEST_DB = 40.0
 
 
@@ -50,6 +53,31 @@ def audio_valid(audio_S: np.ndarray, sample_rate_hz: int, *, expected: Expectati
         reason="; ".join(failures) or None,
         better="higher",
     )
+
+
+def replayed(audios: Mapping[str, np.ndarray], texts: Mapping[str, str]) -> dict[str, str]:
+    """Utterance id -> "replays the audio of ...", for utterances that begin (or end) as an earlier one of another text.
+
+    What a stale output buffer does. Two voices never agree sample by sample: correlation over REPLAY_CORRELATION of at
+    least REPLAY_MIN_SAMPLES shared samples is a copy.
+    """
+    found: dict[str, str] = {}
+    names = [n for n, x in audios.items() if x.ndim == 1 and x.size and np.isfinite(x).all() and rms(x) > SILENT_RMS]
+    for i, name in enumerate(names):
+        for earlier in names[:i]:
+            shared = min(audios[name].size, audios[earlier].size)
+            if shared < REPLAY_MIN_SAMPLES or texts[name] == texts[earlier]:
+                continue
+            sides = ((audios[name][part], audios[earlier][part]) for part in (slice(0, shared), slice(-shared, None)))
+            if any(_correlation(ours_S, theirs_S) > REPLAY_CORRELATION for ours_S, theirs_S in sides):
+                found[name] = f"replays the audio of {earlier}"
+                break
+    return found
+
+
+def _correlation(ours_S: np.ndarray, theirs_S: np.ndarray) -> float:
+    ours, theirs = float(np.linalg.norm(ours_S)), float(np.linalg.norm(theirs_S))
+    return float(np.dot(ours_S, theirs_S)) / (ours * theirs) if ours and theirs else 0.0
 
 
 def rms(audio_S: np.ndarray) -> float:

@@ -1,109 +1,101 @@
-"""How close a variant's audio is to the reference's or the oracle's: SNR, log-mel error, PESQ, STOI.
+"""How close a variant's audio is to the reference's or the oracle's: all full-reference scores of certified pairs.
 
-These mean something only for the same sentence from the same noise with the same frames, sample by sample.
-`certificate` checks that; without it no number is given. Never trim or pad to make a pair fit: the difference is the
-finding.
-
-Shape letters: S samples, N mel frames, D mel bins.
+Log-mel error before the vocoder is the primary one: free of phase, vocoder and resampling. Waveform numbers say how
+exactly an engine computes, not how it sounds: a mere change of phase costs 25 dB of SNR that nobody hears.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-import soxr
-from scipy import signal
 
-from metrics.artifacts import SILENT_RMS, rms
-from metrics.pesq_child import SAMPLE_RATE_HZ as PESQ_RATE_HZ
-from metrics.pesq_child import Outcome, pesq_many
-from metrics.record import Better, Score, Utterance
-
-AgainstName = Literal["reference", "oracle"]
+from metrics.artifacts import rms
+from metrics.catalog import PAIR_FAMILIES, PAIRED, Metric, wanted
+from metrics.events import Events, new_events, si_sdr_of
+from metrics.isolation import Limits
+from metrics.outcome import Outcome
+from metrics.pairing import AgainstName, Heard, Kind, Pair, certificate, unfit
+from metrics.perceptual import pesq_wb, stoi
+from metrics.prosody import paired as paired_prosody
+from metrics.prosody import tracks_of
+from metrics.record import Score
+from metrics.spectral import band_distances, blind_snr_delta_db, mcd
 
 SNR_CAP_DB = 120.0
-MIN_DURATION_S = 0.5
-MAX_DURATION_S = 20.0
-PESQ_MIN_S = 0.25
-PESQ_MAX_S = 20.0  # PESQ keeps 50 utterances in an array without a bound check; 70 s of bursts crash it
-CLEAR_LAG_CORRELATION = 0.9  # voiced speech of another phase correlates with itself a pitch period away, up to 0.8
-MAX_LAG_SAMPLES = 1
-STOI_TOO_LITTLE = 1e-5  # what pystoi returns instead of an error
-STOI_REMEDY = "pip install pystoi (extra `quality`)"
 
-_NAMES: Mapping[str, tuple[str, Better]] = {
-    "snr": ("snr_vs_{}_db", "higher"),
-    "log_mel": ("log_mel_mae_vs_{}", "lower"),
-    "pesq": ("pesq_wb_vs_{}", "higher"),
-    "stoi": ("stoi_vs_{}", "higher"),
-}
-METRICS = tuple(_NAMES)
-ORACLE_METRICS = ("snr", "log_mel")  # an engine's own error; the perceptual pair is for the reference
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Heard:
-    """One utterance as it was heard: the record, its audio and mel, and what has to be equal on both sides of a pair.
-
-    audio_S: mono float32. mel_ND: float32 natural log-mel before the vocoder. identity: text, workload identity,
-    weights_sha256, cfg_strength, vocoder; towards an oracle the grid as well.
-    """
-
-    utterance: Utterance
-    audio_S: np.ndarray
-    sample_rate_hz: int
-    mel_ND: np.ndarray
-    identity: Mapping[str, str]
-
-
-Pair = tuple[Heard, Heard]
+Found = Mapping[str, Outcome]
+Measure = Callable[[Heard, Heard], Found]
 
 
 def score_pairs(
-    pairs: Sequence[Pair], against_name: AgainstName, metrics: Sequence[str], pesq_timeout_s: float
+    pairs: Sequence[Pair], against_name: AgainstName, families: Sequence[str], limits: Limits, kind: Kind = "paired"
 ) -> list[Score]:
-    """Scores of (variant, against) pairs, pair by pair, in the order of `metrics` (names of METRICS).
+    """Scores of (variant, against) pairs, pair by pair, in the order of `families` (of catalog.PAIR_FAMILIES).
 
-    Towards "oracle" only ORACLE_METRICS are computed. A pair without certificate has status not_comparable in every
-    metric. PESQ runs for all pairs in one child process. Raises ValueError on an unknown metric.
+    A pair without certificate has status not_comparable in every metric. Foreign code runs for all pairs in one child
+    process per package. Raises ValueError on an unknown family.
     """
-    unknown = sorted(set(metrics) - set(METRICS))
+    unknown = sorted(set(families) - set(PAIR_FAMILIES))
     if unknown:
-        raise ValueError(f"unknown metrics {unknown}; there are {list(METRICS)}")
-    wanted = [name for name in metrics if against_name == "reference" or name in ORACLE_METRICS]
-    refusals = [certificate(variant, against) for variant, against in pairs]
+        raise ValueError(f"unknown metrics {unknown}; there are {list(PAIR_FAMILIES)}")
+    metrics = wanted(PAIRED, families, against_name)
+    asked = tuple(dict.fromkeys(metric.family for metric in metrics))
+    refusals = [certificate(variant, against, kind) for variant, against in pairs]
     certified = [pair for pair, refusal in zip(pairs, refusals, strict=True) if refusal is None]
-    pesq = iter(pesq_wb(certified, pesq_timeout_s) if "pesq" in wanted else ())
+    found = iter(outcomes_of(certified, asked, limits))
     scores = []
     for pair, refusal in zip(pairs, refusals, strict=True):
-        for name in wanted:
-            if refusal is not None:
-                outcome = Outcome.none("not_comparable", refusal)
-            else:
-                outcome = next(pesq) if name == "pesq" else _DIRECT[name](*pair)
-            scores.append(_score(name, against_name, pair[0].utterance.utterance_id, outcome))
+        outcomes = next(found) if refusal is None else None
+        for metric in metrics:
+            outcome = outcomes[metric.key] if outcomes is not None else Outcome.none("not_comparable", refusal or "")
+            scores.append(score_of(metric, against_name, pair[0].utterance.utterance_id, outcome))
     return scores
 
 
-def certificate(variant: Heard, against: Heard) -> str | None:
-    """None where a full-reference metric is allowed for the pair, otherwise the first reason why it is not."""
-    return _identity_reason(variant, against) or _signal_reason(variant, against) or _lag_reason(variant, against)
+def outcomes_of(pairs: Sequence[Pair], families: Sequence[str], limits: Limits) -> list[Found]:
+    """By pair, the outcomes of the families under their keys; no certificate is asked for here."""
+    found: list[dict[str, Outcome]] = [{} for _ in pairs]
+    for family in families:
+        if family in _MANY:
+            columns = _MANY[family](pairs, limits)
+        else:
+            columns = [_ONE[family](*pair) for pair in pairs]
+        for mine, column in zip(found, columns, strict=True):
+            mine.update(column)
+    return list(found)
+
+
+def score_of(metric: Metric, against_name: AgainstName | None, utterance_id: str | None, outcome: Outcome) -> Score:
+    return Score(
+        metric=metric.named(against_name),
+        utterance_id=utterance_id,
+        value=outcome.value,
+        status=outcome.status,
+        reason=outcome.reason,
+        better=metric.better,
+    )
 
 
 def snr_db(variant: Heard, against: Heard) -> Outcome:
     """10 log10(sum(against**2) / sum((against - variant)**2)); SNR_CAP_DB means identical, or better than that."""
-    unfit = _unfit(variant, against)
-    if unfit is not None:
-        return unfit
+    refusal = unfit(variant, against)
+    if refusal is not None:
+        return refusal
     wanted_S = against.audio_S.astype(np.float64)
     noise = float(np.sum(np.square(wanted_S - variant.audio_S)))
     power = float(np.sum(np.square(wanted_S)))
     return Outcome.ok(SNR_CAP_DB if noise == 0 else min(SNR_CAP_DB, 10 * math.log10(power / noise)))
+
+
+def si_sdr_db(variant: Heard, against: Heard) -> Outcome:
+    """SNR after the best scale factor, within +-SNR_CAP_DB: the same, but blind to gain and polarity."""
+    refusal = unfit(variant, against)
+    if refusal is not None:
+        return refusal
+    value = si_sdr_of(variant.audio_S.astype(np.float64), against.audio_S.astype(np.float64))
+    return Outcome.ok(max(-SNR_CAP_DB, min(SNR_CAP_DB, value)))
 
 
 def log_mel_mae(variant: Heard, against: Heard) -> Outcome:
@@ -115,119 +107,74 @@ def log_mel_mae(variant: Heard, against: Heard) -> Outcome:
     return Outcome.ok(float(np.mean(np.abs(variant.mel_ND.astype(np.float64) - against.mel_ND))))
 
 
-def stoi(variant: Heard, against: Heard) -> Outcome:
-    """Short-time objective intelligibility (Taal et al. 2011) of the variant, the other side being the clean speech."""
-    unfit = _unfit(variant, against)
-    if unfit is not None:
-        return unfit
-    try:
-        import pystoi
-    except ImportError as error:
-        return Outcome.none("unavailable", f"package pystoi is missing ({error}); {STOI_REMEDY}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            value = float(pystoi.stoi(against.audio_S, variant.audio_S, against.sample_rate_hz))
-    except ValueError as error:  # under one frame of 25 ms
-        return Outcome.none("too_few", f"too little speech for STOI: {error}")
-    if value == STOI_TOO_LITTLE:
-        return Outcome.none("too_few", "too little speech for STOI: it takes 0.41 s that are not silent")
-    return Outcome.ok(value) if math.isfinite(value) else Outcome.none("error", f"STOI returned {value}")
+def _gain(variant: Heard, against: Heard) -> Found:
+    refusal = unfit(variant, against)
+    if refusal is not None:
+        return {"gain": refusal, "dc": refusal}
+    means = [float(np.mean(side.audio_S, dtype=np.float64)) for side in (variant, against)]
+    return {
+        "gain": Outcome.ok(20 * math.log10(rms(variant.audio_S) / rms(against.audio_S))),
+        "dc": Outcome.ok(abs(means[0] - means[1])),
+    }
 
 
-def pesq_wb(pairs: Sequence[Pair], timeout_s: float) -> list[Outcome]:
-    """Wide-band PESQ (P.862.2, 1.04..4.64), one outcome per pair: both signals through one resampler, one child."""
-    refusals = [_pesq_refusal(*pair) for pair in pairs]
-    signals = [
-        (_at_pesq_rate(against), _at_pesq_rate(variant))  # PESQ is not symmetric: the reference comes first
-        for (variant, against), refusal in zip(pairs, refusals, strict=True)
-        if refusal is None
-    ]
-    scored = iter(pesq_many(signals, timeout_s))
-    return [next(scored) if refusal is None else refusal for refusal in refusals]
+def _lsd(variant: Heard, against: Heard) -> Found:
+    found = {}
+    for band, (distance, level) in band_distances(variant, against).items():
+        found |= {f"lsd_{band}": distance, f"level_{band}": level}
+    return found
 
 
-_DIRECT: Mapping[str, Callable[[Heard, Heard], Outcome]] = {"snr": snr_db, "log_mel": log_mel_mae, "stoi": stoi}
+def _artifacts(variant: Heard, against: Heard) -> Found:
+    events = new_events(variant, against)
+    if not isinstance(events, Events):
+        return dict.fromkeys(("artifact", "clicks", "edges_change", "dropouts", "cuts", "repeats"), events)
+    lost = Outcome.none("not_applicable", "the phase is lost (SI-SDR under 20 dB): see sharp_edges_change")
+    return {
+        "artifact": Outcome.ok(float(events.total > 0)),
+        "clicks": lost if events.clicks is None else Outcome.ok(events.clicks),
+        "edges_change": Outcome.ok(events.edges_change),
+        "dropouts": Outcome.ok(events.dropouts),
+        "cuts": Outcome.ok(events.cuts),
+        "repeats": Outcome.ok(events.repeats),
+    }
 
 
-def _score(name: str, against_name: AgainstName, utterance_id: str, outcome: Outcome) -> Score:
-    template, better = _NAMES[name]
-    return Score(
-        metric=template.format(against_name),
-        utterance_id=utterance_id,
-        value=outcome.value,
-        status=outcome.status,
-        reason=outcome.reason,
-        better=better,
-    )
+def _prosody(pairs: Sequence[Pair], limits: Limits) -> list[Found]:
+    keys = [metric.key for metric in PAIRED if metric.family == "prosody"]
+    refusals = [unfit(*pair) for pair in pairs]
+    good = [pair for pair, refusal in zip(pairs, refusals, strict=True) if refusal is None]
+    tracks = iter(tracks_of([(side.audio_S, side.sample_rate_hz) for pair in good for side in pair], limits))
+    found: list[Found] = []
+    for pair, refusal in zip(pairs, refusals, strict=True):
+        if refusal is not None:
+            found.append(dict.fromkeys(keys, refusal))
+            continue
+        ours, theirs = next(tracks), next(tracks)
+        if isinstance(ours, Outcome) or isinstance(theirs, Outcome):
+            found.append(dict.fromkeys(keys, ours if isinstance(ours, Outcome) else theirs))  # type: ignore[arg-type]
+        else:
+            found.append(paired_prosody(ours, theirs, pair[0].utterance.text))
+    return found
 
 
-def _identity_reason(variant: Heard, against: Heard) -> str | None:
-    ours, theirs = variant.utterance, against.utterance
-    for name in ("utterance_id", "text", "num_frames", "num_chunks"):
-        if getattr(ours, name) != getattr(theirs, name):
-            return f"{name} differs: {getattr(ours, name)!r} and {getattr(theirs, name)!r}"
-    for key in sorted({*variant.identity, *against.identity}):
-        mine, other = variant.identity.get(key), against.identity.get(key)
-        if mine != other:
-            return f"{key} differs: {mine!r} and {other!r}"
-    if ours.noise_sha256 is None or theirs.noise_sha256 is None:
-        return "the initial noise is not known on both sides"
-    if ours.noise_sha256 != theirs.noise_sha256:
-        return f"noise_sha256 differs: {ours.noise_sha256[:12]} and {theirs.noise_sha256[:12]}"
-    return None
+def _column(key: str, outcomes: Sequence[Outcome]) -> list[Found]:
+    return [{key: outcome} for outcome in outcomes]
 
 
-def _signal_reason(variant: Heard, against: Heard) -> str | None:
-    if variant.sample_rate_hz != against.sample_rate_hz:
-        return f"sample rates differ: {variant.sample_rate_hz} and {against.sample_rate_hz} Hz"
-    if variant.mel_ND.shape != against.mel_ND.shape:
-        return f"mel shapes differ: {variant.mel_ND.shape} and {against.mel_ND.shape}"
-    for heard in (variant, against):
-        if heard.audio_S.size != heard.utterance.num_samples:
-            return f"{heard.audio_S.size} samples where its record says {heard.utterance.num_samples}"
-    unfit = _unfit(variant, against)
-    if unfit is not None:
-        return unfit.reason
-    duration_s = variant.audio_S.size / variant.sample_rate_hz
-    if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
-        return f"{duration_s:.2f} s long, must be {MIN_DURATION_S:g}..{MAX_DURATION_S:g} s"
-    return None
-
-
-def _lag_reason(variant: Heard, against: Heard) -> str | None:
-    """A clear correlation peak elsewhere is a shift. Without a clear peak (few steps, other phases) nothing is said."""
-    ours_S, theirs_S = variant.audio_S.astype(np.float64), against.audio_S.astype(np.float64)
-    correlation = np.abs(signal.correlate(ours_S, theirs_S, method="fft"))
-    best = int(np.argmax(correlation))
-    lag_samples = best - (theirs_S.size - 1)
-    clearness = correlation[best] / (np.linalg.norm(ours_S) * np.linalg.norm(theirs_S))
-    if clearness > CLEAR_LAG_CORRELATION and abs(lag_samples) > MAX_LAG_SAMPLES:
-        return f"shifted by {lag_samples} samples (correlation {clearness:.2f}), must be within +-{MAX_LAG_SAMPLES}"
-    return None
-
-
-def _unfit(variant: Heard, against: Heard) -> Outcome | None:
-    """What no waveform metric may be given: unequal shapes, NaN, silence."""
-    if variant.audio_S.shape != against.audio_S.shape or variant.audio_S.ndim != 1:
-        return Outcome.none("not_comparable", f"audio shapes {variant.audio_S.shape} and {against.audio_S.shape}")
-    for side, heard in (("variant", variant), ("other side", against)):
-        if not np.isfinite(heard.audio_S).all():
-            return Outcome.none("error", f"the {side} has samples that are not finite")
-        if rms(heard.audio_S) <= SILENT_RMS:
-            return Outcome.none("error", f"the {side} is silent")
-    return None
-
-
-def _pesq_refusal(variant: Heard, against: Heard) -> Outcome | None:
-    duration_s = variant.audio_S.size / variant.sample_rate_hz
-    if duration_s > PESQ_MAX_S:
-        return Outcome.none("not_applicable", f"{duration_s:.1f} s long: PESQ takes {PESQ_MAX_S:g} s at most")
-    if duration_s < PESQ_MIN_S:
-        return Outcome.none("too_few", f"{duration_s:.2f} s long: PESQ needs {PESQ_MIN_S:g} s")
-    return _unfit(variant, against)
-
-
-def _at_pesq_rate(heard: Heard) -> np.ndarray:
-    audio_S = np.asarray(heard.audio_S, dtype=np.float32)
-    return np.asarray(soxr.resample(audio_S, heard.sample_rate_hz, PESQ_RATE_HZ, quality="VHQ"))
+_ONE: Mapping[str, Measure] = {
+    "log_mel": lambda v, a: {"log_mel": log_mel_mae(v, a)},
+    "snr": lambda v, a: {"snr": snr_db(v, a)},
+    "si_sdr": lambda v, a: {"si_sdr": si_sdr_db(v, a)},
+    "gain": _gain,
+    "mcd": lambda v, a: {"mcd": mcd(v, a)},
+    "lsd": _lsd,
+    "blind_snr": lambda v, a: {"blind_snr": blind_snr_delta_db(v, a)},
+    "artifacts": _artifacts,
+}
+_MANY: Mapping[str, Callable[[Sequence[Pair], Limits], list[Found]]] = {
+    "pesq": lambda pairs, limits: _column("pesq", pesq_wb(pairs, limits)),
+    "stoi": lambda pairs, limits: _column("stoi", stoi(pairs, limits)),
+    "estoi": lambda pairs, limits: _column("estoi", stoi(pairs, limits, extended=True)),
+    "prosody": _prosody,
+}

@@ -70,6 +70,23 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Floor:
+    """What a metric says where nothing was changed but the draw: the scale that its values are read on.
+
+    repeat: mean of the metric between a run and the same run again (identical where the engine is deterministic).
+    other_seed: mean between a run and the same engine with other noise. other_seed_sd: standard deviation over seeds of
+    one sentence's value, averaged over sentences; for scores that need no other side it is all there is.
+    """
+
+    metric: str
+    repeat: float | None
+    other_seed: float | None
+    other_seed_sd: float | None
+    num_seeds: int
+    num_pairs: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Utterance:
     """What was really spoken for one sentence: the identity that full-reference metrics need, and the file."""
 
@@ -112,7 +129,11 @@ class ColdStart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
-    """One variant's run: `result.json`. Paths are relative to the folder of the file."""
+    """One variant's run: `result.json`. Paths are relative to the folder of the file.
+
+    recipes: metric -> everything that changes its number, versions included; scores of two recipes are not compared.
+    floors: by metric, of the reference engine; empty where none was made (`python -m experiments.floor`).
+    """
 
     run_id: str
     created: str
@@ -134,6 +155,8 @@ class RunRecord:
     scores: tuple[Score, ...] = ()
     calibrations: tuple[CalibrationReading, ...] = ()
     cold_starts: tuple[ColdStart, ...] = ()
+    recipes: Mapping[str, str] = field(default_factory=dict)
+    floors: tuple[Floor, ...] = ()
     schema_version: int = field(default=SCHEMA_VERSION)
 
     @property
@@ -203,6 +226,7 @@ def record_from_dict(data: Any, origin: str) -> RunRecord:
                     CalibrationReading(**_known(CalibrationReading, c)) for c in data.get("calibrations", ())
                 ),
                 "cold_starts": tuple(ColdStart(**_known(ColdStart, c)) for c in data.get("cold_starts", ())),
+                "floors": tuple(Floor(**_known(Floor, f)) for f in data.get("floors", ())),
             }
         )
     except (TypeError, KeyError, ValueError) as error:

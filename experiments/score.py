@@ -16,19 +16,16 @@ from typing import Any
 
 from experiments.cli import EXIT_OK, run_verb
 from experiments.job import DETERMINISM, RESULT
+from experiments.model_scores import intelligibility, model_recipes, predicted_mos, speaker
 from experiments.reference import is_reference
 from experiments.scored_audio import RANDOM_WEIGHTS, Audio, heard_of, read_all, validity_scores
-from experiments.workload import select_lines
 from metrics.alone import score_alone
 from metrics.catalog import PAIR_FAMILIES, PAIRED, by_name, wanted
 from metrics.fidelity import score_of, score_pairs
-from metrics.intelligibility import Spoken, transcripts_of, wer_scores
 from metrics.isolation import Limits
 from metrics.outcome import Outcome
 from metrics.pairing import AgainstName, Kind
 from metrics.record import RunRecord, Score, ScoreStatus, Utterance, load_record, save_record
-
-WER = "wer"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -61,9 +58,8 @@ def score_run(folder: Path, reference: Path | None, oracle: Path | None) -> RunR
         if oracle is not None:
             scores += paired_scores(record, heard, Other(name="oracle", folder=oracle))
         scores += lone_scores(record, heard)
-        if WER in quality["metrics"]:
-            scores += _intelligibility(record, heard)
-    scored = replace(record, scores=tuple(scores), recipes=_recipes(scores))
+        scores += _model_scores(record, heard, reference)
+    scored = replace(record, scores=tuple(scores), recipes=_recipes(scores, quality))
     save_record(scored, folder / RESULT)
     return scored
 
@@ -83,9 +79,11 @@ def families_of(record: RunRecord, among: Sequence[str]) -> list[str]:
     return [family for family in record.config["quality"]["metrics"] if family in among]
 
 
-def _recipes(scores: Sequence[Score]) -> dict[str, str]:
-    known = by_name()
-    return {name: known[name].full_recipe for name in sorted({score.metric for score in scores}) if name in known}
+def _recipes(scores: Sequence[Score], quality: Mapping[str, Any]) -> dict[str, str]:
+    known, models = by_name(), model_recipes(quality)
+    names = [name for name in sorted({score.metric for score in scores}) if name in known]
+    extra = {name: models.get(known[name].family) for name in names}
+    return {name: known[name].full_recipe + (f"; {extra[name]}" if extra[name] else "") for name in names}
 
 
 def paired_scores(record: RunRecord, heard: Mapping[str, Audio], other: Other) -> list[Score]:
@@ -121,20 +119,17 @@ def lone_scores(record: RunRecord, heard: Mapping[str, Audio]) -> list[Score]:
     return score_alone(ours, record.config["quality"]["metrics"], limits_of(record.config["quality"]))
 
 
-def _intelligibility(record: RunRecord, heard: Mapping[str, Audio]) -> list[Score]:
-    """Word error rate with the vocabulary of the whole text list, so that a subset is not easier to recognise."""
-    lines = select_lines({**record.config["workload"], "select": None, "limit": None})
-    spoken = [
-        Spoken(
-            utterance_id=utterance.utterance_id,
-            text=utterance.text,
-            audio_S=heard[utterance.utterance_id].audio_S,
-            sample_rate_hz=heard[utterance.utterance_id].rate_hz,
-        )
-        for utterance in record.utterances
-        if utterance.utterance_id in heard
-    ]
-    return wer_scores(transcripts_of(spoken, [line.text for line in lines]))
+def _model_scores(record: RunRecord, heard: Mapping[str, Audio], reference: Path | None) -> list[Score]:
+    """Scores by models, each family only where it was asked for."""
+    families, limits = record.config["quality"]["metrics"], limits_of(record.config["quality"])
+    scores: list[Score] = []
+    if "wer" in families:
+        scores += intelligibility(record, heard, limits)
+    if "speaker" in families:
+        scores += speaker(record, heard, reference, limits)
+    if "predicted_mos" in families:
+        scores += predicted_mos(record, heard, limits)
+    return scores
 
 
 def _absent(

@@ -17,7 +17,8 @@ from engine.frontend import read_vocabulary, unknown_tokens
 from experiments.calibration import KINDS
 from experiments.compose import Cell, compose_config
 from experiments.workload import Workload, find_file, load_workload
-from metrics.catalog import FAMILIES
+from metrics.catalog import ENCODERS, FAMILIES
+from metrics.intelligibility import RECOGNISERS
 
 GROUPS = (
     "model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "gate", "tracking",
@@ -126,6 +127,10 @@ def _check_quality(quality: Mapping[str, Any]) -> None:
     if not isinstance(wanted, list) or any(name not in FAMILIES for name in wanted):
         allowed = f"must be a list of {', '.join(FAMILIES)}"
         raise ConfigError("quality.metrics", wanted, allowed, "leave out the others")
+    for key, kinds in (("recogniser", tuple(RECOGNISERS)), ("speaker", ENCODERS)):
+        kind = quality[key]["kind"]
+        if kind not in kinds:
+            raise ConfigError(f"quality.{key}.kind", kind, f"must be one of {', '.join(kinds)}", f"use {kinds[0]}")
     folder = quality["reference_dir"]
     if folder is not None and not (find_file(str(folder)) / "result.json").is_file():
         raise ConfigError(

@@ -121,10 +121,10 @@ PAIRED: tuple[Metric, ...] = (
     ),
     _event("artifact", "artifact_vs_{}", "1 where the clip has one new click, dropout, cut or repeat, else 0"),
     _event("clicks", "new_clicks_vs_{}", "second difference over 8x its 20 ms median and over 2x the baseline's within "
-           "1 ms; only where SI-SDR >= 20 dB"),
+           "1 ms; only where SI-SDR >= 5 dB"),
     _event("edges_change", "sharp_edges_change_vs_{}", "count of sharp samples, variant less baseline; needs no phase",
            "neither"),
-    _event("dropouts", "new_dropouts_vs_{}", "under -60 dBFS for 4 ms or more where the baseline speaks"),
+    _event("dropouts", "new_dropouts_vs_{}", "under -60 dBFS for 4 ms between loud neighbours, or 50 ms, where the baseline speaks"),
     _event("cuts", "new_cuts_vs_{}", "first or last 10 ms over -25 dB re peak and 6 dB over the baseline's"),
     _event("repeats", "new_repeats_vs_{}", "0.4 s that copy earlier sound, correlation over 0.95, not in the baseline"),
     _prosody("f0_cents", "f0_median_abs_vs_{}_cents", "lower", _F0, 0.0),
@@ -148,9 +148,42 @@ ALONE: tuple[Metric, ...] = (
     ),
 )  # fmt: skip
 
+ENCODERS = ("resemblyzer", "wavlm", "ecapa")
+_SPEAKER = "cosine of embeddings, soxr VHQ to 16 kHz, 1 s of speech at least, Resemblyzer's windows are 1.6 s"
+
+
+def _speaker(encoder: str) -> tuple[Metric, ...]:
+    package = "Resemblyzer" if encoder == "resemblyzer" else None
+    return (
+        Metric(key="similarity", name=f"speaker_similarity_{encoder}", family="speaker", better="higher", towards=(),
+               recipe=f"{encoder}: {_SPEAKER}; variant and prompt", package=package),
+        Metric(key="retention", name=f"speaker_retention_{encoder}_vs_{{}}", family="speaker", better="higher",
+               identical=0.0, recipe=f"{encoder}: {_SPEAKER}; cos(variant, prompt) - cos(other, prompt)",
+               package=package),
+        Metric(key="match", name=f"speaker_match_{encoder}_vs_{{}}", family="speaker", better="higher", identical=1.0,
+               recipe=f"{encoder}: {_SPEAKER}; variant and other side", package=package),
+    )  # fmt: skip
+
+
+def _predicted(model: str, number: str, recipe: str) -> Metric:
+    name = f"mos_pred_{model}" if model == number else f"mos_pred_{model}_{number}"
+    return Metric(
+        key=f"{model}/{number}", name=name, family="predicted_mos", better="higher", towards=(), recipe=recipe
+    )
+
+
+_DNSMOS = "P.835, not personalised, looped to 9.01 s, a window each second, polynomial fit"
+MODELS: tuple[Metric, ...] = (
+    Metric(key="wer", name="wer_frac", family="wer", better="lower", towards=(), recipe="words: letters, lower case"),
+    Metric(key="cer", name="cer_frac", family="wer", better="lower", towards=(), recipe="characters of the words"),
+    *(metric for encoder in ENCODERS for metric in _speaker(encoder)),
+    *(_predicted("dnsmos", number, _DNSMOS) for number in ("sig", "bak", "ovrl")),
+    _predicted("dnsmos_p808", "p808", "P.808, 120 mel bands, looped to 9.01 s"),
+    _predicted("utmos", "utmos", "UTMOS22 strong, as exported"),
+)
 PAIR_FAMILIES = tuple(dict.fromkeys(metric.family for metric in PAIRED))
 ALONE_FAMILIES = tuple(dict.fromkeys(metric.family for metric in ALONE))
-MODEL_FAMILIES = ("wer",)
+MODEL_FAMILIES = tuple(dict.fromkeys(metric.family for metric in MODELS))
 FAMILIES = tuple(dict.fromkeys((*PAIR_FAMILIES, *ALONE_FAMILIES, *MODEL_FAMILIES)))
 
 
@@ -158,7 +191,7 @@ FAMILIES = tuple(dict.fromkeys((*PAIR_FAMILIES, *ALONE_FAMILIES, *MODEL_FAMILIES
 def by_name() -> Mapping[str, Metric]:
     """Stored score name -> metric."""
     found: dict[str, Metric] = {}
-    for metric in (*PAIRED, *ALONE):
+    for metric in (*PAIRED, *ALONE, *MODELS):
         for against in metric.towards or (None,):
             found[metric.named(against)] = metric
     return found

@@ -129,7 +129,7 @@ def _artifacts(variant: Heard, against: Heard) -> Found:
     events = new_events(variant, against)
     if not isinstance(events, Events):
         return dict.fromkeys(("artifact", "clicks", "edges_change", "dropouts", "cuts", "repeats"), events)
-    lost = Outcome.none("not_applicable", "the phase is lost (SI-SDR under 20 dB): see sharp_edges_change")
+    lost = Outcome.none("not_applicable", "the phase is lost (SI-SDR under 5 dB): see sharp_edges_change")
     return {
         "artifact": Outcome.ok(float(events.total > 0)),
         "clicks": lost if events.clicks is None else Outcome.ok(events.clicks),

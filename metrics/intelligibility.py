@@ -10,21 +10,28 @@ import math
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jiwer
 import numpy as np
 import soxr
 
 from metrics.artifacts import SILENT_RMS, rms
+from metrics.isolation import Item, Limits, run_isolated
 from metrics.record import Score, ScoreStatus
 
 METRIC = "wer_frac"
+CER = "cer_frac"
 SAMPLE_RATE_HZ = 16_000
 MIN_DURATION_S = 0.1
 SEEN_WEIGHT = 0.5  # of a word's continuations seen in the texts; the rest is spread over all words
+RECOGNISERS: Mapping[str, str] = {
+    "pocketsphinx": "metrics.model_tasks:pocketsphinx_task",
+    "faster_whisper": "metrics.model_tasks:faster_whisper_task",
+}
 REMEDY = "pip install pocketsphinx (extra `quality`)"
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
@@ -96,12 +103,7 @@ class ClosedVocabularyRecogniser:
 
     def transcribe(self, audio_S: np.ndarray, sample_rate_hz: int) -> str:
         """Lower-case words, or "" where none was recognised. Raises ValueError on NaN, silence and under 0.1 s."""
-        if audio_S.ndim != 1 or audio_S.size < MIN_DURATION_S * sample_rate_hz:
-            raise ValueError(f"shape {audio_S.shape}: needs mono audio of {MIN_DURATION_S:g} s at least")
-        if not np.isfinite(audio_S).all():
-            raise ValueError("samples are not finite")
-        if rms(audio_S) <= SILENT_RMS:
-            raise ValueError("silent: a recogniser would make up words")
+        listenable(audio_S, sample_rate_hz)
         resampled_S = soxr.resample(audio_S.astype(np.float32), sample_rate_hz, SAMPLE_RATE_HZ, quality="VHQ")
         pcm_S = np.round(np.clip(resampled_S, -1.0, 1.0) * 32767).astype(np.int16)
         self._decoder.reinit_feat()  # otherwise the noise estimate of the audio before stays, and the order matters
@@ -110,6 +112,16 @@ class ClosedVocabularyRecogniser:
         self._decoder.end_utt()
         hypothesis = self._decoder.hyp()
         return "" if hypothesis is None else " ".join(words_of(hypothesis.hypstr))
+
+
+def listenable(audio_S: np.ndarray, sample_rate_hz: int) -> None:
+    """Raises ValueError on NaN, silence and under 0.1 s: a recogniser would make up words."""
+    if audio_S.ndim != 1 or audio_S.size < MIN_DURATION_S * sample_rate_hz:
+        raise ValueError(f"shape {audio_S.shape}: needs mono audio of {MIN_DURATION_S:g} s at least")
+    if not np.isfinite(audio_S).all():
+        raise ValueError("samples are not finite")
+    if rms(audio_S) <= SILENT_RMS:
+        raise ValueError("silent: a recogniser would make up words")
 
 
 def words_of(text: str) -> list[str]:
@@ -159,6 +171,22 @@ def word_error(reference: str, hypothesis: str) -> WordErrors:
     )
 
 
+def character_error(reference: str, hypothesis: str) -> WordErrors:
+    """The same edit counts over characters, single spaces between words included. Raises ValueError on no word."""
+    wanted, got = " ".join(words_of(reference)), " ".join(words_of(hypothesis))
+    if not wanted:
+        raise ValueError(f"no words in the reference {reference!r}")
+    if not got:
+        return WordErrors(substitutions=0, deletions=len(wanted), insertions=0, reference_words=len(wanted))
+    counts = jiwer.process_characters(wanted, got)
+    return WordErrors(
+        substitutions=counts.substitutions,
+        deletions=counts.deletions,
+        insertions=counts.insertions,
+        reference_words=len(wanted),
+    )
+
+
 def corpus_wer(errors: Sequence[WordErrors]) -> WordErrors:
     """All utterances as one text (micro average). Raises ValueError on none."""
     if not errors:
@@ -171,54 +199,60 @@ def corpus_wer(errors: Sequence[WordErrors]) -> WordErrors:
     )
 
 
-def transcripts_of(spoken: Sequence[Spoken], texts: Sequence[str]) -> list[Transcript]:
-    """One transcript per utterance, in order, with the vocabulary of `texts` (the whole workload, not one sentence).
+def transcripts_of(
+    spoken: Sequence[Spoken], texts: Sequence[str], recogniser: Mapping[str, Any], limits: Limits
+) -> list[Transcript]:
+    """One transcript per utterance, in order. recogniser: `kind` of RECOGNISERS, `folder`, `language`.
 
-    Without pocketsphinx all are unavailable; texts it cannot be built for make all not_applicable.
+    pocketsphinx gets the vocabulary of `texts` (the whole workload, not one sentence). Without its package or its model
+    all are unavailable; texts it cannot be built for make all not_applicable.
     """
-    try:
-        recogniser = ClosedVocabularyRecogniser(texts)
-    except ImportError as error:
-        return [_unheard(one, "unavailable", f"package pocketsphinx is missing ({error}); {REMEDY}") for one in spoken]
-    except VocabularyError as error:
-        return [_unheard(one, "not_applicable", str(error)) for one in spoken]
-    transcripts = []
-    for one in spoken:
-        try:
-            hypothesis = recogniser.transcribe(one.audio_S, one.sample_rate_hz)
-        except ValueError as error:
-            transcripts.append(_unheard(one, "error", str(error)))
-        else:
-            transcripts.append(Transcript(utterance_id=one.utterance_id, text=one.text, hypothesis=hypothesis))
-    return transcripts
+    kind = str(recogniser["kind"])
+    setup = {"texts": list(texts), "folder": recogniser["folder"], "language": recogniser["language"]}
+    items = [Item((one.audio_S,), {"sample_rate_hz": one.sample_rate_hz}) for one in spoken]
+    answers = run_isolated(RECOGNISERS[kind], f"the recogniser {kind}", setup, items, limits)
+    return [
+        Transcript(utterance_id=one.utterance_id, text=one.text, hypothesis=a.payload, status=a.status, reason=a.reason)
+        for one, a in zip(spoken, answers, strict=True)
+    ]
 
 
 def wer_scores(transcripts: Sequence[Transcript]) -> list[Score]:
-    """`wer_frac` of each utterance, then of the corpus (utterance_id None).
+    """`wer_frac` and `cer_frac` of each utterance, then of the corpus (utterance_id None).
 
     An empty hypothesis is all words deleted. The corpus has no number where one utterance has none: leaving out what
     could not be listened to would make a broken engine look better.
     """
-    scores, errors = [], []
-    for one in transcripts:
-        if one.hypothesis is None:
-            scores.append(_score(one.utterance_id, None, one.status, one.reason))
-            continue
-        errors.append(word_error(one.text, one.hypothesis))
-        scores.append(_score(one.utterance_id, errors[-1].wer_frac, "ok", None))
+    scores: list[Score] = []
+    for metric, count in ((METRIC, word_error), (CER, character_error)):
+        errors = []
+        for one in transcripts:
+            if one.hypothesis is None:
+                scores.append(_score(metric, one.utterance_id, None, one.status, one.reason))
+                continue
+            if not words_of(one.text):
+                scores.append(_score(metric, one.utterance_id, None, "not_applicable", "the text has no words"))
+                continue
+            errors.append(count(one.text, one.hypothesis))
+            scores.append(_score(metric, one.utterance_id, errors[-1].wer_frac, "ok", None))
+        scores.append(_corpus(metric, transcripts, errors))
+    return scores
+
+
+def _corpus(metric: str, transcripts: Sequence[Transcript], errors: Sequence[WordErrors]) -> Score:
     missing = [one for one in transcripts if one.hypothesis is None]
     if missing:
         reason = f"{len(missing)} of {len(transcripts)} utterances have no transcript: {missing[0].reason}"
-        return [*scores, _score(None, None, missing[0].status, reason)]
-    return [*scores, _score(None, corpus_wer(errors).wer_frac, "ok", None)]
+        return _score(metric, None, None, missing[0].status, reason)
+    if not errors:
+        return _score(metric, None, None, "error", "no utterance to listen to")
+    return _score(metric, None, corpus_wer(errors).wer_frac, "ok", None)
 
 
-def _unheard(one: Spoken, status: ScoreStatus, reason: str) -> Transcript:
-    return Transcript(utterance_id=one.utterance_id, text=one.text, hypothesis=None, status=status, reason=reason)
-
-
-def _score(utterance_id: str | None, value: float | None, status: ScoreStatus, reason: str | None) -> Score:
-    return Score(metric=METRIC, utterance_id=utterance_id, value=value, status=status, reason=reason, better="lower")
+def _score(
+    metric: str, utterance_id: str | None, value: float | None, status: ScoreStatus, reason: str | None
+) -> Score:
+    return Score(metric=metric, utterance_id=utterance_id, value=value, status=status, reason=reason, better="lower")
 
 
 def _pronunciations(dictionary: Path, vocabulary: set[str]) -> str:

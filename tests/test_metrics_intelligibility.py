@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 from collections import defaultdict
 
 import numpy as np
@@ -23,6 +22,7 @@ from metrics.intelligibility import (
     word_error,
     words_of,
 )
+from metrics.isolation import Limits
 
 TEXTS = [
     "Turn left at the bridge.",
@@ -30,6 +30,7 @@ TEXTS = [
     "The test failed with error code four hundred and four.",
     "We leave in ten minutes.",
 ]
+SPHINX = {"kind": "pocketsphinx", "folder": None, "language": "en"}
 sentences = st.lists(st.lists(st.sampled_from(["a", "b", "it's", "no"]), max_size=5), min_size=1, max_size=6)
 
 
@@ -77,14 +78,17 @@ def transcript(utterance_id, hypothesis, **kind):
 def test_the_corpus_weighs_words_not_utterances():
     short = Transcript(utterance_id="s", text="one", hypothesis="")
     scores = wer_scores([short, transcript("l", "one two three four")])
-    assert [(score.utterance_id, score.value) for score in scores] == [("s", 1.0), ("l", 0.0), (None, 0.2)]
-    assert {(score.metric, score.better, score.status) for score in scores} == {("wer_frac", "lower", "ok")}
+    words, characters = scores[:3], scores[3:]
+    assert [(score.utterance_id, score.value) for score in words] == [("s", 1.0), ("l", 0.0), (None, 0.2)]
+    assert [(score.utterance_id, score.value) for score in characters] == [("s", 1.0), ("l", 0.0), (None, 3 / 21)]
+    assert {(score.metric, score.better, score.status) for score in words} == {("wer_frac", "lower", "ok")}
+    assert {score.metric for score in characters} == {"cer_frac"}
 
 
 def test_an_utterance_that_was_not_heard_takes_the_corpus_number_away():
     lost = transcript("b", None, status="error", reason="samples are not finite")
     scores = wer_scores([transcript("a", "one two three four"), lost])
-    assert [score.status for score in scores] == ["ok", "error", "error"]
+    assert [score.status for score in scores] == ["ok", "error", "error"] * 2
     assert scores[2].reason == "1 of 2 utterances have no transcript: samples are not finite"
 
 
@@ -176,7 +180,7 @@ def test_audio_that_cannot_be_heard_is_a_status(recogniser, audio_S):
     with pytest.raises(ValueError, match=r"silent|not finite|mono"):
         recogniser.transcribe(audio_S, 24_000)
     spoken = Spoken(utterance_id="u", text=TEXTS[0], audio_S=audio_S, sample_rate_hz=24_000)
-    for score in wer_scores(transcripts_of([spoken], TEXTS)):
+    for score in wer_scores(transcripts_of([spoken], TEXTS, SPHINX, Limits())):
         assert score.status == "error"
         assert score.value is None
 
@@ -188,12 +192,45 @@ def test_words_without_a_pronunciation_are_listed():
     with pytest.raises(VocabularyError, match="spelt out for the recogniser: 1999, 7"):
         ClosedVocabularyRecogniser(["7 steps in 1999"])
     spoken = Spoken(utterance_id="u", text="zzyx", audio_S=np.zeros(1), sample_rate_hz=24_000)
-    assert [score.status for score in wer_scores(transcripts_of([spoken], ["zzyx"]))] == ["not_applicable"] * 2
+    assert [score.status for score in wer_scores(transcripts_of([spoken], ["zzyx"], SPHINX, Limits()))] == [
+        "not_applicable"
+    ] * 4
 
 
-def test_without_the_package_the_remedy_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
+def test_without_the_package_the_remedy_is_named(tmp_path, monkeypatch):
+    (tmp_path / "pocketsphinx.py").write_text("raise ImportError('not built')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     spoken = Spoken(utterance_id="u", text=TEXTS[0], audio_S=np.zeros(1), sample_rate_hz=24_000)
-    scores = wer_scores(transcripts_of([spoken], TEXTS))
-    assert [score.status for score in scores] == ["unavailable"] * 2
+    scores = wer_scores(transcripts_of([spoken], TEXTS, SPHINX, Limits()))
+    assert [score.status for score in scores] == ["unavailable"] * 4
     assert "pip install pocketsphinx" in scores[0].reason
+
+
+def test_a_whisper_folder_that_is_not_given_or_not_there_is_named():
+    spoken = Spoken(utterance_id="u", text=TEXTS[0], audio_S=np.zeros(9), sample_rate_hz=24_000)
+    for folder, said in ((None, "set quality.recogniser.folder to"), ("/nowhere/whisper", "whisper is not there")):
+        recogniser = {"kind": "faster_whisper", "folder": folder, "language": "en"}
+        (transcript_,) = transcripts_of([spoken], TEXTS, recogniser, Limits())
+        assert transcript_.status == "unavailable"
+        assert said in transcript_.reason
+        assert "nothing is downloaded" in transcript_.reason
+
+
+def test_a_local_whisper_is_asked_for_what_does_not_wander(tmp_path, monkeypatch):
+    """The package is not needed here: a stand-in records how it was called."""
+    (tmp_path / "faster_whisper.py").write_text(
+        "class Segment:\n    text = ' Turn LEFT, at the bridge.'\n"
+        "class WhisperModel:\n"
+        "    def __init__(self, path, **options):\n        self.local = options['local_files_only']\n"
+        "    def transcribe(self, audio_S, **options):\n"
+        "        assert self.local and options['temperature'] == 0.0 and options['beam_size'] == 5\n"
+        "        assert options['language'] == 'es' and not options['condition_on_previous_text']\n"
+        "        assert abs(len(audio_S) - 16000) < 2\n"
+        "        return iter([Segment()]), None\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    audio_S = np.sin(np.arange(24_000) / 20).astype(np.float32)
+    spoken = Spoken(utterance_id="u", text=TEXTS[0], audio_S=audio_S, sample_rate_hz=24_000)
+    recogniser = {"kind": "faster_whisper", "folder": str(tmp_path), "language": "es"}
+    (heard,) = transcripts_of([spoken], TEXTS, recogniser, Limits())
+    assert heard.hypothesis == "turn left at the bridge"

@@ -9,7 +9,8 @@ import soundfile
 
 from experiments import worker
 from experiments.job import new_job, write_job
-from experiments.score import expected_samples, main, score_run
+from experiments.score import main, score_run
+from experiments.scored_audio import expected_samples
 from metrics.record import RunRecord, Score, load_record, save_record
 from tests import fakes
 from tests.engines import config

@@ -72,7 +72,7 @@ def refused(capfd: pytest.CaptureFixture[str], verb: Any, argv: Sequence[str]) -
         ("measure.time_limit_s=0", "measure.time_limit_s=0: must be a number above 0"),
         ("measure.calibration=fft", "measure.calibration=fft: must be one of gemm, none"),
         ("measure.memory_limit_bytes=10", "measure.memory_limit_bytes=10: must be a whole number from 1048576"),
-        ("quality.metrics=[mos]", "quality.metrics=.*mos.*: must be a list of snr, log_mel, pesq, stoi, wer"),
+        ("quality.metrics=[mos]", "quality.metrics=.*mos.*: must be a list of log_mel, snr, si_sdr"),
         ("quality.reference_dir=nowhere", "quality.reference_dir=nowhere: holds no result.json"),
         ("reference.target_rms=0", "reference.target_rms=0: must be a number above 0"),
         ("sweep.lock=steal", "sweep.lock=steal: must be wait or refuse"),

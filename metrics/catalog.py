@@ -124,7 +124,7 @@ PAIRED: tuple[Metric, ...] = (
            "1 ms; only where SI-SDR >= 5 dB"),
     _event("edges_change", "sharp_edges_change_vs_{}", "count of sharp samples, variant less baseline; needs no phase",
            "neither"),
-    _event("dropouts", "new_dropouts_vs_{}", "under -60 dBFS for 4 ms between loud neighbours, or 50 ms, where the baseline speaks"),
+    _event("dropouts", "new_dropouts_vs_{}", "under -60 dBFS: 4 ms between loud neighbours, or 50 ms in speech"),
     _event("cuts", "new_cuts_vs_{}", "first or last 10 ms over -25 dB re peak and 6 dB over the baseline's"),
     _event("repeats", "new_repeats_vs_{}", "0.4 s that copy earlier sound, correlation over 0.95, not in the baseline"),
     _prosody("f0_cents", "f0_median_abs_vs_{}_cents", "lower", _F0, 0.0),

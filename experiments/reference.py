@@ -6,6 +6,7 @@ A reference is spoken once, untimed, and found again by the hash of everything t
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoint import content_sha256, is_random, locate
+from engine.contract import ConfigError
 from experiments.compose import ROOT, compose_config
 from experiments.job import RESULT, Launcher, launch, new_job
 from experiments.workload import find_file, load_workload
-from metrics.record import RecordError, load_record, to_json
+from metrics.catalog import PAIR_FAMILIES
+from metrics.record import Floor, RecordError, load_record, to_json
 
 ENGINE, SOLVER = "fp32", "euler_32"
 LABEL = f"{ENGINE}-{SOLVER}"
@@ -50,7 +53,7 @@ def is_reference(config: Mapping[str, Any]) -> bool:
 def needs_reference(config: Mapping[str, Any]) -> bool:
     """Random weights and disabled scores have nothing to compare."""
     sources = (str(config["model"]["checkpoint"]), str(config["vocoder"]["checkpoint"]))
-    wanted = [metric for metric in config["quality"]["metrics"] if metric != "wer"]
+    wanted = [family for family in config["quality"]["metrics"] if family in (*PAIR_FAMILIES, "speaker")]
     return bool(config["quality"]["enabled"] and wanted and not any(map(is_random, sources)))
 
 
@@ -97,6 +100,20 @@ def cache_key(config: Mapping[str, Any]) -> str:
         "code": _code_version(),
     }
     return hashlib.sha256(to_json(content).encode()).hexdigest()[:24]
+
+
+def floor_path(config: Mapping[str, Any]) -> Path:
+    """Where the floor of a configuration's reference lies, whether it was made or not."""
+    return CACHE / f"{cache_key(reference_config(config))}-floor.json"
+
+
+def kept_floors(config: Mapping[str, Any]) -> tuple[Floor, ...]:
+    """The floors made earlier for this reference, none where there are none or the weights are not here."""
+    try:
+        content = json.loads(floor_path(config).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ConfigError):
+        return ()
+    return tuple(Floor(**entry) for entry in content["floors"])
 
 
 def _weights(source: str) -> str:

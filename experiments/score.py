@@ -17,7 +17,7 @@ from typing import Any
 from experiments.cli import EXIT_OK, run_verb
 from experiments.job import DETERMINISM, RESULT
 from experiments.model_scores import intelligibility, model_recipes, predicted_mos, speaker
-from experiments.reference import is_reference
+from experiments.reference import is_reference, kept_floors
 from experiments.scored_audio import RANDOM_WEIGHTS, Audio, heard_of, read_all, validity_scores
 from metrics.alone import score_alone
 from metrics.catalog import PAIR_FAMILIES, PAIRED, by_name, wanted
@@ -59,7 +59,8 @@ def score_run(folder: Path, reference: Path | None, oracle: Path | None) -> RunR
             scores += paired_scores(record, heard, Other(name="oracle", folder=oracle))
         scores += lone_scores(record, heard)
         scores += _model_scores(record, heard, reference)
-    scored = replace(record, scores=tuple(scores), recipes=_recipes(scores, quality))
+    kept = kept_floors(record.config) if refusal is None and reference is not None else ()
+    scored = replace(record, scores=tuple(scores), recipes=_recipes(scores, quality), floors=kept)
     save_record(scored, folder / RESULT)
     return scored
 

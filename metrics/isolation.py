@@ -178,7 +178,7 @@ def _none(status: ScoreStatus, reason: str) -> Answer:
     return Answer(payload=None, status=status, reason=reason)
 
 
-def _serve(task: str, memory_bytes: int) -> None:
+def serve(task: str, memory_bytes: int) -> None:
     """The child's loop. Its stdout belongs to the answers: what foreign code prints goes to stderr."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -204,4 +204,6 @@ def _serve(task: str, memory_bytes: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], int(sys.argv[2]))
+    from metrics import isolation  # the tasks raise that module's Refused, not the one of __main__
+
+    isolation.serve(sys.argv[1], int(sys.argv[2]))

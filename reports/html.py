@@ -12,6 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reports.columns import Column
 from reports.document import Document, proof_text, reference_name
+from reports.floors import EXPLANATION as QUALITY_EXPLANATION
+from reports.floors import NO_FLOOR, floors_of, quality_header, quality_lines
 from reports.lengths import EXPLANATION, HEADER, length_lines
 from reports.notes import left_out, note_of
 from reports.plots import Picture
@@ -62,6 +64,9 @@ def render_html(document: Document, out: Path) -> str:
     return environment.get_template("report.html.j2").render(
         document=document,
         main=_lines(document.main, rows, {row.label: note_of(row) for row in rows}),
+        quality=quality_lines(document.table),
+        quality_header=quality_header(document.table),
+        quality_explanation=" ".join([QUALITY_EXPLANATION, *([] if floors_of(document.table) else [NO_FLOOR])]),
         lengths=length_lines(document.table),
         lengths_header=HEADER,
         lengths_explanation=EXPLANATION,

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from reports.columns import Column
 from reports.document import Document, proof_text, reference_name
+from reports.floors import EXPLANATION as QUALITY_EXPLANATION
+from reports.floors import NO_FLOOR, floors_of, quality_header, quality_lines
 from reports.lengths import EXPLANATION, HEADER, length_lines
 from reports.notes import left_out, note_of
 from reports.plots import Picture
@@ -32,6 +34,7 @@ def render_markdown(document: Document) -> str:
         *_legend(document),
         *_left_out(document),
         *_missing(document),
+        *_quality(document),
         *_lengths(document),
         *_times(document),
         *_built(document),
@@ -113,6 +116,19 @@ def _missing(document: Document) -> list[str]:
         for gap in document.missing
     ]
     return ["## Scores that could not be computed", *_table(("score", "status", "why", "where"), lines)]
+
+
+def _quality(document: Document) -> list[str]:
+    lines = quality_lines(document.table)
+    if not lines:
+        return []
+    header = quality_header(document.table)
+    notes = [QUALITY_EXPLANATION, *([] if floors_of(document.table) else [NO_FLOOR])]
+    return [
+        "## All scores between their floors",
+        *notes,
+        *_table(header, lines, [False, *[True] * (len(header) - 2), False]),
+    ]
 
 
 def _lengths(document: Document) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from metrics.catalog import by_name
 from metrics.record import RunRecord, Score
 from reports.words import without_machine_paths
 
@@ -21,7 +22,8 @@ ORACLE_LOG_MEL = "log_mel_mae_vs_oracle"
 
 VERSUS_REFERENCE = (LOG_MEL, SNR, PESQ, STOI)
 VERSUS_ORACLE = (ORACLE_LOG_MEL, ORACLE_SNR)
-QUALITY = (*VERSUS_REFERENCE, WER, *VERSUS_ORACLE)
+QUALITY = (*VERSUS_REFERENCE, WER, *VERSUS_ORACLE)  # the headline; every other score stands in its own table
+ALL_SCORES = tuple(dict.fromkeys((*QUALITY, *by_name())))
 
 RANDOM_WEIGHTS = "random weights: no quality"
 IS_REFERENCE = "is the reference"
@@ -80,7 +82,7 @@ def summaries_of(record: RunRecord, is_reference: bool) -> Mapping[str, Summary]
     """Metric name -> Summary, for the metrics that have one."""
     found = {}
     switched_off = (record.config.get("quality") or {}).get("enabled") is False
-    for metric in QUALITY:
+    for metric in ALL_SCORES:
         if is_random(record):
             if metric in VERSUS_REFERENCE:
                 found[metric] = _absent(RANDOM_WEIGHTS, RANDOM_WEIGHTS)
@@ -124,12 +126,16 @@ def sentence_value(record: RunRecord, metric: str, utterance_id: str) -> Score |
 
 
 def gaps_of(record: RunRecord) -> tuple[Gap, ...]:
-    """The scores a record could not compute, grouped by metric and reason; none for random weights, said elsewhere."""
+    """The scores a record could not compute, grouped by metric and reason; none for random weights, said elsewhere.
+
+    A score outside the headline that does not apply to a sentence (no question, no pause) is no gap.
+    """
     if is_random(record):
         return ()
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for score in record.scores:
-        if score.metric != VALID and score.status != "ok":
+        expected = score.metric not in QUALITY and score.status in ("not_applicable", "too_few")
+        if score.metric != VALID and score.status != "ok" and not expected:
             key = (score.metric, score.status, without_machine_paths(score.reason) or "no reason was recorded")
             grouped.setdefault(key, []).append(score.utterance_id or "all sentences")
     return tuple(

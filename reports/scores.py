@@ -51,7 +51,7 @@ def summary_text(summary: Summary, metric: str) -> str:
 def score_text(value: float, metric: str) -> str:
     if metric in (SNR, ORACLE_SNR) and value >= SNR_CAP_DB:
         return f">={SNR_CAP_DB:.0f}"
-    return f"{value * score_scale(metric):.{DECIMALS[metric]}f}"
+    return f"{value * score_scale(metric):.{DECIMALS.get(metric, 3)}f}"
 
 
 def score_scale(metric: str) -> float:

@@ -52,6 +52,11 @@ def frames_of(text: str) -> int:
     return max(16, round(len(text) / CHARS_PER_S * RATE_HZ / HOP))
 
 
+def pitch_of(utterance_id: str) -> float:
+    """Hz; sentences of other names sound differently, as replayed audio is refused."""
+    return 100.0 + 7.0 * (sum(utterance_id.encode()) % 17)
+
+
 def speech(num_samples: int, pitch_hz: float) -> np.ndarray:
     """(S,) float32 that the validity rules accept: a tone whose loudness moves like syllables."""
     t = np.arange(num_samples) / RATE_HZ
@@ -85,7 +90,7 @@ class FakeEngine:
             self._clock.log.append(f"synthesize {request.utterance_id}")
             self._clock.t_s += self._seconds
         num_frames = frames_of(request.text)
-        audio_S = speech((num_frames - 1) * HOP, 120.0)
+        audio_S = speech((num_frames - 1) * HOP, pitch_of(request.utterance_id))
         if self.facts.name == "bf16":
             audio_S = audio_S + np.float32(1e-3) * speech(len(audio_S), 3000.0)
         noise = hashlib.sha256(f"{request.utterance_id} {request.seed} {num_frames}".encode()).hexdigest()

@@ -46,7 +46,9 @@ def test_the_files_hold_what_was_spoken(tmp_path: Path) -> None:
         audio_S, rate_hz = soundfile.read(tmp_path / utterance.audio_path, dtype="float32")
         assert rate_hz == 24000
         assert soundfile.info(tmp_path / utterance.audio_path).subtype == "FLOAT"
-        assert audio_S.tobytes() == fakes.speech(utterance.num_samples, 120.0).tobytes()
+        assert (
+            audio_S.tobytes() == fakes.speech(utterance.num_samples, fakes.pitch_of(utterance.utterance_id)).tobytes()
+        )
         mel_ND = np.load(tmp_path / utterance.mel_path)
         assert (mel_ND.shape, mel_ND.dtype) == ((utterance.num_frames, 100), np.dtype("float32"))
 

@@ -62,10 +62,12 @@ def test_identity_stays_with_how_it_is_spoken(change: str) -> None:
 
 
 def test_description_for_the_record() -> None:
-    described = load_workload(config("workload=smoke")).describe()
+    workload = load_workload(config("workload=smoke"))
+    described = workload.describe()
     assert described["num_utterances"] == 2
     assert described["utterances"][0] == {
         "id": "en03", "category": "short", "text": "We leave in ten minutes.", "voice": "slt",
+        "prompt_sha256": workload.voices[0].prompt_sha256,
     }  # fmt: skip
     assert 1.0 < described["reference_s"] < 12.0
 

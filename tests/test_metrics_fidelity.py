@@ -1,6 +1,5 @@
 """metrics.fidelity: exact answers, the pairing certificate, and inputs that must never become a number."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -8,47 +7,12 @@ import pytest
 
 from metrics.fidelity import SNR_CAP_DB, log_mel_mae, score_pairs, si_sdr_db, snr_db
 from metrics.isolation import Limits
-from metrics.pairing import Heard, certificate, pieces, sha256_of
+from metrics.pairing import certificate, pieces
 from metrics.perceptual import pesq_wb, stoi
-from metrics.record import Utterance
+from tests.heard import RATE_HZ, heard, speech_like
 
-RATE_HZ = 24_000
 ALL = ["snr", "log_mel", "pesq", "stoi"]
 LIMITS = Limits()
-
-
-def speech_like(seconds=2.0, seed=0):
-    """A buzz of 120 Hz with syllables four times a second, over faint noise."""
-    t_S = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
-    buzz_S = sum(np.sin(2 * np.pi * 120 * k * t_S + k * k) / k for k in range(1, 25))
-    faint_S = np.random.default_rng(seed).normal(0, 1e-3, t_S.size)
-    return (0.15 * buzz_S * (0.55 - 0.45 * np.cos(2 * np.pi * 4 * t_S)) + faint_S).astype(np.float32)
-
-
-def heard(audio_S, *, rate_hz=RATE_HZ, mel_ND=None, identity=None, **changes):
-    audio_S = np.asarray(audio_S)
-    utterance = Utterance(
-        utterance_id="u1",
-        category="short",
-        text="We leave in ten minutes.",
-        sample_rate_hz=rate_hz,
-        num_samples=audio_S.size,
-        num_frames=audio_S.size // 256,
-        num_chunks=1,
-        noise_sha256="f00d",
-        audio_sha256=sha256_of(audio_S),
-        audio_path="",
-        mel_path="",
-    )
-    if mel_ND is None:
-        mel_ND = np.zeros((audio_S.size // 256 + 1, 100), np.float32)
-    return Heard(
-        utterance=dataclasses.replace(utterance, **changes),
-        audio_S=audio_S,
-        sample_rate_hz=rate_hz,
-        mel_ND=mel_ND,
-        identity={"weights_sha256": "w0", "cfg_strength": "2.0"} if identity is None else identity,
-    )
 
 
 def scored(variant, against, against_name="reference", metrics=ALL):
@@ -142,6 +106,7 @@ def test_many_pairs_keep_their_own_scores():
         ({"rate_hz": 16_000}, "sample rates differ: 16000 and 24000 Hz"),
         ({"mel_ND": np.zeros((5, 100), np.float32)}, "mel shapes differ"),
         ({"num_samples": 5}, "48000 samples where its record says 5"),
+        ({"audio_sha256": "00"}, "the audio of audio/u1.wav is not the audio of its record"),
     ],
 )
 def test_what_is_not_a_pair_gets_no_number(changes, reason):

@@ -119,7 +119,7 @@ def _gain(variant: Heard, against: Heard) -> Found:
 
 
 def _lsd(variant: Heard, against: Heard) -> Found:
-    found = {}
+    found: dict[str, Outcome] = {}
     for band, (distance, level) in band_distances(variant, against).items():
         found |= {f"lsd_{band}": distance, f"level_{band}": level}
     return found

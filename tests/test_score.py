@@ -1,17 +1,20 @@
 """Scores are of the files that the timed run left, and a file that is not right gets a status instead of a number."""
 
-from dataclasses import replace
+import hashlib
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from experiments import reference as references
 from experiments import worker
 from experiments.job import new_job, write_job
 from experiments.score import main, score_run
 from experiments.scored_audio import expected_samples
-from metrics.record import RunRecord, Score, load_record, save_record
+from metrics.record import Floor, RunRecord, Score, Utterance, load_record, save_record
 from tests import fakes
 from tests.engines import config
 
@@ -155,3 +158,92 @@ def test_the_reference_beside_a_run_is_found(tmp_path: Path, capsys: pytest.Capt
     made(folder / "reference", "solver=euler_32", kind="reference")
     assert main([str(folder)]) == 0
     assert capsys.readouterr().out == "bf16-euler_7: 7 of 7 scores have a number\n"
+
+
+def changed(folder: Path, **fields: object) -> None:
+    """Rewrite facts or the first sentence's entries of a run's record."""
+    record = load_record(folder / "result.json")
+    facts = {**(record.facts or {}), **{key: value for key, value in fields.items() if key in (record.facts or {})}}
+    own = {key: value for key, value in fields.items() if key in Utterance.__dataclass_fields__}
+    utterances = (replace(record.utterances[0], **own), *record.utterances[1:])  # type: ignore[arg-type]
+    save_record(replace(record, facts=facts, utterances=utterances), folder / "result.json")
+
+
+@pytest.mark.parametrize(
+    ("mismatch", "reason"),
+    [
+        ("other seed", "noise_sha256 differs"),
+        ("float64 noise", "noise_sha256 differs"),
+        ("one frame more", "num_frames differs"),
+        ("other prompt", "prompt differs"),
+        ("other vocoder", "vocoder differs"),
+        ("other guidance", "cfg_strength differs"),
+        ("other weights", "weights_sha256 differs"),
+        ("swapped files", "is not the audio of its record"),
+        ("unknown noise", "the initial noise is not known"),
+    ],
+)
+def test_every_mismatched_pair_is_refused_with_its_own_reason(
+    mismatch: str, reason: str, tmp_path: Path, reference: Path
+) -> None:
+    overrides = {"other seed": ("seed=1",), "other prompt": ("reference.voices.0.text=We talk to the sea.",)}
+    folder = made(tmp_path / "run", "engine=bf16", *overrides.get(mismatch, ()))
+    if mismatch == "float64 noise":
+        changed(folder, noise_sha256=hashlib.sha256(np.zeros((9, 100))).hexdigest())
+    elif mismatch == "one frame more":
+        changed(folder, num_frames=load_record(folder / "result.json").utterances[0].num_frames + 1)
+    elif mismatch == "unknown noise":
+        changed(folder, noise_sha256=None)
+    elif mismatch == "swapped files":
+        first, second = (folder / utterance.audio_path for utterance in load_record(folder / "result.json").utterances)
+        content = first.read_bytes()
+        first.write_bytes(second.read_bytes())
+        second.write_bytes(content)
+        record = load_record(folder / "result.json")
+        same = (replace(u, num_samples=soundfile.info(folder / u.audio_path).frames) for u in record.utterances)
+        save_record(replace(record, utterances=tuple(same)), folder / "result.json")
+    elif mismatch != "other seed" and mismatch != "other prompt":
+        key = {"other vocoder": "vocoder", "other guidance": "cfg_strength", "other weights": "weights_sha256"}[
+            mismatch
+        ]
+        changed(folder, **{key: "another"})
+    own = [score for score in score_run(folder, reference, None).scores if score.utterance_id == "en03"]
+    against = [score for score in own if "_vs_reference" in score.metric]
+    assert against
+    assert {score.status for score in against} == {"not_comparable"}
+    assert all(reason in (score.reason or "") for score in against)
+
+
+def test_a_replayed_output_is_invalid_audio(tmp_path: Path, reference: Path) -> None:
+    folder = made(tmp_path / "run")
+    first, second = load_record(folder / "result.json").utterances
+    audio_S, rate_hz = soundfile.read(folder / first.audio_path, dtype="float32")
+    stale_S = np.resize(audio_S, second.num_samples)
+    soundfile.write(folder / second.audio_path, stale_S, rate_hz, subtype="FLOAT")
+    record = load_record(folder / "result.json")
+    honest = replace(second, audio_sha256=hashlib.sha256(stale_S.astype(np.float32).tobytes()).hexdigest())
+    save_record(replace(record, utterances=(first, honest)), folder / "result.json")
+    valid = scores(score_run(folder, reference, None), "audio_valid")
+    assert valid[first.utterance_id].status == "ok"
+    assert f"replays the audio of {first.utterance_id}" in (valid[second.utterance_id].reason or "")
+
+
+def test_recipes_stand_beside_the_scores(tmp_path: Path, reference: Path) -> None:
+    record = score_run(made(tmp_path / "run", "engine=bf16"), reference, None)
+    assert set(record.recipes) == {"snr_vs_reference_db", "log_mel_mae_vs_reference"}
+    assert "nats" in record.recipes["log_mel_mae_vs_reference"]
+    assert load_record(tmp_path / "run" / "result.json").recipes == record.recipes
+
+
+def test_kept_floors_come_with_the_scores(tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(references, "CACHE", tmp_path / "cache")
+    folder = made(tmp_path / "run", "engine=bf16")
+    assert score_run(folder, reference, None).floors == ()
+    floor = Floor(
+        metric="snr_vs_reference_db", repeat=120.0, other_seed=-1.0, other_seed_sd=0.5, num_seeds=5, num_pairs=8
+    )
+    path = references.floor_path(load_record(folder / "result.json").config)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"floors": [asdict(floor)]}))
+    assert score_run(folder, reference, None).floors == (floor,)
+    assert load_record(folder / "result.json").floors == (floor,)

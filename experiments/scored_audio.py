@@ -61,7 +61,9 @@ def heard_of(record: RunRecord, utterance: Utterance, audio: Audio, towards: Aga
         "vocoder": str(facts.get("vocoder")),
     }
     if towards == "oracle":
-        identity["grid"] = to_json([facts.get("evals_per_step"), list(facts.get("time_grid") or ())])
+        identity["grid"] = to_json(
+            [facts.get("evals_per_step"), list(facts.get("time_grid") or ()), facts.get("solver_options") or {}]
+        )
     return Heard(
         utterance=utterance,
         audio_S=audio.audio_S,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -12,11 +12,11 @@ import torch
 from engine.batching import plan_batches
 from engine.clock import Clock
 from engine.conditioner import Conditioner, stack
-from engine.contract import EngineFacts, StageTimes, Synthesis, SynthesisRequest
+from engine.contract import EngineFacts, StageTimes, Synthesis, SynthesisRequest, UnsupportedEngine
 from engine.frontend import Chunk, FrontEnd, Prepared
 from engine.noise import initial_noise, noise_key, noise_sha256
 from engine.postprocess import join_chunks
-from engine.sampler import Sampler
+from engine.sampler import Denoiser, Sampler, StepSampler
 from engine.solver import SolverSpec
 from engine.vocoder import Vocoder
 
@@ -76,6 +76,16 @@ class F5Engine:
             **parts.sampler.proof(),
         }
         return replace(self._facts, proof=proof)
+
+    def tap(self, wrap: Callable[[Denoiser], Denoiser]) -> None:
+        """Put something around the denoiser. Raises UnsupportedEngine where the whole solve is one call."""
+        sampler = self._parts.sampler
+        if not isinstance(sampler, StepSampler):
+            raise UnsupportedEngine(
+                f"{self._facts.name} solves in one call: its evaluations cannot be looked at one by one",
+                "use an engine that evaluates step by step",
+            )
+        sampler.tap(wrap)
 
     @torch.inference_mode()
     def synthesize(self, requests: Sequence[SynthesisRequest]) -> list[Synthesis]:

@@ -4,7 +4,7 @@ by `StepSampler`, or fuses the whole solve behind the same `Sampler`."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -90,6 +90,10 @@ class StepSampler:
         if self._probe is not None:
             velocity = self._probe.around(velocity, lengths)
         return solver.solve(velocity, x0, which)
+
+    def tap(self, wrap: Callable[[Denoiser], Denoiser]) -> None:
+        """Put something around the denoiser, to look at every evaluation."""
+        self._denoiser = wrap(self._denoiser)
 
     def _count_reused(self) -> None:
         self._counts["reused"] += 1

@@ -148,14 +148,17 @@ def new_cuts(ours_S: np.ndarray, theirs_S: np.ndarray, rate_hz: int) -> int:
 
 def new_repeats(ours_S: np.ndarray, theirs_S: np.ndarray, rate_hz: int) -> int:
     """Stretches of 0.4 s or more that are a copy of an earlier stretch, where the baseline has no copy at that lag."""
-    ours, theirs = _Copies.of(band_levels(ours_S, rate_hz)), _Copies.of(band_levels(theirs_S, rate_hz))
     width = round(REPEAT_S / REPEAT_HOP_S)
+    levels = band_levels(ours_S, rate_hz), band_levels(theirs_S, rate_hz)
+    if len(levels[0]) <= 2 * width:
+        return 0
+    ours, theirs = (_Copies.of(levels_ND, width) for levels_ND in levels)
     count, last_lag = 0, -width
-    for lag in range(width, len(ours.power_N) - width):
-        ours_N = ours.correlation(lag, width)
+    for lag in range(width, ours.num_frames - width):
+        ours_N = ours.correlation(lag)
         if ours_N.max() <= REPEAT_CORRELATION:
             continue
-        theirs_N = theirs.correlation(lag, width)
+        theirs_N = theirs.correlation(lag)
         new_N = (ours_N > REPEAT_CORRELATION) & (theirs_N < REPEAT_CORRELATION - REPEAT_MARGIN)
         if new_N.any() and lag >= last_lag + width:
             count, last_lag = count + 1, lag
@@ -164,28 +167,37 @@ def new_repeats(ours_S: np.ndarray, theirs_S: np.ndarray, rate_hz: int) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Copies:
-    """products_NN: of every frame's centred band levels with every other's; power_N: its diagonal."""
+    """frames_NN, sums_NN: products of every frame's, and of every window's summed, band levels with every other's."""
 
-    products_NN: np.ndarray
-    power_N: np.ndarray
+    frames_NN: np.ndarray
+    sums_NN: np.ndarray
+    width: int
     num_bands: int
 
     @staticmethod
-    def of(levels_ND: np.ndarray) -> _Copies:
+    def of(levels_ND: np.ndarray, width: int) -> _Copies:
         centred_ND = levels_ND - levels_ND.mean(axis=0)
-        products_NN = centred_ND @ centred_ND.T
-        return _Copies(products_NN, np.diagonal(products_NN).copy(), levels_ND.shape[1])
+        total_ND = np.cumsum(np.pad(centred_ND, ((1, 0), (0, 0))), axis=0)
+        sums_ND = total_ND[width:] - total_ND[:-width]
+        return _Copies(centred_ND @ centred_ND.T, sums_ND @ sums_ND.T, width, levels_ND.shape[1])
 
-    def correlation(self, lag: int, width: int) -> np.ndarray:
-        """(N - lag - width + 1,) correlation of each window of frames with the one `lag` frames later.
+    @property
+    def num_frames(self) -> int:
+        return len(self.frames_NN)
 
-        Windows that hardly move (silence, a held vowel) resemble everything and count as 0.
+    def correlation(self, lag: int) -> np.ndarray:
+        """(N - lag - width + 1,) correlation of each window's movement with the one `lag` frames later.
+
+        Each band's mean over the window is taken off; windows that hardly move (silence, a held vowel) resemble
+        everything and count as 0.
         """
-        sums = (np.diagonal(self.products_NN, lag), self.power_N[:-lag], self.power_N[lag:])
-        moving = np.cumsum(np.pad(np.stack(sums), ((0, 0), (1, 0))), axis=1)
-        product_N, first_N, second_N = moving[:, width:] - moving[:, :-width]
+        power_N, sums_N = np.diagonal(self.frames_NN), np.diagonal(self.sums_NN)
+        products = np.stack((np.diagonal(self.frames_NN, lag), power_N[:-lag], power_N[lag:]))
+        total = np.cumsum(np.pad(products, ((0, 0), (1, 0))), axis=1)
+        means = np.stack((np.diagonal(self.sums_NN, lag), sums_N[:-lag], sums_N[lag:])) / self.width
+        product_N, first_N, second_N = total[:, self.width :] - total[:, : -self.width] - means
         spread = np.sqrt(np.maximum(first_N, 0) * np.maximum(second_N, 0))
-        enough = 9.0 * width * self.num_bands  # 3 dB of movement per band and frame
+        enough = 9.0 * self.width * self.num_bands  # 3 dB of movement per band and frame
         return np.where(spread > enough, product_N / np.maximum(spread, 1e-9), 0.0)
 
 

@@ -63,6 +63,8 @@ def unfit(variant: Heard, against: Heard) -> Outcome | None:
     if variant.audio_S.shape != against.audio_S.shape or variant.audio_S.ndim != 1:
         return Outcome.none("not_comparable", f"audio shapes {variant.audio_S.shape} and {against.audio_S.shape}")
     for side, heard in (("variant", variant), ("other side", against)):
+        if heard.audio_S.dtype.kind != "f":
+            return Outcome.none("error", f"the {side} has {heard.audio_S.dtype} samples, must be floating point")
         if not np.isfinite(heard.audio_S).all():
             return Outcome.none("error", f"the {side} has samples that are not finite")
         if rms(heard.audio_S) <= SILENT_RMS:

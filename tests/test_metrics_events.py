@@ -43,7 +43,7 @@ def test_a_repeat_is_seen_once_and_a_lost_end_is_a_dropout():
     assert repeated.repeats == 1
     lost = events_of(FAULTS["lost end"](clean_S, RATE_HZ, np.random.default_rng(1)), clean_S)
     assert lost.dropouts >= 1
-    assert lost.total == lost.dropouts
+    assert (lost.repeats, lost.cuts) == (0, 0)
 
 
 def test_a_cut_in_the_middle_of_speech():
@@ -60,7 +60,7 @@ def test_without_a_common_phase_clicks_are_not_counted():
     clean_S = recorded()
     found = events_of(-np.roll(clean_S, 100), clean_S)
     assert found.clicks is None
-    assert found.edges_change == 0
+    assert abs(found.edges_change) <= 1  # where the ends were joined
 
 
 def test_unfit_audio_has_a_status_and_no_counts():

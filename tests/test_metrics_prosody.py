@@ -81,7 +81,8 @@ def test_pauses_between_words_but_not_around_them():
     tone_S = np.sin(np.arange(RATE_HZ) / 5).astype(np.float32)
     audio_S = np.concatenate([np.zeros(RATE_HZ // 2), tone_S, np.zeros(int(0.3 * RATE_HZ)), tone_S, np.zeros(RATE_HZ)])
     pauses, active_s = pauses_of(audio_S.astype(np.float32), RATE_HZ)
-    assert pauses == pytest.approx([(1.5, 1.8)], abs=0.011) or pauses[0] == pytest.approx((1.5, 1.8), abs=0.011)
+    assert len(pauses) == 1
+    assert pauses[0] == pytest.approx((1.5, 1.8), abs=0.011)
     assert active_s == pytest.approx(2.0, abs=0.03)
     assert pauses_of(np.zeros(RATE_HZ, np.float32), RATE_HZ) == ((), 0.0)
 

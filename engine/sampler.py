@@ -22,7 +22,8 @@ class Denoiser(Protocol):
     not move once the engine is warm stand in its `steady_counters`.
     """
 
-    num_evals: int
+    @property
+    def num_evals(self) -> int: ...
 
     def bind(self, conditioning: Conditioning) -> Rows: ...
 

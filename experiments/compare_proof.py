@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from experiments.compare_processes import SideFailed
-from experiments.score import expected_samples
+from experiments.scored_audio import expected_samples
 from metrics.artifacts import Expectation, audio_valid
 from metrics.record import Utterance
 

@@ -125,7 +125,7 @@ SEEN_BY: Mapping[str, Seen] = {
     "lost end": Seen(metric="new_dropouts_vs_reference", over=0.5),
     "repeated": Seen(metric="new_repeats_vs_reference", over=0.5),
     "wrong rate": Seen(metric="voicing_error_vs_reference_frac", over=0.25),
-    "low-pass 8 kHz": Seen(metric="lsd_8_12k_vs_reference_db", over=6.0),
+    "low-pass 8 kHz": Seen(metric="level_8_12k_vs_reference_db", under=-1.5),
     "hiss 10 kHz 40 dB": Seen(metric="lsd_8_12k_vs_reference_db", over=6.0),
     "click -12 dB": Seen(metric="new_clicks_vs_reference", over=0.5),
     "dropout 5 ms": Seen(metric="new_dropouts_vs_reference", over=0.5),

@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: bench test lint format doctor clean
+.PHONY: bench test lint format doctor gpu-check clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ format: $(READY)
 
 doctor: $(READY)  ## what is here, what is missing, what that disables
 	$(RUN) -m experiments.doctor
+
+gpu-check: $(READY)  ## prove the CUDA engines on this machine
+	$(RUN) -m experiments.gpu_check $(ARGS)
 
 clean:
 	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache

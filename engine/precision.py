@@ -30,11 +30,13 @@ class PreparedStep:
     autocast: torch.dtype | None
 
 
-def apply_precision(step: DiTStep, precision: str, device: str) -> PreparedStep:
-    """Raises UnsupportedEngine where the device cannot run it."""
+def apply_precision(step: DiTStep, precision: str, device: str, packed: bool = True) -> PreparedStep:
+    """packed: weights laid out for oneDNN on a CPU, which a compiler cannot see through and does by itself. Raises
+    UnsupportedEngine where the device cannot run it."""
     on_cpu = device == "cpu"
+    can_be_packed = on_cpu and packed
     if precision == "fp32":
-        return PreparedStep(pack_where_possible(step, torch.float32, on_cpu), torch.float32, None)
+        return PreparedStep(pack_where_possible(step, torch.float32, can_be_packed), torch.float32, None)
     if precision == "amp":
         return PreparedStep(step, torch.float32, torch.bfloat16 if on_cpu else torch.float16)
     if precision == "bf16":
@@ -42,7 +44,7 @@ def apply_precision(step: DiTStep, precision: str, device: str) -> PreparedStep:
         if on_cpu:
             for block in step.blocks:
                 block.attend = small_gemm
-        return PreparedStep(pack_where_possible(step, torch.bfloat16, on_cpu), torch.bfloat16, None)
+        return PreparedStep(pack_where_possible(step, torch.bfloat16, can_be_packed), torch.bfloat16, None)
     if precision == "fp16":
         return PreparedStep(step.to(torch.float16), torch.float16, None)
     if precision == "int8":
@@ -52,9 +54,9 @@ def apply_precision(step: DiTStep, precision: str, device: str) -> PreparedStep:
     raise ConfigError("engine.precision", precision, f"must be one of {', '.join(PRECISIONS)}", "use engine=fp32")
 
 
-def pack_where_possible(step: DiTStep, dtype: torch.dtype, on_cpu: bool) -> DiTStep:
+def pack_where_possible(step: DiTStep, dtype: torch.dtype, wanted: bool) -> DiTStep:
     """The same products from packed weights; `packed_linears` in the proof says whether."""
-    return pack(step) if on_cpu and can_pack(dtype) else step
+    return pack(step) if wanted and can_pack(dtype) else step
 
 
 def quantize_linears(step: DiTStep) -> DiTStep:

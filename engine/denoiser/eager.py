@@ -12,7 +12,7 @@ import torch
 from engine.conditioner import Conditioning
 from engine.guidance import Rows
 from engine.precision import PreparedStep, count_packed, count_quantized, weight_histogram
-from engine.step import Arch, padding_masks, rope_table
+from engine.step import Arch, Masks, padding_masks, rope_table
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -23,8 +23,22 @@ class Tables:
     final: torch.Tensor
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Placed:
+    """A batch's constants on the device in the step's dtype: all that an evaluation reads beside x and the tables.
+    projected (R, N, C), convolved (R, C, N), cos and sin (N, 1 or H, dim_head); masks where utterances are padded."""
+
+    batch: int
+    projected: torch.Tensor
+    convolved: torch.Tensor
+    cos: torch.Tensor
+    sin: torch.Tensor
+    masks: Masks | None
+
+
 class EagerDenoiser:
-    """Implements engine.sampler.Denoiser."""
+    """Implements engine.sampler.Denoiser. `place` and `rows` are the two halves of `bind`, for backends that keep the
+    constants at fixed addresses."""
 
     def __init__(self, prepared: PreparedStep, arch: Arch, tables: Tables, device: str):
         self._step = prepared.module.to(device).eval()
@@ -42,24 +56,31 @@ class EagerDenoiser:
         return self._rope[num_frames]
 
     def bind(self, conditioning: Conditioning) -> Rows:
-        batch = len(conditioning.lengths)
-        projected = conditioning.projected.to(self._device, self._dtype)
-        convolved = conditioning.convolved.to(self._device, self._dtype)
+        return self.rows(self.place(conditioning))
+
+    def place(self, conditioning: Conditioning) -> Placed:
         cos, sin = self._rope_of(conditioning.num_frames)
-        frames = keys = None
+        masks = None
         if conditioning.padded:
-            frames, keys = padding_masks(conditioning.lengths, len(projected), conditioning.num_frames, self._dtype)
-            frames, keys = frames.to(self._device), keys.to(self._device)
+            rows, num_frames = len(conditioning.projected), conditioning.num_frames
+            frames, keys = padding_masks(conditioning.lengths, rows, num_frames, self._dtype)
+            masks = frames.to(self._device), keys.to(self._device)
+        return Placed(
+            len(conditioning.lengths), conditioning.projected.to(self._device, self._dtype),
+            conditioning.convolved.to(self._device, self._dtype), cos, sin, masks,
+        )  # fmt: skip
+
+    def rows(self, placed: Placed) -> Rows:
         device_type = torch.device(self._device).type
 
         def rows(x: torch.Tensor, index: int, guided: bool) -> torch.Tensor:
             self.num_evals += 1
-            used = slice(None) if guided else slice(batch)
-            masks = None if frames is None or keys is None else (frames[used], keys[used])
+            used = slice(None) if guided else slice(placed.batch)
+            masks = None if placed.masks is None else (placed.masks[0][used], placed.masks[1][used])
             context: Any = torch.autocast(device_type, self._autocast) if self._autocast else nullcontext()
             with context:
                 velocity = self._step(
-                    x.to(self._dtype), projected[used], convolved[used], cos, sin,
+                    x.to(self._dtype), placed.projected[used], placed.convolved[used], placed.cos, placed.sin,
                     self._modulation[index], self._final[index], masks,
                 )  # fmt: skip
             return velocity.float()

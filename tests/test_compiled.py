@@ -1,0 +1,104 @@
+"""The compiled step against the eager one, and what it counts."""
+
+import numpy as np
+import pytest
+
+from engine.backends import eager_denoiser
+from engine.build import Build, Context, assemble, materials
+from engine.clock import HostClock
+from engine.contract import ConfigError, Engine, UnsupportedEngine
+from engine.denoiser.compiled import CompiledDenoiser, CompileOptions, CountingInductor
+from engine.sampler import StepSampler
+from engine.solver import solver_spec
+from tests.engines import config, engine, request
+
+TEXTS = ("That was close.", "Turn left at the bridge.", "We walk along the sea in the morning.")
+SMALL = ("model.checkpoint=random:0", "model.arch.depth=1")  # as wide as pocket; one block compiles in seconds
+EAGER = (*SMALL, "solver=euler_6", "+engine.max_padding_frac=0.9")
+UNGUIDED = "solver.cfg_strength=0"
+
+
+def fp32(*overrides: str) -> Engine:
+    return compiled(*EAGER, "engine=compiled", *overrides)
+
+
+def compiled(*overrides: str) -> Engine:
+    try:
+        return engine(*overrides)
+    except UnsupportedEngine as refusal:
+        pytest.skip(refusal.reason)
+
+
+def compilations(ours: Engine) -> int:
+    return ours.facts.proof["steady_counters"]["compilations"]
+
+
+def worst(ours: Engine, eager: Engine, texts: tuple[str, ...]) -> float:
+    asks = [request(text, utterance_id=text) for text in texts]
+    pairs = zip(ours.synthesize(asks), eager.synthesize(asks), strict=True)
+    return max(float(np.abs(one.mel_ND - other.mel_ND).max()) for one, other in pairs)
+
+
+def test_one_compilation_serves_every_length_and_the_answer_is_the_eager_ones() -> None:
+    with fp32() as ours, engine(*EAGER) as eager:
+        assert worst(ours, eager, TEXTS[:1]) < 1e-3
+        assert compilations(ours) == 1
+        assert all(worst(ours, eager, (text,)) < 1e-3 for text in TEXTS[1:])
+        assert compilations(ours) == 1, "other lengths, no other compilation"
+        assert worst(ours, eager, TEXTS) < 1e-3
+        assert compilations(ours) == 2, "a batch has masks, which is another graph"
+        assert worst(ours, eager, TEXTS[::-1]) < 1e-3
+        assert compilations(ours) == 2
+        assert ours.facts.proof["compile_s"] > 0
+    with fp32(UNGUIDED) as ours, engine(*EAGER, UNGUIDED) as eager:
+        assert worst(ours, eager, TEXTS[:1]) < 1e-3
+
+
+def test_buckets_pad_and_mask_to_the_same_answer() -> None:
+    """Without the compiler: what a bucket does to shapes and masks is the same."""
+    composed = config(*EAGER)
+    context = Context(composed, solver_spec(composed["solver"]), HostClock())
+    made = materials(context)
+    inner, step_bytes = eager_denoiser(context, made, "fp32")
+    options = CompileOptions.of("step", "bucketed", 512, None)
+    padding = CompiledDenoiser(inner, CountingInductor({}), options)
+    build = Build(name="x", denoiser="x", precision="fp32", step_bytes=step_bytes, max_padding_frac=0.9)
+    with assemble(context, made, StepSampler(padding, context.solver), build) as ours, engine(*EAGER) as eager:
+        assert all(worst(ours, eager, (text,)) < 1e-3 for text in TEXTS)
+        assert worst(ours, eager, TEXTS) < 1e-3
+
+
+def test_blocks_compiled_one_by_one_share_their_compilation() -> None:
+    deeper = (*EAGER, "model.arch.depth=3")
+    with compiled(*deeper, "engine=compiled", "engine.region=block") as ours, engine(*deeper) as eager:
+        assert worst(ours, eager, TEXTS[:1]) < 1e-3
+        assert compilations(ours) == 1, "three blocks, one graph"
+        assert ours.facts.proof["compiled_region"] == "block"
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("engine.region=loop", "must be step or block"),
+        ("engine.shapes=any", "must be dynamic or bucketed"),
+        ("engine.shapes=bucketed", "must be a positive whole number"),
+        ("engine.bucket_frames=64", "must be null"),
+        ("+engine.inductor.freezzing=true", "is not a setting of torch._inductor.config"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(override: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        engine("engine=compiled_bf16", override)
+
+
+def test_without_a_cpp_compiler_the_engine_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UnsupportedEngine, match="C\\+\\+ compiler") as refusal:
+        engine("engine=compiled_bf16")
+    assert "apt-get install g++" in refusal.value.remedy
+
+
+def test_int8_kernels_that_the_compiler_cannot_see_are_refused() -> None:
+    with pytest.raises(UnsupportedEngine, match="opaque to the compiler"):
+        engine("engine=compiled_bf16", "engine.precision=int8")

@@ -1,0 +1,106 @@
+"""The captured solve without a GPU: a recorder that, like a CUDA graph, keeps the operations of one run and the
+addresses they read, and on replay runs those and nothing else. What a graph would freeze wrongly is frozen here."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from engine.backends import eager_denoiser
+from engine.build import Build, Context, assemble, materials
+from engine.clock import HostClock
+from engine.contract import Engine, UnsupportedEngine
+from engine.denoiser.cuda_graph import GraphSampler, check_capturable
+from engine.solver import solver_spec
+from tests.engines import config, engine, request
+
+SMALL = ("model.checkpoint=random:0", "model.arch.depth=1")
+TEXTS = ("That was close.", "Turn left at the bridge.", "We walk along the sea in the morning.")
+
+
+@pytest.fixture(autouse=True)
+def plain_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: the recorder cannot hold oneDNN's packed tensors."""
+    monkeypatch.setattr("engine.precision.can_pack", lambda dtype: False)
+
+
+class TracingRecorder:
+    """Records the tensor operations of one run; replay repeats them on the very tensors that the run closed over."""
+
+    def __init__(self) -> None:
+        self.recorded = 0
+
+    def record(self, run: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
+        self.recorded += 1
+        graph = make_fx(lambda: run())()
+        mel_BND = graph()
+
+        def replay() -> None:
+            mel_BND.copy_(graph())
+
+        return replay, mel_BND
+
+
+def graphed(*overrides: str, max_graphs: int = 16, max_batch: int = 8) -> tuple[Engine, TracingRecorder]:
+    composed, recorder = config(*SMALL, *overrides), TracingRecorder()
+    context = Context(composed, solver_spec(composed["solver"]), HostClock())
+    made = materials(context)
+    denoiser, step_bytes = eager_denoiser(context, made, "fp32")
+    build = Build(
+        name="graph", denoiser="cuda_graph", precision="fp32", step_bytes=step_bytes, max_batch=max_batch,
+        max_padding_frac=0.9,
+    )  # fmt: skip
+    return assemble(context, made, GraphSampler(denoiser, context.solver, recorder, max_graphs), build), recorder
+
+
+@pytest.mark.parametrize("overrides", [("solver=euler_6",), ("solver=midpoint_nfe6", "solver.cfg_strength=0")])
+def test_replays_are_bit_equal_to_the_loop_at_three_lengths_and_in_a_batch(overrides: tuple[str, ...]) -> None:
+    asks = [request(text, utterance_id=text) for text in TEXTS]
+    replayed, recorder = graphed(*overrides)
+    with replayed as ours, engine(*SMALL, *overrides, "+engine.max_padding_frac=0.9") as eager:
+        for calls in ([asks[0]], [asks[1]], [asks[2]], asks, [asks[0]], asks[::-1]):
+            for one, other in zip(ours.synthesize(calls), eager.synthesize(calls), strict=True):
+                assert np.array_equal(one.audio_S, other.audio_S)
+                assert one.num_evals == other.num_evals == 6
+        proof = ours.facts.proof
+    assert recorder.recorded == 4, "three lengths and one batch, each captured once"
+    assert proof["steady_counters"] == {"graph_captures": 4}
+    assert (proof["graph_replays"], proof["num_evals"]) == (6, 36)
+
+
+def test_a_graph_reads_this_requests_noise_text_and_reference_not_those_it_was_captured_with() -> None:
+    same_length = [request(TEXTS[0]), request(TEXTS[0], seed=1), request(TEXTS[0], voice="rms")]
+    replayed, recorder = graphed("solver=euler_6")
+    with replayed as ours, engine(*SMALL, "solver=euler_6") as eager:
+        heard = [ours.synthesize([ask])[0].audio_S for ask in same_length]
+        expected = [eager.synthesize([ask])[0].audio_S for ask in same_length]
+    assert all(np.array_equal(one, other) for one, other in zip(heard, expected, strict=True))
+    assert recorder.recorded <= 2
+
+
+def test_the_graphs_used_longest_ago_are_dropped() -> None:
+    replayed, recorder = graphed("solver=euler_6", max_graphs=2)
+    with replayed as ours:
+        for text in (TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[2], TEXTS[0], TEXTS[1]):
+            ours.synthesize([request(text)])
+        proof = ours.facts.proof
+    assert recorder.recorded == 4, "the second text had to be captured again"
+    assert (proof["graphs_kept"], proof["graphs_evicted"]) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "device", "says"),
+    [
+        (("solver=euler_7",), "cpu", "needs a CUDA device"),
+        (("solver=teacache_32",), "cuda:0", "decides from the data"),
+        (("solver=cfg_zero_star_7",), "cuda:0", "lengths"),
+    ],
+)
+def test_what_no_graph_can_hold_is_refused_with_a_way_out(overrides: tuple[str, ...], device: str, says: str) -> None:
+    composed: dict[str, Any] = config(*overrides)
+    with pytest.raises(UnsupportedEngine, match=says) as refusal:
+        check_capturable(solver_spec(composed["solver"]), device, 8)
+    assert refusal.value.remedy.startswith("use ")

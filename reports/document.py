@@ -16,6 +16,7 @@ from reports.scores import METRIC_NAMES, score_text
 from reports.spectrograms import draw_spectrograms, example_ids
 from reports.table import Row, Table, all_metrics, sentence_timing_of
 from reports.words import ABSENT, significant, without_machine_paths
+from reports.work_columns import work_columns
 
 ROW_RULES = (
     "A row whose audio is invalid shows no speed: broken audio is easy to make quickly.",
@@ -93,7 +94,7 @@ def document_of(table: Table, out: Path) -> Document:
         warnings=warnings_of(table),
         table=table,
         main=main_columns(table, all_metrics(table)),
-        times=time_columns(),
+        times=(*time_columns(), *work_columns()),
         built=built_columns(),
         missing=missing_scores(table),
         determinism=determinism_of(table),

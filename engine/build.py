@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from engine.denoiser.eager import Tables
+    from engine.postprocess import Fade
     from engine.sampler import Sampler
     from engine.solver import SolverSpec
     from engine.step import Arch, DiTStep
@@ -66,8 +67,11 @@ def engine_arguments(engine_config: Mapping[str, Any]) -> dict[str, Any]:
 def validate_config(config: Mapping[str, Any]) -> None:
     """Everything about engine, solver, model, vocoder and device that can be refused before anything is built."""
     from engine.solver import solver_spec
+    from engine.streaming import stream_rule
 
     solver_spec(config["solver"])
+    stream_rule(config["stream"])
+    fade_of(config["reference"], config["model"]["sample_rate_hz"])
     engine_arguments(config["engine"])
     model = config["model"]
     if model["backbone"] != "DiT":
@@ -222,11 +226,22 @@ class Build:
     max_padding_frac: float = 0.1
 
 
+def fade_of(reference: Mapping[str, Any], rate_hz: int) -> Fade:
+    """The `reference` group's cross-fade. Raises ConfigError for a kind that does not exist."""
+    from engine.postprocess import FADES, Fade
+
+    kind = reference.get("cross_fade", "linear")
+    if kind not in FADES:
+        raise ConfigError("reference.cross_fade", kind, f"must be one of {', '.join(FADES)}", "upstream's is linear")
+    return Fade(int(reference["cross_fade_s"] * rate_hz), kind)
+
+
 def assemble(context: Context, made: Materials, sampler: Sampler, build: Build) -> Engine:
     """The pipeline around a sampler."""
     from engine.conditioner import Conditioner
     from engine.frontend import FrontEnd
     from engine.pipeline import F5Engine, Parts
+    from engine.streaming import stream_rule
 
     model_config, reference = context.config["model"], context.config["reference"]
     parts = Parts(
@@ -242,7 +257,8 @@ def assemble(context: Context, made: Materials, sampler: Sampler, build: Build) 
         device=context.device,
         mel_bins=model_config["mel_bins"],
         target_rms=reference["target_rms"],
-        fade_s=reference["cross_fade_s"],
+        fade=fade_of(reference, model_config["sample_rate_hz"]),
+        stream=stream_rule(context.config["stream"]),
         max_padding_frac=build.max_padding_frac,
     )  # fmt: skip
     facts = facts_of(

@@ -5,7 +5,7 @@ Shape letters: B batch, N mel frames, D mel bins, T text tokens, S samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
@@ -119,6 +119,20 @@ class EngineFacts:
     solver_options: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class AudioBlock:
+    """A piece of a streamed utterance that will not change any more.
+
+    audio_S: float32 mono at sample_rate_hz; blocks in order are the whole audio. chunk: which solve it came with.
+    num_evals: velocity evaluations counted since the block before.
+    """
+
+    audio_S: np.ndarray
+    sample_rate_hz: int
+    chunk: int
+    num_evals: int
+
+
 class Engine(Protocol):
     """One engine variant. A context manager; leaving it closes it."""
 
@@ -129,6 +143,10 @@ class Engine(Protocol):
 
     def synthesize(self, requests: Sequence[SynthesisRequest]) -> list[Synthesis]:
         """One result per request, in order. Raises InvalidRequest, and ValueError above `facts.max_batch`."""
+        ...
+
+    def stream(self, request: SynthesisRequest) -> Iterator[AudioBlock]:
+        """One request, each block as soon as it is final. Raises InvalidRequest at the first step."""
         ...
 
     def close(self) -> None:

@@ -181,14 +181,19 @@ class FrontEnd:
         self._tokens: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self._counts: Counter[str] = Counter()
 
-    def prepare(self, request: SynthesisRequest, target_rms: float) -> Prepared:
-        """Raises InvalidRequest naming the utterance for text that cannot be spoken."""
+    def prepare(
+        self, request: SynthesisRequest, target_rms: float, split: Callable[[str, int], list[str]] = split_text
+    ) -> Prepared:
+        """split: how the text is cut into chunks of at most so many bytes.
+
+        Raises InvalidRequest naming the utterance for text that cannot be spoken.
+        """
         if not request.text.strip():
             raise InvalidRequest(f"text of {request.utterance_id}", repr(request.text), "is empty", "write a sentence")
         reference = self._reference(request, target_rms)
         ref_text = request.ref_text + (" " if len(request.ref_text[-1].encode()) == 1 else "")
         max_bytes = max_chunk_bytes(request.ref_text, reference.duration_s, request.speed_ratio)
-        texts = split_text(request.text, max_bytes)
+        texts = split(request.text, max_bytes)
         if request.num_frames is not None and len(texts) > 1:
             raise InvalidRequest(
                 f"num_frames of {request.utterance_id}", request.num_frames,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -12,18 +12,20 @@ import torch
 from engine.batching import plan_batches
 from engine.clock import Clock
 from engine.conditioner import Conditioner, stack
-from engine.contract import EngineFacts, StageTimes, Synthesis, SynthesisRequest, UnsupportedEngine
+from engine.contract import AudioBlock, EngineFacts, StageTimes, Synthesis, SynthesisRequest, UnsupportedEngine
 from engine.frontend import Chunk, FrontEnd, Prepared
 from engine.noise import initial_noise, noise_key, noise_sha256
-from engine.postprocess import join_chunks
+from engine.postprocess import Fade, Joiner, join_chunks
 from engine.sampler import Denoiser, Sampler, StepSampler
 from engine.solver import SolverSpec
+from engine.streaming import StreamRule
 from engine.vocoder import Vocoder
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Parts:
-    """What an F5Engine is composed of. fade_s and target_rms as upstream's cross_fade_duration and target_rms."""
+    """What an F5Engine is composed of. fade and target_rms as upstream's cross_fade_duration and target_rms; stream:
+    where a streamed text is cut."""
 
     frontend: FrontEnd
     conditioner: Conditioner
@@ -34,7 +36,8 @@ class Parts:
     device: str
     mel_bins: int
     target_rms: float
-    fade_s: float
+    fade: Fade
+    stream: StreamRule
     max_padding_frac: float
 
 
@@ -105,7 +108,7 @@ class F5Engine:
         audios = [
             join_chunks(
                 [wave for job, wave in zip(jobs, waves, strict=True) if job.request == i],
-                int(parts.fade_s * self._facts.sample_rate_hz),
+                parts.fade,
             )
             for i in range(len(requests))
         ]  # fmt: skip
@@ -122,6 +125,25 @@ class F5Engine:
             )
             for i, (request, audio_S) in enumerate(zip(requests, audios, strict=True))
         ]
+
+    @torch.inference_mode()
+    def stream(self, request: SynthesisRequest) -> Iterator[AudioBlock]:
+        """Chunk by chunk, each solved alone; the end that the next cross-fade may change comes with the next block."""
+        parts, joiner = self._parts, Joiner(self._parts.fade)
+        self._calls += 1
+        prepared = parts.frontend.prepare(request, parts.target_rms, parts.stream.split)
+        last, num_evals = len(prepared.chunks) - 1, 0
+        for place in range(last + 1):
+            solved = self._solve_batch([self._job(0, request, prepared, place)])[0]
+            num_evals += solved.num_evals
+            audio_S = joiner.add(self._vocode(solved.mel_ND) * np.float32(prepared.gain))
+            if place == last:
+                audio_S = np.concatenate((audio_S, joiner.finish()))
+            if len(audio_S):
+                yield AudioBlock(
+                    audio_S=audio_S, sample_rate_hz=self._facts.sample_rate_hz, chunk=place, num_evals=num_evals
+                )
+                num_evals = 0
 
     def _result(
         self, request: SynthesisRequest, own: Sequence[tuple[Job, Solved]], audio_S: np.ndarray, stages: StageTimes

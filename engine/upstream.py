@@ -9,7 +9,7 @@ generator, which is set to the request's key for the call and put back afterward
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from engine.contract import EngineFacts, InvalidRequest, StageTimes, Synthesis, SynthesisRequest, UnsupportedEngine
+from engine.contract import (
+    AudioBlock,
+    EngineFacts,
+    InvalidRequest,
+    StageTimes,
+    Synthesis,
+    SynthesisRequest,
+    UnsupportedEngine,
+)
 from engine.frontend import check_reference, generated_frames, max_chunk_bytes, unknown_tokens
 from engine.grid import EPSS_KEPT
 from engine.noise import noise_key, noise_sha256
@@ -25,6 +33,8 @@ from engine.solver import SolverSpec
 
 if TYPE_CHECKING:
     from engine.build import LoadedModel
+
+STREAM_SAMPLES = 2048  # upstream's chunk_size
 
 
 class _WatchedModel:
@@ -87,6 +97,40 @@ class UpstreamEngine:
             raise ValueError(f"{len(requests)} requests in a batch, this engine takes {self._facts.max_batch}")
         return [self._one(request) for request in requests]
 
+    def stream(self, request: SynthesisRequest) -> Iterator[AudioBlock]:
+        """f5_tts's own streaming, as it is: a chunk of text is generated to its end, then its samples come in slices of
+        2048, without cross-fades between chunks."""
+        from f5_tts.infer.utils_infer import infer_batch_process
+
+        model, vocoder, done = self._model, self._vocoder, self._model.num_evals
+        audio, texts = self._begin(request)
+        blocks = infer_batch_process(
+            (audio, request.ref_sample_rate_hz), request.ref_text, texts, model, vocoder, progress=None,
+            speed=request.speed_ratio, device=str(model.device), streaming=True, chunk_size=STREAM_SAMPLES,
+            **self._settings,
+        )  # fmt: skip
+        state = torch.Generator().manual_seed(self._noise_key(request, audio.shape[-1], texts[0])).get_state()
+        while True:
+            # The global generator is upstream's only while upstream runs, not while the block is played
+            with torch.random.fork_rng(devices=[]):
+                torch.set_rng_state(state)
+                block = next(blocks, None)
+                state = torch.get_rng_state()
+            if block is None:
+                return
+            num_evals, done = model.num_evals - done, model.num_evals
+            audio_S = np.asarray(block[0], dtype=np.float32)
+            yield AudioBlock(audio_S=audio_S, sample_rate_hz=block[1], chunk=len(model.noises) - 1, num_evals=num_evals)
+
+    def _begin(self, request: SynthesisRequest) -> tuple[torch.Tensor, list[str]]:
+        """The checked reference (1, S) and the chunks' texts; the watchers start anew."""
+        check_reference(request.ref_audio_S, request.ref_sample_rate_hz, request.utterance_id)
+        model, vocoder = self._model, self._vocoder
+        model.sample_s, vocoder.decode_s, model.noises, vocoder.mels = 0.0, 0.0, [], []
+        self._calls += 1
+        audio = torch.from_numpy(np.ascontiguousarray(request.ref_audio_S, dtype=np.float32))[None]
+        return audio, self._texts(request, audio.shape[-1] / request.ref_sample_rate_hz)
+
     def _texts(self, request: SynthesisRequest, ref_s: float) -> list[str]:
         """What infer_process does before infer_batch_process: chunking with upstream's own function."""
         from f5_tts.infer.utils_infer import chunk_text
@@ -105,13 +149,8 @@ class UpstreamEngine:
         from f5_tts.infer.utils_infer import infer_batch_process
 
         started = time.perf_counter()
-        check_reference(request.ref_audio_S, request.ref_sample_rate_hz, request.utterance_id)
-        model, vocoder = self._model, self._vocoder
-        model.sample_s, vocoder.decode_s, model.noises, vocoder.mels = 0.0, 0.0, [], []
-        evals_before = model.num_evals
-        self._calls += 1
-        audio = torch.from_numpy(np.ascontiguousarray(request.ref_audio_S, dtype=np.float32))[None]
-        texts = self._texts(request, audio.shape[-1] / request.ref_sample_rate_hz)
+        model, vocoder, evals_before = self._model, self._vocoder, self._model.num_evals
+        audio, texts = self._begin(request)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._noise_key(request, audio.shape[-1], texts[0]))
             wave, rate_hz, _ = next(
@@ -161,6 +200,8 @@ def build_upstream(
     """Raises UnsupportedEngine for solvers and grids that upstream's inference path does not reach."""
     from f5_tts.model import CFM, DiT
 
+    if config["reference"].get("cross_fade", "linear") != "linear":
+        raise UnsupportedEngine("upstream's cross-fade is linear", "use reference.cross_fade=linear with it")
     if solver.options():
         raise UnsupportedEngine(
             f"upstream has no {' or '.join(solver.options())} like solver={solver.name}", "use solver=euler_7 with it"

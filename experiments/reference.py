@@ -91,7 +91,10 @@ def cache_key(config: Mapping[str, Any]) -> str:
     """Hash over workload identity, weights, architecture, guidance, device and the engine's own source code."""
     content = {
         "workload": load_workload(config).identity_sha256,
-        "reference": [config["reference"][key] for key in ("target_rms", "cross_fade_s")],
+        "reference": [
+            *(config["reference"][key] for key in ("target_rms", "cross_fade_s")),
+            config["reference"].get("cross_fade", "linear"),
+        ],
         "model": {**config["model"], "checkpoint": _weights(config["model"]["checkpoint"])},
         "vocab": content_sha256(locate("model.vocab", config["model"]["vocab"])),
         "vocoder": {**config["vocoder"], "checkpoint": _weights(config["vocoder"]["checkpoint"])},

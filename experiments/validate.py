@@ -21,10 +21,11 @@ from metrics.catalog import ENCODERS, FAMILIES
 from metrics.intelligibility import RECOGNISERS
 
 GROUPS = (
-    "model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "gate", "tracking",
-    "sweep", "seed", "out",
+    "model", "engine", "solver", "vocoder", "reference", "workload", "stream", "device", "measure", "quality", "gate",
+    "tracking", "sweep", "seed", "out",
 )  # fmt: skip
-NULLABLE = ("solver.steps", "device.threads", "workload.select")  # where null has a meaning of its own
+# where null has a meaning of its own
+NULLABLE = ("solver.steps", "device.threads", "workload.select", "stream.first_chunk_max_bytes")
 BYTES_PER_UTTERANCE = 4 << 20  # 20 s of float32 audio and its mel
 BYTES_PER_RUN = 8 << 20
 

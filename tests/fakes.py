@@ -11,7 +11,7 @@ import hashlib
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from engine.clock import Clock
-from engine.contract import EngineFacts, StageTimes, Synthesis, SynthesisRequest, UnsupportedEngine
+from engine.contract import AudioBlock, EngineFacts, StageTimes, Synthesis, SynthesisRequest, UnsupportedEngine
 from experiments import worker
 from experiments.calibration import Calibration
 
@@ -104,6 +104,16 @@ class FakeEngine:
             noise_sha256=noise,
             stages=StageTimes(frontend_s=0.01, denoise_s=0.2, vocoder_s=0.03, join_s=0.01),
         )
+
+    def stream(self, request: SynthesisRequest) -> Iterator[AudioBlock]:
+        """The same audio in two halves; each takes half of `seconds`."""
+        whole = self._one(request)
+        if self._clock is not None:
+            self._clock.t_s -= self._seconds
+        for chunk, audio_S in enumerate(np.array_split(whole.audio_S, 2)):
+            if self._clock is not None:
+                self._clock.t_s += self._seconds / 2
+            yield AudioBlock(audio_S=audio_S, sample_rate_hz=RATE_HZ, chunk=chunk, num_evals=whole.num_evals // 2)
 
     def close(self) -> None:
         self.closed = True

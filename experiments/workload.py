@@ -18,9 +18,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from engine.checkpoint import is_random
 from engine.contract import ConfigError, SynthesisRequest
-from engine.frontend import load_reference
+from engine.frontend import check_reference, load_reference
 from experiments.compose import CONF, ROOT
+from experiments.synthetic import RATE_HZ, is_synthetic, seconds_of, synthetic_clip, synthetic_text
 from metrics.record import to_json
 
 USABLE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -90,6 +92,7 @@ class Workload:
 def load_workload(config: Mapping[str, Any]) -> Workload:
     """Raises ConfigError or InvalidRequest for unknown ids, unreadable texts and unusable reference audio."""
     lines = select_lines(config["workload"])
+    _refuse_synthetic_speech(config)
     clips = load_voices(config["reference"])
     voices = tuple(clips[line.position % len(clips)] for line in lines)
     speed_ratio = float(config["reference"]["speed_ratio"])
@@ -192,6 +195,9 @@ def load_voices(reference: Mapping[str, Any]) -> list[Voice]:
         raise ConfigError("reference.voices", entries, "at least one voice is needed", "give id, audio and text of one")
     voices = []
     for entry in entries:
+        if is_synthetic(str(entry["audio"])):
+            voices.append(_synthetic_voice(str(entry["id"]), str(entry["audio"])))
+            continue
         path = find_file(str(entry["audio"]))
         audio_S, rate_hz = load_reference(path)
         text = str(entry["text"])
@@ -212,6 +218,24 @@ def load_voices(reference: Mapping[str, Any]) -> list[Voice]:
             )
         )
     return voices
+
+
+def _synthetic_voice(voice_id: str, audio: str) -> Voice:
+    seconds = seconds_of(audio)
+    audio_S = synthetic_clip(seconds)
+    check_reference(audio_S, RATE_HZ, audio)
+    digest = hashlib.sha256(audio_S.tobytes()).hexdigest()
+    return Voice(voice_id=voice_id, audio_S=audio_S, rate_hz=RATE_HZ, text=synthetic_text(seconds), file_sha256=digest)
+
+
+def _refuse_synthetic_speech(config: Mapping[str, Any]) -> None:
+    """A clip that nobody spoke measures speed on drawn weights, nothing else."""
+    made_up = [str(entry["audio"]) for entry in config["reference"]["voices"] if is_synthetic(str(entry["audio"]))]
+    if made_up and not is_random(config["model"]["checkpoint"]):
+        raise ConfigError(
+            "reference.voices", made_up[0], "a made-up clip is no voice for trained weights",
+            "use model=f5tts_v1_base_random vocoder=vocos_random, or a recorded clip",
+        )  # fmt: skip
 
 
 def _identity(lines: Sequence[Line], voices: Sequence[Voice], config: Mapping[str, Any]) -> str:

@@ -53,8 +53,9 @@ def test_a_stream_that_runs_dry_says_so() -> None:
 def test_a_real_run_leaves_its_files_and_prints_what_they_hold(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out"
-    line = ("solver=euler_5", "workload.limit=1", "rounds=1", f"out={out}")
+    out, texts = tmp_path / "out", tmp_path / "two.yaml"
+    texts.write_text('utterances: [{id: two, category: short, text: "That was close. Turn left at the bridge."}]')
+    line = ("solver=euler_5", f"workload.texts={texts}", "stream.first_chunk_max_bytes=20", "rounds=1", f"out={out}")
     assert run_verb(main, line) == EXIT_OK
     content = json.loads((out / "stream.json").read_text())
     printed = capsys.readouterr().out
@@ -64,7 +65,7 @@ def test_a_real_run_leaves_its_files_and_prints_what_they_hold(
     assert trial["num_chunks"] == len(trial["arrivals_s"]) > 1
     assert trial["num_evals"] == 5 * trial["num_chunks"]
     assert trial["arrivals_s"][0] < content["calls"][0]["wall_s"]
-    assert (out / "audio" / "enp1.wav").stat().st_size > 4 * 24000
+    assert (out / "audio" / "two.wav").stat().st_size > 4 * 24000
     assert run_verb(main, line) == EXIT_USAGE, "nothing measured is overwritten"
 
 

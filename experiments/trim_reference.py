@@ -1,0 +1,73 @@
+"""A shorter reference from a longer one: `python -m experiments.trim_reference CLIP --max-s 5 --text "..." --out F`.
+
+The clip is cut in the last pause before --max-s. What it says up to there cannot be known from here, so the text is
+yours to give; a speaking rate that no speech has is refused, since a wrong transcript changes the amount of work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from engine.contract import ConfigError
+from engine.frontend import MIN_REFERENCE_S, load_reference
+from experiments.cli import EXIT_OK, run_verb
+
+FRAME_S = 0.01
+PAUSE_S = 0.08
+PAUSE_BELOW_LOUDEST_DB = 30.0
+CHARS_PER_S = (4.0, 30.0)  # as metrics.artifacts
+
+
+def last_pause_s(audio_S: np.ndarray, rate_hz: int, max_s: float) -> float | None:
+    """The middle of the last stretch of at least 80 ms, 30 dB under the loudest 10 ms, that begins before max_s."""
+    frame = round(FRAME_S * rate_hz)
+    num = len(audio_S) // frame
+    power = np.square(audio_S[: num * frame].astype(np.float64)).reshape(num, frame).mean(axis=1)
+    quiet = power < power.max() * 10 ** (-PAUSE_BELOW_LOUDEST_DB / 10)
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], quiet.astype(int), [0]))))
+    for start, end in reversed(list(zip(edges[::2], edges[1::2], strict=True))):
+        middle_s = float(start + end) / 2 * frame / rate_hz
+        if (end - start) * FRAME_S >= PAUSE_S - 1e-9 and MIN_REFERENCE_S <= middle_s <= max_s:
+            return middle_s
+    return None
+
+
+def trim(path: Path, max_s: float, text: str, out: Path) -> float:
+    """Writes the shorter clip and returns its seconds. Raises ConfigError where there is no pause or no such speech."""
+    audio_S, rate_hz = load_reference(path)
+    cut_s = last_pause_s(audio_S, rate_hz, max_s)
+    if cut_s is None:
+        raise ConfigError(
+            "--max-s", max_s, f"{path} has no pause before it", "allow more seconds, or record a new clip"
+        )
+    rate = sum(char.isalnum() for char in text) / cut_s
+    if not CHARS_PER_S[0] <= rate <= CHARS_PER_S[1]:
+        raise ConfigError(
+            "--text", repr(text), f"is {rate:.1f} letters a second over the {cut_s:.2f} s that are kept",
+            "listen to the clip, and write exactly what it says",
+        )  # fmt: skip
+    soundfile.write(out, audio_S[: round(cut_s * rate_hz)], rate_hz, subtype="FLOAT")
+    return cut_s
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m experiments.trim_reference", description=__doc__)
+    parser.add_argument("audio", type=Path, help="the longer clip")
+    parser.add_argument("--max-s", type=float, required=True, help="seconds to keep at most")
+    parser.add_argument("--text", required=True, help="exactly what the shorter clip says")
+    parser.add_argument("--out", type=Path, required=True, help="the WAV file to write")
+    options = parser.parse_args(argv)
+    kept_s = trim(options.audio, options.max_s, options.text, options.out)
+    print(f"{options.out}: {kept_s:.2f} s; listen that it ends after the words of --text")
+    print(f"'reference.voices=[{{id: {options.out.stem}, audio: {options.out}, text: \"{options.text}\"}}]'")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(main))

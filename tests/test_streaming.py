@@ -116,14 +116,9 @@ def test_wrong_rules_are_refused(change: dict, says: str) -> None:
         stream_rule({"name": "x", "first_chunk_max_bytes": 40, "growth_ratio": None, **change})
 
 
-def long_reference(**changes: object) -> dict:
-    """Five times the clip with its text once: little room beside it, so three sentences become three chunks."""
+def test_streamed_audio_is_that_of_the_call_where_the_cuts_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.frontend.WINDOW_S", 4.5)  # upstream's 22 s would take twenty seconds of speech
     ask = request(TEXT)
-    return {"ref_audio_S": np.tile(ask.ref_audio_S, 5), "ref_text": "We walk along a river.", **changes}
-
-
-def test_streamed_audio_is_that_of_the_call_where_the_cuts_are_equal() -> None:
-    ask = request(TEXT, **long_reference())
     overrides = ("stream=upstream_chunks", "+engine.max_batch=1", "solver=euler_5")
     with engine(*overrides) as ours:
         whole, blocks = ours.synthesize([ask])[0], list(ours.stream(ask))

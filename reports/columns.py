@@ -57,7 +57,7 @@ def main_columns(table: Table, metrics: tuple[str, ...]) -> tuple[Column, ...]:
 
 def time_columns() -> tuple[Column, ...]:
     """Where the time goes."""
-    return (_LABEL, *_STAGES, _CPU, _BUILD, _FIRST)
+    return (_LABEL, *_STAGES, _TEXT_CACHE, _CPU, _BUILD, _FIRST)
 
 
 def built_columns() -> tuple[Column, ...]:
@@ -268,6 +268,14 @@ _WEIGHTS = Column(
     help="bytes of the weights as built",
     text=_number(lambda row: row.weights_mib),
     sort=lambda row: row.weights_mib,
+)
+_TEXT_CACHE = Column(
+    key="text_cache_pct",
+    header="text cache %",
+    help="texts that the front end found tokenised already; repeated sentences make it high, so the front end's share "
+    "is that of a warm cache",
+    text=_number(lambda row: None if row.text_cache_frac is None else 100 * row.text_cache_frac),
+    sort=lambda row: row.text_cache_frac,
 )
 _COST = (_STEPS, _EVALS)
 _SPEED = (_RTF, _P50_INTERVAL, _P95, _TRIALS)

@@ -42,6 +42,7 @@ class Row:
     device_peak_mib: float | None
     weights_mib: float | None
     cell: Cell
+    text_cache_frac: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -174,6 +175,7 @@ def _row(source: Source, cell: Cell, timing: Timing | None) -> Row:
         peak_kind=kind,
         device_peak_mib=mib(record.peak_device_bytes) if record else None,
         weights_mib=mib(facts.get("weights_bytes")),
+        text_cache_frac=_hit_rate(facts.get("proof") or {}),
         cell=cell,
     )
 
@@ -190,6 +192,12 @@ def _outcome(cell: Cell) -> tuple[RowStatus, str | None, str | None, Validity | 
     if validity == "unchecked":
         return "unchecked", why, "score the run again; a speed is printed only of audio that was checked", validity
     return "ok", None, None, validity
+
+
+def _hit_rate(proof: Mapping[str, Any]) -> float | None:
+    """Share of the front end's texts that were found tokenised; None where the engine keeps none."""
+    lookups = proof.get("text_cache_lookups")
+    return proof.get("text_cache_hits", 0) / lookups if lookups else None
 
 
 def _peak_mib(record: RunRecord | None) -> tuple[float | None, str | None]:

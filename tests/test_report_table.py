@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from metrics.record import RecordError
-from reports.columns import main_columns, p95_text
+from reports.columns import main_columns, p95_text, time_columns
 from reports.context import context_of, warnings_of
 from reports.lengths import length_lines
 from reports.notes import determinism_of, headline_of, note_of
@@ -207,6 +207,15 @@ def test_a_run_folder_is_a_table_of_one_row_against_its_own_reference(tmp_path: 
     assert [row.label for row in table.rows] == ["int8-euler_7"]
     assert table.source.reference is not None
     assert quality_text(table.rows[0], PESQ) == "3.00"
+
+
+def test_how_often_the_front_end_found_a_text_stands_beside_its_share(tmp_path: Path) -> None:
+    write_run(tmp_path, FakeCell(label="int8-euler_7"))
+    facts = read_record(tmp_path)["facts"]
+    column = next(column for column in time_columns() if column.header == "text cache %")
+    assert column.text(load_table(tmp_path).rows[0]) == "-", "an engine that keeps none"
+    rewrite_record(tmp_path, facts={**facts, "proof": {"text_cache_lookups": 8, "text_cache_hits": 6}})
+    assert column.text(load_table(tmp_path).rows[0]) == "75.0"
 
 
 def test_the_headline_names_the_fastest_valid_row_with_its_seconds_of_audio(table: Table) -> None:

@@ -30,6 +30,7 @@ from experiments.environment import fingerprint, now_iso, num_threads
 from experiments.job import ERROR, RESULT, JobSpec, compose_record, read_job
 from experiments.journal import JOURNAL, JournalWriter, read_journal
 from experiments.measure import OutOfTime, Probes, measure, plan_for
+from experiments.peaks import gemm_peaks
 from experiments.workload import Workload, load_workload
 from metrics.memory import read_memory, reset_peak
 from metrics.record import Utterance, save_record
@@ -94,17 +95,17 @@ def _ending_of(error: Exception) -> dict[str, Any]:
 def _perform(spec: JobSpec, build: Build, journal: JournalWriter) -> None:
     config = spec.config
     workload = load_workload(config)
+    clock = make_clock(str(config["device"]["kind"]))
     journal.append(
         "start",
         {
             "created": now_iso(),
-            "environment": fingerprint(config["device"]),
+            "environment": {**fingerprint(config["device"]), **gemm_peaks(config, clock)},
             "workload": workload.describe(),
             "num_utterances": len(workload.requests),
         },
     )
     _limit_memory(config["measure"]["memory_limit_bytes"])
-    clock = make_clock(str(config["device"]["kind"]))
     before_s = clock.now_s()
     with build(config, clock) as engine:
         clock.sync()

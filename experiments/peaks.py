@@ -1,0 +1,56 @@
+"""What this device's matrix products reach, measured in the process that is about to be timed: a roofline's roof."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from engine.clock import Clock
+from experiments.calibration import GemmShape, gemm_shape
+
+REPEATS = 5  # the best counts: a peak is what the device can do, not what it did between other programs
+DTYPES = ("float32", "bfloat16")
+
+
+def gemm_peaks(config: Mapping[str, Any], clock: Clock) -> dict[str, Any]:
+    """{"gemm_peak_flop_per_s": by dtype} at the model's largest shape, in whichever layout is fastest here; {} where
+    `measure.gemm_peak` is off."""
+    if not config["measure"]["gemm_peak"]:
+        return {}
+    device = str(config["device"]["kind"])
+    shape = gemm_shape(config["model"]["arch"], device)
+    return {"gemm_peak_flop_per_s": {dtype: _peak(shape, dtype, device, clock) for dtype in DTYPES}}
+
+
+def _peak(shape: GemmShape, dtype: str, device: str, clock: Clock) -> float:
+    import torch
+
+    kind: torch.dtype = getattr(torch, dtype)
+    generator = torch.Generator().manual_seed(0)
+    left = torch.randn(shape.rows, shape.inner, generator=generator).to(device, kind)
+    linear = torch.nn.Linear(shape.inner, shape.columns, bias=False).to(device, kind)
+    best_s = min(_seconds(product, left, shape.count, clock) for product in _products(linear, device))
+    return 2.0 * shape.rows * shape.inner * shape.columns * shape.count / best_s
+
+
+def _products(linear: Any, device: str) -> list[Callable[[Any], Any]]:
+    from engine.packed import PackedLinear, can_pack
+
+    packed = device == "cpu" and can_pack(linear.weight.dtype)
+    return [linear, PackedLinear(linear)] if packed else [linear]
+
+
+def _seconds(product: Callable[[Any], Any], left: Any, count: int, clock: Clock) -> float:
+    """The fastest of REPEATS runs of `count` products."""
+    import torch
+
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(REPEATS):
+            clock.sync()
+            before_s = clock.now_s()
+            for _ in range(count):
+                product(left)
+            clock.sync()
+            seconds.append(clock.now_s() - before_s)
+    return min(seconds)

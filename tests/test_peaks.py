@@ -1,0 +1,27 @@
+"""The roof that achieved rates are held against."""
+
+from engine.clock import HostClock
+from experiments.peaks import gemm_peaks
+from tests.engines import config
+
+
+def test_the_peak_is_a_rate_of_each_dtype_and_off_where_it_is_not_asked_for() -> None:
+    peaks = gemm_peaks(config("measure=steady"), HostClock())["gemm_peak_flop_per_s"]
+    assert set(peaks) == {"float32", "bfloat16"}
+    assert all(1e8 < rate < 1e16 for rate in peaks.values())
+    assert gemm_peaks(config("measure=quick"), HostClock()) == {}
+
+
+def test_the_peak_counts_the_products_it_times() -> None:
+    """A clock that moves one second a look: the rate is the operations of one run."""
+
+    class Second(HostClock):
+        t_s = 0.0
+
+        def now_s(self) -> float:
+            self.t_s += 1
+            return self.t_s
+
+    rates = gemm_peaks(config("measure=steady"), Second())["gemm_peak_flop_per_s"]
+    rows, inner, columns, count = 1024, 256, 512, 10
+    assert rates["float32"] == rates["bfloat16"] == 2 * rows * inner * columns * count

@@ -18,7 +18,7 @@ from engine.contract import ConfigError, UnsupportedEngine
 from engine.packed import PackedConv, PackedLinear, can_pack, pack
 from engine.step import DiTStep
 
-PRECISIONS = ("fp32", "amp", "bf16", "fp16", "int8")
+PRECISIONS = ("fp32", "amp", "bf16", "fp16", "int8", "int8_torchao")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -51,6 +51,8 @@ def apply_precision(step: DiTStep, precision: str, device: str, packed: bool = T
         if not on_cpu:
             raise UnsupportedEngine("int8 is built for the CPU only", "use engine=fp16 on CUDA")
         return PreparedStep(quantize_linears(step), torch.float32, None)
+    if precision == "int8_torchao":
+        return PreparedStep(torchao_int8(step.to(torch.bfloat16), on_cpu, packed), torch.bfloat16, None)
     raise ConfigError("engine.precision", precision, f"must be one of {', '.join(PRECISIONS)}", "use engine=fp32")
 
 
@@ -77,11 +79,30 @@ def quantize_linears(step: DiTStep) -> DiTStep:
     return step
 
 
+def torchao_int8(step: DiTStep, on_cpu: bool, eager: bool) -> DiTStep:
+    """The blocks' linear layers as torchao's dynamic int8 (activations per token, weights per channel), everything else
+    bfloat16. Only a compiler makes it faster than bfloat16 (sayakpaul/diffusers-torchao issue 44)."""
+    if eager:
+        raise UnsupportedEngine("torchao's int8 gains nothing without a compiler", "use engine=int8_torchao")
+    try:
+        from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+    except ImportError as absent:
+        raise UnsupportedEngine(
+            f"torchao is not installed ({absent})", "pip install '.[torchao]', or use engine=int8 on a CPU"
+        ) from absent
+    if on_cpu:
+        for block in step.blocks:
+            block.attend = small_gemm
+    quantize_(step.blocks, Int8DynamicActivationInt8WeightConfig())
+    return step
+
+
 def weight_histogram(module: nn.Module) -> Mapping[str, int]:
     """Stored weight elements per dtype, quantised linears included: shows what the precision pass really did."""
     counts: Counter[str] = Counter()
     for parameter in module.parameters():
-        counts[str(parameter.dtype).removeprefix("torch.")] += parameter.numel()
+        stored = torchao_data(parameter)
+        counts[str((parameter if stored is None else stored).dtype).removeprefix("torch.")] += parameter.numel()
     for child in module.modules():
         if isinstance(child, torch.ao.nn.quantized.dynamic.Linear):
             counts["qint8"] += child.weight().numel()
@@ -90,14 +111,20 @@ def weight_histogram(module: nn.Module) -> Mapping[str, int]:
     return dict(counts)
 
 
+def torchao_data(parameter: torch.Tensor) -> torch.Tensor | None:
+    """The int8 values behind a tensor that torchao has quantised; its own dtype is that of the answers."""
+    return getattr(parameter, "qdata", None)
+
+
 def count_packed(module: nn.Module) -> int:
     return sum(isinstance(child, PackedLinear) for child in module.modules())
 
 
 def count_quantized(module: nn.Module) -> int:
-    return sum(isinstance(child, torch.ao.nn.quantized.dynamic.Linear) for child in module.modules())
+    own = sum(isinstance(child, torch.ao.nn.quantized.dynamic.Linear) for child in module.modules())
+    return own + sum(torchao_data(parameter) is not None for parameter in module.parameters())
 
 
 def weight_bytes(histogram: Mapping[str, int]) -> int:
-    size = {"float32": 4, "bfloat16": 2, "float16": 2, "qint8": 1}
+    size = {"float32": 4, "bfloat16": 2, "float16": 2, "qint8": 1, "int8": 1}
     return sum(count * size[dtype] for dtype, count in histogram.items())

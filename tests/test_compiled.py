@@ -102,3 +102,17 @@ def test_without_a_cpp_compiler_the_engine_refuses(monkeypatch: pytest.MonkeyPat
 def test_int8_kernels_that_the_compiler_cannot_see_are_refused() -> None:
     with pytest.raises(UnsupportedEngine, match="opaque to the compiler"):
         engine("engine=compiled_bf16", "engine.precision=int8")
+
+
+def test_torchaos_int8_is_refused_without_a_compiler() -> None:
+    with pytest.raises(UnsupportedEngine, match="gains nothing without a compiler") as refusal:
+        engine("engine=bf16", "engine.precision=int8_torchao")
+    assert refusal.value.remedy == "use engine=int8_torchao"
+
+
+def test_torchaos_int8_is_counted_as_stored() -> None:
+    pytest.importorskip("torchao")
+    with compiled(*EAGER, "engine=int8_torchao") as ours:
+        proof = ours.facts.proof
+    assert proof["quantized_linears"] == 4, "one block's"
+    assert max(proof["weight_elements_by_dtype"], key=proof["weight_elements_by_dtype"].get) == "int8"

@@ -85,7 +85,7 @@ def flatten(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def check_numbers(run: RunRecord) -> None:
-    """Raises RecordError for a time of a trial that is not a number above zero."""
+    """Raises RecordError for a time of a trial or of a calibration that is not a number above zero."""
     for trial in run.trials:
         times = {
             "wall_s": trial.wall_s,
@@ -97,6 +97,13 @@ def check_numbers(run: RunRecord) -> None:
             if value is not None and (not math.isfinite(value) or value <= 0):
                 raise RecordError(
                     f"{run.run_id}: {name}={value} of {trial.utterance_id} repeat {trial.repeat} "
+                    "is not a number above 0; run again"
+                )
+    for reading in run.calibrations:
+        for name, value in (("wall_s", reading.wall_s), ("cpu_s", reading.cpu_s)):
+            if not math.isfinite(value) or value <= 0:
+                raise RecordError(
+                    f"{run.run_id}: {name}={value} of the {reading.work} calibration of repeat {reading.repeat} "
                     "is not a number above 0; run again"
                 )
 

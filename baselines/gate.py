@@ -1,8 +1,9 @@
 """The gate: a new run against a stored baseline, as a pure function of records and limits.
 
-Rule v1. Environment before performance; then CPU time finely and wall time coarsely (baselines.latency), peak memory,
-validity and paired SNR (baselines.quality). The worst finding decides. The false-alarm budget 1 - confidence is split
-evenly over the metrics that have noise (Bonferroni). Another rule is another function of the type `Rule`.
+Rule v2. Environment and state of the machine before performance; then CPU time finely and wall time coarsely
+(baselines.latency), peak memory, validity, steady counters and paired quality (baselines.quality). The worst finding
+decides. The false-alarm budget 1 - confidence is split evenly over the metrics that have noise (Bonferroni). A quality
+metric is one more function in QUALITY; another rule is another function of the type `Rule`.
 """
 
 from __future__ import annotations
@@ -10,18 +11,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from baselines.comparable import check_numbers, differing_findings
-from baselines.latency import gated_clocks, judge_clock
-from baselines.quality import judge_memory, judge_snr, judge_validity
+from baselines.latency import Known, Question, gated_clocks, judge_clock
+from baselines.machine import machine_findings
+from baselines.quality import judge_memory, judge_snr, judge_steadiness, judge_validity
 from baselines.verdict import EXIT_CODES, EXIT_RUN_FAILED, Finding, Limits, Outcome, Verdict, worst
 from metrics.record import RecordError, RunRecord
 
-RULE = "stored-baseline-1"
+NOTHING_KNOWN = Known()
+RULE = "stored-baseline-2"
 
-Rule = Callable[[Sequence[RunRecord], RunRecord, Limits], Verdict]
+Rule = Callable[[Sequence[RunRecord], RunRecord, Limits, Known], Verdict]
+# (sessions, new run, limits, share of the false-alarm budget) -> the finding of one paired quality metric
+QualityRule = Callable[[Sequence[RunRecord], RunRecord, Limits, float], Finding]
+QUALITY: tuple[QualityRule, ...] = (judge_snr,)
 
 
-def judge(baselines: Sequence[RunRecord], new: RunRecord, limits: Limits) -> Verdict:
-    """`baselines`: one record per session. Raises RecordError for records without sessions or with broken numbers."""
+def judge(baselines: Sequence[RunRecord], new: RunRecord, limits: Limits, known: Known = NOTHING_KNOWN) -> Verdict:
+    """`baselines`: one record per session; `known`: the calibrations that were chosen, the host class's noise.
+
+    Raises RecordError for records without sessions or with broken numbers.
+    """
     if not baselines:
         raise RecordError("a baseline without sessions; record it again")
     for run in (*baselines, new):
@@ -32,12 +41,17 @@ def judge(baselines: Sequence[RunRecord], new: RunRecord, limits: Limits) -> Ver
     different = differing_findings(baselines, new)
     if different:
         return _verdict(different, budget, len(baselines))
+    changed = machine_findings(baselines, new, limits, known)
+    if changed:
+        return _verdict(changed, budget, len(baselines))
     clocks = gated_clocks(str(new.environment.get("device")), limits)
-    share = budget / (len(clocks) + 1)
+    share = budget / (len(clocks) + len(QUALITY))
+    question = Question(baselines=baselines, new=new, limits=limits, known=known, false_alarm_frac=share)
     findings = [judge_validity(new, sorted({u.utterance_id for run in baselines for u in run.utterances}))]
-    findings += [judge_clock(baselines, new, clock, limits, share) for clock in clocks]
+    findings += judge_steadiness(new)
+    findings += [judge_clock(clock, question) for clock in clocks]
     findings += judge_memory(baselines, new, limits)
-    findings.append(judge_snr(baselines, new, limits, share))
+    findings += [rule(baselines, new, limits, share) for rule in QUALITY]
     return _verdict(findings, budget, len(baselines))
 
 

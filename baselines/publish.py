@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from baselines.approval import approval_problem
 from baselines.store import Baseline
 from baselines.verdict import EXIT_RUN_FAILED, Finding, Limits, Verdict
 from metrics.record import RunRecord
 
-VERDICT_SCHEMA_VERSION = 1
+VERDICT_SCHEMA_VERSION = 2  # 2 has what each metric can find, and the baseline's approval
 STICKY_MARK = "<!-- f5bench-gate -->"  # by which a bot finds the comment to update
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
 WORDS: Mapping[str, str] = {
@@ -45,6 +46,11 @@ def verdict_content(gated: Gated, created: str) -> dict[str, Any]:
             "host_class": gated.baseline.host_class,
             "recorded": gated.baseline.recorded,
             "git_commit": gated.baseline.git_commit,
+            "recorded_by": gated.baseline.recorded_by,
+            "why": gated.baseline.why,
+            "approval": None if gated.baseline.approval is None else asdict(gated.baseline.approval),
+            "approval_problem": approval_problem(gated.baseline),
+            "calibrations": {metric: choice.work for metric, choice in gated.baseline.calibrations.items()},
             "run_ids": [run.run_id for run in gated.baseline.runs],
         },
         "run": {"run_id": gated.run.run_id, "label": gated.run.label, "status": gated.run.status},
@@ -60,6 +66,20 @@ def terminal_lines(gated: Gated) -> Iterator[str]:
         yield f"  {finding.outcome:<11} {finding.metric:<20} {_change(finding)}".rstrip(" -")
         yield f"              {' '.join(finding.explanation.split())}"
     yield _error_rate(verdict)
+    yield from _warnings(gated)
+
+
+def _warnings(gated: Gated) -> Iterator[str]:
+    """What the reader of any verdict must know: nobody vouches for the baseline, or the gate is blind to the limit."""
+    problem = approval_problem(gated.baseline)
+    if problem is not None:
+        yield f"warning: baseline {gated.baseline.name}: {problem}"
+    for finding in gated.verdict.findings:
+        if finding.detectable is not None and finding.limit is not None and finding.detectable > finding.limit:
+            yield (
+                f"warning: {finding.metric}: this gate finds a slowdown surely from x{finding.detectable:.3f} on, not "
+                f"from x{finding.limit:g}; for that use `python -m experiments.compare`, or a baseline of more sessions"
+            )
 
 
 def summary_markdown(gated: Gated) -> str:
@@ -70,17 +90,19 @@ def summary_markdown(gated: Gated) -> str:
         "",
         f"{WORDS[verdict.outcome].capitalize()}. {_error_rate(verdict)}",
         "",
-        "| metric | baseline | new | change (interval) | limit | verdict |",
-        "|---|---:|---:|---|---:|---|",
+        "| metric | baseline | new | change (interval) | limit | finds from | verdict |",
+        "|---|---:|---:|---|---:|---:|---|",
     ]
     for finding in verdict.findings:
         cells = (finding.metric, _value(finding, finding.baseline), _value(finding, finding.new), _change(finding))
-        limit = _limit(finding)
-        lines.append(f"| {' | '.join(_cell(text) for text in (*cells, limit))} | {finding.outcome} |")
+        finds = "-" if finding.detectable is None else f"x{finding.detectable:.3f}"
+        lines.append(f"| {' | '.join(_cell(text) for text in (*cells, _limit(finding), finds))} | {finding.outcome} |")
+    lines += ["", *(_cell(warning.capitalize()) + "." for warning in _warnings(gated))]
     lines += ["", *(f"- **{f.metric}**: {_cell(f.explanation)}" for f in verdict.findings), ""]
     bounds = (
         "Intervals are one-sided bounds: the one that fails a metric holds at its share of the false alarm rate, "
-        f"the one that passes it at {100 * gated.limits.pass_confidence:g} %."
+        f"the one that passes it at {100 * gated.limits.pass_confidence:g} %. "
+        "Finds from: the slowdown that fails in 95 % of gates."
     )
     return "\n".join([*lines, bounds, "", _environment(gated), "", STICKY_MARK]) + "\n"
 

@@ -1,4 +1,4 @@
-"""Memory, validity and paired quality of a new run against a stored baseline.
+"""Memory, validity, steadiness and paired quality of a new run against a stored baseline.
 
 Quality is exactly paired: the same text, voice and noise on both sides, so a sentence's difference has no noise of
 drawing in it, and on one host class with deterministic kernels it is exactly zero.
@@ -15,6 +15,7 @@ from scipy.special import stdtrit
 
 from baselines.verdict import Finding, Limits, Outcome
 from metrics.record import RunRecord, Score
+from metrics.steady import REMEDY, STEADY_COUNTERS, unsteady_reason
 
 SNR = "snr_vs_reference_db"
 VALID = "audio_valid"
@@ -50,6 +51,16 @@ def judge_validity(new: RunRecord, expected_ids: Sequence[str]) -> Finding:
         return Finding(metric=VALID, outcome="CANNOT_TELL", explanation=said_unchecked)
     said_valid = f"audio of all {len(spoken)} sentences is valid"
     return Finding(metric=VALID, outcome="PASS", explanation=said_valid, baseline=1.0, new=1.0, limit=1.0)
+
+
+def judge_steadiness(new: RunRecord) -> list[Finding]:
+    """FAIL where the engine compiled, captured or grew its pools while it was timed; none where it does not count."""
+    reason, counted = unsteady_reason(new), new.scores_of(STEADY_COUNTERS)
+    if reason is not None:
+        return [Finding(metric=STEADY_COUNTERS, outcome="FAIL", explanation=f"{reason}; {REMEDY}", limit=0.0)]
+    if not counted:
+        return []
+    return [Finding(metric=STEADY_COUNTERS, outcome="PASS", explanation="no counter moved in the timed region")]
 
 
 def judge_memory(baselines: Sequence[RunRecord], new: RunRecord, limits: Limits) -> list[Finding]:

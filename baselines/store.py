@@ -8,18 +8,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from baselines.comparable import check_numbers, differing_keys, flatten
 from baselines.quality import VALID, is_valid
 from metrics.record import RecordError, RunRecord, record_from_dict, to_json, write_atomically
+from metrics.steady import REMEDY, unsteady_reason
 
-BASELINE_SCHEMA_VERSION = 1
+BASELINE_SCHEMA_VERSION = 2  # 2 has the calibrations that fit and an approval
 RECORDS = Path(__file__).resolve().parent / "records"
 USABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=+-]{0,99}")
-ROWS = ("trials", "scores", "utterances")
+ROWS = ("trials", "scores", "utterances", "calibrations", "cold_starts")
 # What differs between any two runs and says nothing about either.
 VOLATILE = ("config.out", "environment.started", "environment.load_1min", "environment.other_cpu_frac")
 
@@ -33,16 +34,39 @@ class BaselineRefused(RecordError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """The calibration that a clock is divided by, and the relative spread that each kind of work left."""
+
+    work: str
+    spread_frac: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Approval:
+    """Somebody looked at this content and believes it. content_sha256: of the file without its approval."""
+
+    by: str
+    when: str
+    why: str
+    content_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Baseline:
-    """One or more sessions of the same variant on the same host class. git_commit: of the first session."""
+    """One or more sessions of the same variant on the same host class. git_commit: of the first session.
+
+    calibrations: by the metric of their clock; empty where nothing was calibrated.
+    """
 
     name: str
     host_class: str
     recorded: str
     recorded_by: str
-    reason: str
+    why: str
     git_commit: str | None
     runs: tuple[RunRecord, ...]
+    calibrations: Mapping[str, Choice] = field(default_factory=dict)
+    approval: Approval | None = None
     schema_version: int = BASELINE_SCHEMA_VERSION
 
 
@@ -84,6 +108,9 @@ def refuse_unusable(runs: Sequence[RunRecord]) -> None:
         ]
         if bad:
             raise BaselineRefused(f"{run.run_id}: audio is not valid: {'; '.join(bad)}; repair the engine first")
+        unsteady = unsteady_reason(run)
+        if unsteady is not None:
+            raise BaselineRefused(f"{run.run_id}: not steady: {unsteady}; {REMEDY}")
         for key, first, other in differing_keys(runs[0], run):
             raise BaselineRefused(
                 f"{run.run_id}: {key}={to_json(other)} where {runs[0].run_id} has {to_json(first)}; "
@@ -95,7 +122,7 @@ def save_baseline(baseline: Baseline, records: Path) -> Path:
     """Check, then write atomically. Raises BaselineRefused, and RecordError for a name that cannot be a file."""
     refuse_unusable(baseline.runs)
     path = baseline_path(records, baseline.host_class, baseline.name)
-    write_atomically(path, _text(baseline))
+    write_atomically(path, text_of(baseline))
     return path
 
 
@@ -122,8 +149,10 @@ def read_baseline(path: Path) -> Baseline:
         )
     try:
         runs = tuple(record_from_dict(run, str(path)) for run in data["runs"])
-        baseline = Baseline(**{**data, "runs": runs})
-    except (TypeError, KeyError) as error:
+        approval = None if data["approval"] is None else Approval(**data["approval"])
+        choices = {metric: Choice(**choice) for metric, choice in data["calibrations"].items()}
+        baseline = Baseline(**{**data, "runs": runs, "approval": approval, "calibrations": choices})
+    except (TypeError, KeyError, AttributeError) as error:
         raise RecordError(f"{path}: damaged baseline ({error}); restore it from git or record it again") from error
     refuse_unusable(runs)
     return baseline
@@ -153,7 +182,7 @@ def _settings(run: RunRecord) -> list[tuple[str, Any]]:
     return list(flatten("", json.loads(to_json(parts))))
 
 
-def _text(baseline: Baseline) -> str:
+def text_of(baseline: Baseline) -> str:
     """JSON with one trial, score or utterance a line: a diff then shows which ones changed."""
     data = asdict(replace(baseline, runs=()))
     head = [f' "{key}": {to_json(value)}' for key, value in sorted(data.items()) if key != "runs"]

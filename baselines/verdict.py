@@ -20,7 +20,8 @@ MAY_BE_ZERO = ("drift_residual_frac", "memory_extra_bytes", "snr_margin_db", "wo
 class Finding:
     """One gated quantity. `effect` is new/baseline or new-baseline by `effect_kind`; `interval` bounds the true effect.
 
-    limit: the effect (or, for memory, the value) at which this finding fails. baseline and new may be texts where the
+    limit: the effect (or, for memory, the value) at which this finding fails. detectable: the effect that would fail in
+    95 % of gates, of metrics with noise. baseline and new may be texts where the
     environment is compared. explanation: one sentence for people with the error rate in it.
     """
 
@@ -33,6 +34,7 @@ class Finding:
     effect_kind: EffectKind | None = None
     interval: tuple[float, float] | None = None
     limit: float | None = None
+    detectable: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,10 +66,12 @@ class Limits:
     worst_sentence_snr_margin_db: float
     memory_ratio: float
     memory_extra_bytes: int
-    cpu_session_noise_frac: float
-    wall_session_noise_frac: float
+    session_noise_frac: float
+    coarse_session_noise_frac: float
     session_noise_floor_frac: float
     drift_residual_frac: float
+    machine_ratio: float
+    other_cpu_frac: float
     confidence: float
     pass_confidence: float
 
@@ -83,6 +87,8 @@ class Limits:
                 raise ValueError(
                     f"gate.{high}={getattr(self, high)}: must be above gate.{low}={getattr(self, low)}; raise it"
                 )
+        if self.machine_ratio <= 1:
+            raise ValueError(f"gate.machine_ratio={self.machine_ratio}: must be above 1; 1.5 is usual")
         for name in ("confidence", "pass_confidence"):
             if not 0.5 < getattr(self, name) < 1:
                 raise ValueError(f"gate.{name}={getattr(self, name)}: must lie between 0.5 and 1; 0.99 is usual")

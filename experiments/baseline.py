@@ -1,19 +1,19 @@
-"""Keep a run as baseline, and look at what is kept: `python -m experiments.baseline record|list|show|diff`."""
+"""Keep a run as baseline, and look at what is kept: `python -m experiments.baseline record|list|show|approve|diff`."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from baselines.approval import approval_problem, approve
+from baselines.known import chosen_works
 from baselines.quality import SNR
 from baselines.store import (
     RECORDS,
@@ -32,19 +32,18 @@ from engine.contract import ConfigError
 from experiments.cli import DISK_FULL, EXIT_NO_BASELINE, EXIT_OK, complain, run_verb
 from experiments.compose import ROOT, compose_config, compose_run
 from experiments.environment import fingerprint, now_iso
+from experiments.fresh import fresh_run, read_run
 from experiments.front import refuse_flags
-from experiments.job import RESULT, module_environment
 from experiments.run import default_out
-from metrics.record import RecordError, RunRecord, load_record, to_json
+from metrics.record import RecordError, RunRecord, to_json
 from metrics.speed import speed_of
-
-GIVE_UP_WAITING_S = 30.0  # a run that was told to stop ends its worker and writes its record first
 
 EXAMPLES = """
 examples:
   python -m experiments.baseline record nightly engine=int8 solver=euler_7
   python -m experiments.baseline record nightly --add engine=int8 solver=euler_7      (another session, at another time)
-  python -m experiments.baseline record nightly --run outputs/A --run outputs/B --reason "release 1.2"
+  python -m experiments.baseline record nightly --run outputs/A --run outputs/B --why "release 1.2"
+  python -m experiments.baseline approve nightly --by "J. Doe" --why "listened to it; 2 % slower is what the fix costs"
   python -m experiments.baseline list
   python -m experiments.baseline show nightly
   python -m experiments.baseline diff nightly outputs/A
@@ -81,7 +80,8 @@ def record(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     host_class = str(runs[0].environment["host_class"])
     _check_free(options, host_class)
     if options.add:
-        runs = [*load_baseline(options.records, host_class, options.name).runs, *runs]
+        stored = load_baseline(options.records, host_class, options.name)
+        runs, options.why = [*stored.runs, *runs], options.why or stored.why
     with refuse_unwritable("--records", options.records):
         path = save_baseline(_baseline(options, host_class, runs), options.records)
     print(f"{path}\n{len(runs)} session(s) of {runs[0].label}, {len(runs[-1].steady_trials)} trials in the last")
@@ -102,14 +102,30 @@ def show_list(options: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 
 def show(options: argparse.Namespace, overrides: Sequence[str]) -> int:
-    """Who, when, why, and each session's figures, on every host class that has the name."""
+    """Who, when, why, the calibrations that fit, and each session's figures, on every host class that has the name."""
     hosts = [host for host, name in list_baselines(options.records) if name == options.name]
     for host_class in hosts or [this_host_class([])]:
         stored = load_baseline(options.records, host_class, options.name)
         print(f"{stored.name} on {stored.host_class}: {_headline(stored)}")
-        print(f"recorded {stored.recorded} by {stored.recorded_by}: {stored.reason}")
+        print(f"recorded {stored.recorded} by {stored.recorded_by}: {stored.why}")
+        print(_approval(stored))
+        for metric, choice in stored.calibrations.items():
+            spreads = ", ".join(f"{work} {100 * spread:.2f} %" for work, spread in sorted(choice.spread_frac.items()))
+            print(f"{metric} is divided by {choice.work}" + (f" (spread left: {spreads})" if spreads else ""))
         for run in stored.runs:
             print(f"  {_figures(run)}")
+    return EXIT_OK
+
+
+def approve_stored(options: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Say that a stored baseline was reviewed: who, when, why; void as soon as its content changes."""
+    hosts = [host for host, name in list_baselines(options.records) if name == options.name]
+    for host_class in [options.host_class] if options.host_class else hosts or [this_host_class([])]:
+        stored = load_baseline(options.records, host_class, options.name)
+        approved = approve(stored, by=options.by or _user(), when=now_iso(), why=options.why)
+        with refuse_unwritable("--records", options.records):
+            path = save_baseline(approved, options.records)
+        print(f"{path}\n{_approval(approved)}")
     return EXIT_OK
 
 
@@ -126,11 +142,6 @@ def diff(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         print("no setting differs")
     print(f"baseline  {_figures(stored.runs[-1])}\nrun       {_figures(run)}")
     return EXIT_OK
-
-
-def read_run(folder: Path) -> RunRecord:
-    """The record of a run's folder, or of the file itself. Raises RecordError."""
-    return load_record(folder / RESULT if folder.is_dir() or folder.suffix != ".json" else folder)
 
 
 def this_host_class(overrides: Iterable[str]) -> str:
@@ -151,37 +162,6 @@ def refuse_unwritable(key: str, folder: Path) -> Iterator[None]:
         ) from error
 
 
-def fresh_run(overrides: Sequence[str], out: Path) -> int:
-    """`python -m experiments.run` in a process of its own; its table goes to stderr. Returns its exit code."""
-    kept = [text for text in overrides if not text.startswith("out=")]
-    command = [sys.executable, "-m", "experiments.run", *kept, f"out={hydra_value(str(out))}"]
-    process = subprocess.Popen(command, env=module_environment(), stdout=2)
-    try:
-        return process.wait()
-    except BaseException:
-        # Ctrl-C in a terminal has reached the run as well; a signal sent to this process alone has not
-        try:
-            process.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            process.wait(timeout=GIVE_UP_WAITING_S)
-        raise
-
-
-def hydra_value(value: Any) -> str:
-    """A value in the grammar of Hydra's overrides, so that it comes back with its type."""
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{hydra_value(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(hydra_value(item) for item in value) + "]"
-    if value is None or isinstance(value, (bool, int, float)):
-        return to_json(value)
-    # A backslash means something before a quote only; there, and at the end, it is doubled
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", str(value))
-    closing = len(escaped) - len(escaped.rstrip("\\"))
-    return f"'{escaped}{closing * chr(92)}'"
-
-
 def _check_free(options: argparse.Namespace, host_class: str) -> None:
     """Before minutes are spent: the name can be a file, and nothing stored is overwritten unasked."""
     path = baseline_path(options.records, host_class, options.name)
@@ -197,11 +177,19 @@ def _baseline(options: argparse.Namespace, host_class: str, runs: Sequence[RunRe
         name=options.name,
         host_class=host_class,
         recorded=now_iso(),
-        recorded_by=_user(),
-        reason=options.reason,
+        recorded_by=options.by or _user(),
+        why=options.why or "no reason given",
         git_commit=runs[0].environment.get("git_commit"),
+        calibrations=chosen_works(runs),
         runs=tuple(runs),
     )
+
+
+def _approval(stored: Baseline) -> str:
+    problem = approval_problem(stored)
+    if problem is not None or stored.approval is None:
+        return f"not approved: {problem}"
+    return f"approved {stored.approval.when} by {stored.approval.by}: {stored.approval.why}"
 
 
 def _user() -> str:
@@ -222,12 +210,14 @@ def _notes(runs: Sequence[RunRecord]) -> list[str]:
             "note: from three sessions on the noise between sessions is measured instead of assumed; "
             "add some at other times with --add"
         )
+    notes.append("note: nobody has approved it as it is now; look at it, then `baseline approve`")
     return notes
 
 
 def _headline(stored: Baseline) -> str:
     commit = (stored.git_commit or "no commit")[:12]
-    return f"{stored.runs[0].label}, {len(stored.runs)} session(s), {stored.recorded}, {commit}"
+    state = "approved" if approval_problem(stored) is None else "not approved"
+    return f"{stored.runs[0].label}, {len(stored.runs)} session(s), {stored.recorded}, {commit}, {state}"
 
 
 def _figures(run: RunRecord) -> str:
@@ -257,7 +247,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     actions = parser.add_subparsers(dest="action", required=True)
-    for name, function in (("record", record), ("list", show_list), ("show", show), ("diff", diff)):
+    verbs = (("record", record), ("list", show_list), ("show", show), ("approve", approve_stored), ("diff", diff))
+    for name, function in verbs:
         action = actions.add_parser(name, help=(function.__doc__ or "").split("\n")[0], allow_abbrev=False)
         action.set_defaults(function=function)
         action.add_argument("--records", type=Path, default=RECORDS, help="where baselines lie (default: %(default)s)")
@@ -265,10 +256,15 @@ def _parser() -> argparse.ArgumentParser:
             action.add_argument("name", help="name of the baseline")
     keep = actions.choices["record"]
     keep.add_argument("--run", type=Path, action="append", metavar="RUN_DIR", help="a finished run; several are pooled")
-    keep.add_argument("--reason", default="no reason given", help="why this is a baseline; stored with it")
+    keep.add_argument("--why", help="why this is a baseline; stored with it")
     again = keep.add_mutually_exclusive_group()
     again.add_argument("--add", action="store_true", help="add the session(s) to the stored baseline")
     again.add_argument("--replace", action="store_true", help="discard the stored baseline of this name")
+    agree = actions.choices["approve"]
+    agree.add_argument("--why", required=True, help="why it may be believed; stored with it")
+    agree.add_argument("--host-class", help="only the baseline of this host class (default: every one of that name)")
+    for action in (keep, agree):
+        action.add_argument("--by", help="who does this (default: git's user.name)")
     actions.choices["diff"].add_argument("run_dir", type=Path, metavar="RUN_DIR")
     return parser
 

@@ -8,16 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from baselines.approval import approval_problem
 from baselines.comparable import flatten
 from baselines.gate import Rule, judge
+from baselines.known import known_of
 from baselines.publish import Gated, junit_xml, summary_markdown, terminal_lines, verdict_content
 from baselines.store import RECORDS, Baseline, NoBaseline, load_baseline
 from baselines.verdict import Limits
 from engine.contract import ConfigError
-from experiments.baseline import fresh_run, hydra_value, read_run, refuse_unwritable, this_host_class
+from experiments.baseline import refuse_unwritable, this_host_class
 from experiments.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain, run_verb
 from experiments.compose import compose_config, options
 from experiments.environment import now_iso
+from experiments.fresh import fresh_run, hydra_value, read_run
 from experiments.front import refuse_flags
 from experiments.job import RESULT
 from experiments.run import default_out
@@ -35,7 +38,7 @@ in out=DIR, by default beside the run's result.json.
 examples:
   python -m experiments.gate nightly
   python -m experiments.gate nightly gate.catch_ratio=1.10 measure.rounds=10 out=outputs/pr-12
-  python -m experiments.gate nightly --run outputs/A
+  python -m experiments.gate nightly --run outputs/A --require-approved
 
 exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 cannot tell, 12 environment differs,
 13 no such baseline, 14 the run failed, 130 interrupted
@@ -72,19 +75,30 @@ def _judge_stored(given: argparse.Namespace, overrides: Sequence[str], limits: L
         if _key(text).split(".")[0] not in ("gate", "out"):
             raise ConfigError(_key(text), text.partition("=")[2], "--run takes a finished run as it is", "leave it out")
     run = read_run(given.run)
-    baseline = load_baseline(given.records, str(run.environment["host_class"]), given.name)
+    baseline = _load(given, str(run.environment["host_class"]))
     beside = given.run if given.run.is_dir() else given.run.parent
-    return _finish(baseline, run, limits, Path(_out(overrides) or beside))
+    return _finish(given, baseline, run, limits, Path(_out(overrides) or beside))
 
 
 def _judge_fresh(given: argparse.Namespace, overrides: Sequence[str], limits: Limits) -> int:
     device = [text for text in overrides if _key(text).split(".")[0] == "device"]
-    baseline = load_baseline(given.records, this_host_class(device), given.name)
+    baseline = _load(given, this_host_class(device))
     out = Path(_out(overrides) or default_out(f"gate-{given.name}"))
     exit_code = fresh_run([*overrides_of(baseline.runs[-1].config), *overrides], out)
     if exit_code not in (EXIT_OK, EXIT_JOB_FAILED) or not (out / RESULT).is_file():
         return exit_code or EXIT_JOB_FAILED
-    return _finish(baseline, read_run(out), limits, out)
+    return _finish(given, baseline, read_run(out), limits, out)
+
+
+def _load(given: argparse.Namespace, host_class: str) -> Baseline:
+    """Before minutes are spent. Raises NoBaseline, also for one that nobody vouches for where that is asked."""
+    baseline = load_baseline(given.records, host_class, given.name)
+    problem = approval_problem(baseline)
+    if problem is not None and given.require_approved:
+        raise NoBaseline(
+            f"baseline {given.name} of {host_class}: {problem}; `python -m experiments.baseline approve {given.name}`"
+        )
+    return baseline
 
 
 def overrides_of(config: Mapping[str, Any]) -> list[str]:
@@ -102,8 +116,9 @@ def overrides_of(config: Mapping[str, Any]) -> list[str]:
     return [*choices, *deleted, *(f"++{key}={hydra_value(now[key])}" for key in now if now[key] != old.get(key, now))]
 
 
-def _finish(baseline: Baseline, run: RunRecord, limits: Limits, out: Path) -> int:
-    gated = Gated(baseline=baseline, run=run, limits=limits, verdict=RULE(baseline.runs, run, limits))
+def _finish(given: argparse.Namespace, baseline: Baseline, run: RunRecord, limits: Limits, out: Path) -> int:
+    verdict = RULE(baseline.runs, run, limits, known_of(baseline, given.records))
+    gated = Gated(baseline=baseline, run=run, limits=limits, verdict=verdict)
     summary = summary_markdown(gated)
     with refuse_unwritable("out", out):
         write_atomically(out / "verdict.json", to_json(verdict_content(gated, now_iso())) + "\n")
@@ -133,6 +148,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("name", help="name of the stored baseline")
     parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="judge this finished run instead of making one")
+    parser.add_argument(
+        "--require-approved", action="store_true", help="refuse (13) a baseline that nobody approved as it is"
+    )
     parser.add_argument("--records", type=Path, default=RECORDS, help="where baselines lie (default: %(default)s)")
     return parser
 

@@ -23,18 +23,20 @@ from experiments.compose import ROOT
 from experiments.environment import fingerprint, now_iso, num_threads
 from experiments.journal import JOURNAL, Journal, read_journal, set_aside
 from metrics.record import RecordError, RunRecord, RunStatus, Score, load_record, save_record, write_atomically
+from metrics.steady import STEADY_COUNTERS, WARM_UP_STEADY, counters_score, warm_up_score
 
 JOB, RESULT, LOG, ERROR = "job.json", "result.json", "log.txt", "error.txt"
 GRACE_S = 60.0  # beyond the measuring loop's own limit: building, writing, one call that runs over
 TICK_S = 0.5
 DETERMINISM = "audio_repeats_identical"
+MEASURED = (DETERMINISM, WARM_UP_STEADY, STEADY_COUNTERS)  # scores that come of the measurement, not of the audio
 
 _SIGNAL_REMEDIES: Mapping[int, str] = {
     signal.SIGKILL: "the kernel does that when memory runs out: try a smaller model or fewer threads; see log.txt",
     signal.SIGINT: "interrupted: run it again",
 }
 
-JobKind = Literal["measure", "reference"]
+JobKind = Literal["measure", "reference", "cold"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,7 +130,9 @@ def compose_record(spec: JobSpec, journal: Journal, end: Mapping[str, Any]) -> R
         peak_device_bytes=journal.memory.get("peak_device_bytes"),
         utterances=journal.utterances,
         trials=journal.trials,
-        scores=_determinism(journal, status),
+        scores=(*_determinism(journal, status), *_steadiness(journal, status)),
+        calibrations=journal.calibrations,
+        cold_starts=() if journal.cold is None else (journal.cold,),
     )
 
 
@@ -148,6 +152,18 @@ def _determinism(journal: Journal, status: RunStatus) -> tuple[Score, ...]:
             better="higher",
         ),
     )
+
+
+def _steadiness(journal: Journal, status: RunStatus) -> tuple[Score, ...]:
+    """How warm-up ended, and whether the engine's counters stood still while timed; as far as either is known."""
+    if status != "ok" or journal.warm_up is None or journal.counters is None:
+        return ()
+    warm_up, counters = journal.warm_up, journal.counters
+    found = (
+        warm_up_score(warm_up["is_steady"], warm_up["num_rounds"], warm_up["slope_frac"]),
+        counters_score(counters["before"], counters["after"]),
+    )
+    return tuple(score for score in found if score is not None)
 
 
 def _run_worker(spec: JobSpec, launcher: Launcher, limit_s: float) -> int | None:

@@ -1,6 +1,7 @@
 """The journal of one run: a JSON object a line, on the disk before the next trial starts; and what is read back.
 
-Kinds: start, build, facts, plan, first_call, trial, calibration, spoken, memory, utterance, determinism, end. A process
+Kinds: start, build, facts, plan, first_call, trial, calibration, warm_up, counters, spoken, memory, utterance,
+determinism, cold, end. A process
 that dies leaves at most one torn last line.
 """
 
@@ -15,7 +16,7 @@ from statistics import fmean
 from types import TracebackType
 from typing import Any
 
-from metrics.record import RecordError, Trial, Utterance, to_json
+from metrics.record import CalibrationReading, ColdStart, RecordError, Trial, Utterance, to_json
 
 JOURNAL = "journal.jsonl"
 
@@ -49,7 +50,8 @@ class Journal:
     """What a run had written down. `start`, `facts` and `end` are None while the run had not come to them.
 
     memory: peak_rss_bytes, peak_pss_bytes, peak_device_bytes, as far as known. identical: utterance id -> whether all
-    repeats gave the same bits, empty with one round, None before the end. num_torn: torn last lines (0 or 1).
+    repeats gave the same bits, empty with one round, None before the end. warm_up and counters: how warm-up ended and
+    what the engine counted before and after the timed region. num_torn: torn last lines (0 or 1).
     """
 
     start: Mapping[str, Any] | None = None
@@ -60,6 +62,10 @@ class Journal:
     utterances: tuple[Utterance, ...] = ()
     memory: Mapping[str, int | None] = field(default_factory=dict)
     identical: Mapping[str, bool] | None = None
+    calibrations: tuple[CalibrationReading, ...] = ()
+    warm_up: Mapping[str, Any] | None = None
+    counters: Mapping[str, Mapping[str, int]] | None = None
+    cold: ColdStart | None = None
     end: Mapping[str, Any] | None = None
     num_torn: int = 0
 
@@ -70,7 +76,7 @@ class _Gathered:
 
     fields: dict[str, Any] = field(default_factory=dict)
     trials: list[Trial] = field(default_factory=list)
-    calibrations: dict[tuple[bool, int], list[dict[str, float]]] = field(default_factory=dict)
+    calibrations: list[CalibrationReading] = field(default_factory=list)
     utterances: list[Utterance] = field(default_factory=list)
 
 
@@ -86,17 +92,29 @@ def read_journal(path: Path) -> Journal:
             _take(gathered, json.loads(line))
         except (ValueError, TypeError, KeyError) as error:
             raise RecordError(f"{path}: line {number} is damaged ({error}); run this variant again") from error
-    trials = tuple(_calibrated(trial, gathered.calibrations) for trial in gathered.trials)
-    return Journal(trials=trials, utterances=tuple(gathered.utterances), num_torn=num_torn, **gathered.fields)
+    means = _round_means(gathered.calibrations)
+    return Journal(
+        trials=tuple(_calibrated(trial, means) for trial in gathered.trials),
+        utterances=tuple(gathered.utterances),
+        calibrations=tuple(gathered.calibrations),
+        num_torn=num_torn,
+        **gathered.fields,
+    )
 
 
-def _calibrated(trial: Trial, calibrations: Mapping[tuple[bool, int], Sequence[Mapping[str, float]]]) -> Trial:
-    """With the mean of its round's calibrations, which may stand before or after it."""
-    found = calibrations.get((trial.is_warmup, trial.repeat))
-    if found is None:
-        return trial
-    means = {name: fmean(one[name] for one in found) for name in ("calibration_s", "calibration_cpu_s")}
-    return replace(trial, calibration_s=means["calibration_s"], calibration_cpu_s=means["calibration_cpu_s"])
+def _round_means(readings: Sequence[CalibrationReading]) -> dict[tuple[bool, int], tuple[float, float]]:
+    """(is_warmup, repeat) -> mean wall and CPU seconds of that round's GEMMs."""
+    rounds: dict[tuple[bool, int], list[CalibrationReading]] = {}
+    for reading in readings:
+        if reading.work == "gemm":
+            rounds.setdefault((reading.is_warmup, reading.repeat), []).append(reading)
+    return {key: (fmean(r.wall_s for r in found), fmean(r.cpu_s for r in found)) for key, found in rounds.items()}
+
+
+def _calibrated(trial: Trial, means: Mapping[tuple[bool, int], tuple[float, float]]) -> Trial:
+    """With the calibration of its round, which may stand before or after it."""
+    found = means.get((trial.is_warmup, trial.repeat))
+    return trial if found is None else replace(trial, calibration_s=found[0], calibration_cpu_s=found[1])
 
 
 def _take(gathered: _Gathered, entry: dict[str, Any]) -> None:
@@ -104,11 +122,12 @@ def _take(gathered: _Gathered, entry: dict[str, Any]) -> None:
     if kind == "trial":
         gathered.trials.append(Trial(**entry))
     elif kind == "calibration":
-        key = (entry.pop("is_warmup"), entry.pop("repeat"))
-        gathered.calibrations.setdefault(key, []).append(entry)
+        gathered.calibrations.append(CalibrationReading(**entry))
     elif kind == "utterance":
         gathered.utterances.append(Utterance(**entry))
-    elif kind in ("start", "facts", "memory", "end"):
+    elif kind == "cold":
+        gathered.fields[kind] = ColdStart(**entry)
+    elif kind in ("start", "facts", "memory", "warm_up", "counters", "end"):
         gathered.fields[kind] = entry
     elif kind == "determinism":
         gathered.fields["identical"] = entry["identical"]

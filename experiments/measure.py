@@ -19,6 +19,7 @@ from engine.clock import Clock
 from engine.contract import Engine, Synthesis, SynthesisRequest
 from experiments.calibration import Calibration
 from experiments.journal import JournalWriter
+from experiments.warmup import WINDOW_ROUNDS, Timed, warm_up
 from metrics.record import Trial
 
 
@@ -28,7 +29,10 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasurePlan:
-    """How often. A round is one pass over all utterances; a warm-up round takes only some of them."""
+    """How often. A round is one pass over all utterances; a warm-up round takes only some of them, always the same.
+
+    warmup_rounds: at most; warm-up ends earlier when it is steady. calibrations_per_round: of each kind.
+    """
 
     warmup_rounds: int
     rounds: int
@@ -38,8 +42,9 @@ class MeasurePlan:
     calibrations_per_round: int = 4
 
     def num_trials(self, num_utterances: int) -> int:
-        """Warm-up included, first call not."""
-        return self.warmup_rounds * min(self.warmup_utterances, num_utterances) + self.rounds * num_utterances
+        """First call not included, of warm-up the rounds that a steady engine takes."""
+        warm = min(self.warmup_rounds, WINDOW_ROUNDS)
+        return warm * min(self.warmup_utterances, num_utterances) + self.rounds * num_utterances
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -47,13 +52,15 @@ class Probes:
     """What is read around a call. cpu_s: CPU seconds of all threads of this process.
 
     reset_peak starts a new memory peak after warm-up; after_round is called between rounds, where slow readings belong.
+    calibrations: by the name of their work. counters: what must not change in the timed region (metrics.steady).
     """
 
     clock: Clock
     reset_peak: Callable[[], None]
     peak_bytes: Callable[[], int]
     after_round: Callable[[], None]
-    calibrate: Callable[[], Calibration] | None
+    calibrations: Mapping[str, Callable[[], Calibration]]
+    counters: Callable[[], Mapping[str, int]] = dict
     cpu_s: Callable[[], float] = time.process_time
     unix_s: Callable[[], float] = time.time
 
@@ -113,11 +120,12 @@ def measure(
     first = _timed(engine, requests[0], probes)
     journal.append("first_call", {"first_call_s": first.wall_s, "utterance_id": first.synthesis.utterance_id})
     loop = TrialLoop(engine, requests, plan, probes, journal, deadline_s)
-    for repeat in range(plan.warmup_rounds):
-        loop.round(repeat, is_warmup=True)
+    journal.append("warm_up", asdict(warm_up(loop.warmup_round, plan.warmup_rounds, probes.counters)))
     probes.reset_peak()
+    before = probes.counters()
     for repeat in range(plan.rounds):
-        loop.round(repeat, is_warmup=False)
+        loop.round(repeat, loop.requests, is_warmup=False)
+    journal.append("counters", {"before": dict(before), "after": dict(probes.counters())})
     return Measured(spoken=loop.heard.spoken, repeats_identical=loop.heard.identical)
 
 
@@ -139,29 +147,36 @@ class TrialLoop:
     heard: _Heard = field(default_factory=_Heard)
     num_done: int = 0
 
-    def round(self, repeat: int, *, is_warmup: bool) -> None:
-        """All utterances once, the calibrations at random places among them."""
+    def warmup_round(self, repeat: int, every_sentence: bool) -> list[Timed]:
+        """The same few utterances in every warm-up round, so that a slope is the engine's; their times."""
+        chance = random.Random(f"{self.plan.order_seed}/warmup")
+        few = chance.sample(list(self.requests), min(self.plan.warmup_utterances, len(self.requests)))
+        return self.round(repeat, self.requests if every_sentence else few, is_warmup=True)
+
+    def round(self, repeat: int, requests: Sequence[SynthesisRequest], *, is_warmup: bool) -> list[Timed]:
+        """These utterances once, the calibrations at random places among them; what each call took."""
         gc.collect()
         chance = random.Random(f"{self.plan.order_seed}/{is_warmup}/{repeat}")
-        order = list(self.requests)
-        chance.shuffle(order)
-        if is_warmup:
-            order = order[: self.plan.warmup_utterances]
-        places = [chance.randrange(len(order) + 1) for _ in range(self.plan.calibrations_per_round)]
-        for position in range(len(order) + 1):
-            for _ in range(places.count(position)):
-                self._calibrate(repeat, is_warmup)
-            if position < len(order):
-                self.trial(order[position], repeat, is_warmup)
+        turns: list[str | SynthesisRequest] = list(requests)
+        chance.shuffle(turns)
+        for _ in range(self.plan.calibrations_per_round):
+            for work in self.probes.calibrations:
+                turns.insert(chance.randrange(len(turns) + 1), work)
+        timed: list[Timed] = []
+        for turn in turns:
+            if isinstance(turn, str):
+                self._calibrate(turn, repeat, is_warmup)
+            else:
+                timed.append((turn.utterance_id, self.trial(turn, repeat, is_warmup)))
         self.probes.after_round()
+        return timed
 
-    def _calibrate(self, repeat: int, is_warmup: bool) -> None:
-        if self.probes.calibrate is None:
-            return
-        calibration = _without_collector(self.probes.calibrate)
-        self.journal.append("calibration", {"repeat": repeat, "is_warmup": is_warmup, **asdict(calibration)})
+    def _calibrate(self, work: str, repeat: int, is_warmup: bool) -> None:
+        reading = _without_collector(self.probes.calibrations[work])
+        self.journal.append("calibration", {"work": work, "repeat": repeat, "is_warmup": is_warmup, **asdict(reading)})
 
-    def trial(self, request: SynthesisRequest, repeat: int, is_warmup: bool) -> None:
+    def trial(self, request: SynthesisRequest, repeat: int, is_warmup: bool) -> float:
+        """One turn of the loop; the wall seconds of its call."""
         if self.probes.clock.now_s() >= self.deadline_s:
             total = self.plan.num_trials(len(self.requests))
             raise OutOfTime(
@@ -172,6 +187,7 @@ class TrialLoop:
         self.num_done += 1
         if not is_warmup:
             self.heard.take(call.synthesis)
+        return call.wall_s
 
 
 def _timed(engine: Engine, request: SynthesisRequest, probes: Probes) -> _Call:

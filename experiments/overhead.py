@@ -48,7 +48,7 @@ def measure_pairs(engine: Engine, request: SynthesisRequest, num_pairs: int, con
     outputs = Path("outputs")
     outputs.mkdir(exist_ok=True)
     probes = Probes(
-        clock=clock, reset_peak=_nothing, peak_bytes=resident_peak_bytes, after_round=_nothing, calibrate=None
+        clock=clock, reset_peak=_nothing, peak_bytes=resident_peak_bytes, after_round=_nothing, calibrations={}
     )
     plan = MeasurePlan(warmup_rounds=0, rounds=num_pairs, order_seed=0, time_limit_s=float("inf"))
     with tempfile.TemporaryDirectory(dir=outputs, prefix=".overhead-") as folder:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, run_verb
+from experiments.cold import launch_with_cold_starts
 from experiments.compose import Cell, compose_run
 from experiments.device_lock import device_lock
 from experiments.front import help_text, is_help, is_information, refuse_flags, show_by_hydra
-from experiments.job import LOG, RESULT, JobResult, Launcher, launch, module_environment, new_job
+from experiments.job import LOG, RESULT, JobResult, Launcher, module_environment, new_job
 from experiments.measure import plan_for
 from experiments.progress import Board, Planned
 from experiments.reference import is_reference, needs_reference, provide_reference
@@ -60,7 +61,7 @@ def run_variant(cell: Cell, out: Path, command: Sequence[str] | None = None) -> 
     with Board([plan]) as board, device_lock(device, cell.config["sweep"]["lock"], board.say) as lock:
         launcher = make_launcher(lock, lambda journal: board.tick(0, journal), command)
         board.start(0)
-        result = launch(new_job(out, cell.label, "measure", cell.config), launcher)
+        result = launch_with_cold_starts(new_job(out, cell.label, "measure", cell.config), launcher)
         board.finish(0, result.record.status, result.record.reason)
         if result.record.status != "ok":
             return Outcome(result, False)

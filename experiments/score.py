@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.cli import EXIT_OK, run_verb
-from experiments.job import DETERMINISM, RESULT
+from experiments.job import MEASURED, RESULT
 from experiments.model_scores import intelligibility, model_recipes, predicted_mos, speaker
 from experiments.reference import is_reference, kept_floors
 from experiments.scored_audio import RANDOM_WEIGHTS, Audio, heard_of, read_all, validity_scores
@@ -48,7 +48,7 @@ def score_run(folder: Path, reference: Path | None, oracle: Path | None) -> RunR
         return record
     quality = record.config["quality"]
     heard, unreadable = read_all(folder, record)
-    scores = [score for score in record.scores if score.metric == DETERMINISM]
+    scores = [score for score in record.scores if score.metric in MEASURED]
     scores += validity_scores(record, heard, unreadable)
     refusal = _refusal(record, quality)
     if refusal is not None:

@@ -109,6 +109,7 @@ def _check_measure(measure: Mapping[str, Any]) -> None:
     for key, least in (
         ("warmup_rounds", 0), ("rounds", 1), ("slow_warmup_rounds", 0), ("slow_rounds", 1), ("slow_from_evals", 1),
         ("order_seed", 0), ("warmup_utterances", 1), ("calibrations_per_round", 1),
+        ("cold_starts", 0),
     ):  # fmt: skip
         _whole_number(f"measure.{key}", measure[key], least)
     _positive("measure.time_limit_s", measure["time_limit_s"])
@@ -116,7 +117,7 @@ def _check_measure(measure: Mapping[str, Any]) -> None:
         _whole_number("measure.memory_limit_bytes", measure["memory_limit_bytes"], 1 << 20)
     if measure["calibration"] not in KINDS:
         raise ConfigError(
-            "measure.calibration", measure["calibration"], f"must be one of {', '.join(KINDS)}", "use gemm"
+            "measure.calibration", measure["calibration"], f"must be one of {', '.join(KINDS)}", "use all"
         )
 
 

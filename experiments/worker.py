@@ -24,8 +24,9 @@ import soundfile
 
 from engine.clock import Clock, make_clock
 from engine.contract import ConfigError, Engine, EngineFacts, Synthesis, UnsupportedEngine
-from experiments.calibration import make_calibration
+from experiments.calibration import make_calibrations
 from experiments.cli import one_line
+from experiments.cold import cold_start
 from experiments.environment import fingerprint, now_iso, num_threads
 from experiments.job import ERROR, RESULT, JobSpec, compose_record, read_job
 from experiments.journal import JOURNAL, JournalWriter, read_journal
@@ -109,10 +110,13 @@ def _perform(spec: JobSpec, build: Build, journal: JournalWriter) -> None:
     before_s = clock.now_s()
     with build(config, clock) as engine:
         clock.sync()
-        journal.append("build", {"build_s": clock.now_s() - before_s})
+        build_s = clock.now_s() - before_s
+        journal.append("build", {"build_s": build_s})
         journal.append("facts", facts_content(engine.facts))
         if spec.kind == "reference":
             _speak(spec.folder, engine, workload, journal)
+        elif spec.kind == "cold":
+            journal.append("cold", asdict(cold_start(engine, workload.requests[0], clock, build_s)))
         else:
             _measure(spec, engine, workload, clock, journal)
         journal.append("facts", facts_content(engine.facts))
@@ -129,14 +133,17 @@ def _speak(folder: Path, engine: Engine, workload: Workload, journal: JournalWri
 def _measure(spec: JobSpec, engine: Engine, workload: Workload, clock: Clock, journal: JournalWriter) -> None:
     facts = engine.facts
     plan = plan_for(spec.config["measure"], facts.steps * facts.evals_per_step)
-    memory = _Memory(str(spec.config["device"]["kind"]))
+    device = str(spec.config["device"]["kind"])
+    calibrations = make_calibrations(spec.config, clock)
+    memory = _Memory(device, calibrations.num_bytes)
     journal.append("plan", {"num_trials": plan.num_trials(len(workload.requests)), **asdict(plan)})
     probes = Probes(
         clock=clock,
         reset_peak=memory.reset,
         peak_bytes=memory.peak_bytes,
         after_round=memory.sample,
-        calibrate=make_calibration(spec.config, clock),
+        calibrations=calibrations.by_work,
+        counters=lambda: steady_counters(engine, device),
     )
     measured = measure(engine, workload.requests, plan, probes, journal)
     journal.append("memory", memory.content())
@@ -144,6 +151,16 @@ def _measure(spec: JobSpec, engine: Engine, workload: Workload, clock: Clock, jo
         spoken = measured.spoken[line.utterance_id]
         journal.append("utterance", asdict(write_utterance(spec.folder, spoken, line.category, line.text)))
     journal.append("determinism", {"identical": dict(measured.repeats_identical)})
+
+
+def steady_counters(engine: Engine, device: str) -> dict[str, int]:
+    """What the engine says must not change while it is timed, and on a GPU the segments its allocator has asked for."""
+    counted = {str(name): int(count) for name, count in dict(engine.facts.proof.get("steady_counters", {})).items()}
+    if device != "cpu":
+        import torch
+
+        counted["device_memory_segments"] = int(torch.cuda.memory_stats(device).get("segment.all.allocated", 0))
+    return counted
 
 
 def write_utterance(folder: Path, synthesis: Synthesis, category: str, text: str) -> Utterance:
@@ -179,9 +196,13 @@ def facts_content(facts: EngineFacts) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Memory:
-    """Peaks since `reset`: resident set, proportional set (sampled between rounds: reading it is slow), device."""
+    """Peaks since `reset`: resident set, proportional set (sampled between rounds: reading it is slow), device.
+
+    own_bytes: what the calibrations hold on the device; it is the harness's, so no peak contains it.
+    """
 
     device: str
+    own_bytes: int = 0
     peak_rss_bytes: int | None = None
     peak_pss_bytes: int | None = None
 
@@ -196,14 +217,15 @@ class _Memory:
     def peak_bytes(self) -> int:
         """Of the device where there is one, else resident."""
         if self.device == "cpu":
-            return resident_peak_bytes()
+            return resident_peak_bytes() - self.own_bytes
         return self._device_peak_bytes() or 0
 
     def sample(self) -> None:
         reading = read_memory()
-        self.peak_rss_bytes = reading.peak_rss_bytes
+        own_bytes = self.own_bytes if self.device == "cpu" else 0
+        self.peak_rss_bytes = reading.peak_rss_bytes - own_bytes
         if reading.pss_bytes is not None:
-            self.peak_pss_bytes = max(reading.pss_bytes, self.peak_pss_bytes or 0)
+            self.peak_pss_bytes = max(reading.pss_bytes - own_bytes, self.peak_pss_bytes or 0)
 
     def content(self) -> dict[str, int | None]:
         self.sample()
@@ -218,7 +240,7 @@ class _Memory:
             return None
         import torch
 
-        return int(torch.cuda.max_memory_allocated(self.device))
+        return int(torch.cuda.max_memory_allocated(self.device)) - self.own_bytes
 
 
 def resident_peak_bytes() -> int:

@@ -105,12 +105,12 @@ class Utterance:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CalibrationReading:
-    """One run of a calibration workload: a fixed amount of work of one `kind`, between the trials of a round.
+    """One run of a calibration: a fixed amount of one kind of `work` (gemm, memory, dispatch), between two trials.
 
     cpu_s: CPU seconds of all threads of the process.
     """
 
-    kind: str
+    work: str
     repeat: int
     is_warmup: bool
     wall_s: float

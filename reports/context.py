@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metrics.record import RunRecord
+from metrics.steady import WARM_UP_STEADY
 from reports.table import Table
 from reports.words import listed, plural, significant
 
@@ -89,6 +90,7 @@ def warnings_of(table: Table) -> tuple[str, ...]:
     if not records:
         return ("Nothing was measured yet.",)
     found = [_unfinished(table), _busy(records[0]), _dirty(records), *_differences(records), _drift(table)]
+    found.append(_never_steady(table))
     return tuple(warning for warning in found if warning)
 
 
@@ -131,6 +133,18 @@ def _differences(records: list[RunRecord]) -> list[str]:
         if len(values) > 1:
             found.append(f"The rows differ in {name} ({listed(values)}): do not compare them with one another.")
     return found
+
+
+def _never_steady(table: Table) -> str | None:
+    """Rows whose warm-up ended by its limit."""
+    labels = [
+        row.label
+        for row in table.timed_rows
+        if row.cell.record and any(score.value == 0.0 for score in row.cell.record.scores_of(WARM_UP_STEADY))
+    ]
+    if not labels:
+        return None
+    return f"No steady state came within the warm-up of {listed(labels)}: their times still moved when timing began."
 
 
 def _drift(table: Table) -> str | None:

@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from reports import lengths, starts
 from reports.columns import Column
 from reports.document import Document, proof_text, reference_name
 from reports.floors import EXPLANATION as QUALITY_EXPLANATION
 from reports.floors import NO_FLOOR, floors_of, quality_header, quality_lines
-from reports.lengths import EXPLANATION, HEADER, length_lines
 from reports.notes import left_out, note_of
 from reports.plots import Picture
 from reports.quality import LOG_MEL, PESQ, sentence_value
@@ -67,9 +67,10 @@ def render_html(document: Document, out: Path) -> str:
         quality=quality_lines(document.table),
         quality_header=quality_header(document.table),
         quality_explanation=" ".join([QUALITY_EXPLANATION, *([] if floors_of(document.table) else [NO_FLOOR])]),
-        lengths=length_lines(document.table),
-        lengths_header=HEADER,
-        lengths_explanation=EXPLANATION,
+        plain_tables=[
+            ("Latency by length", lengths.EXPLANATION, lengths.HEADER, lengths.length_lines(document.table)),
+            ("Cold start", starts.EXPLANATION, starts.HEADER, starts.start_lines(document.table)),
+        ],
         times=_lines(document.times, document.table.timed_rows, {}),
         built=_lines(document.built, built, {row.label: proof_text(row) for row in built}),
         left_out=[

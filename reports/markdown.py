@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from reports import lengths, starts
 from reports.columns import Column
 from reports.document import Document, proof_text, reference_name
 from reports.floors import EXPLANATION as QUALITY_EXPLANATION
 from reports.floors import NO_FLOOR, floors_of, quality_header, quality_lines
-from reports.lengths import EXPLANATION, HEADER, length_lines
 from reports.notes import left_out, note_of
 from reports.plots import Picture
 from reports.scores import METRIC_NAMES
@@ -36,6 +36,7 @@ def render_markdown(document: Document) -> str:
         *_missing(document),
         *_quality(document),
         *_lengths(document),
+        *_starts(document),
         *_times(document),
         *_built(document),
         *_sentences(document),
@@ -132,10 +133,17 @@ def _quality(document: Document) -> list[str]:
 
 
 def _lengths(document: Document) -> list[str]:
-    lines = length_lines(document.table)
+    lines = lengths.length_lines(document.table)
     if not lines:
         return []
-    return ["## Latency by length", EXPLANATION, *_table(HEADER, lines, [False, False, *[True] * 5])]
+    return ["## Latency by length", lengths.EXPLANATION, *_table(lengths.HEADER, lines, [False, False, *[True] * 5])]
+
+
+def _starts(document: Document) -> list[str]:
+    lines = starts.start_lines(document.table)
+    if not lines:
+        return []
+    return ["## Cold start", starts.EXPLANATION, *_table(starts.HEADER, lines, [False, *[True] * 5, False])]
 
 
 def _times(document: Document) -> list[str]:

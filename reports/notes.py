@@ -13,6 +13,7 @@ from reports.words import listed, plural, significant
 
 STATUS_WORDS = {
     "invalid": "audio invalid",
+    "unsteady": "not steady",
     "unchecked": "audio not checked",
     "skipped": "skipped",
     "failed": "failed",

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from metrics.record import RecordError, RunRecord
 from metrics.speed import Speed, latency_by_length, speed_of
+from metrics.steady import REMEDY, unsteady_reason
 from reports.quality import QUALITY, Summary, Validity, summaries_of, validity_of
 from reports.scale import Ratios, SentenceTiming, Timing, mib, scaled, sentence_timing
 from reports.source import Cell, Source, load_source
 
-RowStatus = Literal["ok", "invalid", "unchecked", "skipped", "failed", "pending", "running"]
+RowStatus = Literal["ok", "invalid", "unsteady", "unchecked", "skipped", "failed", "pending", "running"]
 
 
 class UnjudgedRow(RecordError):
@@ -191,6 +192,9 @@ def _outcome(cell: Cell) -> tuple[RowStatus, str | None, str | None, Validity | 
         return "invalid", why, "listen to its audio; its speed means nothing until the audio is right", validity
     if validity == "unchecked":
         return "unchecked", why, "score the run again; a speed is printed only of audio that was checked", validity
+    unsteady = unsteady_reason(cell.record)
+    if unsteady is not None:
+        return "unsteady", unsteady, REMEDY, validity
     return "ok", None, None, validity
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from baselines.verdict import Limits
-from metrics.record import RunRecord, Score, Trial, Utterance
+from metrics.record import CalibrationReading, RunRecord, Score, Trial, Utterance
 
 HOST = "test-2c-cpu"
 IDS = tuple(f"en{i:02d}" for i in range(1, 13))
@@ -22,10 +22,12 @@ LIMITS = Limits(
     worst_sentence_snr_margin_db=3.0,
     memory_ratio=1.02,
     memory_extra_bytes=16 * 2**20,
-    cpu_session_noise_frac=0.005,
-    wall_session_noise_frac=0.021,
+    session_noise_frac=0.02,
+    coarse_session_noise_frac=0.03,
     session_noise_floor_frac=0.003,
     drift_residual_frac=0.05,
+    machine_ratio=1.5,
+    other_cpu_frac=0.75,
     confidence=0.99,
     pass_confidence=0.95,
 )
@@ -35,12 +37,14 @@ LIMITS = Limits(
 class World:
     """SDs of the log of a machine's times. machine: moves target and calibration alike; session: the target alone.
 
+    unlike: of a session's calibrations of another kind of work than the engine's, which drift in a way of their own.
     wall_factor: how much noisier than CPU time the wall time of calls, rounds and calibrations is.
     """
 
     call: float = 0.01
     round: float = 0.003
     calibration: float = 0.003
+    unlike: float = 0.05
     cpu_machine: float = 0.0
     cpu_session: float = 0.0
     wall_factor: float = 1.0
@@ -73,6 +77,7 @@ class Recipe:
 def make_run(seed: int, recipe: Recipe | None = None, **changes: Any) -> RunRecord:
     """A record of `recipe`; `changes` replace fields of the record afterwards."""
     recipe = recipe or Recipe()
+    trials = make_trials(np.random.default_rng(seed), recipe)
     run = RunRecord(
         run_id=f"run-{seed}",
         created="2026-01-01T00:00:00+00:00",
@@ -90,8 +95,9 @@ def make_run(seed: int, recipe: Recipe | None = None, **changes: Any) -> RunReco
         peak_pss_bytes=recipe.peak_bytes,
         peak_device_bytes=None,
         utterances=tuple(make_utterance(name, recipe.audio) for name in recipe.ids),
-        trials=make_trials(np.random.default_rng(seed), recipe),
+        trials=trials,
         scores=make_scores(recipe),
+        calibrations=make_calibrations(np.random.default_rng((seed, 1)), recipe, trials),
     )
     return replace(run, **changes)
 
@@ -135,6 +141,34 @@ def make_trials(rng: np.random.Generator, recipe: Recipe) -> tuple[Trial, ...]:
     return tuple(trials)
 
 
+def make_calibrations(
+    rng: np.random.Generator, recipe: Recipe, trials: Sequence[Trial]
+) -> tuple[CalibrationReading, ...]:
+    """One reading of each work a round; the GEMM is what the trials carry, the others move on their own as well."""
+    unlike = {
+        "gemm": 1.0,
+        **{work: float(np.exp(rng.normal(0, recipe.world.unlike))) for work in ("memory", "dispatch")},
+    }
+    rounds = {t.repeat: t for t in trials if t.calibration_s is not None}
+    return tuple(
+        CalibrationReading(
+            work=work,
+            repeat=repeat,
+            is_warmup=trial.is_warmup,
+            wall_s=(trial.calibration_s or 0.0) * factor,
+            cpu_s=(trial.calibration_cpu_s or 0.0) * factor,
+        )
+        for repeat, trial in rounds.items()
+        for work, factor in unlike.items()
+    )
+
+
+def with_calibration(run: RunRecord, wall_factor: float, cpu_factor: float) -> RunRecord:
+    """`run` on a machine on which every calibration takes that many times as long."""
+    readings = (replace(c, wall_s=c.wall_s * wall_factor, cpu_s=c.cpu_s * cpu_factor) for c in run.calibrations)
+    return replace(run, calibrations=tuple(readings))
+
+
 def make_scores(recipe: Recipe) -> tuple[Score, ...]:
     valid = tuple(score("audio_valid", name, 1.0) for name in recipe.ids)
     snr = tuple(
@@ -148,7 +182,7 @@ def score(metric: str, utterance_id: str, value: float) -> Score:
     return Score(metric=metric, utterance_id=utterance_id, value=value, status="ok", reason=None, better="higher")
 
 
-def no_score(metric: str, utterance_id: str, status: Any, reason: str) -> Score:
+def no_score(metric: str, utterance_id: str | None, status: Any, reason: str) -> Score:
     return Score(metric=metric, utterance_id=utterance_id, value=None, status=status, reason=reason, better="higher")
 
 

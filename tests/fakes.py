@@ -150,7 +150,7 @@ class FailingEngine(FakeEngine):
 def calibrate_with(clock: FakeClock) -> Calibration:
     clock.log.append("calibrate")
     clock.t_s += 0.03
-    return Calibration(calibration_s=0.03, calibration_cpu_s=0.06)
+    return Calibration(wall_s=0.03, cpu_s=0.06)
 
 
 def build(config: Mapping[str, Any], clock: Clock) -> FakeEngine:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from baselines.approval import approval_problem, approve
+from baselines.known import known_of
 from baselines.store import (
     Baseline,
     BaselineRefused,
@@ -23,7 +25,7 @@ from experiments.baseline import main
 from experiments.cli import run_verb
 from metrics.record import RecordError, RunRecord, save_record
 from tests import baseline_runs as runs
-from tests.baseline_runs import HOST, make_run, no_score, with_scores
+from tests.baseline_runs import HOST, Recipe, World, make_run, no_score, with_scores
 
 SILENT = with_scores(make_run(1), no_score("audio_valid", "en03", "error", "silent: rms 0"))
 NO_NUMBER = make_run(1, trials=(*make_run(1).trials[:-1], replace(make_run(1).trials[-1], cpu_s=math.nan)))
@@ -35,7 +37,7 @@ def make_baseline(*sessions: RunRecord, name: str = "nightly", host_class: str =
         host_class=host_class,
         recorded="2026-01-01T00:00:00+00:00",
         recorded_by="someone",
-        reason="a test",
+        why="a test",
         git_commit="abc123",
         runs=sessions or (make_run(1),),
     )
@@ -115,7 +117,7 @@ def test_another_schema_version_is_one_clear_line(tmp_path: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 7}))
     with pytest.raises(RecordError) as caught:
         read_baseline(path)
-    assert str(caught.value) == (f"{path}: schema_version 7, this program reads 1; record it again with --replace")
+    assert str(caught.value) == (f"{path}: schema_version 7, this program reads 2; record it again with --replace")
 
 
 def test_a_record_of_another_schema_version_inside_is_found(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_differences_leave_out_what_differs_between_any_two_runs() -> None:
 def test_record_list_show_and_diff(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     records = tmp_path / "records"
     first, second = write_run(tmp_path / "a", make_run(1)), write_run(tmp_path / "b", make_run(2))
-    assert record(records, "nightly", "--run", first, "--run", second, "--reason", "release 1") == 0
+    assert record(records, "nightly", "--run", first, "--run", second, "--why", "release 1") == 0
     assert "2 session(s) of fp32-euler_7, 60 trials" in capsys.readouterr().out
 
     assert run_verb(main, ["list", "--records", str(records)]) == 0
@@ -215,3 +217,82 @@ def test_mistakes_are_one_line(
 def test_an_invalid_run_is_refused_by_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert record(tmp_path / "records", "nightly", "--run", write_run(tmp_path / "a", SILENT)) == 2
     assert "audio is not valid: en03 (silent: rms 0)" in capsys.readouterr().err
+
+
+def test_an_approval_is_of_this_content_and_void_when_it_changes(tmp_path: Path) -> None:
+    stored = make_baseline(make_run(1), make_run(2))
+    assert approval_problem(stored) == "nobody has approved it"
+    approved = approve(stored, by="A. Reader", when="2026-01-02", why="listened to it")
+    path = save_baseline(approved, tmp_path)
+    assert approval_problem(read_baseline(path)) is None
+    path.write_text(path.read_text().replace('"cpu_s": ', '"cpu_s": 1', 1))
+    assert approval_problem(read_baseline(path)) == "it was changed after A. Reader approved it (2026-01-02)"
+
+
+def test_approve_says_who_when_and_why_and_another_session_makes_it_void(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = tmp_path / "records"
+    assert record(records, "nightly", "--run", write_run(tmp_path / "a", make_run(1)), "--by", "B", "--why", "1.2") == 0
+    assert "nobody has approved it as it is now" in capsys.readouterr().err
+    where = ["--records", str(records)]
+    assert run_verb(main, ["approve", "nightly", *where, "--by", "A. Reader", "--why", "it is right"]) == 0
+    assert "by A. Reader: it is right" in capsys.readouterr().out
+    assert run_verb(main, ["list", *where]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("abc123, approved")
+    assert record(records, "nightly", "--add", "--run", write_run(tmp_path / "b", make_run(2)), "--by", "C") == 0
+    stored = load_baseline(records, HOST, "nightly")
+    assert (stored.recorded_by, stored.why, stored.approval) == ("C", "1.2", None)
+    assert run_verb(main, ["approve", "unheard", *where, "--why", "x"]) == 13
+
+
+def test_the_calibration_that_leaves_the_smallest_spread_between_sessions_is_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [write_run(tmp_path / str(seed), memory_bound(seed)) for seed in range(5)]
+    assert record(tmp_path / "records", "nightly", *(part for folder in folders for part in ("--run", folder))) == 0
+    stored = load_baseline(tmp_path / "records", HOST, "nightly")
+    assert {metric: choice.work for metric, choice in stored.calibrations.items()} == {
+        "cpu_time": "memory",
+        "wall_time": "memory",
+    }
+    spreads = stored.calibrations["cpu_time"].spread_frac
+    assert spreads["memory"] < 0.01 < 0.02 < spreads["gemm"]
+    assert known_of(stored, tmp_path / "records").works["cpu_time"] == "memory"
+    assert run_verb(main, ["show", "nightly", "--records", str(tmp_path / "records")]) == 0
+    assert "cpu_time is divided by memory (spread left: dispatch" in capsys.readouterr().out
+
+
+def memory_bound(seed: int) -> RunRecord:
+    """An engine that follows the memory's speed, which moves by 4 % from session to session."""
+    run, factor = make_run(seed, Recipe(world=World(unlike=0.0))), 1 + 0.04 * (seed % 3)
+    trials = tuple(replace(t, wall_s=factor * t.wall_s, cpu_s=factor * t.cpu_s) for t in run.trials)
+    readings = tuple(
+        replace(c, wall_s=factor * c.wall_s, cpu_s=factor * c.cpu_s) if c.work == "memory" else c
+        for c in run.calibrations
+    )
+    return replace(run, trials=trials, calibrations=readings)
+
+
+def test_the_noise_of_a_host_class_is_pooled_over_its_baselines(tmp_path: Path) -> None:
+    exact = World(call=0, round=0, calibration=0, unlike=0)
+    for name, costs in (("a", (1.0, 1.1, 1.21)), ("b", (1.0, 1.1, 1.21))):
+        sessions = [make_run(i, Recipe(world=exact, slower=cost)) for i, cost in enumerate(costs)]
+        save_baseline(make_baseline(*sessions, name=name), tmp_path)
+    (tmp_path / HOST / "damaged.json").write_text("{")
+    single = make_baseline(make_run(9, Recipe(world=exact)), name="single")
+    save_baseline(single, tmp_path)
+    noise = known_of(single, tmp_path).noise["cpu_time"]
+    assert (noise.df, noise.num_baselines) == (4, 2)
+    assert noise.sd_frac == pytest.approx(math.log(1.1))
+    (tmp_path / HOST / "b.json").unlink()
+    assert known_of(single, tmp_path).noise == {}
+
+
+def test_a_run_that_compiled_while_it_was_timed_is_refused(tmp_path: Path) -> None:
+    compiled = replace(
+        make_run(1),
+        scores=(*make_run(1).scores, no_score("steady_counters", None, "error", "captures went from 1 to 2")),
+    )
+    with pytest.raises(BaselineRefused, match="not steady: captures went from 1 to 2; let the warm-up see every shape"):
+        save_baseline(make_baseline(compiled), tmp_path)

@@ -3,49 +3,67 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
 from baselines.gate import judge
-from baselines.verdict import Limits
+from baselines.known import chosen_works
+from baselines.latency import Known
 from tests.baseline_runs import DRIFTING, LIMITS, QUIET, SHARED, Recipe, World, make_run
 
 WORLDS = [
-    ("quiet, one session", QUIET, 1, LIMITS),
-    ("shared machine, one session", SHARED, 1, LIMITS),
-    ("sessions drift by 2 %, five sessions", DRIFTING, 5, LIMITS),
-    ("sessions drift by 2 %, and the limits say so", DRIFTING, 1, replace(LIMITS, cpu_session_noise_frac=0.02)),
+    ("quiet, one session", QUIET, 1),
+    ("shared machine, one session", SHARED, 1),
+    ("sessions drift by 2 %, one session", DRIFTING, 1),
+    ("sessions drift by 2 %, three sessions", DRIFTING, 3),
+    ("quiet, five sessions", QUIET, 5),
 ]
 
 
-@pytest.mark.parametrize(("world", "sessions", "limits"), [w[1:] for w in WORLDS], ids=[w[0] for w in WORLDS])
-def test_unchanged_code_fails_in_at_most_1_percent(world: World, sessions: int, limits: Limits) -> None:
-    outcomes = simulate(world, sessions, limits, Recipe(world=world), num=500)
-    assert outcomes["FAIL"] <= 5, outcomes
-    assert outcomes["PASS"] >= 200, outcomes
+@pytest.mark.parametrize(("world", "sessions"), [w[1:] for w in WORLDS], ids=[w[0] for w in WORLDS])
+def test_unchanged_code_fails_in_at_most_1_percent(world: World, sessions: int) -> None:
+    outcomes = simulate(world, sessions, Recipe(world=world), num=400)
+    assert outcomes["FAIL"] <= 4, outcomes
+    assert outcomes["PASS"] >= 120, outcomes
 
 
-@pytest.mark.parametrize(("world", "sessions", "limits"), [w[1:] for w in WORLDS], ids=[w[0] for w in WORLDS])
-def test_10_percent_slower_never_passes(world: World, sessions: int, limits: Limits) -> None:
-    outcomes = simulate(world, sessions, limits, Recipe(world=world, slower=1.10), num=100)
-    assert outcomes["FAIL"] + outcomes["CANNOT_TELL"] == 100, outcomes
+@pytest.mark.parametrize(("world", "sessions"), [w[1:] for w in WORLDS], ids=[w[0] for w in WORLDS])
+def test_5_percent_slower_passes_in_at_most_5_percent_and_what_must_be_seen(world: World, sessions: int) -> None:
+    """5 % by the rule; the bound of 10 of 100 leaves room for luck. 10 % and more lies far beyond it."""
+    assert simulate(world, sessions, Recipe(world=world, slower=1.05), num=100)["PASS"] <= 10
+    assert simulate(world, sessions, Recipe(world=world, slower=1.15), num=50)["PASS"] == 0
 
 
 def test_5_percent_slower_is_found_where_the_machine_is_steady() -> None:
-    outcomes = simulate(QUIET, 1, LIMITS, Recipe(world=QUIET, slower=1.05), num=100)
-    assert outcomes["FAIL"] >= 95, outcomes
+    outcomes = simulate(QUIET, 5, Recipe(world=QUIET, slower=1.05), num=100)
+    assert outcomes["FAIL"] + outcomes["WARN"] >= 95, outcomes
+    assert outcomes["FAIL"] >= 90, outcomes
+
+
+def test_a_gate_finds_what_it_says_that_it_finds() -> None:
+    base = [make_run(seed, Recipe(world=SHARED)) for seed in range(10)]
+    cpu = next(f for f in judge(base, make_run(99, Recipe(world=SHARED)), LIMITS).findings if f.metric == "cpu_time")
+    assert cpu.detectable is not None
+    outcomes = simulate(SHARED, 10, Recipe(world=SHARED, slower=cpu.detectable), num=60)
+    assert outcomes["FAIL"] + outcomes["WARN"] >= 51, outcomes
 
 
 def test_5_percent_faster_never_fails() -> None:
     for world, sessions in ((QUIET, 1), (SHARED, 1), (DRIFTING, 5)):
-        assert simulate(world, sessions, LIMITS, Recipe(world=world, slower=0.95), num=50)["FAIL"] == 0
+        assert simulate(world, sessions, Recipe(world=world, slower=0.95), num=50)["FAIL"] == 0
 
 
-def simulate(world: World, sessions: int, limits: Limits, recipe: Recipe, num: int) -> Counter[str]:
-    """Outcomes of `num` gates of `recipe` against baselines of that world; seeds are fixed."""
+def test_a_calibration_that_follows_the_engine_only_inside_a_session_is_not_chosen_from_one() -> None:
+    """Chosen by the spread inside one session, unchanged code failed in 8 % of gates."""
+    choices = [chosen_works([make_run(seed)])["cpu_time"].work for seed in range(20)]
+    assert set(choices) == {"gemm"}
+
+
+def simulate(world: World, sessions: int, recipe: Recipe, num: int) -> Counter[str]:
+    """Outcomes of `num` gates of `recipe` against baselines of that world as they are recorded; seeds are fixed."""
     outcomes: Counter[str] = Counter()
     for i in range(num):
         base = [make_run(1000 * i + j, Recipe(world=world)) for j in range(sessions)]
-        outcomes[judge(base, make_run(1000 * i + 99, recipe), limits).outcome] += 1
+        known = Known(works={metric: choice.work for metric, choice in chosen_works(base).items()})
+        outcomes[judge(base, make_run(1000 * i + 99, recipe), LIMITS, known).outcome] += 1
     return outcomes

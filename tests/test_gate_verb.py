@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from baselines.store import save_baseline
 from baselines.verdict import Limits
 from experiments import baseline
-from experiments.baseline import hydra_value
 from experiments.cli import run_verb
 from experiments.compose import compose_config
+from experiments.fresh import hydra_value
 from experiments.gate import main, overrides_of
 from metrics.record import RunRecord
 from tests import baseline_runs as runs
@@ -24,6 +24,7 @@ from tests.baseline_runs import Recipe, World, make_run, no_score, with_scores
 from tests.test_baseline import make_baseline, write_run
 
 SKIPPED = make_run(2, status="skipped", reason="no fp16\x00 here", remedy="use bf16", trials=())
+SESSIONS = [make_run(seed) for seed in (1, 11, 12, 13, 14)]
 CASES = {
     "same": (make_run(2), 0, "PASS"),
     "slightly slower": (make_run(2, Recipe(slower=1.03)), 0, "WARN"),
@@ -35,7 +36,7 @@ CASES = {
 
 
 def gate(tmp_path: Path, run: RunRecord, *arguments: str) -> int:
-    save_baseline(make_baseline(make_run(1)), tmp_path / "records")
+    save_baseline(make_baseline(*SESSIONS), tmp_path / "records")
     folder = write_run(tmp_path / "run", run)
     return run_verb(main, ["nightly", "--records", str(tmp_path / "records"), "--run", str(folder), *arguments])
 
@@ -47,8 +48,9 @@ def test_exit_code_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     assert capsys.readouterr().out.startswith(f"{outcome}: fp32-euler_7 against baseline nightly")
 
     verdict = json.loads((tmp_path / "run" / "verdict.json").read_text())
-    assert (verdict["outcome"], verdict["exit_code"], verdict["schema_version"]) == (outcome, exit_code, 1)
-    assert verdict["baseline"]["run_ids"] == ["run-1"]
+    assert (verdict["outcome"], verdict["exit_code"], verdict["schema_version"]) == (outcome, exit_code, 2)
+    assert verdict["baseline"]["run_ids"] == ["run-1", "run-11", "run-12", "run-13", "run-14"]
+    assert verdict["baseline"]["approval_problem"] == "nobody has approved it"
 
     summary = (tmp_path / "run" / "summary.md").read_text()
     assert summary.startswith(f"## {outcome}: fp32-euler_7 against baseline nightly\n")
@@ -56,7 +58,7 @@ def test_exit_code_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     assert "Host class test-2c-cpu" in summary
     rows = [line for line in summary.splitlines() if line.startswith("| ")]
     assert len(rows) == 1 + len(verdict["findings"])
-    assert {row.count(" | ") for row in rows} == {5}
+    assert {row.count(" | ") for row in rows} == {6}
 
 
 @pytest.mark.parametrize(
@@ -106,6 +108,33 @@ def test_the_default_limits_are_the_ones_that_the_rule_is_tested_with() -> None:
     assert Limits.from_mapping(compose_config([])["gate"]) == runs.LIMITS
 
 
+def test_an_unapproved_baseline_is_used_with_a_warning_or_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gate(tmp_path, make_run(2)) == 0
+    assert "warning: baseline nightly: nobody has approved it" in capsys.readouterr().out
+    assert "Warning: baseline nightly: nobody has approved it." in (tmp_path / "run" / "summary.md").read_text()
+    assert gate(tmp_path, make_run(2), "--require-approved") == 13
+    assert "nobody has approved it; `python -m experiments.baseline approve nightly`" in capsys.readouterr().err
+
+    records = ["--records", str(tmp_path / "records")]
+    assert run_verb(baseline.main, ["approve", "nightly", *records, "--by", "A. Reader", "--why", "looks right"]) == 0
+    verb = ["nightly", *records, "--run", str(tmp_path / "run"), "--require-approved"]
+    capsys.readouterr()
+    assert run_verb(main, verb) == 0
+    assert "warning: baseline" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "verdict.json").read_text())["baseline"]["approval"]["by"] == "A. Reader"
+
+
+def test_a_gate_that_is_blind_to_its_limit_warns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_baseline(make_baseline(make_run(1)), tmp_path / "records")
+    folder = write_run(tmp_path / "run", make_run(2))
+    run_verb(main, ["nightly", "--records", str(tmp_path / "records"), "--run", str(folder)])
+    printed = capsys.readouterr().out
+    assert "warning: cpu_time: this gate finds a slowdown surely from x1.1" in printed
+    assert "use `python -m experiments.compare`" in printed
+
+
 def test_another_host_class_has_no_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(2, environment={**runs.environment(), "host_class": "other-8c-cpu"})
     assert gate(tmp_path, run) == 13
@@ -116,12 +145,11 @@ def test_another_host_class_has_no_baseline(tmp_path: Path, capsys: pytest.Captu
 
 def test_another_schema_version_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = save_baseline(make_baseline(make_run(1)), tmp_path / "records")
-    path.write_text(path.read_text().replace('"schema_version": 1,\n "runs"', '"schema_version": 2,\n "runs"', 1))
     content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "schema_version": 2}))
+    path.write_text(json.dumps({**content, "schema_version": 1}))
     folder = write_run(tmp_path / "run", make_run(2))
     assert run_verb(main, ["nightly", "--records", str(tmp_path / "records"), "--run", str(folder)]) == 2
-    assert "schema_version 2, this program reads 1" in capsys.readouterr().err
+    assert "schema_version 1, this program reads 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -191,7 +219,9 @@ def test_record_and_gate_for_real(tmp_path: Path, capfd: pytest.CaptureFixture[s
     settings = ["workload=smoke", "solver=euler_6", "measure.rounds=2", "quality.enabled=false", "tracking=none"]
     assert run_verb(baseline.main, ["record", "own", *records, *settings, f"out={tmp_path / 'first'}"]) == 0
     out = tmp_path / "second"
-    exit_code = run_verb(main, ["own", *records, "tracking=none", f"out={out}"])
+    exit_code = run_verb(
+        main, ["own", *records, "tracking=none", "gate.other_cpu_frac=1", "gate.machine_ratio=9", f"out={out}"]
+    )
     verdict = json.loads((out / "verdict.json").read_text())
     found = {finding["metric"]: finding for finding in verdict["findings"]}
     assert exit_code == verdict["exit_code"]

@@ -15,7 +15,7 @@ TRIAL = {
     "denoise_s": 0.15, "vocoder_s": 0.03, "join_s": 0.0, "num_evals": 7, "peak_bytes": 1, "started_unix_s": 1.0,
     "is_warmup": False,
 }  # fmt: skip
-CALIBRATION = {"repeat": 0, "is_warmup": False, "calibration_s": 0.03, "calibration_cpu_s": 0.06}
+CALIBRATION = {"work": "gemm", "repeat": 0, "is_warmup": False, "wall_s": 0.03, "cpu_s": 0.06}
 
 
 def write(path: Path) -> None:
@@ -26,6 +26,7 @@ def write(path: Path) -> None:
         journal.append("first_call", {"first_call_s": 0.5, "utterance_id": "en01"})
         journal.append("trial", TRIAL)
         journal.append("calibration", CALIBRATION)
+        journal.append("calibration", {**CALIBRATION, "work": "memory", "wall_s": 9.0})
         journal.append("trial", {**TRIAL, "utterance_id": "en02"})
         journal.append("trial", {**TRIAL, "repeat": 1})
 
@@ -37,6 +38,7 @@ def test_what_was_written_is_read_and_a_rounds_calibration_reaches_all_of_its_tr
     assert read.trials[0] == calibrated
     assert read.trials[1].calibration_s == 0.03
     assert read.trials[2].calibration_s is None
+    assert [(c.work, c.wall_s) for c in read.calibrations] == [("gemm", 0.03), ("memory", 9.0)]
     assert (read.build_s, read.first_call_s, read.facts, read.end) == (1.25, 0.5, {"name": "fp32"}, None)
 
 

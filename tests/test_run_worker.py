@@ -1,5 +1,6 @@
 """What a worker leaves, in this process: files, record and journal that agree."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from experiments import worker
 from experiments.job import JobSpec, new_job, read_job, write_job
 from experiments.journal import read_journal
 from metrics.record import RecordError, load_record
+from metrics.steady import unsteady_reason
 from tests import fakes
 from tests.engines import config
 
-SMALL = ("workload=smoke", "measure.rounds=2", "measure.calibration=gemm")
+SMALL = ("workload=smoke", "measure.rounds=2", "measure.warmup_rounds=1", "measure.calibration=gemm")
 
 
 def job(folder: Path, *overrides: str, kind: str = "measure") -> JobSpec:
@@ -29,6 +31,7 @@ def test_a_measured_run_is_complete(tmp_path: Path) -> None:
     assert (len(record.trials), len(record.steady_trials)) == (6, 4)
     assert record.trials == read_journal(tmp_path / "journal.jsonl").trials
     assert all(trial.calibration_s and trial.calibration_cpu_s for trial in record.trials)
+    assert {reading.work for reading in record.calibrations} == {"gemm"}
     assert record.build_s is not None
     assert record.first_call_s is not None
     assert record.peak_rss_bytes is not None
@@ -108,3 +111,29 @@ def test_a_job_file_is_read_back_or_named(tmp_path: Path) -> None:
         read_job(tmp_path)
     with pytest.raises(RecordError, match="no such job"):
         read_job(tmp_path / "elsewhere")
+
+
+def test_an_engine_that_compiles_while_it_is_timed_says_so_in_its_record(tmp_path: Path) -> None:
+    class Compiling(fakes.FakeEngine):
+        def synthesize(self, requests):  # type: ignore[no-untyped-def]
+            spoken = super().synthesize(requests)
+            self.facts = replace(
+                self.facts, proof={"steady_counters": {"compilations": len(self.calls), "captures": 1}}
+            )
+            return spoken
+
+    built = replace(fakes.facts(), proof={"steady_counters": {"compilations": 0, "captures": 1}})
+    worker.run_job(job(tmp_path), lambda config, clock: Compiling(built))
+    record = load_record(tmp_path / "result.json")
+    found = {score.metric: (score.status, score.reason) for score in record.scores}
+    assert found["steady_counters"] == ("error", "compilations went from 3 to 7 in the timed region")
+    assert unsteady_reason(record) == "compilations went from 3 to 7 in the timed region"
+
+
+def test_the_counters_of_a_steady_engine_stand_still(tmp_path: Path) -> None:
+    built = replace(fakes.facts(), proof={"steady_counters": {"compilations": 3}})
+    worker.run_job(job(tmp_path, "measure.warmup_rounds=8"), lambda config, clock: fakes.FakeEngine(built))
+    record = load_record(tmp_path / "result.json")
+    assert ("steady_counters", 1.0) in [(score.metric, score.value) for score in record.scores]
+    assert unsteady_reason(record) is None
+    assert len([t for t in record.trials if t.is_warmup]) >= 6

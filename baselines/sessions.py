@@ -67,29 +67,28 @@ def common_sentences(runs: Sequence[RunRecord]) -> set[str]:
 
 
 def works_of(runs: Sequence[RunRecord]) -> list[str]:
-    """The calibrations that every steady round of every run has, by name of their work."""
-    found: set[str] | None = None
-    for run in runs:
-        rounds = {trial.repeat for trial in run.steady_trials}
-        made = {(c.work, c.repeat) for c in run.calibrations if not c.is_warmup}
-        whole = {work for work, _ in made if all((work, repeat) in made for repeat in rounds)}
-        found = whole if found is None else found & whole
-    return sorted(found or ())
+    """The calibrations that every run made in its steady rounds, by name of their work."""
+    made = [{reading.work for reading in run.calibrations if not reading.is_warmup} for run in runs]
+    return sorted(set.intersection(*made)) if made else []
 
 
 def read_session(run: RunRecord, clock: Clock, common: set[str], work: str | None) -> Session | None:
     """Cost of one run over the `common` utterances in calibrations of that work (None: in seconds).
 
-    None without a complete round.
+    A round is complete when it spoke them all and was calibrated; None without one.
     """
     rounds: dict[int, list[Trial]] = {}
     for trial in run.steady_trials:
         if trial.utterance_id in common:
             rounds.setdefault(trial.repeat, []).append(trial)
-    complete = {n: r for n, r in rounds.items() if sorted(t.utterance_id for t in r) == sorted(common)}
+    made = _calibrations(run, clock, work)
+    complete = {
+        number: trials
+        for number, trials in rounds.items()
+        if sorted(t.utterance_id for t in trials) == sorted(common) and (work is None or number in made)
+    }
     if not complete or not common:
         return None
-    made = _calibrations(run, clock, work)
     costs: list[float] = []
     by_utterance: dict[str, list[float]] = {name: [] for name in common}
     for number, trials in complete.items():

@@ -1,8 +1,9 @@
-"""What the harness costs: `python -m experiments.overhead [OVERRIDES] [--pairs N]`.
+"""What the harness costs: `python -m experiments.overhead [OVERRIDES] [--pairs N | --parent]`.
 
 The same engine is called by the harness's own loop and by a bare loop, interleaved in random order. Printed are the two
 times of a call (does the harness disturb what it measures?) and what a turn of the loop takes beyond its call (does it
-waste time?), which is mostly the journal reaching the disk. A benchmark to be read, not a test.
+waste time?), which is mostly the journal reaching the disk. With --parent the process that started a worker is timed
+while it waits: what it takes of a core, it may take from the worker. A benchmark to be read, not a test.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from typing import Any
 from engine.clock import make_clock
 from engine.contract import Engine, SynthesisRequest
 from experiments.cli import EXIT_OK, run_verb
-from experiments.compose import compose_run
+from experiments.compose import Cell, compose_run
 from experiments.device_lock import device_lock
+from experiments.job import Launcher, launch, new_job
 from experiments.journal import JournalWriter, read_journal
 from experiments.measure import MeasurePlan, Probes, TrialLoop
+from experiments.progress import Board
+from experiments.run import planned
 from experiments.validate import validate_cells
 from experiments.worker import build_by_name, resident_peak_bytes
 from experiments.workload import load_workload
@@ -77,6 +81,45 @@ def measure_pairs(engine: Engine, request: SynthesisRequest, num_pairs: int, con
     return [Pair(*times) for times in zip(bare[1:], timed[1:], turns[1:], strict=True)]
 
 
+@dataclass(slots=True)
+class ParentWatch:
+    """CPU seconds of this process between the first and the last time it woke up for a running worker."""
+
+    wakings: list[tuple[float, float]]
+
+    @classmethod
+    def start(cls) -> ParentWatch:
+        return cls(wakings=[])
+
+    def wake(self) -> None:
+        self.wakings.append((time.monotonic(), time.process_time()))
+
+    @property
+    def share(self) -> float:
+        """Of one core. Raises ValueError where the worker ended before a second waking."""
+        if len(self.wakings) < 2:
+            raise ValueError("the worker ended too soon; measure.rounds=20 takes longer")
+        (from_s, cpu_from_s), (to_s, cpu_to_s) = self.wakings[0], self.wakings[-1]
+        return (cpu_to_s - cpu_from_s) / (to_s - from_s)
+
+
+def watch_parent(cell: Cell) -> ParentWatch:
+    """Run one variant as `experiments.run` does, with its progress board, and look at this process meanwhile."""
+    watch = ParentWatch.start()
+    Path("outputs").mkdir(exist_ok=True)
+    plan = planned(cell, len(load_workload(cell.config).lines))
+    with tempfile.TemporaryDirectory(dir="outputs", prefix=".overhead-") as folder, Board([plan]) as board:
+        board.start(0)
+
+        def tick(journal: Path) -> None:
+            board.tick(0, journal)
+            watch.wake()
+
+        result = launch(new_job(Path(folder), cell.label, "measure", cell.config), Launcher(on_tick=tick))
+        board.finish(0, result.record.status, result.record.reason)
+    return watch
+
+
 def report(pairs: Sequence[Pair]) -> str:
     """Both loops with the 95 % interval of the median, and their difference pair by pair."""
     beyond = [pair.turn_s - pair.timed_s for pair in pairs]
@@ -107,9 +150,15 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.overhead", description=__doc__)
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of the engine to call")
     parser.add_argument("--pairs", type=int, default=40)
+    parser.add_argument("--parent", action="store_true", help="what the waiting parent takes of one core")
     options = parser.parse_args(argv)
     cell = compose_run(options.overrides)
     validate_cells([cell])
+    if options.parent:
+        watch = watch_parent(cell)
+        seconds = watch.wakings[-1][0] - watch.wakings[0][0]
+        print(f"the waiting parent took {100 * watch.share:.2f} % of one core over {seconds:.1f} s")
+        return EXIT_OK
     request = load_workload(cell.config).requests[0]
     device = str(cell.config["device"]["kind"])
     with (

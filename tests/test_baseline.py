@@ -65,7 +65,7 @@ def test_the_file_is_reviewable_and_holds_no_path_of_this_machine(tmp_path: Path
     run = make_run(1, config={**make_run(1).config, "out": str(tmp_path), "quality": {"reference_dir": str(tmp_path)}})
     text = save_baseline(make_baseline(run), tmp_path).read_text()
     assert str(tmp_path) not in text
-    trial_lines = [line for line in text.splitlines() if '"wall_s"' in line]
+    trial_lines = [line for line in text.splitlines() if '"audio_s"' in line]
     assert len(trial_lines) == len(run.trials)
     assert all(len(line) < 500 for line in trial_lines)
 

@@ -75,6 +75,28 @@ def test_the_tail_is_printed_from_59_trials_on(table: Table) -> None:
     assert p95_text(enough) == "900 (900..900)"
 
 
+def test_an_engine_that_was_not_steady_shows_no_speed_and_says_what_moved(tmp_path: Path) -> None:
+    write_sweep(tmp_path, [REFERENCE, FakeCell(label="fp32-euler_7")])
+    folder = tmp_path / "cells" / "fp32-euler_7"
+    scores = json.loads((folder / "result.json").read_text())["scores"]
+    moved = {**scores[0], "metric": "steady_counters", "utterance_id": None, "value": None, "status": "error"}
+    rewrite_record(folder, scores=[*scores, {**moved, "reason": "graph_captures went from 4 to 5 in the timed region"}])
+    row = row_of(load_table(tmp_path), "fp32-euler_7")
+    assert (row.status, row.timing) == ("unsteady", None)
+    assert note_of(row).startswith("not steady: graph_captures went from 4 to 5 in the timed region; let the warm-up")
+
+
+def test_a_warm_up_that_never_settled_is_a_warning(tmp_path: Path) -> None:
+    write_sweep(tmp_path, [REFERENCE, FakeCell(label="fp32-euler_7")])
+    folder = tmp_path / "cells" / "fp32-euler_7"
+    scores = json.loads((folder / "result.json").read_text())["scores"]
+    never = {**scores[0], "metric": "warm_up_steady", "utterance_id": None, "value": 0.0, "reason": "no steady state"}
+    rewrite_record(folder, scores=[*scores, never])
+    assert any(
+        "No steady state came within the warm-up of fp32-euler_7" in w for w in warnings_of(load_table(tmp_path))
+    )
+
+
 def test_each_length_has_a_line_of_its_own_and_no_speed_without_valid_audio(table: Table) -> None:
     lines = length_lines(table)
     assert {line[0] for line in lines} == {row.label for row in table.timed_rows}

@@ -6,23 +6,26 @@ A sweep is spelt three ways: comma lists and ranges in the overrides (Hydra's ow
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import itertools
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from engine.contract import ConfigError
+from metrics.record import to_json
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
@@ -68,10 +71,13 @@ def compose_run(overrides: Sequence[str]) -> Cell:
     return Cell(label=_label(config, parsed, ()), overrides=tuple(overrides), config=config)
 
 
-def compose_cells(overrides: Sequence[str]) -> list[Cell]:
-    """All cells of a sweep, in order, each with its own label. Raises ConfigError, also for the same cell twice."""
+def compose_cells(overrides: Sequence[str], default: str | None = DEFAULT_PRESET) -> list[Cell]:
+    """All cells of a sweep, in order, each with its own label. Raises ConfigError, also for the same cell twice.
+
+    default: the preset where the overrides choose and sweep nothing.
+    """
     parsed = _parse(overrides)
-    preset, given = _split_preset(parsed)
+    preset, given = _split_preset(parsed, default)
     listed = _preset_cells(preset) if preset else [()]
     cell_keys = {override.key_or_group for cell in listed for override in _parse(cell)}
     clash = next((override for override in given if override.key_or_group in cell_keys), None)
@@ -83,7 +89,7 @@ def compose_cells(overrides: Sequence[str]) -> list[Cell]:
     varying = cell_keys | {override.key_or_group for override in given if override.is_sweep_override()}
     head = (f"experiment={preset}",) if preset else ()
     cells = [
-        _cell((*head, *cell, *combination), varying)
+        compose_cell((*head, *cell, *combination), varying)
         for cell in listed
         for combination in itertools.product(*map(_alternatives, given))
     ]
@@ -96,13 +102,14 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def groups() -> list[str]:
+@lru_cache(maxsize=1)
+def groups() -> tuple[str, ...]:
     """The configuration groups that the defaults list names."""
     defaults = OmegaConf.load(CONF / "config.yaml").defaults
-    return [str(key) for entry in defaults if not isinstance(entry, str) for key in entry]
+    return tuple(str(key) for entry in defaults if not isinstance(entry, str) for key in entry)
 
 
-def _split_preset(parsed: Sequence[Override]) -> tuple[str | None, list[Override]]:
+def _split_preset(parsed: Sequence[Override], default: str | None) -> tuple[str | None, list[Override]]:
     """(preset name or None, the other overrides). No choice of engine and nothing swept means the default preset."""
     given = [override for override in parsed if override.key_or_group != "experiment"]
     named = [override for override in parsed if override.key_or_group == "experiment"]
@@ -111,7 +118,7 @@ def _split_preset(parsed: Sequence[Override]) -> tuple[str | None, list[Override
     if named:
         return str(named[-1].value()), given
     chosen = any(override.is_sweep_override() or override.key_or_group in ("engine", "solver") for override in given)
-    return (None if chosen else DEFAULT_PRESET), given
+    return (None if chosen else default), given
 
 
 def _preset_cells(preset: str) -> list[tuple[str, ...]]:
@@ -126,10 +133,18 @@ def _preset_cells(preset: str) -> list[tuple[str, ...]]:
     return [tuple(map(str, cell)) for cell in cells]
 
 
-def _cell(overrides: tuple[str, ...], varying: Collection[str]) -> Cell:
-    config = _compose(overrides)
-    config.pop("cells", None)
+def compose_cell(overrides: tuple[str, ...], varying: Collection[str]) -> Cell:
+    """One cell. varying: the keys that differ between cells and therefore stand in its label."""
+    config = {key: _shared(value) for key, value in _compose(overrides).items() if key != "cells"}
     return Cell(label=_label(config, _parse(overrides), varying), overrides=overrides, config=config)
+
+
+_GROUPS_SEEN: dict[str, Any] = {}
+
+
+def _shared(value: Any) -> Any:
+    """The same object for the same settings: two hundred cells then weigh little more than two. Nobody changes them."""
+    return _GROUPS_SEEN.setdefault(to_json(value), value) if isinstance(value, dict) else value
 
 
 def _alternatives(override: Override) -> list[str]:
@@ -191,12 +206,52 @@ def _compose(overrides: Sequence[str], conf: Path = CONF) -> dict[str, Any]:
         if group in groups() and not override.is_sweep_override() and not isinstance(value, str | list | tuple):
             raise _unknown_choice(group, value)
     try:
-        with initialize_config_dir(str(conf), version_base="1.3"):
-            composed = OmegaConf.to_container(compose("config", list(overrides)), resolve=True, throw_on_missing=True)
+        composed = OmegaConf.to_container(_composed(tuple(overrides), conf), resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise refused(error, overrides) from error
     assert isinstance(composed, dict)
     return {str(key): value for key, value in composed.items()}
+
+
+def _composed(overrides: tuple[str, ...], conf: Path) -> DictConfig:
+    """As Hydra composes. Cells that differ in numbers only share the composition of their groups, the slow part.
+
+    Only `KEY=VALUE` with a plain value of an existing key is set here; Hydra takes the whole of anything else.
+    """
+    parsed = _parse(overrides)
+    values = [override for override in parsed if _is_plain_value(override)]
+    others = [override.key_or_group for override in parsed if not _is_plain_value(override)]
+    # The order of two overrides counts where one sets what the other one sets, or what it lies in
+    if any(f"{value.key_or_group}.".startswith(f"{key}.") for value in values for key in others if "." in key):
+        return _hydra_compose(overrides, conf)
+    if any(value.key_or_group in others for value in values):
+        return _hydra_compose(overrides, conf)
+    texts = {str(override.input_line) for override in values}
+    config = _hydra_compose(tuple(text for text in overrides if text not in texts), conf)
+    if not values:
+        return config
+    config = copy.deepcopy(config)
+    try:
+        for override in values:
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+    except OmegaConfBaseException:
+        return _hydra_compose(overrides, conf)  # says in Hydra's words what is wrong
+    return config
+
+
+def _is_plain_value(override: Override) -> bool:
+    """`group.key=value`: no choice of a group, nothing added or deleted, nothing to interpolate."""
+    key, value = override.key_or_group, override.value()
+    if override.type != OverrideType.CHANGE or override.is_sweep_override() or override.package is not None:
+        return False
+    is_plain = value is None or isinstance(value, bool | int | float)
+    return is_plain and key not in groups() and "/" not in key and "@" not in key
+
+
+@lru_cache(maxsize=64)
+def _hydra_compose(overrides: tuple[str, ...], conf: Path) -> DictConfig:
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        return compose("config", list(overrides))
 
 
 def _unknown_choice(group: str, value: object) -> ConfigError:

@@ -17,7 +17,19 @@ from experiments.compose import CONF, groups, options, refused
 HELP = ("--help", "-h")
 CONFIG = ("--cfg", "-c")
 # Hydra prints something for these and runs nothing
-INFORMATION = (*CONFIG, "--info", "-i", "--hydra-help", "--shell-completion", "-sc", "--version")
+COMPLETION = ("--shell-completion", "-sc")
+INFORMATION = (*CONFIG, "--info", "-i", "--hydra-help", *COMPLETION, "--version")
+MULTIRUN = ("-m", "--multirun")
+# Hydra's own script knows `python FILE` and installed programs, not `python -m MODULE`; the answers are Hydra's
+BASH = """_f5bench_complete()
+{
+    [[ "$COMP_LINE" =~ python[0-9.]*[[:space:]]+-m[[:space:]]+(experiments\\.[a-z_]+)[[:space:]]+(.*)$ ]] || return
+    local verb="${BASH_REMATCH[1]}" line="f5bench ${BASH_REMATCH[2]}" choices
+    choices=$(COMP_LINE="$line" COMP_POINT="${#line}" "${COMP_WORDS[0]}" -m "$verb" -sc query=bash 2>/dev/null)
+    COMPREPLY=($(compgen -W "$choices" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
+complete -o nospace -o default -F _f5bench_complete python python3 .venv/bin/python"""
 
 
 def is_help(argv: Sequence[str]) -> bool:
@@ -30,6 +42,11 @@ def is_information(argv: Sequence[str]) -> bool:
 
 def is_config(argv: Sequence[str]) -> bool:
     return any(arg.split("=")[0] in CONFIG for arg in argv)
+
+
+def without_multirun(argv: Sequence[str]) -> list[str]:
+    """Hydra's own flag for several jobs: a sweep is one without it too, a run becomes one by it."""
+    return [arg for arg in argv if arg not in MULTIRUN]
 
 
 def refuse_flags(argv: Sequence[str]) -> None:
@@ -51,14 +68,18 @@ def help_text(description: str) -> str:
         "  seed        a whole number; keys the noise",
         "  out         the output folder; default outputs/DATE-TIME-NAME",
         "",
-        "--cfg job prints the composed configuration, --info defaults-tree where it comes from.",
-        "exit codes: 0 done, 2 usage or configuration, 14 an engine or job failed, 130 interrupted",
+        "--cfg job prints the composed configuration, --info defaults-tree where it comes from; -m sweeps as in Hydra.",
+        'completion in bash (zsh: bashcompinit first): eval "$(python -m experiments.run -sc install=bash)"',
+        "exit codes: 0 done, 1 unexpected error, 2 usage or configuration, 14 an engine or job failed, 130 interrupted",
     ]
     return "\n".join(lines)
 
 
 def show_by_hydra(argv: Sequence[str]) -> None:
     """Let Hydra answer --cfg, --info and the like; it reads sys.argv and composes nothing that is run."""
+    if any(arg in COMPLETION for arg in argv) and "install=bash" in argv:
+        print(BASH)
+        return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise instead of printing several lines and leaving with 1
     sys.argv = [sys.argv[0], *argv]
 

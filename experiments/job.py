@@ -21,12 +21,12 @@ from typing import Any, Literal
 
 from experiments.compose import ROOT
 from experiments.environment import fingerprint, now_iso, num_threads
+from experiments.failure import FailureKind, kind_of_error, kind_of_exit, log_tail, oom_kills
 from experiments.journal import JOURNAL, Journal, read_journal, set_aside
 from metrics.record import RecordError, RunRecord, RunStatus, Score, load_record, save_record, write_atomically
 from metrics.steady import STEADY_COUNTERS, WARM_UP_STEADY, counters_score, warm_up_score
 
 JOB, RESULT, LOG, ERROR = "job.json", "result.json", "log.txt", "error.txt"
-GRACE_S = 60.0  # beyond the measuring loop's own limit: building, writing, one call that runs over
 TICK_S = 0.5
 DETERMINISM = "audio_repeats_identical"
 MEASURED = (DETERMINISM, WARM_UP_STEADY, STEADY_COUNTERS)  # scores that come of the measurement, not of the audio
@@ -52,10 +52,17 @@ class JobSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobResult:
-    """record: as in result.json. is_config_error: failed because of a setting that only the build could see."""
+    """record: as in result.json. failure: the kind, None unless it failed. exit_code: as _run_worker has it."""
 
     record: RunRecord
-    is_config_error: bool
+    failure: FailureKind | None
+    exit_code: int | None
+    log_tail: tuple[str, ...]
+
+    @property
+    def is_config_error(self) -> bool:
+        """Failed because of a setting that only the build could see."""
+        return self.failure == "config"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,14 +102,25 @@ def launch(spec: JobSpec, launcher: Launcher) -> JobResult:
         (spec.folder / name).unlink(missing_ok=True)
     set_aside(spec.folder / JOURNAL)
     write_job(spec)
-    limit_s = float(spec.config["measure"]["time_limit_s"]) + GRACE_S
-    ended = _run_worker(spec, launcher, limit_s)
-    if not (spec.folder / RESULT).is_file():
-        save_record(_died_record(spec, ended, limit_s), spec.folder / RESULT)
-    end = read_journal(spec.folder / JOURNAL).end or {}
-    return JobResult(
-        record=load_record(spec.folder / RESULT), is_config_error=end.get("error") in ("ConfigError", "InvalidRequest")
-    )
+    num_oom_kills = oom_kills()
+    ended = _run_worker(spec, launcher, limit_s(spec.config))
+    num_oom_kills = oom_kills() - num_oom_kills
+    has_died = not (spec.folder / RESULT).is_file()
+    if has_died:
+        save_record(_died_record(spec, ended), spec.folder / RESULT)
+    record, tail = load_record(spec.folder / RESULT), log_tail(spec.folder / LOG)
+    failure: FailureKind | None = None
+    if has_died:
+        failure = kind_of_exit(ended, num_oom_kills, "\n".join(tail))
+    elif record.status == "failed":
+        end = read_journal(spec.folder / JOURNAL).end or {}
+        failure = kind_of_error(str(end.get("error")), record.reason or "")
+    return JobResult(record=record, failure=failure, exit_code=ended, log_tail=tail)
+
+
+def limit_s(config: Mapping[str, Any]) -> float:
+    """When a worker is ended from outside: the loop's own limit, and time to build, to write, to finish a call."""
+    return float(config["measure"]["time_limit_s"]) + float(config["sweep"]["grace_s"])
 
 
 def compose_record(spec: JobSpec, journal: Journal, end: Mapping[str, Any]) -> RunRecord:
@@ -166,7 +184,7 @@ def _steadiness(journal: Journal, status: RunStatus) -> tuple[Score, ...]:
     return tuple(score for score in found if score is not None)
 
 
-def _run_worker(spec: JobSpec, launcher: Launcher, limit_s: float) -> int | None:
+def _run_worker(spec: JobSpec, launcher: Launcher, end_after_s: float) -> int | None:
     """Exit code (negative: the signal), None when the time limit ended it."""
     alive, held = os.pipe()
     descriptors = (held,) if launcher.lock is None else (held, launcher.lock)
@@ -182,12 +200,12 @@ def _run_worker(spec: JobSpec, launcher: Launcher, limit_s: float) -> int | None
         )
     os.close(held)
     try:
-        if not _wait(alive, time.monotonic() + limit_s, launcher.on_tick, spec.folder / JOURNAL):
+        if not _wait(alive, time.monotonic() + end_after_s, launcher.on_tick, spec.folder / JOURNAL):
             return None
         return process.wait()
     except KeyboardInterrupt:
         _end(process)
-        save_record(_died_record(spec, -signal.SIGINT, limit_s), spec.folder / RESULT)
+        save_record(_died_record(spec, -signal.SIGINT), spec.folder / RESULT)
         raise
     finally:
         os.close(alive)
@@ -232,17 +250,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-def _died_record(spec: JobSpec, exit_code: int | None, limit_s: float) -> RunRecord:
+def _died_record(spec: JobSpec, exit_code: int | None) -> RunRecord:
     journal = read_journal(spec.folder / JOURNAL)
     if exit_code is None:
-        reason = f"ended after {limit_s:g} s, {GRACE_S:g} s over measure.time_limit_s"
+        grace_s = float(spec.config["sweep"]["grace_s"])
+        reason = f"ended after {limit_s(spec.config):g} s, {grace_s:g} s over measure.time_limit_s"
         remedy = "raise measure.time_limit_s or choose fewer sentences (workload.limit)"
     elif exit_code < 0:
         reason = f"killed by signal {-exit_code} ({signal.Signals(-exit_code).name})"
         remedy = _SIGNAL_REMEDIES.get(-exit_code, "see log.txt")
     else:
-        lines = (spec.folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        reason = f"the worker ended with exit code {exit_code}: {lines[-1] if lines else 'no output'}"
+        reason = f"the worker ended with exit code {exit_code}: {(log_tail(spec.folder / LOG) or ('no output',))[-1]}"
         remedy = "see log.txt"
     end = {"status": "failed", "reason": f"{reason}; trials kept: {len(journal.trials)}", "remedy": remedy}
     return compose_record(spec, journal, end)

@@ -1,25 +1,48 @@
-"""sweep.json: which cells a sweep has and what has become of each. Rewritten atomically at every change."""
+"""sweep.json: which cells a sweep has, what has become of each, attempt by attempt. Rewritten at every change."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from experiments.environment import now_iso
+from experiments.failure import FailureKind
 from metrics.record import SWEEP_SCHEMA_VERSION, RecordError, write_atomically
 
 SWEEP = "sweep.json"
 
+AttemptOutcome = Literal["running", "ok", "skipped", "failed", "lost"]
 CellState = Literal["pending", "running", "ok", "skipped", "failed"]
 SweepStatus = Literal["running", "done", "interrupted"]
+LOST: AttemptOutcome = "lost"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One worker. failure: its kind. signal: the name of what ended it. lost: the sweep itself ended meanwhile.
+
+    run_id: of the record that it left or was to leave; log_tail: the last lines of log.txt of one that failed.
+    """
+
+    run_id: str
+    started: str
+    outcome: AttemptOutcome = "running"
+    took_s: float | None = None
+    failure: FailureKind | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    log_tail: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One cell. dir is relative to the sweep's folder."""
+    """One cell. dir is relative to the sweep's folder. identity: the parts of its cell key (experiments.identity).
+
+    The identity is that of the last attempt; None: never started, or what it stands for changed while it ran.
+    """
 
     label: str
     dir: str
@@ -27,6 +50,8 @@ class Entry:
     reason: str | None
     remedy: str | None
     overrides: tuple[str, ...]
+    identity: Mapping[str, str] | None = None
+    attempts: tuple[Attempt, ...] = ()
 
     @property
     def is_settled(self) -> bool:
@@ -62,6 +87,29 @@ class Ledger:
         self.entries[index] = replace(self.entries[index], state=state, reason=reason, remedy=remedy)
         self.save()
 
+    def begin_attempt(self, index: int, attempt: Attempt, identity: Mapping[str, str]) -> None:
+        """On disk before the worker starts: whatever it leaves is known by run id and key."""
+        entry = self.entries[index]
+        self.entries[index] = replace(
+            entry, state="running", reason=None, remedy=None, identity=identity, attempts=(*entry.attempts, attempt)
+        )
+        self.save()
+
+    def end_attempt(self, index: int, attempt: Attempt) -> None:
+        """What became of the last attempt. Not written yet: the state of the cell follows at once."""
+        entry = self.entries[index]
+        self.entries[index] = replace(entry, attempts=(*entry.attempts[:-1], attempt))
+
+    def forget(self, index: int, reason: str | None) -> None:
+        """The cell is to be measured again, as the reason says."""
+        self.entries[index] = replace(self.entries[index], identity=None, state="pending", reason=reason, remedy=None)
+
+    def add(self, entry: Entry) -> int:
+        """Another cell, for a search that finds its cells on the way; its index."""
+        self.entries.append(entry)
+        self.save()
+        return len(self.entries) - 1
+
     def set_reference(self, folder: str | None) -> None:
         self.reference = folder
         self.save()
@@ -69,17 +117,24 @@ class Ledger:
     def start(self) -> None:
         """Begin, or go on: what was running when an earlier attempt died is to be done again."""
         self.status, self.finished = "running", None
-        self.entries = [replace(e, state="pending") if e.state == "running" else e for e in self.entries]
+        self.entries = [_again(entry) for entry in self.entries]
         self.save()
 
     def end(self, status: SweepStatus) -> None:
         """done, or interrupted: then the running cell waits for the next attempt."""
         self.status, self.finished = status, now_iso() if status == "done" else None
-        self.entries = [replace(e, state="pending") if e.state == "running" else e for e in self.entries]
+        self.entries = [_again(entry) for entry in self.entries]
         self.save()
 
     def count(self, state: CellState) -> int:
         return sum(entry.state == state for entry in self.entries)
+
+
+def _again(entry: Entry) -> Entry:
+    if entry.state != "running":
+        return entry
+    attempts = tuple(replace(one, outcome=LOST) if one.outcome == "running" else one for one in entry.attempts)
+    return replace(entry, state="pending", attempts=attempts)
 
 
 def new_ledger(folder: Path, labels: Sequence[str], overrides: Sequence[tuple[str, ...]]) -> Ledger:
@@ -104,8 +159,13 @@ def load_ledger(folder: Path) -> Ledger:
             f"{path}: another schema version, this program reads {SWEEP_SCHEMA_VERSION}; start the sweep again"
         )
     try:
-        entries = [Entry(**{**cell, "overrides": tuple(cell["overrides"])}) for cell in data.pop("cells")]
+        entries = [_entry_from(cell) for cell in data.pop("cells")]
         del data["schema_version"]
         return Ledger(folder=folder, entries=entries, **data)
     except (TypeError, KeyError) as error:
         raise RecordError(f"{path}: damaged sweep file ({error}); start the sweep again") from error
+
+
+def _entry_from(data: Mapping[str, Any]) -> Entry:
+    attempts = [Attempt(**{**one, "log_tail": tuple(one["log_tail"])}) for one in data.get("attempts", ())]
+    return Entry(**{**data, "overrides": tuple(data["overrides"]), "attempts": tuple(attempts)})

@@ -111,6 +111,13 @@ class Board:
         if self.console.is_terminal:
             self._bar.stop()
 
+    def add(self, plan: Planned) -> int:
+        """One more variant, for a search that finds them on the way; its index."""
+        self.planned = [*self.planned, plan]
+        self._estimate.total_work += plan.work
+        self._bar.update(self._all, total=len(self.planned))
+        return len(self.planned) - 1
+
     def start(self, index: int) -> None:
         plan = self.planned[index]
         self._started_s, self._tail = self.now_s(), None

@@ -21,11 +21,12 @@ from experiments.compose import ROOT, compose_config
 from experiments.job import RESULT, Launcher, launch, new_job
 from experiments.workload import find_file, load_workload
 from metrics.catalog import PAIR_FAMILIES
-from metrics.record import Floor, RecordError, load_record, to_json
+from metrics.record import Floor, RecordError, load_record, to_json, write_atomically
 
 ENGINE, SOLVER = "fp32", "euler_32"
 LABEL = f"{ENGINE}-{SOLVER}"
 CACHE = Path("outputs") / ".references"
+KEY = "cache_key.txt"
 SHARED_KEYS = ("model", "vocoder", "workload", "reference", "seed")
 
 
@@ -72,19 +73,36 @@ def provide_reference(config: Mapping[str, Any], folder: Path, launcher: Launche
     given = config["quality"]["reference_dir"]
     if given is not None:
         return find_file(str(given))
-    if _is_finished(folder):
-        return folder
     wanted = reference_config(config)
-    cached = CACHE / cache_key(wanted)
-    if _is_finished(cached):
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(cached, folder)
+    key = cache_key(wanted)
+    cached = CACHE / key
+    if _is_finished(folder) and _key_of(folder) == key:
+        return folder
+    if _is_finished(cached) and _key_of(cached) == key:
+        _copy(cached, folder)
         return folder
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / KEY).unlink(missing_ok=True)
     launch(new_job(folder, LABEL, "reference", wanted), launcher)
     if _is_finished(folder):
+        write_atomically(folder / KEY, key + "\n")  # last: a folder with it is whole and made by this code
         _keep(folder, cached)
     return folder
+
+
+def _copy(cached: Path, folder: Path) -> None:
+    """Beside the target, then renamed: a run that is killed meanwhile leaves no half reference."""
+    beside = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(cached, beside)
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
+
+
+def _key_of(folder: Path) -> str | None:
+    """What a reference was made with; None where that was not written, so that nothing stale is taken."""
+    path = folder / KEY
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
 
 def cache_key(config: Mapping[str, Any]) -> str:

@@ -14,7 +14,15 @@ from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, run_
 from experiments.cold import launch_with_cold_starts
 from experiments.compose import Cell, compose_run
 from experiments.device_lock import device_lock
-from experiments.front import help_text, is_help, is_information, refuse_flags, show_by_hydra
+from experiments.front import (
+    MULTIRUN,
+    help_text,
+    is_help,
+    is_information,
+    refuse_flags,
+    show_by_hydra,
+    without_multirun,
+)
 from experiments.job import LOG, RESULT, JobResult, Launcher, module_environment, new_job
 from experiments.measure import plan_for
 from experiments.progress import Board, Planned
@@ -31,6 +39,7 @@ examples:
   python -m experiments.run engine=bf16 workload=smoke measure.rounds=1 out=outputs/try
   python -m experiments.run model.checkpoint=my.safetensors workload.texts=my.yaml
   python -m experiments.run solver=midpoint_7 solver.sway=0 --cfg job
+  python -m experiments.run -m engine=fp32,bf16                 several: the same as experiments.sweep
 """
 
 
@@ -87,7 +96,10 @@ def score(folder: Path, reference: Path | None, oracle: Path | None) -> bool:
     return finish_scoring(folder, start_scoring(folder, reference, oracle))
 
 
-def start_scoring(folder: Path, reference: Path | None, oracle: Path | None) -> subprocess.Popen[str]:
+def start_scoring(
+    folder: Path, reference: Path | None, oracle: Path | None, held: Sequence[int] = ()
+) -> subprocess.Popen[str]:
+    """held: device locks that the process inherits, so that nobody measures, or writes here, before it has ended."""
     command = [sys.executable, "-m", "experiments.score", str(folder)]
     for name, other in (("--reference", reference), ("--oracle", oracle)):
         if other is not None:
@@ -95,8 +107,9 @@ def start_scoring(folder: Path, reference: Path | None, oracle: Path | None) -> 
     # One thread each: several scorers run side by side
     environment = {**module_environment(), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        pass_fds=tuple(held),
+    )  # fmt: skip
 
 
 def finish_scoring(folder: Path, process: subprocess.Popen[str]) -> bool:
@@ -125,6 +138,10 @@ def main(argv: Sequence[str]) -> int:
     if is_information(argv):
         show_by_hydra(argv)
         return EXIT_OK
+    if any(arg in MULTIRUN for arg in argv):
+        from experiments import sweep  # which imports this module
+
+        return sweep.run_cells(without_multirun(argv), preset=None)
     refuse_flags(argv)
     cell = compose_run(argv)
     validate_cells([cell])

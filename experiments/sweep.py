@@ -9,15 +9,15 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from engine.contract import ConfigError
+from experiments.cells import Sweep, Watch, folder_lock, measure_cells, read_cells, review
 from experiments.cli import (
     EXIT_INTERRUPTED,
     EXIT_JOB_FAILED,
@@ -27,12 +27,20 @@ from experiments.cli import (
     complain,
     run_verb,
 )
-from experiments.compose import Cell, compose_cells
+from experiments.compose import DEFAULT_PRESET, Cell, compose_cells
 from experiments.device_lock import device_lock
 from experiments.environment import usable_cores
-from experiments.front import help_text, is_config, is_help, is_information, refuse_flags, show_by_hydra
-from experiments.job import launch, module_environment, new_job, read_job, write_job
-from experiments.ledger import Ledger, load_ledger, new_ledger
+from experiments.front import (
+    help_text,
+    is_config,
+    is_help,
+    is_information,
+    refuse_flags,
+    show_by_hydra,
+    without_multirun,
+)
+from experiments.job import module_environment, new_job, write_job
+from experiments.ledger import load_ledger, new_ledger
 from experiments.progress import Board
 from experiments.reference import is_reference, needs_reference, provide_reference, reference_config, reference_key
 from experiments.run import default_out, finish_scoring, make_launcher, planned, start_scoring, sync_tracking
@@ -53,25 +61,6 @@ RESUME = ("resume=", "sweep.resume=")
 ORACLE_KEYS = ("model", "solver", "vocoder", "reference", "workload", "seed")
 
 
-@dataclass(slots=True, eq=False)
-class Sweep:
-    """The cells beside their ledger. command: how a worker is started, for tests."""
-
-    folder: Path
-    cells: Sequence[Cell]
-    ledger: Ledger
-    command: Sequence[str] | None = None
-    config_errors: set[int] = field(default_factory=set)
-
-    def dir_of(self, index: int) -> Path:
-        return self.folder / self.ledger.entries[index].dir
-
-    def measured(self) -> Iterator[tuple[int, Cell]]:
-        for index, cell in enumerate(self.cells):
-            if self.ledger.entries[index].state == "ok":
-                yield index, cell
-
-
 def main(argv: Sequence[str]) -> int:
     if is_help(argv):
         print(help_text(HELP))
@@ -81,9 +70,15 @@ def main(argv: Sequence[str]) -> int:
     if is_information(argv):
         show_by_hydra(argv)
         return EXIT_OK
-    refuse_flags(argv)
+    argv = without_multirun(argv)
     folder = resume_folder(argv)
-    return run_sweep(new_sweep(compose_cells(argv)) if folder is None else resumed_sweep(folder))
+    return run_cells(argv) if folder is None else run_sweep(resumed_sweep(folder))
+
+
+def run_cells(argv: Sequence[str], preset: str | None = DEFAULT_PRESET) -> int:
+    """A new sweep of what the overrides name. preset: what is swept where they sweep nothing."""
+    refuse_flags(argv)
+    return run_sweep(new_sweep(compose_cells(argv, preset)))
 
 
 def resume_folder(argv: Sequence[str]) -> Path | None:
@@ -111,7 +106,7 @@ def new_sweep(cells: Sequence[Cell]) -> Sweep:
     folder = Path(cells[0].config["out"] or default_out(name))
     validate_out(folder, len(cells) + 1, max(len(load_workload(cell.config).lines) for cell in cells))
     ledger = new_ledger(folder, [cell.label for cell in cells], [cell.overrides for cell in cells])
-    sweep = Sweep(folder=folder, cells=cells, ledger=ledger)
+    sweep = Sweep(folder=folder, cells=list(cells), ledger=ledger)
     for index, cell in enumerate(cells):
         write_job(new_job(sweep.dir_of(index), cell.label, "measure", cell.config))
     ledger.save()
@@ -121,16 +116,18 @@ def new_sweep(cells: Sequence[Cell]) -> Sweep:
 def resumed_sweep(folder: Path) -> Sweep:
     """The sweep of a folder, with the configurations that it was started with."""
     ledger = load_ledger(folder)
-    cells = [
-        Cell(label=entry.label, overrides=entry.overrides, config=read_job(folder / entry.dir).config)
-        for entry in ledger.entries
-    ]
+    cells = read_cells(ledger)
     validate_cells(cells)
     return Sweep(folder=folder, cells=cells, ledger=ledger)
 
 
 def run_sweep(sweep: Sweep) -> int:
     """Measure what is not settled, score, report, log. Ctrl-C leaves a readable sweep and the command that goes on."""
+    with folder_lock(sweep.folder):
+        return _run_locked(sweep)
+
+
+def _run_locked(sweep: Sweep) -> int:
     sweep.ledger.start()
     try:
         with ExitStack() as stack:
@@ -141,7 +138,7 @@ def run_sweep(sweep: Sweep) -> int:
         return EXIT_INTERRUPTED
     stopped = sweep.ledger.count("pending") > 0
     sweep.ledger.end("interrupted" if stopped else "done")
-    code = _publish(sweep)
+    code = publish(sweep)
     if sweep.ledger.count("failed") or unscored:
         all_misconfigured = len(sweep.config_errors) == len(sweep.cells)
         return EXIT_USAGE if all_misconfigured else EXIT_JOB_FAILED
@@ -150,41 +147,28 @@ def run_sweep(sweep: Sweep) -> int:
 
 def _measure_and_score(sweep: Sweep, stack: ExitStack) -> int:
     """Number of cells whose scoring failed. The devices stay locked to the end: scoring would disturb another sweep."""
-    todo = [index for index, entry in enumerate(sweep.ledger.entries) if not entry.is_settled]
-    plans = [planned(sweep.cells[index], len(load_workload(sweep.cells[index].config).lines)) for index in todo]
+    said = review(sweep)
+    cells = [sweep.cells[index] for index in sweep.todo()]
+    plans = [planned(cell, len(load_workload(cell.config).lines)) for cell in cells]
     board = stack.enter_context(Board(plans))
-    mode = sweep.cells[0].config["sweep"]["lock"]
-    devices = sorted({str(cell.config["device"]["kind"]) for cell in sweep.cells})
-    locks = {device: stack.enter_context(device_lock(device, mode, board.say)) for device in devices}
-    for position, index in enumerate(todo):
-        _measure_cell(sweep, index, position, board, locks)
-        failed = sweep.ledger.entries[index].state == "failed"
-        if failed and sweep.cells[index].config["sweep"]["fail_fast"]:
-            board.say("sweep.fail_fast=true: the rest is left out")
-            break
-    references = _references(sweep, board, locks)
+    for line in said:
+        board.say(line)
+    watch = Watch(board, lock_devices(sweep.cells, board, stack))
+    sweep.held = tuple(watch.locks.values())
+    measure_cells(sweep, watch)
+    references = references_of(sweep, watch)
     board.say(f"scoring {sweep.ledger.count('ok')} variants")
     return _score_all(sweep, references)
 
 
-def _measure_cell(sweep: Sweep, index: int, position: int, board: Board, locks: Mapping[str, int]) -> None:
-    cell = sweep.cells[index]
-    launcher = make_launcher(_lock(cell, locks), lambda journal: board.tick(position, journal), sweep.command)
-    sweep.ledger.set_cell(index, "running")
-    board.start(position)
-    result = launch(new_job(sweep.dir_of(index), cell.label, "measure", cell.config), launcher)
-    record = result.record
-    if result.is_config_error:
-        sweep.config_errors.add(index)
-    sweep.ledger.set_cell(index, record.status, record.reason, record.remedy)
-    board.finish(position, record.status, record.reason)
+def lock_devices(cells: Sequence[Cell], board: Board, stack: ExitStack) -> dict[str, int]:
+    """Device -> descriptor of its lock, held until the stack is closed."""
+    mode = cells[0].config["sweep"]["lock"]
+    devices = sorted({str(cell.config["device"]["kind"]) for cell in cells})
+    return {device: stack.enter_context(device_lock(device, mode, board.say)) for device in devices}
 
 
-def _lock(cell: Cell, locks: Mapping[str, int]) -> int:
-    return locks[str(cell.config["device"]["kind"])]
-
-
-def _references(sweep: Sweep, board: Board, locks: Mapping[str, int]) -> dict[int, Path | None]:
+def references_of(sweep: Sweep, watch: Watch) -> dict[int, Path | None]:
     """Cell -> folder of its quality reference: a cell of the sweep, else one beside them; None: it is the reference."""
     own = {
         reference_key(cell.config): sweep.dir_of(index) for index, cell in sweep.measured() if is_reference(cell.config)
@@ -197,9 +181,10 @@ def _references(sweep: Sweep, board: Board, locks: Mapping[str, int]) -> dict[in
             found[index] = None
             continue
         if key not in own and key not in made:
-            board.say("reference: fp32 at 32 euler steps, or the one kept from an earlier run")
+            watch.board.say("reference: fp32 at 32 euler steps, or the one kept from an earlier run")
             beside = sweep.folder / ("reference" if not made else f"reference-{len(made) + 1}")
-            made[key] = provide_reference(cell.config, beside, make_launcher(_lock(cell, locks), None, sweep.command))
+            lock = watch.locks[str(cell.config["device"]["kind"])]
+            made[key] = provide_reference(cell.config, beside, make_launcher(lock, None, sweep.command))
         found[index] = own.get(key) or made[key]
     folders = [*own.values(), *made.values()]
     inside = [folder for folder in folders if folder.is_relative_to(sweep.folder)]
@@ -225,12 +210,13 @@ def _score_all(sweep: Sweep, references: Mapping[int, Path | None]) -> int:
         oracle = oracle_of([other for _, other in todo], cell)
         if len(running) >= usable_cores():
             num_failed += not finish_scoring(*running.pop(0))
-        process = start_scoring(sweep.dir_of(index), references[index], folders[oracle.label] if oracle else None)
+        against = folders[oracle.label] if oracle else None
+        process = start_scoring(sweep.dir_of(index), references[index], against, sweep.held)
         running.append((sweep.dir_of(index), process))
     return num_failed + sum(not finish_scoring(folder, process) for folder, process in running)
 
 
-def _publish(sweep: Sweep) -> int:
+def publish(sweep: Sweep) -> int:
     """The report with its table on stdout, then MLflow, whose failure costs one line."""
     command = [sys.executable, "-m", "reports", str(sweep.folder), "--print"]
     sys.stdout.flush()

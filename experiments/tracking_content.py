@@ -32,9 +32,9 @@ from reports.source import SWEEP, Cell, Source, load_source
 
 RUN_UUID = "harness.run_uuid"
 SENTENCES = "sentences.json"
-RENDERED_FILES = ("verdict.json", "summary.md", "junit.xml", "report.md", "report.html")
+RENDERED_FILES = ("verdict.json", "summary.md", "junit.xml", "report.md", "report.html", "rows.csv", "samples.parquet")
 RUN_FILES = ("result.json", "job.json", "journal.jsonl", "log.txt", "error.txt", LISTENING, *RENDERED_FILES)
-SWEEP_FILES = ("sweep.json", *RENDERED_FILES)
+SWEEP_FILES = ("sweep.json", "search.json", *RENDERED_FILES)
 FOLDERS = {"audio": (".wav",), "plots": (".png", ".svg", ".html")}
 SWEEP_STATUS = {"done": "FINISHED", "interrupted": "KILLED"}
 # A skipped variant never ran: not FINISHED, or a query for finished runs would find it.

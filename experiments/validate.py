@@ -16,6 +16,7 @@ from engine.contract import ConfigError
 from engine.frontend import read_vocabulary, unknown_tokens
 from experiments.calibration import KINDS
 from experiments.compose import Cell, compose_config
+from experiments.failure import RETRIED
 from experiments.workload import Workload, find_file, load_workload
 from metrics.catalog import ENCODERS, FAMILIES
 from metrics.intelligibility import RECOGNISERS
@@ -149,13 +150,28 @@ def _check_rest(config: Mapping[str, Any]) -> None:
         raise ConfigError(
             "reference.cross_fade_s", reference["cross_fade_s"], "must be a number from 0", "upstream's default is 0.15"
         )
-    _boolean("sweep.fail_fast", sweep["fail_fast"])
-    if sweep["lock"] not in ("wait", "refuse"):
-        raise ConfigError("sweep.lock", sweep["lock"], "must be wait or refuse", "use sweep.lock=wait")
+    _check_sweep(sweep)
     if tracking["mode"] not in ("auto", "off"):
         raise ConfigError(
             "tracking.mode", tracking["mode"], "must be auto or off", "use tracking=none to switch it off"
         )
+
+
+def _check_sweep(sweep: Mapping[str, Any]) -> None:
+    _boolean("sweep.fail_fast", sweep["fail_fast"])
+    if sweep["max_failures"] is not None:
+        _whole_number("sweep.max_failures", sweep["max_failures"], 1)
+    if sweep["lock"] not in ("wait", "refuse"):
+        raise ConfigError("sweep.lock", sweep["lock"], "must be wait or refuse", "use sweep.lock=wait")
+    if not _is_number(sweep["grace_s"]) or sweep["grace_s"] < 0:
+        raise ConfigError("sweep.grace_s", sweep["grace_s"], "must be a number from 0", "use sweep.grace_s=60")
+    for kind, number in sweep["retries"].items():
+        if kind not in RETRIED:
+            raise ConfigError(f"sweep.retries.{kind}", number, "no such kind of failure", f"use {', '.join(RETRIED)}")
+        _whole_number(f"sweep.retries.{kind}", number, 0)
+    for kind in RETRIED:
+        if kind not in sweep["retries"]:
+            raise KeyError(f"sweep.retries.{kind}")
 
 
 def validate_out(out: Path, num_runs: int, num_utterances: int) -> None:

@@ -253,9 +253,9 @@ def resident_peak_bytes() -> int:
 
 
 def _limit_memory(limit_bytes: int | None) -> None:
-    """Address space of this process; None: no limit."""
+    """Writable private memory of this process; None: no limit. Not its address space, which CUDA reserves freely."""
     if limit_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_AS, (int(limit_bytes), int(limit_bytes)))
+        resource.setrlimit(resource.RLIMIT_DATA, (int(limit_bytes), int(limit_bytes)))
 
 
 def _end_with_parent() -> None:

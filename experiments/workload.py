@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,13 @@ def _read_lines(texts: str) -> list[Line]:
     if not path.is_file():
         names = ", ".join(sorted(known.stem for known in (CONF / "texts").glob("*.yaml")))
         raise ConfigError("workload.texts", texts, "no such text list", f"use one of {names}, or a path to a YAML file")
+    stat = path.stat()
+    return list(_parsed_lines(texts, path.resolve(), stat.st_size, stat.st_mtime_ns))
+
+
+@lru_cache(maxsize=8)
+def _parsed_lines(texts: str, path: Path, num_bytes: int, mtime_ns: int) -> tuple[Line, ...]:
+    """Read once while the file stays as it is: a sweep asks for it at every cell."""
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
         entries = content["utterances"]
@@ -171,7 +179,7 @@ def _read_lines(texts: str) -> list[Line]:
             "write `utterances: [{id: a1, category: short, text: ...}]`",
         ) from error  # fmt: skip
     _check_ids(texts, lines)
-    return lines
+    return tuple(lines)
 
 
 def _check_ids(texts: str, lines: Sequence[Line]) -> None:

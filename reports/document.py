@@ -13,6 +13,7 @@ from reports.notes import MissingScore, determinism_of, headline_of, missing_sco
 from reports.plots import Picture, draw_charts
 from reports.quality import VALID, VERSUS_REFERENCE, WER, sentence_value
 from reports.scores import METRIC_NAMES, score_text
+from reports.search import Front, draw_search, front_of, read_search
 from reports.spectrograms import draw_spectrograms, example_ids
 from reports.table import Row, Table, all_metrics, sentence_timing_of
 from reports.words import ABSENT, significant, without_machine_paths
@@ -57,6 +58,7 @@ class Document:
     spectrograms: dict[str, Picture]
     audio: AudioLinks
     sentence_header: tuple[str, ...]
+    search: Front | None = None
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -86,6 +88,9 @@ def document_of(table: Table, out: Path) -> Document:
     """Draws the pictures and copies what audio the report needs into `out`, then says the rest."""
     context = context_of(table)
     charts = draw_charts(table, context, out) if context else ()
+    search = read_search(table.source.root)
+    if search is not None:
+        charts = (*charts, *draw_search(search, out))
     return Document(
         title=f"f5bench report: {table.source.name}",
         headline=headline_of(table, context),
@@ -102,6 +107,7 @@ def document_of(table: Table, out: Path) -> Document:
         spectrograms=draw_spectrograms(table, out),
         audio=link_audio(table, out, example_ids(table.source)),
         sentence_header=("valid", "p50 ms", "RTF", *(METRIC_NAMES[m] for m in _sentence_metrics(table))),
+        search=front_of(search) if search is not None else None,
     )
 
 

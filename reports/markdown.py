@@ -30,6 +30,7 @@ def render_markdown(document: Document) -> str:
         "## Results",
         *_results(document),
         *_picture(document.charts.get("rtf_quality")),
+        *_search(document),
         "## How to read a row",
         *_legend(document),
         *_left_out(document),
@@ -94,6 +95,19 @@ def _results(document: Document) -> list[str]:
 
 def _picture(picture: Picture | None) -> list[str]:
     return [f"![{escape(picture.alt)}]({picture.path})"] if picture else []
+
+
+def _search(document: Document) -> list[str]:
+    """The front of experiments.optimize, where the folder is one of its."""
+    if document.search is None:
+        return []
+    found = document.search
+    return [
+        "## The front",
+        escape(found.sentence),
+        *_table(("variant", *found.header), found.lines, (False, *(True for _ in found.header))),
+        *_picture(document.charts.get("search")),
+    ]
 
 
 def _legend(document: Document) -> list[str]:

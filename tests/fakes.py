@@ -2,7 +2,10 @@
 
 As a program (`python -m tests.fakes JOBDIR`) it is a worker whose engine is a fake. What it does hangs on its name:
 fp32 and upstream speak, bf16 speaks with an error of -60 dB, fp16 is unsupported, int8 raises in its third call, amp is
-killed in it.
+killed in it. FAKE_NAME=BEHAVIOUR in the environment gives an engine another: refuse, raise, die, hang, interrupt, hog
+(asks for more memory than there is), grow (asks for 2 GiB, then speaks), exit (the process ends inside the call, as a
+device library may), "" (speaks).
+FAKE_CALL_S: what a call takes. FAKE_WEIGHTS=1: the hash of the configured weights stands in the facts.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import hashlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -18,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.checkpoint import content_sha256, locate
 from engine.clock import Clock
 from engine.contract import AudioBlock, EngineFacts, StageTimes, Synthesis, SynthesisRequest, UnsupportedEngine
 from experiments import worker
@@ -86,6 +91,7 @@ class FakeEngine:
 
     def _one(self, request: SynthesisRequest) -> Synthesis:
         self.calls.append(request.utterance_id)
+        time.sleep(float(os.environ.get("FAKE_CALL_S", "0")))
         if self._clock is not None:
             self._clock.log.append(f"synthesize {request.utterance_id}")
             self._clock.t_s += self._seconds
@@ -140,6 +146,13 @@ class FailingEngine(FakeEngine):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self._then == "interrupt":
                 os.kill(os.getppid(), signal.SIGINT)
+            if self._then == "hog":
+                np.ones(1 << 50, dtype=np.uint8)
+            if self._then == "grow":
+                np.empty(1 << 31, dtype=np.uint8)
+                return super().synthesize(requests)
+            if self._then == "exit":
+                os._exit(7)
             if self._then in ("interrupt", "hang"):
                 while True:
                     signal.pause()
@@ -160,6 +173,9 @@ def build(config: Mapping[str, Any], clock: Clock) -> FakeEngine:
         facts(name, steps, 1 if config["solver"]["method"] == "euler" else 2),
         cfg_strength=config["solver"]["cfg_strength"],
     )
+    if os.environ.get("FAKE_WEIGHTS"):
+        weights = content_sha256(locate("model.checkpoint", config["model"]["checkpoint"]))
+        built = replace(built, weights_sha256=weights)
     behaviour = os.environ.get(f"FAKE_{name.upper()}", {"fp16": "refuse", "int8": "raise", "amp": "die"}.get(name, ""))
     if behaviour == "refuse":
         raise UnsupportedEngine("fp16 has no kernels here", "use engine=bf16")

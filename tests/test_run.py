@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from experiments import job as job_module
 from experiments import run
 from experiments.cli import run_verb
 from experiments.compose import Cell, compose_run
@@ -101,8 +100,7 @@ def test_the_only_variant_that_cannot_be_measured_is_exit_code_14(
 
 def test_a_worker_that_hangs_is_ended(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_FP32", "hang")
-    monkeypatch.setattr(job_module, "GRACE_S", 0.0)
-    record = launched(elsewhere / "out", "measure.time_limit_s=15")
+    record = launched(elsewhere / "out", "measure.time_limit_s=15", "sweep.grace_s=0")
     assert record.status == "failed"
     assert (record.reason or "").startswith("ended after 15 s")
     assert "measure.time_limit_s" in (record.remedy or "")

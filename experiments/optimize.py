@@ -1,0 +1,199 @@
+"""A search instead of a grid: `python -m experiments.optimize engine=fp32,bf16 solver=euler_6,euler_7`.
+
+Several objectives at once, quality as a condition. Optuna proposes, its study lies in OUT/optuna.db; every trial is an
+ordinary cell of a sweep: own process, own journal, kept by its key. A search that was killed goes on with resume=DIR.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from engine.contract import ConfigError
+from experiments.cells import Sweep, Watch, folder_lock, measure_cell, read_cells, review, stop_reason
+from experiments.cli import EXIT_INTERRUPTED, EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
+from experiments.compose import Cell, compose_cell, compose_config
+from experiments.front import help_text, is_help, is_information, refuse_flags, show_by_hydra
+from experiments.job import RESULT
+from experiments.ledger import Ledger, load_ledger, new_ledger
+from experiments.progress import Board
+from experiments.run import default_out, planned, score
+from experiments.search import SAMPLERS, Space, directions_of, read_constraints, read_space
+from experiments.study import Search, Told, figures_of, open_study, proposals, row_of, save_search, tell, told_of
+from experiments.sweep import lock_devices, publish, references_of, resume_folder
+from experiments.validate import validate, validate_out
+from experiments.workload import load_workload
+from metrics.record import RecordError, load_record, write_atomically
+
+REQUEST = "request.json"
+SEARCH_SWEEP = "sweep=search"
+MAX_IDLE = 50  # suggestions in a row that were measured before
+HELP = """Search the variants for the best trade of speed, quality and memory; print the front.
+
+examples:
+  python -m experiments.optimize                                       the default space of conf/sweep/search.yaml
+  python -m experiments.optimize engine=fp32,bf16,int8 solver=euler_6,euler_7,midpoint_6 sweep.num_trials=12
+  python -m experiments.optimize engine=bf16 solver=euler_7 'solver.sway=interval(-1,0.5)' workload=smoke
+  python -m experiments.optimize 'sweep.constraints=["stoi_vs_reference>=0.9"]' 'sweep.objectives=[rtf,peak_bytes]'
+  python -m experiments.optimize resume=outputs/20260101-120000-search [sweep.num_trials=48]
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    if is_help(argv):
+        print(help_text(HELP))
+        return EXIT_OK
+    if is_information(argv):
+        show_by_hydra([SEARCH_SWEEP, *argv])
+        return EXIT_OK
+    refuse_flags(argv)
+    return run_search(_resumed(argv) if any("resume=" in arg for arg in argv) else new_search(argv))
+
+
+def new_search(argv: Sequence[str]) -> Search:
+    """Everything is checked, the folder is made, the request is kept, before anything is measured."""
+    space, config = _asked(argv)
+    validate(config)
+    out = Path(config["out"] or default_out("search"))
+    search = _search_of(space, config["sweep"], Sweep(folder=out, cells=[], ledger=new_ledger(out, [], [])))
+    validate_out(out, int(config["sweep"]["num_trials"]) + 1, len(load_workload(config).lines))
+    write_atomically(out / REQUEST, json.dumps({"argv": list(argv)}) + "\n")
+    search.sweep.ledger.save()
+    return search
+
+
+def _asked(argv: Sequence[str]) -> tuple[Space, dict[str, Any]]:
+    settings = [arg for arg in argv if _key(arg).startswith("sweep.")]
+    space = read_space(argv, compose_config([SEARCH_SWEEP, *settings])["sweep"]["space"])
+    return space, compose_config([SEARCH_SWEEP, *space.fixed])
+
+
+def _resumed(argv: Sequence[str]) -> Search:
+    """The search of a folder; only the number of its trials may be another."""
+    more = [arg for arg in argv if _key(arg) == "sweep.num_trials"]
+    folder = resume_folder([arg for arg in argv if arg not in more])
+    assert folder is not None
+    try:
+        asked = list(json.loads((folder / REQUEST).read_text(encoding="utf-8"))["argv"])
+    except (OSError, ValueError, KeyError) as error:
+        raise RecordError(
+            f"{folder / REQUEST}: no such search; give the folder that experiments.optimize left"
+        ) from error
+    argv = [*[arg for arg in asked if not more or _key(arg) != "sweep.num_trials"], *more]
+    space, config = _asked(argv)
+    ledger: Ledger = load_ledger(folder)
+    return _search_of(space, config["sweep"], Sweep(folder=folder, cells=read_cells(ledger), ledger=ledger))
+
+
+def _search_of(space: Space, settings: Mapping[str, Any], sweep: Sweep) -> Search:
+    for key in ("num_trials", "sampler_seed"):
+        if not isinstance(settings[key], int) or settings[key] < (key == "num_trials"):
+            raise ConfigError(f"sweep.{key}", settings[key], "must be a whole number", f"use sweep.{key}=1")
+    if settings["sampler"] not in SAMPLERS:
+        raise ConfigError("sweep.sampler", settings["sampler"], f"must be one of {', '.join(SAMPLERS)}", "use tpe")
+    return Search(
+        sweep=sweep,
+        space=space,
+        settings=settings,
+        objectives=tuple(settings["objectives"]),
+        directions=directions_of(settings["objectives"]),
+        constraints=read_constraints(settings["constraints"]),
+    )
+
+
+def run_search(search: Search) -> int:
+    """Propose, measure, score, tell, until the trials are made; then the report. Ctrl-C leaves what goes on later."""
+    folder = search.sweep.folder
+    with folder_lock(folder):
+        search.sweep.ledger.start()
+        try:
+            with ExitStack() as stack:
+                _loop(search, stack)
+        except KeyboardInterrupt:
+            search.sweep.ledger.end("interrupted")
+            complain(f"interrupted; go on with: python -m experiments.optimize resume={shlex.quote(str(folder))}")
+            return EXIT_INTERRUPTED
+        search.sweep.ledger.end("done")
+        if not search.sweep.cells:
+            return EXIT_JOB_FAILED
+        code = publish(search.sweep)
+    for row in search.rows:
+        if row["is_on_front"]:
+            values = ", ".join(
+                f"{name} {value:.4g}" for name, value in zip(search.objectives, row["values"], strict=True)
+            )
+            print(f"front    {row['label']}: {values}")
+    return code if any(row["values"] for row in search.rows) else EXIT_JOB_FAILED
+
+
+def _loop(search: Search, stack: ExitStack) -> None:
+    sweep, first = search.sweep, _first_cell(search)
+    study = open_study(search, first)
+    board = stack.enter_context(Board([]))
+    for line in review(sweep):
+        board.say(line)
+    watch = Watch(board, lock_devices([first], board, stack))
+    told: dict[str, Told] = {row["label"]: told_of(row) for row in search.rows}
+    num_idle = 0
+    for trial in proposals(study, search):
+        cell = _cell_of(search, trial)
+        label = cell if isinstance(cell, str) else cell.label
+        num_idle = num_idle + 1 if label in told else 0
+        if label not in told:
+            told[label] = Told(reason=cell) if isinstance(cell, str) else _measured(search, cell, watch)
+        tell(study, trial, label, told[label])
+        search.rows.append(row_of(trial.number, label, trial.params, told[label]))
+        save_search(search)
+        stop = _stop_reason(sweep, label) if num_idle == 0 else None
+        if num_idle >= MAX_IDLE or stop:
+            board.say(stop or "the sampler only repeats itself: enough")
+            break
+
+
+def _stop_reason(sweep: Sweep, label: str) -> str | None:
+    index = sweep.index_of(label)
+    return None if index is None else stop_reason(sweep, index)
+
+
+def _cell_of(search: Search, trial: Any) -> Cell | str:
+    """The cell that a suggestion names; a reason where it is no valid configuration."""
+    chosen = [f"{dimension.key}={dimension.suggest(trial)}" for dimension in search.space.dimensions]
+    try:
+        keys = [dimension.key for dimension in search.space.dimensions]
+        cell = compose_cell((SEARCH_SWEEP, *search.space.fixed, *chosen), keys)
+        validate(cell.config, check_texts=False)
+    except ConfigError as error:
+        return f"{' '.join(chosen)}: {error.allowed}"
+    return cell
+
+
+def _first_cell(search: Search) -> Cell:
+    config = compose_config([SEARCH_SWEEP, *search.space.fixed])
+    return Cell(label="search", overrides=search.space.fixed, config=config)
+
+
+def _measured(search: Search, cell: Cell, watch: Watch) -> Told:
+    sweep = search.sweep
+    index = sweep.index_of(cell.label)
+    if index is None:
+        index = sweep.add(cell)
+    if not sweep.ledger.entries[index].is_settled:
+        position = watch.board.add(planned(cell, len(load_workload(cell.config).lines)))
+        measure_cell(sweep, index, position, watch)
+    folder = sweep.dir_of(index)
+    if sweep.ledger.entries[index].state == "ok":
+        score(folder, references_of(sweep, watch)[index], None)
+    return figures_of(load_record(folder / RESULT), search)
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(main))

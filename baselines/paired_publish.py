@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -95,23 +95,27 @@ def comparison_junit(comparison: Comparison) -> str:
     found = [(f.metric, f.outcome, f"{change(f)}, {_sentence(f, comparison)}") for f in verdict.findings]
     if verdict.outcome == "INVALID_ENV":
         found = [(name, "INVALID_ENV", f"{verdict.reason or WORDS['INVALID_ENV']}; {text}") for name, _, text in found]
-    return _junit(found, kinds, comparison.labels[CANDIDATE], str(comparison.environment.get("host_class") or ""))
+    host_class = str(comparison.environment.get("host_class") or "")
+    return junit_suite("compare", found, kinds, comparison.labels[CANDIDATE], host_class)
 
 
 def failed_junit(side: str, reason: str) -> str:
-    return _junit([("measurement", "FAILED", f"{side}: {reason}")], {"FAILED": "error"}, side, "")
+    return junit_suite("compare", [("measurement", "FAILED", f"{side}: {reason}")], {"FAILED": "error"}, side, "")
 
 
-def _junit(found: list[tuple[str, Any, str]], kinds: Mapping[str, str], label: str, host_class: str) -> str:
+def junit_suite(
+    name: str, found: Sequence[tuple[str, str, str]], kinds: Mapping[str, str], label: str, host_class: str
+) -> str:
+    """JUnit XML of (metric, outcome, text); kinds: outcome -> failure, skipped or error, others passed."""
     used = [kinds.get(outcome) for _, outcome, _ in found]
     suite = ElementTree.Element(
-        "testsuite", name="compare", tests=str(len(found)), failures=str(used.count("failure")),
+        "testsuite", name=name, tests=str(len(found)), failures=str(used.count("failure")),
         errors=str(used.count("error")), skipped=str(used.count("skipped")),
     )  # fmt: skip
     properties = ElementTree.SubElement(suite, "properties")
     ElementTree.SubElement(properties, "property", name="host_class", value=_xml(host_class))
-    for (name, outcome, text), kind in zip(found, used, strict=True):
-        case = ElementTree.SubElement(suite, "testcase", classname=_xml(label), name=name)
+    for (metric, outcome, text), kind in zip(found, used, strict=True):
+        case = ElementTree.SubElement(suite, "testcase", classname=_xml(label), name=metric)
         message = _xml(f"{outcome}: {text}")
         if kind is None:
             ElementTree.SubElement(case, "system-out").text = message

@@ -1,0 +1,110 @@
+"""The quality gate's rules as conf/gate/quality/*.yaml writes them, checked key by key."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from baselines.noninferiority import METHODS, Method
+from metrics.catalog import by_name
+
+Kind = Literal["difference", "level", "share"]
+NEEDED: Mapping[Kind, tuple[str, ...]] = {"difference": ("margin", "worst"), "level": ("limit",), "share": ("limit",)}
+TOP = ("name", "alpha", "coverage_frac", "metrics", "planning")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QualityRule:
+    """One line of `metrics:`. margin and worst are losses, above 0; limit is a value of the metric itself."""
+
+    metric: str
+    kind: Kind
+    margin: float | None = None
+    worst: float | None = None
+    limit: float | None = None
+    method: Method = "auto"
+
+    @property
+    def name(self) -> str:
+        """How the verdict calls it: a metric may stand under two rules."""
+        return f"{self.metric} ({self.kind})"
+
+    @property
+    def sign(self) -> float:
+        """+1 where more of the metric is better, -1 where less is."""
+        return -1.0 if by_name()[self.metric].better == "lower" else 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QualityLimits:
+    """planning: metric -> what plan_samples takes where nothing is given."""
+
+    name: str
+    alpha: float
+    coverage_frac: float
+    rules: tuple[QualityRule, ...]
+    planning: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def alarm_error(self) -> float:
+        """Bonferroni: the error of each of the rules' alarms, so that all together keep alpha."""
+        return self.alpha / len(self.rules)
+
+    @classmethod
+    def from_mapping(cls, content: Mapping[str, Any]) -> QualityLimits:
+        """Raises ValueError `key=value: what is allowed; what to do`."""
+        for key in content:
+            if key not in TOP:
+                raise ValueError(f"{key}={content[key]}: no such key; the keys are {', '.join(TOP)}")
+        for key in TOP[:-1]:
+            if key not in content:
+                raise ValueError(f"{key}=: is missing; see conf/gate/quality/seeds.yaml")
+        for key, least, most in (("alpha", 0.0, 0.5), ("coverage_frac", 0.0, 1.0)):
+            value = content[key]
+            if not _is_number(value) or not least < value <= most:
+                raise ValueError(f"{key}={value}: must lie over {least:g}, up to {most:g}; see conf/gate/quality")
+        rows = content["metrics"]
+        if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
+            raise ValueError(f"metrics={rows}: must be a list of rules; see conf/gate/quality/seeds.yaml")
+        rules = tuple(_rule(row) for row in rows)
+        if len({rule.name for rule in rules}) < len(rules):
+            raise ValueError("metrics=...: one rule stands there twice; leave one out")
+        return cls(
+            name=str(content["name"]), alpha=float(content["alpha"]), coverage_frac=float(content["coverage_frac"]),
+            rules=rules, planning=dict(content.get("planning") or {}),
+        )  # fmt: skip
+
+
+def _rule(row: Any) -> QualityRule:
+    if not isinstance(row, Mapping):
+        raise ValueError(f"metrics={row}: a rule is a set of keys; see conf/gate/quality/seeds.yaml")
+    names = [f.name for f in fields(QualityRule)]
+    for key in row:
+        if key not in names:
+            raise ValueError(f"metrics.{key}={row[key]}: no such key of a rule; there are {', '.join(names)}")
+    metric, kind, method = str(row.get("metric")), row.get("kind"), row.get("method", "auto")
+    if metric not in by_name() or by_name()[metric].better == "neither":
+        raise ValueError(f"metric={metric}: is no score with a better end; see metrics/catalog.py")
+    if kind not in get_args(Kind):
+        raise ValueError(f"{metric}.kind={kind}: must be one of {', '.join(get_args(Kind))}; use difference")
+    if method not in METHODS:
+        raise ValueError(f"{metric}.method={method}: must be one of {', '.join(METHODS)}; use auto")
+    if kind == "share" and by_name()[metric].better != "lower":
+        raise ValueError(f"{metric}.kind=share: counts bad events, and more of this is better; use level")
+    numbers = {}
+    for key in ("margin", "worst", "limit"):
+        wanted, given = key in NEEDED[kind], row.get(key)
+        if wanted != (given is not None):
+            raise ValueError(
+                f"{metric}.{key}={given}: {'is needed' if wanted else 'has no place'} in a {kind}; see seeds"
+            )
+        if wanted and (not _is_number(given) or given <= 0 or (kind == "share" and given >= 1)):
+            raise ValueError(f"{metric}.{key}={given}: must be a number above 0 (a share under 1); see seeds")
+        numbers[key] = None if given is None else float(given)
+    return QualityRule(metric=metric, kind=kind, method=method, **numbers)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

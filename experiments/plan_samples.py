@@ -1,0 +1,126 @@
+"""How many sentences, clips, ratings or votes does a question need? `python -m experiments.plan_samples`."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from baselines.quality_rules import QualityLimits
+from baselines.samples import clips_for_rate, pairs_for_margin, pairs_for_margin_t
+from baselines.sentences import pair_scores
+from engine.contract import ConfigError
+from experiments.cli import EXIT_OK, run_verb
+from experiments.quality_gate import read_quality_limits, read_run, split_words
+from metrics.catalog import by_name
+from reports.listening.inference import votes_needed
+
+KEYS = ("metric", "margin", "sd", "limit", "true_rate", "share", "alpha", "preset")
+POWERS = (0.8, 0.9)
+DESCRIPTION = f"""{__doc__}
+Without settings: the preset's planning table. All figures are for one-sided tests of 5 %, votes for two-sided ones.
+
+  metric=NAME margin=M sd=S       pairs for non-inferiority at a margin; S is the spread of one paired difference
+  metric=NAME RUN_A RUN_B         the same, S measured on two scored runs of the same sentences
+  metric=NAME limit=L true_rate=R clips to show a rate under L where the truth is R (default 0), exact
+  share=P                         independent votes to find a true preference of P, exact, two-sided
+  alpha=0.05 preset=seeds         margins and spreads that are not given come from the preset's `planning`
+
+examples:
+  python -m experiments.plan_samples
+  python -m experiments.plan_samples metric=wer_frac margin=0.01 outputs/A outputs/B
+  python -m experiments.plan_samples metric=artifact_vs_reference limit=0.01 true_rate=0.002
+  python -m experiments.plan_samples share=0.6
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.plan_samples", description=DESCRIPTION, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("words", nargs="*", metavar="[KEY=VALUE ...] [RUN_A RUN_B]")
+    folders, settings = split_words(parser.parse_args(argv).words, KEYS)
+    for key in ("margin", "sd", "limit", "true_rate", "share", "alpha"):
+        value = settings.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise ConfigError(key, value, "must be a number", "see --help")
+    preset = {key: settings[key] for key in ("preset", "alpha") if key in settings}
+    limits = read_quality_limits(preset)
+    try:
+        for line in _lines(folders, settings, limits):
+            print(line)
+    except ValueError as error:
+        key, _, rest = str(error).partition("=")
+        value, _, reason = rest.partition(": ")
+        raise ConfigError(key, value, reason, "see --help") from error
+    return EXIT_OK
+
+
+def _lines(folders: Sequence[Path], settings: Mapping[str, Any], limits: QualityLimits) -> Iterator[str]:
+    if "share" in settings:
+        share = float(settings["share"])
+        counts = [votes_needed(share, power, limits.alpha) for power in POWERS]
+        yield f"votes, preference {share:g}: {_counts(counts)} (exact binomial, two-sided {limits.alpha:g})"
+        return
+    if "metric" not in settings:
+        if folders or settings.keys() - {"alpha", "preset"}:
+            raise ConfigError("metric", "", "is needed with these settings", "say which one; see --help")
+        for metric, plan in limits.planning.items():
+            yield from _plan(metric, plan, limits.alpha)
+        return
+    metric = str(settings["metric"])
+    planned = dict(limits.planning.get(metric, {}))
+    if metric not in by_name() and metric not in limits.planning:
+        known = ", ".join(limits.planning)
+        raise ConfigError("metric", metric, "no such score", f"use one of {known} or of metrics/catalog.py")
+    plan = {**planned, **{key: settings[key] for key in ("margin", "sd", "limit", "true_rate") if key in settings}}
+    if "margin" in settings:
+        plan.pop("limit", None)
+    if folders:
+        plan["sd"] = _measured_sd(metric, folders)
+        yield f"{metric}: the paired difference of these runs spreads by {plan['sd']:.4g}"
+    if "limit" not in plan and ("margin" not in plan or "sd" not in plan):
+        raise ConfigError("metric", metric, "needs a margin and a spread", "give margin= and sd=, or RUN_A RUN_B")
+    yield from _plan(metric, plan, limits.alpha)
+
+
+def _plan(metric: str, plan: Mapping[str, Any], alpha: float) -> Iterator[str]:
+    if "limit" in plan:
+        limit, rate = float(plan["limit"]), float(plan.get("true_rate", 0.0))
+        counts = [clips_for_rate(limit, rate, power, alpha) for power in POWERS]
+        yield f"{metric}: under {limit:g} where the truth is {rate:g}: {_counts(counts)} (clips, exact binomial)"
+        return
+    margin = float(plan["margin"])
+    for sd in plan["sd"] if isinstance(plan["sd"], list) else [plan["sd"]]:
+        normal = [pairs_for_margin(margin, float(sd), power, alpha) for power in POWERS]
+        exact = [pairs_for_margin_t(margin, float(sd), power, alpha) for power in POWERS]
+        note = "" if normal == exact else f"; by Student's t {exact[0]} and {exact[1]}"
+        yield f"{metric}: margin {margin:g}, SD of a difference {float(sd):.4g}: {_counts(normal)} (pairs{note})"
+
+
+def _counts(counts: Sequence[int]) -> str:
+    return ", ".join(f"{num} for {100 * power:g} % power" for num, power in zip(counts, POWERS, strict=True))
+
+
+def _measured_sd(metric: str, folders: Sequence[Path]) -> float:
+    """SD of the paired difference of two runs. Raises ConfigError where fewer than two sentences are a pair."""
+    if len(folders) != 2:
+        raise ConfigError("runs", len(folders), "a spread is measured on two runs", "give RUN_A RUN_B")
+    if metric not in by_name():
+        raise ConfigError("metric", metric, "is not stored in runs", "give sd=")
+    pairs = pair_scores(*(read_run(folder) for folder in folders), metric)
+    if len(pairs.second) < 2:
+        name, reason = next(iter({**pairs.lost, **pairs.failed}.items()), ("-", "no sentence in common"))
+        raise ConfigError("metric", metric, f"{len(pairs.second)} sentences are a pair", f"{name}: {reason}")
+    sd = statistics.stdev(pairs.second[name] - pairs.first[name] for name in pairs.second)
+    if sd == 0:
+        raise ConfigError("metric", metric, "every difference of these runs is the same", "give sd=")
+    return sd
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(main))

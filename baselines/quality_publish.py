@@ -85,7 +85,7 @@ def quality_junit(judged: JudgedQuality) -> str:
     """One test case per rule: worse a failure, inconclusive skipped, nothing to compare an error."""
     verdict = judged.verdict
     kinds = {"FAIL": "failure", "CANNOT_TELL": "skipped", "ERROR": "error"}
-    found = [(f.rule, AS_OUTCOME[f.outcome], f.explanation) for f in verdict.findings]
+    found: list[tuple[str, str, str]] = [(f.rule, AS_OUTCOME[f.outcome], f.explanation) for f in verdict.findings]
     if verdict.reason is not None:
         found = [("quality", "ERROR", verdict.reason)]
     host = str(judged.candidate.environment.get("host_class") or "")

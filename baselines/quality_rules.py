@@ -84,23 +84,25 @@ def _rule(row: Any) -> QualityRule:
     for key in row:
         if key not in names:
             raise ValueError(f"metrics.{key}={row[key]}: no such key of a rule; there are {', '.join(names)}")
-    metric, kind, method = str(row.get("metric")), row.get("kind"), row.get("method", "auto")
+    metric, given_kind, method = str(row.get("metric")), row.get("kind"), row.get("method", "auto")
     if metric not in by_name() or by_name()[metric].better == "neither":
         raise ValueError(f"metric={metric}: is no score with a better end; see metrics/catalog.py")
-    if kind not in get_args(Kind):
-        raise ValueError(f"{metric}.kind={kind}: must be one of {', '.join(get_args(Kind))}; use difference")
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    kind = next((known for known in kinds if known == given_kind), None)
+    if kind is None:
+        raise ValueError(f"{metric}.kind={given_kind}: must be one of {', '.join(kinds)}; use difference")
     if method not in METHODS:
         raise ValueError(f"{metric}.method={method}: must be one of {', '.join(METHODS)}; use auto")
     if kind == "share" and by_name()[metric].better != "lower":
         raise ValueError(f"{metric}.kind=share: counts bad events, and more of this is better; use level")
-    numbers = {}
+    numbers: dict[str, float | None] = {}
     for key in ("margin", "worst", "limit"):
         wanted, given = key in NEEDED[kind], row.get(key)
         if wanted != (given is not None):
             raise ValueError(
                 f"{metric}.{key}={given}: {'is needed' if wanted else 'has no place'} in a {kind}; see seeds"
             )
-        if wanted and (not _is_number(given) or given <= 0 or (kind == "share" and given >= 1)):
+        if given is not None and not (_is_number(given) and 0 < given < (1 if kind == "share" else math.inf)):
             raise ValueError(f"{metric}.{key}={given}: must be a number above 0 (a share under 1); see seeds")
         numbers[key] = None if given is None else float(given)
     return QualityRule(metric=metric, kind=kind, method=method, **numbers)

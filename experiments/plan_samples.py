@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
         value = settings.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise ConfigError(key, value, "must be a number", "see --help")
-    preset = {key: settings[key] for key in ("preset", "alpha") if key in settings}
+    preset: dict[str, Any] = {key: settings[key] for key in ("preset", "alpha") if key in settings}
     limits = read_quality_limits(preset)
     try:
         for line in _lines(folders, settings, limits):
@@ -112,7 +112,7 @@ def _measured_sd(metric: str, folders: Sequence[Path]) -> float:
         raise ConfigError("runs", len(folders), "a spread is measured on two runs", "give RUN_A RUN_B")
     if metric not in by_name():
         raise ConfigError("metric", metric, "is not stored in runs", "give sd=")
-    pairs = pair_scores(*(read_run(folder) for folder in folders), metric)
+    pairs = pair_scores(read_run(folders[0]), read_run(folders[1]), metric)
     if len(pairs.second) < 2:
         name, reason = next(iter({**pairs.lost, **pairs.failed}.items()), ("-", "no sentence in common"))
         raise ConfigError("metric", metric, f"{len(pairs.second)} sentences are a pair", f"{name}: {reason}")

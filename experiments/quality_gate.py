@@ -82,7 +82,7 @@ def split_words(words: Sequence[str], keys: Sequence[str]) -> tuple[list[Path], 
         if key not in keys:
             raise ConfigError(key, value, "no such key", f"the keys are {', '.join(keys)}")
         try:
-            settings[key] = OmegaConf.to_container(OmegaConf.create(f"{key}: {value}"))[key]  # type: ignore[index,call-overload]
+            settings[key] = OmegaConf.to_container(OmegaConf.create(f"{key}: {value}"))[key]
         except (YAMLError, OmegaConfBaseException, TypeError, KeyError) as error:
             raise ConfigError(key, value, "not a value", "see --help") from error
     return folders, settings

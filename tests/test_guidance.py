@@ -8,6 +8,8 @@ from engine.contract import UnsupportedEngine
 from engine.guidance import evaluate, projection
 from engine.plan import Evaluation
 from engine.solver import solver_spec
+from experiments.compose import compose_cells
+from experiments.reference import is_reference
 from tests.engines import config, engine, request
 
 TEXT = "That was close."
@@ -113,3 +115,11 @@ def test_each_chunk_is_solved_on_the_grid_its_length_asks_for() -> None:
 def test_upstream_refuses_what_it_does_not_have(solver: str) -> None:
     with pytest.raises(UnsupportedEngine, match="upstream has no"):
         engine("engine=upstream", f"solver={solver}")
+
+
+@pytest.mark.parametrize("preset", ["waterfall", "class_b"])
+def test_the_presets_hold_the_reference_first_and_every_cell_can_be_checked(preset: str) -> None:
+    cells = compose_cells([f"experiment={preset}"])
+    assert is_reference(cells[0].config)
+    for cell in cells:
+        solver_spec(cell.config["solver"])

@@ -95,7 +95,7 @@ def read_run(folder: Path) -> RunRecord:
 
 def read_quality_limits(settings: Mapping[str, Any]) -> QualityLimits:
     """The preset with the changes of the command line. Raises ConfigError naming the key."""
-    content = read_preset(str(settings.get("preset", "seeds")))
+    content = read_yaml("preset", str(settings.get("preset", "seeds")), PRESETS)
     content.update({key: settings[key] for key in ("alpha", "coverage_frac") if key in settings})
     only = settings.get("only")
     rows = content.get("metrics")
@@ -115,19 +115,20 @@ def read_quality_limits(settings: Mapping[str, Any]) -> QualityLimits:
         raise ConfigError(key, value, allowed, remedy) from error
 
 
-def read_preset(name: str) -> dict[str, Any]:
-    """The mapping of a preset by name or path. Raises ConfigError."""
+def read_yaml(key: str, name: str, folder: Path) -> dict[str, Any]:
+    """The mapping of a file of `folder` by its name, or of any by its path. Raises ConfigError naming `key`."""
     is_path = "/" in name or name.endswith((".yaml", ".yml"))
-    path = find_file(name) if is_path else PRESETS / f"{name}.yaml"
+    path = find_file(name) if is_path else folder / f"{name}.yaml"
     if not path.is_file():
-        names = ", ".join(sorted(known.stem for known in PRESETS.glob("*.yaml")))
-        raise ConfigError("preset", name, "no such rules", f"use one of {names}, or a path to a YAML file")
+        names = ", ".join(sorted(known.stem for known in folder.glob("*.yaml")))
+        raise ConfigError(key, name, "no such rules", f"use one of {names}, or a path to a YAML file")
+    shown = f"see {folder.relative_to(CONF.parent)}"
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise ConfigError("preset", name, f"not a rules file ({' '.join(str(error).split())})", "see seeds") from error
+        raise ConfigError(key, name, f"not a rules file ({' '.join(str(error).split())})", shown) from error
     if not isinstance(content, dict):
-        raise ConfigError("preset", name, "not a rules file", "see conf/gate/quality/seeds.yaml")
+        raise ConfigError(key, name, "not a rules file", shown)
     return {str(key): value for key, value in content.items()}
 
 

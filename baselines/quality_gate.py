@@ -12,13 +12,23 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from baselines.noninferiority import Answer, Precision, QualityOutcome, Question, answer, answer_share, precision_of
+from baselines.noninferiority import (
+    Answer,
+    Precision,
+    QualityOutcome,
+    Question,
+    answer,
+    answer_share,
+    precision_of,
+    share_bounds,
+)
 from baselines.quality import identical_audio, judge_validity
 from baselines.quality_rules import QualityLimits, QualityRule
 from baselines.sentences import Pairs, expected_ids, pair_scores
 from baselines.verdict import EXIT_CODES, EXIT_RUN_FAILED, Outcome, worst
 from metrics.catalog import by_name
 from metrics.floors import not_testable
+from metrics.paired import Errors
 from metrics.record import RunRecord
 
 RULE = "paired-noninferiority-1"
@@ -197,7 +207,7 @@ def _judge_mean(finding: QualityFinding, pairs: Pairs, rule: QualityRule, limits
     )  # fmt: skip
     found = answer(values, question)
     place = min(range(len(values)), key=values.__getitem__)
-    is_broken = is_difference and rule.worst is not None and values[place] < -rule.worst
+    is_broken = rule.worst is not None and values[place] < -rule.worst
     ends = sorted((sign * found.bounds.low, sign * found.bounds.high))
     outcome: QualityOutcome = "worse" if is_broken or pairs.failed else found.outcome
     finding = replace(
@@ -206,10 +216,10 @@ def _judge_mean(finding: QualityFinding, pairs: Pairs, rule: QualityRule, limits
         high=_finite(ends[1]), limit=sign * limit, method=found.bounds.method, needed=found.needed,
         worst_sentence=names[place], worst_value=sign * values[place],
     )  # fmt: skip
-    return replace(finding, explanation=_said(finding, rule, found, pairs, is_broken))
+    return replace(finding, explanation=_said(finding, rule, found, pairs, limits.alpha))
 
 
-def _said(finding: QualityFinding, rule: QualityRule, found: Answer, pairs: Pairs, is_broken: bool) -> str:
+def _said(finding: QualityFinding, rule: QualityRule, found: Answer, pairs: Pairs, alpha: float) -> str:
     assert finding.effect is not None
     assert finding.limit is not None
     what = "mean difference" if rule.kind == "difference" else "mean"
@@ -220,10 +230,13 @@ def _said(finding: QualityFinding, rule: QualityRule, found: Answer, pairs: Pair
     text += f", limit {finding.limit:+.4g}, {finding.num_sentences} sentences, {finding.method}"
     if pairs.unasked:
         text += f"; {len(pairs.unasked)} have no such score ({next(iter(pairs.unasked.values()))})"
-    if is_broken:
+    if rule.worst is not None and finding.worst_value is not None and rule.sign * finding.worst_value < -rule.worst:
         text += (
             f"; {finding.worst_sentence} lost {finding.worst_value:+.4g}, more than one sentence may ({rule.worst:g})"
         )
+    elif rule.worst is not None:
+        seen = share_bounds(0, finding.num_sentences, Errors(low=alpha, high=alpha)).high
+        text += f"; no sentence lost {rule.worst:g}, so fewer than {100 * seen:.2g} % do"
     if pairs.failed:
         text += f"; {_failures(pairs)}"
     if finding.outcome == "inconclusive":

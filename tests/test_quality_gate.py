@@ -33,6 +33,9 @@ def test_as_good_is_not_worse_and_the_artifact_rate_says_how_many_clips_it_takes
     assert (share.outcome, share.needed) == ("inconclusive", 299)
     assert "269 more clips needed" in share.explanation
     assert {f.outcome for f in verdict.findings if f is not share} == {"not worse"}
+    # What thirty sentences cannot see: one ruined sentence in ten would be missed once in twenty gates
+    words = finding(verdict, f"{WER} (difference)").explanation
+    assert words.endswith("no sentence lost 0.5, so fewer than 9.5 % do")
     accepted = judge_quality(BASE, scored("b"), PAIRED)
     assert (accepted.outcome, accepted.exit_code) == ("PASS", 0)
 

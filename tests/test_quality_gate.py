@@ -288,3 +288,14 @@ def test_planners_table_and_mistakes(capsys: pytest.CaptureFixture[str]) -> None
     ):
         assert run_verb(plan, words) == 2
         assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+def test_the_reference_itself_has_what_identical_audio_gets() -> None:
+    """Its change of SNR against itself is nothing; it has no artefact; its words are its own."""
+    reference = BASE
+    for name in IDS30:
+        reference = without(reference, BLIND, name, "not_applicable", "is the reference")
+    candidate = scored("b", {BLIND: -0.5})
+    found = finding(judge_quality(reference, candidate, PAIRED), f"{BLIND} (difference)")
+    mean = float(np.mean([score.value or 0.0 for score in candidate.scores_of(BLIND)]))
+    assert (found.num_sentences, found.baseline, found.candidate) == (30, 0.0, pytest.approx(mean))

@@ -67,6 +67,20 @@ def test_a_level_is_judged_on_the_candidate_alone(shift: float, outcome: str) ->
     assert found.limit == 0.85
 
 
+def test_a_target_that_the_baseline_misses_too_is_said_to_be_the_models() -> None:
+    def far(run: RunRecord) -> RunRecord:
+        return replace(
+            run,
+            scores=tuple(replace(s, value=(s.value or 0) - 0.1) if s.metric == SIMILARITY else s for s in run.scores),
+        )
+
+    verdict = judge_quality(far(BASE), far(scored("b")), PAIRED)
+    found = finding(verdict, f"{SIMILARITY} (level)")
+    assert found.outcome == "worse"
+    assert "the baseline is beyond it too, at 0.8235: the model's fault" in found.explanation
+    assert judge_quality(far(BASE), far(scored("b")), read_quality_limits({"preset": "thirty"})).outcome == "PASS"
+
+
 def test_bit_identical_audio_needs_no_score() -> None:
     verdict = judge_quality(BASE, replace(scored("b"), utterances=BASE.utterances, scores=BASE.scores), PAIRED)
     assert verdict.outcome == "PASS"
@@ -227,7 +241,7 @@ def test_files_and_exit_codes(
     [
         (["a"], "runs=1: two folders are compared"),
         (["a", "b", "margin=2"], "margin=2: no such key; the keys are preset, out, alpha"),
-        (["a", "b", "preset=strict"], "preset=strict: no such rules; use one of seeds"),
+        (["a", "b", "preset=strict"], "preset=strict: no such rules; use one of seeds, thirty"),
         (["a", "b", "alpha=2"], "alpha=2: must lie over 0, up to 0.5"),
         (["a", "b", "only=[mos]"], "only=mos: has no rule in this preset; it has blind_snr"),
         (["a", "b"], "a/result.json: no such record"),

@@ -17,8 +17,10 @@ SOLVERS = [("euler_6", 6), ("midpoint_nfe6", 6), ("midpoint_7", 14)]
 
 
 def built(name: str, *overrides: str) -> Engine:
+    # One block compiled for all takes a tenth of the time; tests/test_compiled.py has the whole step as one graph
+    quick = ("engine.region=block",) if "region" in config(f"engine={name}")["engine"] else ()
     try:
-        return engine(f"engine={name}", *overrides)
+        return engine(f"engine={name}", *quick, *overrides)
     except UnsupportedEngine as refusal:
         if not (refusal.reason and refusal.remedy):
             pytest.fail("a refusal must say why, and what to do instead")

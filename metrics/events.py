@@ -13,10 +13,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from metrics.outcome import Outcome
-from metrics.pairing import Heard, unfit
+from metrics.pairing import Heard, hann, unfit
 
 PHASE_KEPT_SI_SDR_DB = 5.0  # no false click in 285 pairs of pocket from here on, bfloat16 lies at 7 to 30 dB
 CLICK_OVER_MEDIAN, CLICK_OVER_BASELINE = 8.0, 2.0
@@ -205,7 +205,7 @@ def band_levels(audio_S: np.ndarray, rate_hz: int, num_bands: int = 40) -> np.nd
     """(N, D) level in dB of bands equally wide in mel up to 8 kHz, every 10 ms, floored 60 dB under the loudest."""
     hop, size = round(REPEAT_HOP_S * rate_hz), round(0.025 * rate_hz)
     padded_S = np.pad(audio_S, (0, max(0, size - audio_S.size)))
-    frames_NS = np.lib.stride_tricks.sliding_window_view(padded_S, size)[::hop] * signal.get_window("hann", size)
+    frames_NS = np.lib.stride_tricks.sliding_window_view(padded_S, size)[::hop] * hann(size)
     power_NF = np.abs(np.fft.rfft(frames_NS, n=1024, axis=1)) ** 2
     top = 2595 * math.log10(1 + min(8000.0, rate_hz / 2) / 700)
     edges_hz = 700 * (10 ** (np.linspace(0, top, num_bands + 1) / 2595) - 1)

@@ -30,6 +30,7 @@ from metrics.record import ScoreStatus
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
+_MEMORY = Path("/dev/shm")  # where there is one, arrays change hands without a disk
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -82,7 +83,7 @@ def run_isolated(task: str, name: str, setup: Mapping[str, Any], items: Sequence
     """
     answers: list[Answer] = []
     child: _Child | None = None
-    with tempfile.TemporaryDirectory(prefix="isolated-") as folder:
+    with tempfile.TemporaryDirectory(prefix="isolated-", dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
         try:
             for item in items:
                 if child is None or not child.is_alive():

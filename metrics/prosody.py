@@ -17,6 +17,7 @@ import numpy as np
 
 from metrics.isolation import Item, Limits, run_isolated
 from metrics.outcome import Outcome
+from metrics.pairing import sha256_of
 
 F0_FLOOR_HZ, F0_CEILING_HZ, FRAME_S = 60.0, 500.0, 0.005
 GROSS_RATIO = 0.2
@@ -34,8 +35,18 @@ class Track:
     active_s: float
 
 
+_KEPT: dict[tuple[str, int], Track | Outcome] = {}  # a scorer asks for one utterance's track more than once
+
+
 def tracks_of(audios: Sequence[tuple[np.ndarray, int]], limits: Limits) -> list[Track | Outcome]:
     """One track per (audio_S, sample_rate_hz), through one child; a status where the tracker gave no answer."""
+    keys = [(sha256_of(audio_S), rate_hz) for audio_S, rate_hz in audios]
+    new = {key: audio for key, audio in zip(keys, audios, strict=True) if key not in _KEPT}
+    _KEPT.update(zip(new, _tracked(list(new.values()), limits), strict=True))
+    return [_KEPT[key] for key in keys]
+
+
+def _tracked(audios: Sequence[tuple[np.ndarray, int]], limits: Limits) -> list[Track | Outcome]:
     items = [
         Item(
             (audio_S,),

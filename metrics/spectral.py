@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
-from scipy import signal
 
 from metrics.outcome import Outcome
-from metrics.pairing import Heard, unfit
+from metrics.pairing import Heard, hann, unfit
 
 BANDS_HZ: Mapping[str, tuple[float, float]] = {"0_4k": (0, 4000), "4_8k": (4000, 8000), "8_12k": (8000, 12000)}
 N_FFT, HOP = 1024, 256
@@ -29,7 +28,7 @@ SPEECH_BELOW_LOUDEST_DB = 40.0
 def log_spectrum(audio_S: np.ndarray, hop: int = HOP) -> np.ndarray:
     """(N, F) dB re a full-scale sine, Hann window of N_FFT, floored at FLOOR_DB."""
     padded_S = np.pad(audio_S.astype(np.float64), (0, max(0, N_FFT - audio_S.size)))
-    window_S = signal.get_window("hann", N_FFT)
+    window_S = hann(N_FFT)
     frames_NS = np.lib.stride_tricks.sliding_window_view(padded_S, N_FFT)[::hop]
     magnitude_NF = np.abs(np.fft.rfft(frames_NS * window_S, axis=1)) / (window_S.sum() / 2)
     return 20 * np.log10(np.maximum(magnitude_NF, 10 ** (FLOOR_DB / 20)))

@@ -193,7 +193,8 @@ class _Copies:
         """
         power_N, sums_N = np.diagonal(self.frames_NN), np.diagonal(self.sums_NN)
         products = np.stack((np.diagonal(self.frames_NN, lag), power_N[:-lag], power_N[lag:]))
-        total = np.cumsum(np.pad(products, ((0, 0), (1, 0))), axis=1)
+        total = np.zeros((3, products.shape[1] + 1))
+        np.cumsum(products, axis=1, out=total[:, 1:])
         means = np.stack((np.diagonal(self.sums_NN, lag), sums_N[:-lag], sums_N[lag:])) / self.width
         product_N, first_N, second_N = total[:, self.width :] - total[:, : -self.width] - means
         spread = np.sqrt(np.maximum(first_N, 0) * np.maximum(second_N, 0))

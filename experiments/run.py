@@ -97,7 +97,7 @@ def score(folder: Path, reference: Path | None, oracle: Path | None) -> bool:
 
 
 # glibc hands big arrays back to the kernel and faults them in again: a sixth of the scoring time
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(4 << 30)}
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 
 
 def start_scoring(

@@ -228,8 +228,6 @@ def _said(finding: QualityFinding, rule: QualityRule, found: Answer, pairs: Pair
         target = {"better": "met", "not worse": "met", "worse": "missed", "inconclusive": "not decided"}
     text = f"{target[found.outcome]}: {what} {finding.effect:+.4g} ({_bound(finding.low)} to {_bound(finding.high)})"
     text += f", limit {finding.limit:+.4g}, {finding.num_sentences} sentences, {finding.method}"
-    if rule.kind == "level" and finding.baseline is not None and rule.sign * (finding.baseline - finding.limit) < 0:
-        text += f"; the baseline is beyond it too, at {finding.baseline:.4g}: the model's fault, not the variant's"
     if pairs.unasked:
         text += f"; {len(pairs.unasked)} have no such score ({next(iter(pairs.unasked.values()))})"
     if rule.worst is not None and finding.worst_value is not None and rule.sign * finding.worst_value < -rule.worst:

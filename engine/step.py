@@ -12,7 +12,7 @@ width, H heads, E evaluation times, L blocks, T text tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,17 @@ def padding_masks(lengths: Sequence[int], num_rows: int, num_frames: int, dtype:
     return speech[:, :, None].to(dtype), keys[:, None, None, :].to(dtype)
 
 
+def mix(
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, key_mask: torch.Tensor | None, attend: Attend
+) -> torch.Tensor:
+    """RoPE and attention: (R, N, 3, H, dim_head) -> (R, N, H, dim_head)."""
+    qk, v = qkv[:, :, :2], qkv[:, :, 2]
+    first, second = qk.chunk(2, dim=-1)
+    qk = torch.addcmul(qk * cos[:, None], torch.cat((-second, first), dim=-1), sin[:, None])
+    q, k = qk[:, :, 0].transpose(1, 2), qk[:, :, 1].transpose(1, 2)
+    return attend(q, k, v.transpose(1, 2), key_mask).transpose(1, 2)
+
+
 class Block(nn.Module):
     """One DiT block; `modulation` holds shift, 1 + scale, gate of attention, then of the feed-forward: (6, C)."""
 
@@ -95,6 +106,7 @@ class Block(nn.Module):
         self.attend: Attend = flash
         inner, hidden = arch.heads * arch.dim_head, int(arch.dim * arch.ff_mult)
         self.heads, self.dim_head = arch.heads, arch.dim_head
+        self.mix: Callable[..., torch.Tensor] = mix  # an export puts its own one-node form here
         self.qkv = nn.Linear(arch.dim, 3 * inner)
         self.out = nn.Linear(inner, arch.dim)
         self.ff_in = nn.Linear(arch.dim, hidden)
@@ -109,9 +121,9 @@ class Block(nn.Module):
         key_mask: torch.Tensor | None,
     ) -> torch.Tensor:
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = modulation.unbind(0)
-        h = torch.addcmul(shift_a, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), scale_a)
+        h = F.layer_norm(x, x.shape[-1:], scale_a, shift_a, NORM_EPS)
         x = torch.addcmul(x, gate_a, self.attention(h, cos, sin, key_mask))
-        h = torch.addcmul(shift_f, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), scale_f)
+        h = F.layer_norm(x, x.shape[-1:], scale_f, shift_f, NORM_EPS)
         return torch.addcmul(x, gate_f, self.ff_out(F.gelu(self.ff_in(h), approximate="tanh")))
 
     def attention(
@@ -119,12 +131,7 @@ class Block(nn.Module):
     ) -> torch.Tensor:
         rows, frames, _ = h.shape
         qkv = self.qkv(h).view(rows, frames, 3, self.heads, self.dim_head)
-        qk, v = qkv[:, :, :2], qkv[:, :, 2]
-        first, second = qk.chunk(2, dim=-1)
-        qk = torch.addcmul(qk * cos[:, None], torch.cat((-second, first), dim=-1), sin[:, None])
-        q, k = qk[:, :, 0].transpose(1, 2), qk[:, :, 1].transpose(1, 2)
-        mixed = self.attend(q, k, v.transpose(1, 2), key_mask)
-        return self.out(mixed.transpose(1, 2).reshape(rows, frames, -1))
+        return self.out(self.mix(qkv, cos, sin, key_mask, self.attend).reshape(rows, frames, -1))
 
 
 class DiTStep(nn.Module):
@@ -179,14 +186,14 @@ class DiTStep(nn.Module):
         repeats = projected.shape[0] // x.shape[0]
         h = self.x_proj(x)
         if frames is not None:
-            h = h * frames[: len(x)]
+            h = h * frames.view(repeats, *h.shape[:2], 1)[0]
         c = F.mish(self.conv1(h.transpose(1, 2)).repeat(repeats, 1, 1) + convolved)
         if frames is not None:
             c = c * frames.transpose(1, 2)
         h = h.repeat(repeats, 1, 1) + projected + F.mish(self.conv2(c)).transpose(1, 2)
         for block, row in zip(self.blocks, modulation.unbind(0), strict=True):
             h = block(h, row, cos, sin, keys)
-        h = torch.addcmul(final[0], F.layer_norm(h, h.shape[-1:], eps=NORM_EPS), final[1])
+        h = F.layer_norm(h, h.shape[-1:], final[1], final[0], NORM_EPS)
         return self.proj_out(h)
 
 

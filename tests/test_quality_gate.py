@@ -67,20 +67,6 @@ def test_a_level_is_judged_on_the_candidate_alone(shift: float, outcome: str) ->
     assert found.limit == 0.85
 
 
-def test_a_target_that_the_baseline_misses_too_is_said_to_be_the_models() -> None:
-    def far(run: RunRecord) -> RunRecord:
-        return replace(
-            run,
-            scores=tuple(replace(s, value=(s.value or 0) - 0.1) if s.metric == SIMILARITY else s for s in run.scores),
-        )
-
-    verdict = judge_quality(far(BASE), far(scored("b")), PAIRED)
-    found = finding(verdict, f"{SIMILARITY} (level)")
-    assert found.outcome == "worse"
-    assert "the baseline is beyond it too, at 0.8235: the model's fault" in found.explanation
-    assert judge_quality(far(BASE), far(scored("b")), read_quality_limits({"preset": "thirty"})).outcome == "PASS"
-
-
 def test_bit_identical_audio_needs_no_score() -> None:
     verdict = judge_quality(BASE, replace(scored("b"), utterances=BASE.utterances, scores=BASE.scores), PAIRED)
     assert verdict.outcome == "PASS"
@@ -241,7 +227,7 @@ def test_files_and_exit_codes(
     [
         (["a"], "runs=1: two folders are compared"),
         (["a", "b", "margin=2"], "margin=2: no such key; the keys are preset, out, alpha"),
-        (["a", "b", "preset=strict"], "preset=strict: no such rules; use one of seeds, thirty"),
+        (["a", "b", "preset=strict"], "preset=strict: no such rules; use one of seeds"),
         (["a", "b", "alpha=2"], "alpha=2: must lie over 0, up to 0.5"),
         (["a", "b", "only=[mos]"], "only=mos: has no rule in this preset; it has blind_snr"),
         (["a", "b"], "a/result.json: no such record"),
@@ -302,14 +288,3 @@ def test_planners_table_and_mistakes(capsys: pytest.CaptureFixture[str]) -> None
     ):
         assert run_verb(plan, words) == 2
         assert capsys.readouterr().err.startswith(f"error: {message}")
-
-
-def test_the_reference_itself_has_what_identical_audio_gets() -> None:
-    """Its change of SNR against itself is nothing; it has no artefact; its words are its own."""
-    reference = BASE
-    for name in IDS30:
-        reference = without(reference, BLIND, name, "not_applicable", "is the reference")
-    candidate = scored("b", {BLIND: -0.5})
-    found = finding(judge_quality(reference, candidate, PAIRED), f"{BLIND} (difference)")
-    mean = float(np.mean([score.value or 0.0 for score in candidate.scores_of(BLIND)]))
-    assert (found.num_sentences, found.baseline, found.candidate) == (30, 0.0, pytest.approx(mean))

@@ -1,0 +1,100 @@
+"""What takes long to make and depends on its inputs only (exported graphs, optimised files, plans), kept on disk by the
+hash of those inputs.
+
+A folder appears complete or not at all (made beside its place, then renamed), with a manifest of sizes and hashes. One
+that was cut short or altered is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.checkpoint import content_sha256
+from engine.contract import ConfigError
+
+MANIFEST = "manifest.json"
+
+
+def cache_root() -> Path:
+    """F5BENCH_CACHE, else the user's cache folder."""
+    own = os.environ.get("F5BENCH_CACHE")
+    if own:
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "f5bench"
+
+
+def source_sha256(*modules: str) -> str:
+    """Hash of the modules' source files: what they make is theirs as long as they stay the same."""
+    digest = hashlib.sha256()
+    for name in modules:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(name)
+        digest.update(Path(spec.origin).read_bytes())
+    return digest.hexdigest()
+
+
+def cached_folder(kind: str, parts: Mapping[str, Any], make: Callable[[Path], object]) -> Path:
+    """The folder made from `parts` (JSON values), by `make(empty folder)` where there is none yet, or a damaged one.
+
+    Raises ConfigError where the cache cannot be written; what `make` raises passes through and leaves nothing behind.
+    """
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    shelf = cache_root() / kind
+    place = shelf / key
+    if intact(place):
+        return place
+    try:
+        shelf.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=shelf))
+    except OSError as refused:
+        raise ConfigError(
+            "F5BENCH_CACHE", str(cache_root()), f"cannot be written ({refused.strerror})", "name a folder of your own"
+        ) from refused
+    try:
+        make(new)
+        seal(new, parts)
+        _move(new, place)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return place
+
+
+def _move(new: Path, place: Path) -> None:
+    """Another process may have been faster: then its folder stays."""
+    if place.exists() and not intact(place):
+        shutil.rmtree(place, ignore_errors=True)
+    try:
+        new.rename(place)
+    except OSError:
+        if not intact(place):
+            raise
+
+
+def seal(folder: Path, parts: Mapping[str, Any]) -> None:
+    files = {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": content_sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    (folder / MANIFEST).write_text(json.dumps({"made_from": parts, "files": files}, indent=1), "utf-8")
+
+
+def intact(folder: Path) -> bool:
+    """Whether every file is there, as long and as it was written."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
+        return all(
+            (folder / name).stat().st_size == fact["bytes"] and content_sha256(folder / name) == fact["sha256"]
+            for name, fact in files.items()
+        )
+    except (OSError, ValueError, KeyError):
+        return False

@@ -1,0 +1,242 @@
+"""The step run by ONNX Runtime: one session per form of the graph, inputs and outputs bound to torch's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.build import Build, Context, Materials, assemble, materials
+from engine.checkpoint import locate
+from engine.conditioner import Conditioning
+from engine.contract import Engine
+from engine.denoiser.eager import Tables
+from engine.export import OUTPUT, Feeds, cached_step, example_feeds
+from engine.guidance import Rows
+from engine.onnx_session import Opened, SessionSettings, bind, bind_result, constants_by_dtype, file_bytes, open_session
+from engine.sampler import StepSampler
+from engine.step import Arch, padding_masks, rope_table
+
+INT8_OPS = ("QGemm", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QLinearMatMul")
+Graphs = Mapping[bool, Path]
+"""The step's ONNX file without (False) and with masks (True)."""
+
+
+def run_bound(session: Any, feeds: Feeds, shape: tuple[int, ...]) -> torch.Tensor:
+    """One run with everything bound; shape: of the velocity."""
+    binding, velocity = session.io_binding(), torch.empty(shape, device=feeds["x"].device)
+    for name, tensor in feeds.items():
+        bind(binding, name, tensor)
+    bind_result(binding, OUTPUT, velocity)
+    session.run_with_iobinding(binding)
+    return velocity
+
+
+class OnnxDenoiser:
+    """Implements engine.sampler.Denoiser. The session for padded batches is opened when the first one comes."""
+
+    def __init__(self, graphs: Graphs, settings: SessionSettings, arch: Arch, tables: Tables, example: Feeds):
+        self._graphs, self._settings, self._arch, self._example = graphs, settings, arch, example
+        device = settings.device
+        self._modulation, self._final = tables.modulation.to(device), tables.final.to(device)
+        self._opened: dict[bool, Opened] = {}
+        self._rope: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._elements = constants_by_dtype(graphs[False])
+        self.num_evals = 0
+        self._session(masked=False)
+
+    def _session(self, masked: bool) -> Any:
+        if masked not in self._opened:
+            feeds = {name: tensor.to(self._settings.device) for name, tensor in self._example.items()}
+            if masked:
+                feeds |= {name: mask.to(self._settings.device) for name, mask in _no_padding(feeds).items()}
+            shape = (*feeds["projected"].shape[:3], feeds["x"].shape[-1])
+            self._opened[masked] = open_session(
+                self._graphs[masked], self._settings, lambda session: run_bound(session, feeds, shape)
+            )
+        return self._opened[masked].session
+
+    def _rope_of(self, num_frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if num_frames not in self._rope:
+            cos, sin = rope_table(num_frames, self._arch)
+            self._rope[num_frames] = (cos.to(self._settings.device), sin.to(self._settings.device))
+        return self._rope[num_frames]
+
+    def bind(self, conditioning: Conditioning) -> Rows:
+        batch, num_rows = len(conditioning.lengths), len(conditioning.projected)
+        device, split = self._settings.device, (num_rows // batch, batch)
+        cos, sin = self._rope_of(conditioning.num_frames)
+        constants = {
+            "projected": conditioning.projected.to(device).contiguous().unflatten(0, split),
+            "convolved": conditioning.convolved.to(device).contiguous().unflatten(0, split),
+        }
+        if conditioning.padded:
+            masks = padding_masks(conditioning.lengths, num_rows, conditioning.num_frames, torch.float32)
+            constants |= {n: m.to(device).unflatten(0, split) for n, m in zip(("frames", "keys"), masks, strict=True)}
+        session = self._session(conditioning.padded)
+        bindings: dict[bool, Any] = {}
+
+        def binding_of(guided: bool) -> Any:
+            if guided not in bindings:
+                bindings[guided] = session.io_binding()
+                for name, tensor in constants.items():
+                    bind(bindings[guided], name, tensor if guided else tensor[:1])
+                bind(bindings[guided], "cos", cos)
+                bind(bindings[guided], "sin", sin)
+            return bindings[guided]
+
+        def rows(x: torch.Tensor, index: int, guided: bool) -> torch.Tensor:
+            self.num_evals += 1
+            binding, x = binding_of(guided), x.contiguous()
+            velocity = torch.empty(split[0] if guided else 1, *x.shape, device=x.device)
+            bind(binding, "x", x)
+            bind(binding, "modulation", self._modulation[index])
+            bind(binding, "final", self._final[index])
+            bind_result(binding, OUTPUT, velocity)
+            session.run_with_iobinding(binding)
+            return velocity.flatten(0, 1)
+
+        return rows
+
+    def proof(self) -> Mapping[str, Any]:
+        plain = self._opened[False]
+        return {
+            "num_evals": self.num_evals,
+            "provider": self._settings.provider,
+            "nodes_by_provider": plain.nodes_by_provider,
+            "nodes_by_op": plain.nodes_by_op,
+            "graph_bytes": plain.file_bytes,
+            "quantized_linears": sum(plain.nodes_by_op.get(op, 0) for op in INT8_OPS),
+            "weight_elements_by_dtype": self._elements,
+            "steady_counters": {"sessions_created": len(self._opened)},
+        }
+
+
+def settings_of(context: Context, session: Mapping[str, Any] | None, provider: str) -> SessionSettings:
+    """The YAML's `provider` and `session` keys -> checked settings."""
+    from engine.contract import ConfigError
+
+    given = dict(session or {})
+    own = ("spinning", "arena", "execution_mode", "optimization")
+    for key in set(given) - set(own):
+        raise ConfigError(f"engine.session.{key}", given[key], f"is not known ({', '.join(own)})", "remove it")
+    threads = context.config["device"]["threads"] or torch.get_num_threads()
+    settings = SessionSettings(provider=provider, device=context.device, threads=threads, **given)
+    settings.check()
+    return settings
+
+
+def weights_identity(context: Context, made: Materials) -> dict[str, Any]:
+    """What names the step's weights on this machine: their hash (or seed), and the shapes that were read from them."""
+    model = context.config["model"]
+    return {"weights": made.model.sha256, "arch": model["arch"], "mel_bins": model["mel_bins"]}
+
+
+def step_graphs(context: Context, made: Materials, padded: bool) -> Graphs:
+    """The fused graphs, exported and checked where this machine has not done so yet; masks only where
+    utterances of unequal lengths may share a solve."""
+    identity = weights_identity(context, made)
+    forms = (False, True) if padded else (False,)
+    return {masked: cached_step(identity, made.step, masked=masked, fused=True) for masked in forms}
+
+
+def onnx(
+    *, context: Context, name: str, provider: str = "cpu", session: Mapping[str, Any] | None = None,
+    max_batch: int = 8, max_padding_frac: float = 0.1,
+) -> Engine:  # fmt: skip
+    """Our pipeline around the exported step in float32."""
+    settings = settings_of(context, session, provider)
+    made = materials(context)
+    graphs = step_graphs(context, made, max_padding_frac > 0)
+    return _engine(context, made, graphs, settings, _Build(name, "fp32", max_batch, max_padding_frac))
+
+
+def onnx_int8(
+    *, context: Context, name: str, session: Mapping[str, Any] | None = None, float_layers: Sequence[str] = (),
+    calibration: Mapping[str, Any] | None = None, max_batch: int = 8, max_padding_frac: float = 0.1,
+) -> Engine:  # fmt: skip
+    """The exported step with INT8 linear layers: static where `calibration` (sentences, method) is given, else dynamic.
+
+    CPU only: the quantised operators have no CUDA kernels. Raises ConfigError for a calibration set too small."""
+    from engine.quantization import calibration_of, quantized, refuse_unquantized
+
+    settings, plan = settings_of(context, session, "cpu"), calibration_of(calibration)
+    made = materials(context)
+    exported, identity = step_graphs(context, made, max_padding_frac > 0), weights_identity(context, made)
+    if plan:
+        identity |= plan.identity(context.config["reference"], context.solver)
+    graphs = {}
+    for masked, graph in exported.items():
+        feeds = partial(_calibration_feeds, context, made, plan.sentences, masked) if plan else None
+        graphs[masked] = quantized(graph, identity, float_layers, feeds, plan.method if plan else "dynamic")
+    engine = _engine(context, made, graphs, settings, _Build(name, "int8", max_batch, max_padding_frac))
+    refuse_unquantized(engine.facts.proof["quantized_linears"], 4 * made.arch.depth)
+    return engine
+
+
+def _calibration_feeds(context: Context, made: Materials, sentences: Sequence[str], masked: bool) -> list[Feeds]:
+    recorded = record_feeds(context, made, sentences)
+    return [{**feeds, **_no_padding(feeds)} for feeds in recorded] if masked else recorded
+
+
+def record_feeds(context: Context, made: Materials, sentences: Sequence[str]) -> list[Feeds]:
+    """Every input of the step while the eager engine speaks the sentences with every voice: all evaluations of the
+    solver, conditional and unconditional rows."""
+    from engine.contract import SynthesisRequest
+    from engine.denoiser.eager import EagerDenoiser
+    from engine.export import INPUTS
+    from engine.frontend import load_reference
+    from engine.precision import apply_precision
+
+    feeds: list[Feeds] = []
+
+    def keep(_: Any, given: tuple[Any, ...]) -> None:
+        tensors = dict(zip(INPUTS, given, strict=False))
+        batch = len(tensors["x"])
+        for constant in ("projected", "convolved"):
+            tensors[constant] = tensors[constant].unflatten(0, (-1, batch))
+        feeds.append({name: tensor.clone() for name, tensor in tensors.items()})
+
+    denoiser = EagerDenoiser(apply_precision(made.step, "fp32", "cpu"), made.arch, made.tables, "cpu")
+    build = Build(name="calibration", denoiser="eager", precision="fp32", step_bytes=0, max_batch=1)
+    hook = made.step.register_forward_pre_hook(keep)
+    try:
+        engine = assemble(context, made, StepSampler(denoiser, context.solver), build)
+        for voice in context.config["reference"]["voices"]:
+            audio_S, rate_hz = load_reference(locate("reference.voices", voice["audio"]))
+            for i, text in enumerate(sentences):
+                ask = SynthesisRequest(
+                    utterance_id=f"calibration{i}", text=text, ref_audio_S=audio_S, ref_sample_rate_hz=rate_hz,
+                    ref_text=voice["text"],
+                )  # fmt: skip
+                engine.synthesize([ask])
+    finally:
+        hook.remove()
+    return feeds
+
+
+def _no_padding(feeds: Feeds) -> Feeds:
+    groups, batch, frames = feeds["projected"].shape[:3]
+    speech, keys = padding_masks([frames] * batch, groups * batch, frames, torch.float32)
+    return {"frames": speech.unflatten(0, (groups, batch)), "keys": keys.unflatten(0, (groups, batch))}
+
+
+@dataclass(frozen=True, slots=True)
+class _Build:
+    name: str
+    precision: str
+    max_batch: int
+    max_padding_frac: float
+
+
+def _engine(context: Context, made: Materials, graphs: Graphs, settings: SessionSettings, asked: _Build) -> Engine:
+    denoiser = OnnxDenoiser(graphs, settings, made.arch, made.tables, example_feeds(made.step, 2, (64,), False))
+    build = Build(
+        name=asked.name, denoiser="onnx_graph", precision=asked.precision, step_bytes=file_bytes(graphs[False]),
+        max_batch=asked.max_batch, max_padding_frac=asked.max_padding_frac,
+    )  # fmt: skip
+    return assemble(context, made, StepSampler(denoiser, context.solver), build)

@@ -1,0 +1,257 @@
+"""ONNX Runtime sessions: options as settings, providers that are there or refused, the optimised graph kept on disk,
+nodes counted where they really ran."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.artifacts import cached_folder
+from engine.checkpoint import content_sha256
+from engine.contract import ConfigError, UnsupportedEngine
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider",
+}  # fmt: skip
+OPTIMIZATIONS = {
+    "none": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED", "all": "ORT_ENABLE_ALL",
+}  # fmt: skip
+EXECUTIONS = {"sequential": "ORT_SEQUENTIAL", "parallel": "ORT_PARALLEL"}
+# What ONNX Runtime keeps on the CPU beside a GPU by design: sizes and indices, never an activation
+SHAPE_OPS = frozenset(
+    {"Shape", "Size", "Gather", "Slice", "Concat", "Squeeze", "Unsqueeze", "Cast", "Mul", "Div", "Add", "Sub", "Range",
+     "Reshape", "Equal", "Where", "ConstantOfShape", "Expand"}
+)  # fmt: skip
+EXTERNAL_ABOVE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionSettings:
+    """One ONNX Runtime session. spinning: idle threads of a run wait actively (they always stop with the run, so that
+    torch's own threads find the cores free). arena: memory is kept between runs."""
+
+    provider: str = "cpu"
+    device: str = "cpu"
+    threads: int = 1
+    spinning: bool = True
+    arena: bool = True
+    execution_mode: str = "sequential"
+    optimization: str = "all"
+
+    def check(self) -> None:
+        """Raises ConfigError for what no machine has, UnsupportedEngine for what this one has not."""
+        import onnxruntime
+
+        for key, value, known in (
+            ("provider", self.provider, PROVIDERS),
+            ("session.execution_mode", self.execution_mode, EXECUTIONS),
+            ("session.optimization", self.optimization, OPTIMIZATIONS),
+        ):
+            if value not in known:
+                raise ConfigError(f"engine.{key}", value, f"must be one of {', '.join(known)}", "correct the spelling")
+        available = onnxruntime.get_available_providers()
+        if PROVIDERS[self.provider] not in available:
+            raise UnsupportedEngine(
+                f"onnxruntime {_version()} here has no {PROVIDERS[self.provider]} ({', '.join(available)})",
+                "pip install onnxruntime-gpu in place of onnxruntime, or use engine.provider=cpu",
+            )
+        if (self.provider == "cpu") != (self.device == "cpu"):
+            raise UnsupportedEngine(
+                f"engine.provider={self.provider} does not run on device.kind={self.device}",
+                "use engine.provider=cpu with device=cpu, engine.provider=cuda or tensorrt with device=cuda",
+            )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Opened:
+    """A session with the proof that it ran: nodes per provider and per operator of one profiled run."""
+
+    session: Any
+    nodes_by_provider: Mapping[str, int]
+    nodes_by_op: Mapping[str, int]
+    file_bytes: int
+
+
+def open_session(path: Path, settings: SessionSettings, first_run: Callable[[Any], object]) -> Opened:
+    """`path` (an ONNX file) -> a session ready to run. `first_run` is called with it once, profiled.
+
+    Raises UnsupportedEngine for an unreadable file, and where the provider left more than shapes to the CPU.
+    """
+    settings.check()
+    source = optimised(path, settings) if settings.provider == "cpu" else path
+    with tempfile.TemporaryDirectory(prefix="f5bench-") as folder:
+        options = session_options(settings, "none" if source != path else settings.optimization)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = _session(source, options, settings)
+        first_run(session)
+        events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+    providers, ops = count_nodes(events)
+    refuse_fallback(settings.provider, session.get_providers(), events)
+    return Opened(session, providers, ops, file_bytes(path))
+
+
+def session_options(settings: SessionSettings, optimization: str) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = settings.threads
+    options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = settings.arena
+    options.execution_mode = getattr(onnxruntime.ExecutionMode, EXECUTIONS[settings.execution_mode])
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, OPTIMIZATIONS[optimization])
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spinning)))
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
+def optimised(path: Path, settings: SessionSettings) -> Path:
+    """The graph as ONNX Runtime rewrites it for this CPU, made once and kept."""
+    parts = {
+        "graph": {file.name: content_sha256(file) for file in graph_files(path)}, "onnxruntime": _version(),
+        "optimization": settings.optimization, "provider": settings.provider, "cpu": cpu_sha256(),
+    }  # fmt: skip
+
+    def make(folder: Path) -> None:
+        options = session_options(settings, settings.optimization)
+        options.optimized_model_filepath = str(folder / "step.onnx")
+        if file_bytes(path) > EXTERNAL_ABOVE_BYTES:
+            options.add_session_config_entry(
+                "session.optimized_model_external_initializers_file_name", "step.onnx.data"
+            )
+        _session(path, options, settings)
+
+    return cached_folder("onnx_optimised", parts, make) / "step.onnx"
+
+
+def _session(path: Path, options: Any, settings: SessionSettings) -> Any:
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as states
+
+    name = PROVIDERS[settings.provider]
+    providers: list[Any] = [(name, provider_options(settings))]
+    if settings.provider == "tensorrt":
+        providers.append((PROVIDERS["cuda"], _cuda_options(settings)))
+    unreadable = (
+        states.InvalidProtobuf, states.InvalidGraph, states.InvalidArgument, states.NoSuchFile, states.Fail,
+        states.NotImplemented,
+    )  # fmt: skip
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except unreadable as error:
+        raise UnsupportedEngine(
+            f"ONNX Runtime {_version()} cannot open {path.name} ({str(error).splitlines()[0]})",
+            "the file is cut short or of another version: export it again",
+        ) from error
+    session.disable_fallback()
+    return session
+
+
+def _cuda_options(settings: SessionSettings) -> dict[str, str]:
+    import torch
+
+    return {
+        "device_id": settings.device.partition(":")[2] or "0",
+        "use_tf32": "0",  # a float32 row computes in float32
+        "user_compute_stream": str(torch.cuda.current_stream(settings.device).cuda_stream),
+    }
+
+
+def provider_options(settings: SessionSettings) -> dict[str, str]:
+    if settings.provider == "cpu":
+        return {}
+    options = _cuda_options(settings)
+    if settings.provider == "tensorrt":
+        options.pop("use_tf32")
+    return options
+
+
+def count_nodes(events: list[dict[str, Any]]) -> tuple[dict[str, int], dict[str, int]]:
+    """Nodes per provider and per operator in ONNX Runtime's profile of one run."""
+    ran = [event["args"] for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+    return dict(Counter(node["provider"] for node in ran)), dict(Counter(node["op_name"] for node in ran))
+
+
+def refuse_fallback(provider: str, active: list[str], events: list[dict[str, Any]]) -> None:
+    """Raises UnsupportedEngine where a GPU provider is not active or left activations to the CPU."""
+    if PROVIDERS[provider] not in active:
+        raise UnsupportedEngine(
+            f"ONNX Runtime did not activate {PROVIDERS[provider]} (active: {', '.join(active)})",
+            "see its log for the library it misses, or use engine.provider=cpu",
+        )
+    if provider == "cpu":
+        return
+    left = Counter(
+        event["args"]["op_name"]
+        for event in events
+        if event.get("cat") == "Node"
+        and event["args"].get("provider") == PROVIDERS["cpu"]
+        and event["args"].get("op_name") not in SHAPE_OPS
+    )
+    if left:
+        named = ", ".join(f"{count} {op}" for op, count in sorted(left.items()))
+        raise UnsupportedEngine(
+            f"{PROVIDERS[provider]} left nodes to the CPU: {named}", "use engine.provider=cpu, or an onnxruntime-gpu "
+            "that has kernels for them",
+        )  # fmt: skip
+
+
+def graph_files(path: Path) -> list[Path]:
+    """The ONNX file and, where its weights lie outside, those."""
+    return [path, *sorted(path.parent.glob(path.name + ".data*"))]
+
+
+def file_bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in graph_files(path))
+
+
+def constants_by_dtype(path: Path) -> Mapping[str, int]:
+    """Stored elements per dtype of a graph's constants."""
+    import onnx
+
+    names = {1: "float32", 3: "qint8", 2: "quint8", 6: "int32", 7: "int64"}
+    counts: dict[str, int] = {}
+    for tensor in onnx.load(str(path), load_external_data=False).graph.initializer:
+        name = names.get(tensor.data_type, f"onnx type {tensor.data_type}")
+        counts[name] = counts.get(name, 0) + int(np.prod(tensor.dims))
+    return counts
+
+
+def _version() -> str:
+    return importlib.metadata.version("onnxruntime")
+
+
+def cpu_sha256() -> str:
+    """What ONNX Runtime's layout decisions depend on, hashed."""
+    import hashlib
+    import platform
+
+    text = platform.machine() + platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        lines = info.read_text("utf-8").splitlines()
+        text += next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def bind(binding: Any, name: str, tensor: Any) -> None:
+    """Input `name` read from the tensor's own memory: contiguous, and alive as long as the binding is used."""
+    binding.bind_input(name, *_where(tensor))
+
+
+def bind_result(binding: Any, name: str, tensor: Any) -> None:
+    binding.bind_output(name, *_where(tensor))
+
+
+def _where(tensor: Any) -> tuple[Any, ...]:
+    element = np.dtype(str(tensor.dtype).removeprefix("torch.")).type
+    return tensor.device.type, tensor.device.index or 0, element, tuple(tensor.shape), tensor.data_ptr()

@@ -1,0 +1,209 @@
+"""INT8 post-training quantisation of the exported step (ONNX Runtime's tools).
+
+Static: weights per output channel in int8, activations in uint8 on ranges seen over all steps of the grid, both
+guidance rows and several sentences (AdaLN makes the ranges a function of t). Dynamic: activations per call. Attention,
+norms and the first and last projections stay float32; the convolutions compute in float32 from int8 weights, for the
+file's size.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engine.artifacts import cached_folder, source_sha256
+from engine.checkpoint import content_sha256, locate
+from engine.contract import ConfigError, UnsupportedEngine
+
+if TYPE_CHECKING:
+    from engine.export import Feeds
+    from engine.solver import SolverSpec
+
+MIN_SENTENCES = 4
+METHODS = ("minmax", "percentile", "entropy")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """sentences: spoken by every voice of the reference group at the solver's own steps. method: how a range is taken
+    from what was seen."""
+
+    sentences: tuple[str, ...]
+    method: str = "minmax"
+
+    def check(self) -> None:
+        if len(self.sentences) < MIN_SENTENCES:
+            raise ConfigError(
+                "engine.calibration.sentences", f"{len(self.sentences)} sentences",
+                f"at least {MIN_SENTENCES} are needed for ranges that hold for others", "add sentences",
+            )  # fmt: skip
+        if self.method not in METHODS:
+            raise ConfigError(
+                "engine.calibration.method", self.method, f"must be one of {', '.join(METHODS)}", "use minmax"
+            )
+
+    def identity(self, reference: Mapping[str, Any], solver: SolverSpec) -> dict[str, Any]:
+        """What the recorded ranges depend on beside the weights."""
+        voices = [
+            (content_sha256(locate("reference.voices", voice["audio"])), voice["text"]) for voice in reference["voices"]
+        ]
+        return {
+            "sentences": self.sentences, "voices": voices, "times": tuple(solver.evaluation_times),
+            "cfg_strength": solver.cfg_strength, "target_rms": reference["target_rms"],
+        }  # fmt: skip
+
+
+def calibration_of(given: Mapping[str, Any] | None) -> Calibration | None:
+    """The YAML's `calibration` key; None: dynamic."""
+    if given is None:
+        return None
+    for key in set(given) - {"sentences", "method"}:
+        raise ConfigError(f"engine.calibration.{key}", given[key], "is not known (sentences, method)", "remove it")
+    plan = Calibration(sentences=tuple(given.get("sentences") or ()), method=given.get("method", "minmax"))
+    plan.check()
+    return plan
+
+
+class FeedReader:
+    """onnxruntime.quantization's reader over recorded inputs of the step."""
+
+    def __init__(self, feeds: Sequence[Feeds]):
+        self._feeds = feeds
+        self._next = iter(feeds)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        feeds = next(self._next, None)
+        return None if feeds is None else {name: value.numpy() for name, value in feeds.items()}
+
+    def rewind(self) -> None:
+        self._next = iter(self._feeds)
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        while (feeds := self.get_next()) is not None:
+            yield feeds
+
+    def __len__(self) -> int:
+        return len(self._feeds)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self._next = iter(self._feeds[start_index:end_index])
+
+
+def quantized(
+    graph: Path,
+    identity: Mapping[str, Any],
+    float_layers: Sequence[str],
+    feeds: Callable[[], list[Feeds]] | None,
+    method: str,
+) -> Path:
+    """The INT8 form of an exported step, made once: static where `feeds` gives inputs of
+    it to calibrate on, else dynamic."""
+    parts = {
+        **identity, "graph": content_sha256(graph), "float_layers": list(float_layers), "method": method,
+        "static": feeds is not None, "code": source_sha256("engine.quantization"),
+    }  # fmt: skip
+
+    def make(folder: Path) -> None:
+        excluded = [*float_nodes(graph, float_layers), *unbiased_nodes(graph)]
+        if feeds is None:
+            _dynamic(graph, folder / "step.onnx", excluded)
+        else:
+            _static(graph, folder / "step.onnx", excluded, FeedReader(feeds()), method)
+        store_convolutions_in_int8(folder / "step.onnx")
+
+    return cached_folder("onnx_int8", parts, make) / "step.onnx"
+
+
+def float_nodes(graph: Path, patterns: Sequence[str]) -> list[str]:
+    """Names of the Gemm nodes that stay float. Raises ConfigError for a pattern that names none."""
+    import onnx
+
+    names = [n.name for n in onnx.load(str(graph), load_external_data=False).graph.node if n.op_type == "Gemm"]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise ConfigError(
+                "engine.float_layers",
+                pattern,
+                f"names no linear layer ({', '.join(names[:5])}, ...)",
+                "see blocks.*.qkv",
+            )
+    return sorted({name for pattern in patterns for name in fnmatch.filter(names, pattern)})
+
+
+def unbiased_nodes(graph: Path) -> list[str]:
+    """The products that are no linear layer of a block: the projection of x."""
+    import onnx
+
+    return [n.name for n in onnx.load(str(graph), load_external_data=False).graph.node if n.op_type == "MatMul"]
+
+
+def _static(graph: Path, out: Path, excluded: list[str], reader: FeedReader, method: str) -> None:
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    methods = {
+        "minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile,
+        "entropy": CalibrationMethod.Entropy,
+    }  # fmt: skip
+    quantize_static(
+        str(graph), str(out), reader, quant_format=QuantFormat.QDQ, op_types_to_quantize=["Gemm"], per_channel=True,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_exclude=excluded,
+        use_external_data_format=_large(graph), calibrate_method=methods[method],
+        extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"], "WeightSymmetric": True, "DefaultTensorType": 1},
+    )  # fmt: skip
+
+
+def _dynamic(graph: Path, out: Path, excluded: list[str]) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        str(graph), str(out), op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8,
+        nodes_to_exclude=[*excluded, *(f"{name}_MatMul" for name in excluded)], use_external_data_format=_large(graph),
+        extra_options={"WeightSymmetric": True, "MatMulConstBOnly": True, "DefaultTensorType": 1},
+    )  # fmt: skip
+
+
+def _large(graph: Path) -> bool:
+    from engine.onnx_session import EXTERNAL_ABOVE_BYTES, file_bytes
+
+    return file_bytes(graph) > EXTERNAL_ABOVE_BYTES
+
+
+def store_convolutions_in_int8(path: Path) -> None:
+    """Weights of Conv nodes -> int8 per output channel and a DequantizeLinear before the node."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(str(path))
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "Conv" and node.input[1] in tensors:
+            name, weight = node.input[1], numpy_helper.to_array(tensors[node.input[1]])
+            scale = np.maximum(np.abs(weight).max(axis=(1, 2)), 1e-12).astype(np.float32) / 127
+            stored = np.rint(weight / scale[:, None, None]).astype(np.int8)
+            model.graph.initializer.remove(tensors[name])
+            model.graph.initializer.extend(
+                [
+                    numpy_helper.from_array(stored, f"{name}.int8"), numpy_helper.from_array(scale, f"{name}.scale"),
+                    numpy_helper.from_array(np.zeros(len(scale), np.int8), f"{name}.zero"),
+                ]
+            )  # fmt: skip
+            parts = [f"{name}.int8", f"{name}.scale", f"{name}.zero"]
+            nodes.append(helper.make_node("DequantizeLinear", parts, [name], axis=0))
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, str(path), save_as_external_data=False)
+
+
+def refuse_unquantized(count: int, expected: int) -> None:
+    if count < expected:
+        raise UnsupportedEngine(
+            f"{count} linear layers run in int8, {expected} were asked for",
+            "use the onnxruntime of constraints.txt, or engine=onnx",
+        )

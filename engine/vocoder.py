@@ -20,7 +20,7 @@ class Vocoder(Protocol):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LoadedVocoder:
-    """A vocoder with what its facts need. `module` is a vocos.Vocos without feature extractor."""
+    """A vocoder with what its facts need. `module` is a vocos.Vocos without feature extractor, or an OnnxVocos."""
 
     module: Any
     name: str
@@ -30,13 +30,18 @@ class LoadedVocoder:
 
 
 def load_vocos(config: Mapping[str, Any], device: str) -> LoadedVocoder:
-    """The `vocoder` group -> Vocos on the device, float32. Raises ConfigError for weights that do not fit."""
+    """The `vocoder` group -> Vocos on the device, float32. Raises ConfigError for weights that do not fit.
+
+    runtime: eager (the default) or onnx."""
     from vocos.heads import ISTFTHead
     from vocos.models import VocosBackbone
     from vocos.pretrained import Vocos
 
     if config["kind"] != "vocos":
         raise ConfigError("vocoder.kind", config["kind"], "must be vocos", "use vocoder=vocos")
+    runtime = config.get("runtime", "eager")
+    if runtime not in ("eager", "onnx"):
+        raise ConfigError("vocoder.runtime", runtime, "must be eager or onnx", "use vocoder=vocos or vocos_onnx")
     module = Vocos(torch.nn.Identity(), VocosBackbone(**config["backbone"]), ISTFTHead(**config["head"]))
     own = module.state_dict()
     shapes = {name: tuple(value.shape) for name, value in own.items() if not name.startswith("head.istft.")}
@@ -50,4 +55,8 @@ def load_vocos(config: Mapping[str, Any], device: str) -> LoadedVocoder:
     module.load_state_dict({**own, **{name: state[name] for name in shapes}})
     module = module.to(device).eval()
     num_bytes = sum(p.numel() * p.element_size() for p in module.parameters())
+    if runtime == "onnx":
+        from engine.vocoder_onnx import vocos_by_onnx
+
+        module = vocos_by_onnx(module, digest, config, device)
     return LoadedVocoder(module, config["name"], digest, num_bytes, is_random(source))

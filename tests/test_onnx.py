@@ -189,7 +189,7 @@ def test_bad_calibrations_are_settings() -> None:
     for override, says in (
         ("engine.calibration.sentences=[one,two]", "2 sentences: at least 4 are needed"),
         ("engine.calibration.method=best", "engine.calibration.method=best: must be one of minmax"),
-        ("engine.float_layers=[blocks.*.conv]", "names none of"),
+        ("engine.float_layers=[blocks.*.conv]", "names no linear layer"),
     ):
         with pytest.raises(ConfigError, match=re.escape(says)):
             engine("engine=onnx_int8", override)

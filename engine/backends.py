@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from engine.build import Build, Context, Materials, assemble, materials
@@ -68,6 +68,48 @@ def cuda_graph(
         step_bytes=step_bytes, max_batch=max_batch, max_padding_frac=max_padding_frac,
     )  # fmt: skip
     return assemble(context, made, sampler, build)
+
+
+def tensorrt(
+    *,
+    context: Context,
+    name: str,
+    precision: str,
+    profiles: Sequence[Sequence[int]],
+    plan: str | None = None,
+    workspace_bytes: int = 1 << 32,
+    needs_fused_attention: bool = True,
+    max_batch: int = 1,
+    max_padding_frac: float = 0.1,
+) -> Engine:
+    """The step as a TensorRT plan, built here and kept, or `plan`, a file built on an equal machine."""
+    import copy
+    from pathlib import Path
+
+    from engine.denoiser.tensorrt_plan import TensorRTDenoiser
+    from engine.plan_file import PlanIdentity, checked_precision, profiles_of
+    from engine.sampler import StepSampler
+    from engine.tensorrt_build import exported, file_sha256, provide, versions_here
+
+    checked_precision(precision)
+    checked_profiles = profiles_of(profiles)
+    version, capability = versions_here(context.device)
+    made = materials(context)
+    onnx = exported(made.step, made.model.sha256, made.arch, precision, masked=max_batch > 1)
+    identity = PlanIdentity(
+        onnx_sha256=file_sha256(onnx), precision=precision, profiles=checked_profiles,
+        groups=2 if context.solver.guided else 1, max_batch=max_batch, workspace_bytes=workspace_bytes,
+        tensorrt_version=version, compute_capability=capability,
+    )  # fmt: skip
+    given, oracle = Path(plan) if plan else None, copy.deepcopy(made.step).eval()
+    ready = provide(onnx, identity, oracle, context.device, given, needs_fused_attention and precision != "fp32")
+    proof = {"tensorrt": version, "plan": identity.key(), "profiles": profiles, **ready.checks}
+    denoiser = TensorRTDenoiser(ready.runner, identity, made.arch, made.tables, proof)
+    build = Build(
+        name=name, denoiser="tensorrt", precision=precision, step_bytes=ready.plan_bytes, max_batch=max_batch,
+        max_padding_frac=max_padding_frac,
+    )  # fmt: skip
+    return assemble(context, made, StepSampler(denoiser, context.solver), build)
 
 
 def eager_denoiser(context: Context, made: Materials, precision: str) -> tuple[EagerDenoiser, int]:

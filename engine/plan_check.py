@@ -1,0 +1,80 @@
+"""What a freshly built plan must show before it is used: at the shortest, tuned and longest length of every profile the
+velocity is finite, has the oracle's energy and is near the oracle's (NVIDIA/TensorRT issue 4450: blank audio at every
+length but the tuned one).
+
+Shape letters as in engine.step; G guidance rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from engine.contract import UnsupportedEngine
+from engine.plan_file import Profile
+from engine.step import DiTStep, Masks, padding_masks, rope_table
+
+# Relative L2 of one step against float32, about four times what PyTorch's own arithmetic of that precision loses
+TOLERANCE = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1}
+ENERGY = (0.8, 1.25)
+
+Feeds = Mapping[str, torch.Tensor]
+Run = Callable[[Feeds], torch.Tensor]
+
+
+def drawn_feeds(step: DiTStep, groups: int, num_frames: int, masked: bool) -> dict[str, torch.Tensor]:
+    """Inputs of one utterance at normal noise, float32 on the CPU, by the graph's names."""
+    generator = torch.Generator().manual_seed(num_frames)
+    dim, mel_bins = step.x_proj.weight.shape
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    cos, sin = rope_table(num_frames, step.arch)
+    feeds = {
+        "x": drawn(1, num_frames, mel_bins), "projected": drawn(groups, 1, num_frames, dim),
+        "convolved": drawn(groups, 1, dim, num_frames), "cos": cos, "sin": sin,
+        "modulation": drawn(step.arch.depth, 6, dim), "final": drawn(2, dim),
+    }  # fmt: skip
+    if masked:
+        frames, keys = padding_masks((num_frames,), groups, num_frames, torch.float32)
+        feeds |= {"frames": frames.unflatten(0, (groups, 1)), "keys": keys.unflatten(0, (groups, 1))}
+    return feeds
+
+
+@torch.inference_mode()
+def run_step(step: DiTStep, feeds: Feeds) -> torch.Tensor:
+    """The PyTorch module on the same inputs: velocity (G, B, N, D)."""
+    masks: Masks | None = (feeds["frames"].flatten(0, 1), feeds["keys"].flatten(0, 1)) if "keys" in feeds else None
+    projected = feeds["projected"]
+    velocity = step(
+        feeds["x"], projected.flatten(0, 1), feeds["convolved"].flatten(0, 1), feeds["cos"], feeds["sin"],
+        feeds["modulation"], feeds["final"], masks,
+    )  # fmt: skip
+    return velocity.unflatten(0, projected.shape[:2])
+
+
+def check_plan(
+    run: Run, oracle: DiTStep, profiles: Sequence[Profile], groups: int, masked: bool, precision: str
+) -> dict[str, dict[str, Any]]:
+    """{frames: {relative_l2, energy_ratio}}. Raises UnsupportedEngine naming the length at which the plan fails."""
+    lengths = sorted({n for p in profiles for n in (p.min_frames, p.opt_frames, p.max_frames)})
+    found = {}
+    for num_frames in lengths:
+        feeds = drawn_feeds(oracle, groups, num_frames, masked)
+        expected, made = run_step(oracle, feeds), run(feeds).float().cpu()
+        finite = bool(torch.isfinite(made).all())
+        error = float((made - expected).norm() / expected.norm()) if finite else None
+        energy = float(made.square().sum() / expected.square().sum()) if finite else None
+        if error is None or energy is None or error > TOLERANCE[precision] or not ENERGY[0] <= energy <= ENERGY[1]:
+            said = (
+                "values that are not finite" if error is None else f"relative error {error:.3g}, energy x {energy:.3g}"
+            )
+            raise UnsupportedEngine(
+                f"the built plan is wrong at {num_frames} frames: {said} (allowed {TOLERANCE[precision]:g})",
+                "use engine=tensorrt or engine=cuda_graph, and keep this plan's log",
+            )
+        found[str(num_frames)] = {"relative_l2": error, "energy_ratio": energy}
+    return found

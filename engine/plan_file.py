@@ -1,0 +1,130 @@
+"""What a TensorRT plan is and for whom: profiles, identity, the file beside it. Plain data, no TensorRT, no torch.
+
+A plan holds for one graph, one set of profiles, one TensorRT version and one compute capability. All of that is its
+identity; a cached plan is found by it, and a plan given as a file is refused by name of what differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.contract import ConfigError, InvalidRequest, UnsupportedEngine
+
+PRECISIONS = ("fp32", "fp16", "bf16")
+MIN_FRAMES = 2
+# What fused attention is called in the inspector's layer names, tactics and metadata (TensorRT 8.6 to 11)
+FUSED_ATTENTION = ("_mha", "mha_", "fmha", "flash", "fused_attention", "attention_v2")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profile:
+    """Lengths (frames, reference included) that one optimisation profile serves, and which it is tuned for."""
+
+    min_frames: int
+    opt_frames: int
+    max_frames: int
+
+
+def profiles_of(value: Any) -> tuple[Profile, ...]:
+    """`engine.profiles`: [[min, opt, max], ...], in order, without gaps. Raises ConfigError."""
+    allowed = "must be [[min, opt, max], ...] frames with 2 <= min <= opt <= max, each starting where the last one ends"
+    remedy = "use engine.profiles=[[64,1406,2048]]"
+    rows = value if isinstance(value, Sequence) and not isinstance(value, str) else []
+    found = []
+    for row in rows:
+        whole = isinstance(row, Sequence) and len(row) == 3 and all(type(number) is int for number in row)
+        if not whole or not MIN_FRAMES <= row[0] <= row[1] <= row[2]:
+            raise ConfigError("engine.profiles", value, allowed, remedy)
+        found.append(Profile(min_frames=row[0], opt_frames=row[1], max_frames=row[2]))
+    joined = all(b.min_frames == a.max_frames + 1 for a, b in itertools.pairwise(found))
+    if not found or not joined:
+        raise ConfigError("engine.profiles", value, allowed, remedy)
+    return tuple(found)
+
+
+def checked_precision(precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise ConfigError(
+            "engine.precision", precision, f"must be one of {', '.join(PRECISIONS)}", "use engine=tensorrt"
+        )
+
+
+def choose_profile(profiles: Sequence[Profile], num_frames: int, batch: int, max_batch: int) -> int:
+    """Which profile serves this length. Raises InvalidRequest for a shape that the plan does not hold."""
+    lowest, highest = profiles[0].min_frames, profiles[-1].max_frames
+    if batch > max_batch:
+        raise InvalidRequest(
+            "engine.max_batch", max_batch, f"the plan holds no batch of {batch}", "build it with a larger max_batch"
+        )
+    for index, profile in enumerate(profiles):
+        if profile.min_frames <= num_frames <= profile.max_frames:
+            return index
+    raise InvalidRequest(
+        "engine.profiles", f"{lowest}..{highest}", f"the plan holds no utterance of {num_frames} frames",
+        "give profiles that cover the workload, or a shorter text or reference",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanIdentity:
+    """Everything a plan depends on. onnx_sha256 covers weights and graph; groups: guidance rows (1 or 2)."""
+
+    onnx_sha256: str
+    precision: str
+    profiles: tuple[Profile, ...]
+    groups: int
+    max_batch: int
+    workspace_bytes: int
+    tensorrt_version: str
+    compute_capability: str
+
+    def key(self) -> str:
+        """Name of the plan in the cache."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:24]
+
+
+def write_plan(path: Path, plan: bytes, identity: PlanIdentity, checks: Mapping[str, Any]) -> None:
+    """PATH and PATH.json, the latter last: a plan without it was cut short and is not used."""
+    meta = {"identity": asdict(identity), "plan_sha256": hashlib.sha256(plan).hexdigest(), "checks": dict(checks)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    described(path).unlink(missing_ok=True)
+    path.write_bytes(plan)
+    described(path).write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def described(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def read_plan(path: Path, here: PlanIdentity) -> tuple[bytes, Mapping[str, Any]]:
+    """(plan, its checks). Raises UnsupportedEngine for a damaged file and for a plan of another GPU, version, graph or
+    profile, naming each difference with both values."""
+    remedy = "use engine.plan=null to build one here"
+    try:
+        plan, meta = path.read_bytes(), json.loads(described(path).read_text("utf-8"))
+        found, digest, checks = meta["identity"], meta["plan_sha256"], meta["checks"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnsupportedEngine(
+            f"{path.name} and {described(path).name} cannot be read as a plan and its description ({error!r})", remedy
+        ) from error
+    if hashlib.sha256(plan).hexdigest() != digest:
+        raise UnsupportedEngine(f"{path.name} is not the file that {described(path).name} describes", remedy)
+    expected = json.loads(json.dumps(asdict(here)))
+    differing = [f"{key} {found.get(key)}, here {value}" for key, value in expected.items() if found.get(key) != value]
+    if differing:
+        raise UnsupportedEngine(f"{path.name} is a plan for something else: " + "; ".join(differing), remedy)
+    return plan, checks
+
+
+def count_fused_attention(engine_information: str) -> int:
+    """Layers of TensorRT's engine inspector (detailed, JSON) that hold a fused attention kernel; 0 means that scores
+    are written to memory (an fp32 island around the softmax is enough: stable-audio-3 issues 73, 79)."""
+    layers = json.loads(engine_information).get("Layers", [])
+    texts = [(layer if isinstance(layer, str) else json.dumps(layer)).lower() for layer in layers]
+    return sum(any(name in text for name in FUSED_ATTENTION) for text in texts)

@@ -1,0 +1,168 @@
+"""ONNX -> TensorRT plan: a strongly typed network, so every tensor has the precision that the graph states; float32
+without TF32. Plans are kept by their identity; a new one is checked against the oracle before it is kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from engine.artifacts import cache_root
+from engine.contract import UnsupportedEngine
+from engine.denoiser.tensorrt_plan import PlanRunner
+from engine.plan_check import check_plan
+from engine.plan_file import PlanIdentity, count_fused_attention, described, read_plan, write_plan
+from engine.step import Arch, DiTStep
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Ready:
+    """A plan that may be used, with what was found when it was built."""
+
+    runner: PlanRunner
+    checks: Mapping[str, Any]
+    plan_bytes: int
+
+
+def versions_here(device: str) -> tuple[str, str]:
+    """(TensorRT's version, compute capability). Raises UnsupportedEngine where either is missing."""
+    if device == "cpu":
+        raise UnsupportedEngine(
+            "TensorRT needs a CUDA device and device.kind is cpu", "use device=cuda, or engine=compiled_bf16 here"
+        )
+    try:
+        import tensorrt as trt
+    except ImportError as absent:
+        raise UnsupportedEngine(
+            f"TensorRT is not installed ({absent})", "pip install '.[tensorrt]', JetPack's own on a Jetson"
+        ) from absent
+    major, minor = torch.cuda.get_device_capability(device)
+    return str(trt.__version__), f"{major}.{minor}"
+
+
+def exported(step: DiTStep, weights_sha256: str, arch: Arch, precision: str, masked: bool) -> Path:
+    """The step's checked float32 graph, or its half form beside it."""
+    from engine.artifacts import cached_folder, source_sha256
+    from engine.export import cached_step
+    from engine.onnx_typed import typed
+
+    identity = {"weights": weights_sha256, "arch": repr(arch)}
+    source = cached_step(identity, step, masked=masked)
+    if precision == "fp32":
+        return source
+    parts = {"source": file_sha256(source), "precision": precision, "code": source_sha256("engine.onnx_typed")}
+    folder = cached_folder("onnx_half", parts, lambda new: typed(source, new / "step.onnx", precision))
+    return folder / "step.onnx"
+
+
+def file_sha256(path: Path) -> str:
+    """Of the graph and, where its weights lie beside it, of those, too."""
+    digest = hashlib.sha256()
+    for part in sorted(path.parent.glob(f"{path.name}*")):
+        with part.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def provide(
+    onnx: Path, identity: PlanIdentity, oracle: DiTStep, device: str, given: Path | None, needs_fused: bool
+) -> Ready:
+    """The plan of `identity`: `given`, else from the cache, else built, checked and kept. Raises UnsupportedEngine."""
+    path = given or cache_root() / "tensorrt" / f"{identity.key()}.plan"
+    if given is not None or described(path).is_file():
+        plan, checks = read_plan(path, identity)
+        return Ready(PlanRunner(plan, device), checks, len(plan))
+    plan = build_plan(onnx, identity, step_shapes(oracle, identity))
+    runner = PlanRunner(plan, device)
+    checks = verified(runner, identity, oracle, needs_fused)
+    write_plan(path, plan, identity, checks)
+    return Ready(runner, checks, len(plan))
+
+
+def verified(runner: PlanRunner, identity: PlanIdentity, oracle: DiTStep, needs_fused: bool) -> dict[str, Any]:
+    """What the plan shows at every profile's ends, and how much of its attention is fused."""
+    fused, depth = count_fused_attention(runner.information()), oracle.arch.depth
+    if needs_fused and fused < depth:
+        raise UnsupportedEngine(
+            f"{fused} of {depth} attention blocks are fused in the built plan",
+            "use engine.needs_fused_attention=false to take it as it is, or engine=cuda_graph",
+        )
+
+    def run(feeds: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        num_frames = feeds["x"].shape[1]
+        index = next(i for i, p in enumerate(identity.profiles) if num_frames <= p.max_frames)
+        runner.use_profile(index)
+        return runner({name: runner.place(name, value) for name, value in feeds.items()})
+
+    lengths = check_plan(run, oracle, identity.profiles, identity.groups, identity.max_batch > 1, identity.precision)
+    return {"lengths": lengths, "fused_attention": fused, "context_bytes": runner.context_bytes()}
+
+
+Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
+
+
+def step_shapes(step: DiTStep, identity: PlanIdentity) -> list[Shapes]:
+    """Per profile and input its least, tuned and greatest shape; guidance rows and batch from 1 to the plan's own."""
+    dim, mel_bins = step.x_proj.weight.shape
+    heads = 1 if step.arch.pe_attn_head is None else step.arch.heads
+
+    def shapes(frames: int, groups: int, batch: int) -> dict[str, tuple[int, ...]]:
+        rope = (frames, heads, step.arch.dim_head)
+        found: dict[str, tuple[int, ...]] = {
+            "x": (batch, frames, mel_bins), "projected": (groups, batch, frames, dim),
+            "convolved": (groups, batch, dim, frames), "cos": rope, "sin": rope,
+            "modulation": (step.arch.depth, 6, dim), "final": (2, dim),
+        }  # fmt: skip
+        if identity.max_batch > 1:
+            found |= {"frames": (groups, batch, frames, 1), "keys": (groups, batch, 1, 1, frames)}
+        return found
+
+    rows: list[Shapes] = []
+    for profile in identity.profiles:
+        least = shapes(profile.min_frames, 1, 1)
+        tuned = shapes(profile.opt_frames, identity.groups, 1)
+        most = shapes(profile.max_frames, identity.groups, identity.max_batch)
+        rows.append({name: (least[name], tuned[name], most[name]) for name in least})
+    return rows
+
+
+def build_plan(onnx: Path, identity: PlanIdentity, shapes: list[Shapes]) -> bytes:
+    """Takes minutes. Raises UnsupportedEngine with TensorRT's first complaint."""
+    import tensorrt as trt
+
+    logger = trt.Logger(trt.Logger.WARNING)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(onnx)):
+        first = parser.get_error(0).desc() if parser.num_errors else "no reason given"
+        raise UnsupportedEngine(f"TensorRT cannot read the exported step: {first}", "use engine=cuda_graph")
+    config = builder_config(builder, identity, shapes)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise UnsupportedEngine("TensorRT could not build the plan (its log is on stderr)", "use engine=cuda_graph")
+    return bytes(memoryview(plan))  # type: ignore[arg-type, unused-ignore]  # a buffer, which its stub does not say
+
+
+def builder_config(builder: trt.Builder, identity: PlanIdentity, shapes: list[Shapes]) -> trt.IBuilderConfig:
+    import tensorrt as trt
+
+    config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and not float32
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # names the fused kernels to the inspector
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, identity.workspace_bytes)
+    for inputs in shapes:
+        profile = builder.create_optimization_profile()
+        for name, (least, tuned, most) in inputs.items():
+            if least != most:
+                profile.set_shape(name, *(trt.Dims(list(shape)) for shape in (least, tuned, most)))
+        config.add_optimization_profile(profile)
+    return config

@@ -1,0 +1,141 @@
+"""TensorRT plans as far as no TensorRT is needed: for whom a plan is, which shapes it holds, when it is wrong."""
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.contract import ConfigError, InvalidRequest, UnsupportedEngine
+from engine.plan_check import Feeds, check_plan, run_step
+from engine.plan_file import (
+    PlanIdentity,
+    Profile,
+    choose_profile,
+    count_fused_attention,
+    described,
+    profiles_of,
+    read_plan,
+    write_plan,
+)
+from engine.step import Arch, DiTStep
+from tests.engines import engine
+
+PROFILES = profiles_of([[64, 563, 750], [751, 1406, 2048]])
+HERE = PlanIdentity(
+    onnx_sha256="a" * 64, precision="bf16", profiles=PROFILES, groups=2, max_batch=1, workspace_bytes=1 << 32,
+    tensorrt_version="10.16.1", compute_capability="9.0",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[], None, "64", [[64, 63, 70]], [[1, 2, 3]], [[64, 100]], [[64, 100, 200], [300, 400, 500]]],
+)
+def test_profiles_that_make_no_sense_are_refused(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"engine\.profiles"):
+        profiles_of(value)
+
+
+def test_a_length_finds_its_profile_and_others_get_one_clear_error() -> None:
+    assert [choose_profile(PROFILES, n, 1, 1) for n in (64, 750, 751, 2048)] == [0, 0, 1, 1]
+    for num_frames in (63, 2049):
+        with pytest.raises(InvalidRequest, match=rf"64\.\.2048: the plan holds no utterance of {num_frames} frames"):
+            choose_profile(PROFILES, num_frames, 1, 1)
+    with pytest.raises(InvalidRequest, match="no batch of 3"):
+        choose_profile(PROFILES, 100, 3, 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"onnx_sha256": "b" * 64}, {"precision": "fp16"}, {"profiles": PROFILES[:1]}, {"groups": 1}, {"max_batch": 2},
+        {"tensorrt_version": "10.3.0"}, {"compute_capability": "8.7"}, {"workspace_bytes": 1},
+    ],
+)  # fmt: skip
+def test_everything_a_plan_depends_on_changes_its_name(change: dict[str, Any], tmp_path: Path) -> None:
+    other = replace(HERE, **change)
+    assert other.key() != HERE.key()
+    path = tmp_path / "p.plan"
+    write_plan(path, b"plan", other, {})
+    with pytest.raises(UnsupportedEngine, match="a plan for something else: " + next(iter(change))) as refusal:
+        read_plan(path, HERE)
+    assert "engine.plan=null" in refusal.value.remedy
+
+
+def test_a_plan_comes_back_as_written_and_a_damaged_one_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "p.plan"
+    write_plan(path, b"plan", HERE, {"64": {"relative_l2": 0.5}})
+    assert read_plan(path, HERE) == (b"plan", {"64": {"relative_l2": 0.5}})
+    path.write_bytes(b"pla")
+    with pytest.raises(UnsupportedEngine, match="is not the file that"):
+        read_plan(path, HERE)
+    described(path).write_text("{", "utf-8")
+    with pytest.raises(UnsupportedEngine, match="cannot be read as a plan"):
+        read_plan(path, HERE)
+
+
+def test_fused_attention_is_counted_in_the_inspectors_layers() -> None:
+    layers = [
+        {"Name": "__myl_Fc_myl0_1", "TacticName": "sm80_xmma_gemm_bf16"},
+        {"Name": "_gemm_mha_v2_myl0_7", "TacticName": "_gemm_mha_v2_0x1"},
+        {"Name": "ForeignNode", "TacticName": "fmha_v2_flash_attention_bf16_64_64_S_qkv_128_sm90"},
+        "softmax_island",
+    ]
+    assert count_fused_attention(json.dumps({"Layers": layers})) == 2
+    assert count_fused_attention(json.dumps({"Layers": []})) == 0
+
+
+def small_step() -> DiTStep:
+    torch.manual_seed(0)
+    return DiTStep(Arch(dim=64, depth=2, heads=2, dim_head=32, ff_mult=2), 100).eval()
+
+
+def test_a_sound_plan_passes_at_every_length_of_its_profiles() -> None:
+    oracle = small_step()
+    half = copy.deepcopy(oracle).bfloat16()
+
+    def run(feeds: Feeds) -> torch.Tensor:
+        return run_step(half, {name: value.bfloat16() for name, value in feeds.items()})
+
+    profiles = (Profile(min_frames=8, opt_frames=20, max_frames=40),)
+    found = check_plan(run, oracle, profiles, 2, True, "bf16")
+    assert list(found) == ["8", "20", "40"]
+    assert all(0 < row["relative_l2"] < 0.1 for row in found.values())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda v: v * float("nan"), "at 40 frames: values that are not finite"),
+        (lambda v: v * 0, "at 40 frames: relative error 1, energy x 0"),
+        (lambda v: v.flip(2), "at 40 frames: relative error"),
+    ],
+)
+def test_a_plan_that_is_blank_or_wrong_at_one_length_only_is_refused(spoil: Any, says: str) -> None:
+    oracle = small_step()
+
+    def run(feeds: Feeds) -> torch.Tensor:
+        velocity = run_step(oracle, feeds)
+        return spoil(velocity) if velocity.shape[2] == 40 else velocity
+
+    with pytest.raises(UnsupportedEngine, match=says):
+        check_plan(run, oracle, (Profile(min_frames=8, opt_frames=20, max_frames=40),), 1, False, "fp32")
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_fp16", "tensorrt_fp32"])
+def test_without_a_gpu_the_engine_says_so_and_what_to_use(name: str) -> None:
+    with pytest.raises(UnsupportedEngine, match="TensorRT needs a CUDA device") as refusal:
+        engine(f"engine={name}")
+    assert "device=cuda" in refusal.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("override", "says"), [("engine.precision=int8", r"engine\.precision"), ("engine.profiles=[]", r"engine\.profiles")]
+)
+def test_settings_are_refused_before_anything_is_built(override: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        engine("engine=tensorrt", override)

@@ -10,6 +10,8 @@ import pytest
 from baselines.gate import judge
 from baselines.known import chosen_works
 from baselines.latency import Known
+from baselines.verdict import Finding
+from metrics.record import RunRecord
 from tests.baseline_runs import DRIFTING, IDS, LIMITS, QUIET, SHARED, Recipe, World, make_run
 
 FEW = IDS[:3]
@@ -43,13 +45,19 @@ def test_5_percent_slower_is_found_where_the_machine_is_steady() -> None:
 
 
 def test_a_gate_finds_what_it_says_that_it_finds() -> None:
-    base = [make_run(seed, Recipe(world=SHARED, ids=FEW)) for seed in range(10)]
-    cpu = next(
-        f for f in judge(base, make_run(99, Recipe(world=SHARED, ids=FEW)), LIMITS).findings if f.metric == "cpu_time"
-    )
-    assert cpu.detectable is not None
-    outcomes = simulate(SHARED, 10, Recipe(world=SHARED, slower=cpu.detectable), num=60)
-    assert outcomes["FAIL"] + outcomes["WARN"] >= 51, outcomes
+    """Every baseline names, from its own noise, the slowdown that it finds 95 % surely: 57 of 60, 51 with bad luck."""
+    found = 0
+    for i in range(60):
+        base = [make_run(1000 * i + j, Recipe(world=SHARED, ids=FEW)) for j in range(6)]
+        claim = cpu_finding(base, make_run(1000 * i + 98, Recipe(world=SHARED, ids=FEW))).detectable
+        assert claim is not None
+        slower = cpu_finding(base, make_run(1000 * i + 99, Recipe(world=SHARED, ids=FEW, slower=claim)))
+        found += slower.interval is not None and slower.interval[0] > 1
+    assert found >= 51
+
+
+def cpu_finding(base: list[RunRecord], new: RunRecord) -> Finding:
+    return next(finding for finding in judge(base, new, LIMITS).findings if finding.metric == "cpu_time")
 
 
 def test_5_percent_faster_never_fails() -> None:

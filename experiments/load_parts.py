@@ -1,0 +1,83 @@
+"""What the loads in this process and over HTTP share: what was asked for, the bench, the report's head."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.compose import Cell
+from experiments.environment import fingerprint, now_iso
+from experiments.journal import JournalWriter
+from experiments.load_audio import AudioCheck
+from experiments.load_core import Item, World
+from experiments.load_queue import BatchRule
+from experiments.load_report import LoadReport
+from experiments.load_run import Bench, Result
+from experiments.load_settings import Settings
+from experiments.workload import Workload
+from metrics.memory import read_memory
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What was asked for on the command line, checked."""
+
+    cell: Cell
+    settings: Settings
+    workload: Workload
+    out: Path
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.cell.config
+
+    @property
+    def device(self) -> str:
+        return str(self.cell.config["device"]["kind"])
+
+
+def open_journal(order: Order, stack: ExitStack) -> JournalWriter:
+    journal = stack.enter_context(JournalWriter(order.out / "requests.jsonl"))
+    journal.append("start", {"created": now_iso(), "label": order.cell.label, "settings": dict(order.settings.values)})
+    return journal
+
+
+def make_bench(order: Order, world: World, rule: BatchRule, journal: JournalWriter, is_random: bool) -> Bench:
+    lines = order.workload.lines
+    return Bench(
+        items=[Item(utterance_id=line.utterance_id, num_chars=len(line.text)) for line in lines],
+        texts={line.utterance_id: line.text for line in lines},
+        world=world,
+        rule=rule,
+        max_batch=rule.max_batch,
+        journal=journal,
+        check=AudioCheck(config=order.config, lines=lines, folder=order.out, random_weights=is_random),
+        settings=order.settings,
+        read_pss=lambda: read_memory().pss_bytes,
+        say=say,
+    )
+
+
+def make_report(order: Order, facts: Mapping[str, Any], result: Result, check: AudioCheck) -> LoadReport:
+    if check.num_heard and facts["proof"].get("calls") == 0:
+        check.invalid.append("the engine counted no call: its answers were made before")
+    head = {
+        "created": now_iso(),
+        "settings": dict(order.settings.values),
+        "config": dict(order.config),
+        "facts": dict(facts),
+        "environment": fingerprint(order.config["device"]),
+        "workload": order.workload.describe(),
+    }
+    return LoadReport(
+        label=order.cell.label, head=head, result=result, num_heard=check.num_heard, num_distinct=check.num_distinct,
+        invalid=tuple(check.invalid),
+    )  # fmt: skip
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

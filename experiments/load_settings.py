@@ -1,0 +1,150 @@
+"""The command line of a load: settings of conf/load.yaml, the rest are overrides of the variant."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from engine.contract import ConfigError
+from experiments.compose import CONF
+from experiments.load_queue import BatchRule
+
+SCENARIOS = ("closed", "open", "offline", "search", "cold_vs_warm")
+TRANSPORTS = ("inprocess", "http")
+WHOLE = {
+    "requests": 1, "warmup_requests": 0, "arrival_seed": 0, "queue_limit": 1, "probe_requests": 1,
+    "probe_requests_most": 1, "cold_pairs": 1, "connections": 1, "port": 0, "max_batch": 1,
+}  # fmt: skip
+POSITIVE = ("rate_per_s", "soak_min", "memory_every_s", "limit_s", "search_time_limit_s", "request_limit_s")
+NULLABLE = ("rate_per_s", "max_batch", "soak_min", "url")
+LONGEST_WINDOW_S = 0.1
+SEE = "see conf/load.yaml"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """conf/load.yaml after checking. users: the levels of a closed loop. soak_s: None without a soak."""
+
+    scenario: str
+    transport: str
+    users: tuple[int, ...]
+    soak_s: float | None
+    values: Mapping[str, Any]
+
+    def rule(self, engine_max_batch: int) -> BatchRule:
+        """Raises ConfigError where more is asked in one call than the engine takes."""
+        values = self.values
+        if not values["batching"]:
+            return BatchRule(capacity=values["queue_limit"])
+        most = values["max_batch"] or engine_max_batch
+        if most > engine_max_batch:
+            raise ConfigError("max_batch", most, f"this engine takes {engine_max_batch}", "choose no more")
+        if engine_max_batch == 1:
+            raise ConfigError("batching", True, "this engine takes one request at a time", "use batching=false")
+        return BatchRule(
+            max_batch=most, window_s=float(values["batch_window_s"]), bucket_chars=tuple(values["bucket_chars"]),
+            capacity=values["queue_limit"],
+        )  # fmt: skip
+
+
+def split_command(argv: Sequence[str]) -> tuple[Settings, list[str]]:
+    """(settings, overrides of the variant). Raises ConfigError."""
+    defaults = _defaults()
+    given: list[str] = []
+    overrides: list[str] = []
+    for text in argv:
+        key, _, value = text.partition("=")
+        if key in defaults:
+            given.append(text)
+            continue
+        near = difflib.get_close_matches(key, list(defaults), n=1, cutoff=0.85)
+        if near:
+            raise ConfigError(key, value, "no such key", f"did you mean {near[0]}?")
+        overrides.append(text)
+    return read_settings(given), overrides
+
+
+def read_settings(given: Sequence[str]) -> Settings:
+    """conf/load.yaml with `KEY=VALUE` changes. Raises ConfigError."""
+    values = {**_defaults(), **_parsed(given)}
+    _check_numbers(values)
+    _choice(values, "scenario", SCENARIOS)
+    _choice(values, "transport", TRANSPORTS)
+    if not isinstance(values["batching"], bool):
+        raise ConfigError("batching", values["batching"], "must be true or false", "use batching=true")
+    if values["url"] is not None and values["transport"] != "http":
+        raise ConfigError("url", values["url"], "is for a load over HTTP", "add transport=http")
+    if values["scenario"] == "cold_vs_warm" and values["transport"] != "http":
+        raise ConfigError("transport", values["transport"], "the warm side is a service", "use transport=http")
+    edges = values["bucket_chars"]
+    if not isinstance(edges, list) or not all(_is_whole(edge, 1) for edge in edges) or edges != sorted(set(edges)):
+        raise ConfigError("bucket_chars", edges, "must be ascending whole numbers", "use bucket_chars=[40,100]")
+    soak_s = None if values["soak_min"] is None else 60.0 * values["soak_min"]
+    if soak_s is not None and values["scenario"] not in ("closed", "open"):
+        raise ConfigError("soak_min", values["soak_min"], "soaks a closed or an open loop", "use scenario=closed")
+    users = _users(values["users"])
+    return Settings(
+        scenario=values["scenario"], transport=values["transport"], soak_s=soak_s, values=values,
+        users=users[-1:] if soak_s is not None else users,
+    )  # fmt: skip
+
+
+def _check_numbers(values: Mapping[str, Any]) -> None:
+    for key, least in WHOLE.items():
+        if not (values[key] is None and key in NULLABLE) and not _is_whole(values[key], least):
+            raise ConfigError(key, values[key], f"must be a whole number from {least}", SEE)
+    for key in POSITIVE:
+        if not (values[key] is None and key in NULLABLE) and not (_is_number(values[key]) and values[key] > 0):
+            raise ConfigError(key, values[key], "must be a number above 0", SEE)
+    for key, low, high in (
+        ("think_s", 0.0, math.inf), ("batch_window_s", 0.0, LONGEST_WINDOW_S), ("leak_limit_bytes_per_h", 0.0, math.inf)
+    ):  # fmt: skip
+        if not _is_number(values[key]) or not low <= values[key] <= high:
+            raise ConfigError(key, values[key], f"must be a number from {low:g} to {high:g}", SEE)
+    if not _is_number(values["search_ratio"]) or not 1.01 <= values["search_ratio"] <= 2:
+        raise ConfigError("search_ratio", values["search_ratio"], "must be a number from 1.01 to 2", SEE)
+
+
+def _choice(values: Mapping[str, Any], key: str, allowed: Sequence[str]) -> None:
+    if values[key] not in allowed:
+        raise ConfigError(key, values[key], f"must be one of {', '.join(allowed)}", f"use {key}={allowed[0]}")
+
+
+def _users(given: Any) -> tuple[int, ...]:
+    levels = list(range(1, given + 1)) if _is_whole(given, 1) else given
+    if not isinstance(levels, list) or not levels or not all(_is_whole(level, 1) for level in levels):
+        raise ConfigError("users", given, "must be a whole number from 1, or a list of them", "use users=4")
+    return tuple(sorted(set(levels)))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _defaults() -> dict[str, Any]:
+    content = OmegaConf.to_container(OmegaConf.load(CONF / "load.yaml"))
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def _parsed(given: Sequence[str]) -> dict[str, Any]:
+    """Values as YAML reads them."""
+    values: dict[str, Any] = {}
+    for text in given:
+        key, _, value = text.partition("=")
+        try:
+            values[key] = OmegaConf.to_container(OmegaConf.create(f"{key}: {value}"))[key]
+        except (YAMLError, OmegaConfBaseException, TypeError, KeyError) as error:
+            raise ConfigError(key, value, "not a value", SEE) from error
+    return values

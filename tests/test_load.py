@@ -1,0 +1,183 @@
+"""The load verb: settings, the real engine on its thread, what is left on the disk, what is never printed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.contract import ConfigError, Synthesis, SynthesisRequest
+from experiments import load
+from experiments.cli import run_verb
+from experiments.load_queue import BatchRule
+from experiments.load_settings import read_settings, split_command
+from tests.load_fakes import ToneEngine
+
+SMOKE = ["workload=smoke", "solver=euler_6", "warmup_requests=2"]
+
+
+@pytest.fixture(autouse=True)
+def _own_locks(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setenv("F5BENCH_STATE_DIR", str(tmp_path_factory.mktemp("locks")))
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The verb with a fake engine; what stands in the dictionary makes it."""
+    made: dict[str, Any] = {"kind": ToneEngine, "arguments": {}}
+
+    def build(config: Any, clock: Any) -> ToneEngine:
+        made["engine"] = made["kind"](**made["arguments"])
+        return made["engine"]
+
+    monkeypatch.setattr(load, "build_by_name", build)
+    return made
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "requests.jsonl").read_text().splitlines()]
+
+
+def test_settings_and_overrides_are_told_apart() -> None:
+    settings, overrides = split_command(["engine=bf16", "users=[1,4]", "batching=true", "solver.sway=0"])
+    assert overrides == ["engine=bf16", "solver.sway=0"]
+    assert settings.users == (1, 4)
+    assert settings.rule(8) == BatchRule(max_batch=8, window_s=0.02, bucket_chars=(40, 100), capacity=64)
+    assert read_settings([]).users == (1, 2, 3, 4)
+    assert read_settings([]).rule(8).max_batch == 1
+    assert read_settings(["soak_min=2"]).users == (4,)
+    assert read_settings(["soak_min=2"]).soak_s == 120
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("scenario=burst", "scenario"), ("users=0", "users"), ("users=[]", "users"),
+        ("rate_per_s=-1", "rate_per_s"), ("batch_window_s=0.2", "batch_window_s"), ("requests=1.5", "requests"),
+        ("bucket_chars=[100,40]", "bucket_chars"), ("batching=1", "batching"), ("url=http://a", "url"),
+        ("scenario=cold_vs_warm", "transport"), ("search_ratio=1", "search_ratio"), ("rate_per_sec=3", "rate_per_sec"),
+        ("requests=", "requests"), ("limit_s=.nan", "limit_s"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_means_nothing_is_refused_by_name(text: str, key: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        split_command([text])
+    assert refused.value.key == key
+
+
+def test_a_soak_of_an_offline_batch_is_refused() -> None:
+    with pytest.raises(ConfigError, match="soak_min"):
+        read_settings(["scenario=offline", "soak_min=1"])
+
+
+def test_an_engine_that_takes_one_request_cannot_batch() -> None:
+    with pytest.raises(ConfigError, match="batching"):
+        read_settings(["batching=true"]).rule(1)
+    with pytest.raises(ConfigError, match="max_batch"):
+        read_settings(["batching=true", "max_batch=9"]).rule(8)
+
+
+def test_every_level_is_measured_and_every_request_is_on_the_disk(fake: dict[str, Any], tmp_path: Path) -> None:
+    assert load.main([*SMOKE, "users=2", "requests=20", f"out={tmp_path}"]) == 0
+    content = json.loads((tmp_path / "load.json").read_text())
+    assert [level["name"] for level in content["levels"]] == ["users-1", "users-2"]
+    assert [level["num_ok"] for level in content["levels"]] == [20, 20]
+    assert content["audio"] == {"num_heard": 42, "num_distinct": 2, "num_invalid": 0, "invalid": []}
+    requests = [line for line in lines_of(tmp_path) if line["kind"] == "request"]
+    assert [sum(line["level"] == level for line in requests) for level in ("warmup", "users-1", "users-2")] == [
+        2,
+        60,
+        60,
+    ]
+    assert len({line["sha256"] for line in requests}) == 2
+    assert sorted(path.name for path in (tmp_path / "audio").iterdir()) == ["en03.wav", "en05.wav"]
+    assert content["levels"][0]["latency_p99"]["value_s"] is None
+    assert "too few" in (tmp_path / "load.md").read_text()
+    assert fake["engine"].closed
+
+
+def test_nothing_measured_is_overwritten(fake: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "requests.jsonl").touch()
+    assert run_verb(load.main, [*SMOKE, f"out={tmp_path}"]) == 2
+
+
+def test_an_offline_batch_shares_calls(fake: dict[str, Any], tmp_path: Path) -> None:
+    argv = [*SMOKE, "scenario=offline", "requests=100", "batching=true", "warmup_requests=0", f"out={tmp_path}"]
+    assert load.main(argv) == 0
+    assert fake["engine"].batches == [8] * 12 + [4]
+
+
+def test_requests_that_fail_are_counted_and_the_rest_goes_on(fake: dict[str, Any], tmp_path: Path) -> None:
+    fake["arguments"] = {"breaks": "en05"}
+    assert load.main([*SMOKE, "users=[1]", "requests=20", f"out={tmp_path}"]) == 0
+    (level,) = json.loads((tmp_path / "load.json").read_text())["levels"]
+    assert (level["num_ok"], level["num_failed"], level["error_frac"]) == (10, 10, 0.5)
+    reasons = {line.get("reason") for line in lines_of(tmp_path) if line["kind"] == "request"}
+    assert reasons == {None, "RuntimeError: out of tune"}
+
+
+def test_no_figure_stands_beside_invalid_audio(
+    fake: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake["arguments"] = {"silent": True}
+    assert load.main([*SMOKE, "users=[1]", "requests=10", f"out={tmp_path}"]) == 14
+    content = json.loads((tmp_path / "load.json").read_text())
+    assert content["status"] == "invalid"
+    assert "levels" not in content
+    printed = capsys.readouterr().out + (tmp_path / "load.md").read_text()
+    assert "No figure is given" in printed
+    assert "requests/s" not in printed
+
+
+def test_an_engine_that_answers_nothing_fails_the_load(fake: dict[str, Any], tmp_path: Path) -> None:
+    fake["arguments"] = {"breaks": "en05"}
+    assert load.main([*SMOKE, "workload.select=[en05]", "users=[1]", "requests=5", f"out={tmp_path}"]) == 14
+
+
+def test_a_replayed_answer_is_not_believed(fake: dict[str, Any], tmp_path: Path) -> None:
+    class Replaying(ToneEngine):
+        def _tone(self, request: SynthesisRequest) -> Synthesis:
+            spoken = super()._tone(request)
+            self.first_S = getattr(self, "first_S", spoken.audio_S)
+            return replace(spoken, audio_S=self.first_S)
+
+    fake["kind"] = Replaying
+    # en03 and en05 have the same length, so only the audio itself tells
+    assert load.main([*SMOKE, "users=[1]", "requests=10", f"out={tmp_path}"]) == 14
+    assert "was given again" in json.loads((tmp_path / "load.json").read_text())["audio"]["invalid"][0]
+
+
+def test_a_soak_reads_memory_and_says_whether_it_leaks(
+    fake: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = load.main([*SMOKE, "users=[1]", "soak_min=0.02", "memory_every_s=0.01", f"out={tmp_path}"])
+    leak = json.loads((tmp_path / "load.json").read_text())["leak"]
+    assert code == {"leak": 10, "no leak": 0, "cannot tell": 11}[leak["outcome"]]
+    readings = [line["pss_bytes"] for line in lines_of(tmp_path) if line["kind"] == "memory"]
+    assert len(readings) == leak["num_samples"] > 1
+    assert min(readings) > 1 << 20
+    assert f"## Memory\n\n{leak['outcome']}: " in capsys.readouterr().out
+
+
+def test_pocket_under_a_search_of_its_rate(tmp_path: Path) -> None:
+    """The real engine: closed levels are covered above, so this one makes it batch, wait and answer on its thread."""
+    argv = [*SMOKE, "workload.select=[en04]", "scenario=open", "requests=6", "batching=true", "max_batch=2"]
+    assert load.main([*argv, f"out={tmp_path}"]) == 0
+    content = json.loads((tmp_path / "load.json").read_text())
+    assert [level["name"] for level in content["levels"]] == ["capacity", "open"]
+    capacity, opened = content["levels"]
+    assert opened["setting"]["rate_per_s"] == pytest.approx(0.7 * capacity["requests_per_s"])
+    assert capacity["batch_mean"] == pytest.approx(2)
+    assert opened["generated_s_per_s"] > 0
+    assert opened["lag_most_s"] < 1
+    assert content["facts"]["proof"]["calls"] > 0
+
+
+def test_the_report_keeps_the_queue_readable(fake: dict[str, Any], tmp_path: Path) -> None:
+    assert load.main([*SMOKE, "scenario=offline", "requests=250", f"out={tmp_path}"]) == 0
+    (level,) = json.loads((tmp_path / "load.json").read_text())["levels"]
+    assert level["queue"]["most"] >= 249
+    assert len(level["queue"]["series"]) <= 200

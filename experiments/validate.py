@@ -59,12 +59,13 @@ def validate_texts(workload: Workload, model: Mapping[str, Any]) -> None:
     """Every sentence and transcript has words, in characters of the model's vocabulary."""
     vocabulary = read_vocabulary(locate("model.vocab", model["vocab"]))
     for line in workload.lines:
-        _check_text(f"text of {line.utterance_id}", line.text, vocabulary)
+        check_text(f"text of {line.utterance_id}", line.text, vocabulary)
     for voice in {voice.voice_id: voice for voice in workload.voices}.values():
-        _check_text(f"reference.text of {voice.voice_id}", voice.text, vocabulary)
+        check_text(f"reference.text of {voice.voice_id}", voice.text, vocabulary)
 
 
-def _check_text(key: str, text: str, vocabulary: Mapping[str, int]) -> None:
+def check_text(key: str, text: str, vocabulary: Mapping[str, int]) -> None:
+    """Raises ConfigError for a text without words, or with characters that the vocabulary lacks."""
     shown = repr(text if len(text) <= 60 else text[:57] + "...")
     if not text.strip():
         raise ConfigError(key, shown, "is empty", "write a sentence")

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from engine.cache import cache_folder
+from engine.artifacts import cache_root
 from engine.conditioner import Conditioning
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.denoiser.eager import EagerDenoiser, Placed
@@ -150,7 +150,7 @@ def kernel_folder() -> Path:
     except (OSError, StopIteration):
         flags = platform.processor()
     host = hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
-    return cache_folder("inductor") / f"torch-{torch.__version__}-{host}-{torch.get_num_threads()}t"
+    return cache_root() / "inductor" / f"torch-{torch.__version__}-{host}-{torch.get_num_threads()}t"
 
 
 def padded_to(conditioning: Conditioning, num_frames: int) -> Conditioning:

@@ -8,7 +8,7 @@ from metrics.catalog import by_name
 from metrics.floors import position
 from metrics.record import Floor
 from reports.quality import summaries_of
-from reports.scores import score_text
+from reports.scores import score_scale, score_text
 from reports.table import Row, Table
 from reports.words import ABSENT
 
@@ -40,7 +40,8 @@ def quality_lines(table: Table) -> list[tuple[str, ...]]:
             continue
         floor = floors.get(metric)
         cells = [_cell(metric, mean, floor) for mean in means]
-        lines.append((metric, *_floor_cells(metric, floor), *cells, recipes.get(metric, ABSENT)))
+        name = metric if score_scale(metric) == 1 else f"{metric} in percent"
+        lines.append((name, *_floor_cells(metric, floor), *cells, recipes.get(metric, ABSENT)))
     return lines
 
 

@@ -34,7 +34,7 @@ def test_sweep_tracking_baseline_gate_and_report(
     assert all(run.info.status == "FINISHED" for run in children)
 
     fp32 = ["--run", "first/cells/fp32-euler_6", "--records", "records"]
-    assert run_verb(baseline.main, ["record", "main", *fp32, "--reason", "the first"]) == 0
+    assert run_verb(baseline.main, ["record", "main", *fp32, "--why", "the first"]) == 0
     code = run_verb(gate.main, ["main", *fp32, "out=verdict"])
     verdict = json.loads(Path("verdict/verdict.json").read_text("utf-8"))
     assert code in (0, 11), "a run against itself never fails; on a noisy machine it may be undecided"

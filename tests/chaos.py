@@ -199,7 +199,10 @@ def _trials(out: Path) -> set[tuple[str, str]]:
     """(cell, line) of every whole trial in every journal of every attempt."""
     found = set()
     for path in out.glob(f"cells/*/{Path(JOURNAL).stem}*.jsonl"):
-        *lines, _ = path.read_text(encoding="utf-8").split("\n")
+        try:
+            *lines, _ = path.read_text(encoding="utf-8").split("\n")
+        except FileNotFoundError:
+            continue  # set aside between the listing and the reading: the count while waiting may be late
         found |= {(path.parent.name, line) for line in lines if '"kind": "trial"' in line}
     return found
 

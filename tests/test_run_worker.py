@@ -91,7 +91,9 @@ def test_the_time_limit_is_a_failure_that_keeps_its_trials(tmp_path: Path, monke
     def build(config, given):  # type: ignore[no-untyped-def]
         return fakes.FakeEngine(fakes.facts(), clock, seconds=4.0)
 
-    worker.run_job(job(tmp_path, "measure.time_limit_s=10", "measure.calibration=none"), build)
+    worker.run_job(
+        job(tmp_path, "measure.time_limit_s=10", "measure.calibration=none", "measure.gemm_peak=false"), build
+    )
     record = load_record(tmp_path / "result.json")
     assert (record.status, record.reason) == ("failed", "time limit of 10 s reached, 2 of 6 trials made")
     assert "measure.time_limit_s" in (record.remedy or "")

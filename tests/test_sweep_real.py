@@ -27,7 +27,9 @@ def test_a_small_sweep_of_the_pocket_model(
     records = {name: load_record(Path(f"out/cells/{name}-euler_6/result.json")) for name in ("fp32", "bf16")}
     for record in records.values():
         assert record.facts is not None
-        assert record.facts["proof"]["num_evals"] == 6 * 4  # first call, warm-up, two rounds
+        proof = record.facts["proof"]  # the warm-up ends when it is steady, so the calls are not known beforehand
+        assert proof["num_evals"] == 6 * proof["calls"]
+        assert proof["calls"] >= len(record.trials) > 2
         assert [score.value for score in record.scores_of("audio_valid")] == [1.0]
         assert [score.value for score in record.scores_of("audio_repeats_identical")] == [1.0]
         assert {trial.num_evals for trial in record.trials} == {6}

@@ -124,6 +124,7 @@ def test_a_damaged_file_costs_its_own_sentence(damage: str, reason: str, tmp_pat
         path.write_bytes(b"RIFFnothing")
     else:
         soundfile.write(path, audio_S[:-256] if damage == "short" else 0 * audio_S, rate_hz, subtype="FLOAT")
+    trials = load_record(folder / "result.json").trials
     record = score_run(folder, reference, None)
     valid = scores(record, "audio_valid")
     assert valid["en03"].status == "error"
@@ -133,7 +134,7 @@ def test_a_damaged_file_costs_its_own_sentence(damage: str, reason: str, tmp_pat
     assert snr["en03"].reason
     assert valid["en05"].value == 1.0
     assert snr["en05"].value == pytest.approx(60.0, abs=0.1)
-    assert len(record.trials) == 6
+    assert record.trials == trials
 
 
 def test_a_reference_that_failed_makes_scores_unavailable(tmp_path: Path, reference: Path) -> None:

@@ -161,7 +161,7 @@ def test_the_reference_beside_a_run_is_found(tmp_path: Path, capsys: pytest.Capt
     folder = made(tmp_path / "run", "engine=bf16")
     made(folder / "reference", "solver=euler_32", kind="reference")
     assert main([str(folder)]) == 0
-    assert capsys.readouterr().out == "bf16-euler_7: 7 of 7 scores have a number\n"
+    assert capsys.readouterr().out == "bf16-euler_7: 8 of 8 scores have a number\n"
 
 
 def changed(folder: Path, **fields: object) -> None:

@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ def find_file(spec: str) -> Path:
 
 def select_lines(workload: Mapping[str, Any]) -> list[Line]:
     """The lines that `texts`, `select` and `limit` name, in the order of the file."""
-    lines = _read_lines(str(workload["texts"]))
+    lines = _all_lines(workload["texts"])
     selected = workload["select"]
     if selected is not None:
         lines = _chosen(lines, selected)
@@ -151,6 +151,15 @@ def _chosen(lines: Sequence[Line], selected: Any) -> list[Line]:
                 f"near it: {', '.join(near)}",
             )  # fmt: skip
     return [line for line in lines if line.utterance_id in wanted]
+
+
+def _all_lines(texts: Any) -> list[Line]:
+    """Of one list, or of several one after the other: positions run on."""
+    if not isinstance(texts, list):
+        return _read_lines(str(texts))
+    lines = [line for name in texts for line in _read_lines(str(name))]
+    _check_ids(", ".join(map(str, texts)), lines)
+    return [replace(line, position=i) for i, line in enumerate(lines)]
 
 
 def _read_lines(texts: str) -> list[Line]:

@@ -18,7 +18,8 @@ def test_a_reading_is_plausible():
 
 
 def test_memory_that_is_written_to_is_resident():
-    with mmap.mmap(-1, 64 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as block:  # malloc may hand out pages it holds
+    # a map of our own: malloc may hand out pages that are resident already
+    with mmap.mmap(-1, 64 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as block:
         before = read_memory().rss_bytes
         block.write(bytes(64 * MIB))
         assert read_memory().rss_bytes - before > 56 * MIB

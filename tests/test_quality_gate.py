@@ -227,7 +227,7 @@ def test_files_and_exit_codes(
     [
         (["a"], "runs=1: two folders are compared"),
         (["a", "b", "margin=2"], "margin=2: no such key; the keys are preset, out, alpha"),
-        (["a", "b", "preset=strict"], "preset=strict: no such rules; use one of seeds"),
+        (["a", "b", "preset=strict"], "preset=strict: no such rules; use one of retention, seeds"),
         (["a", "b", "alpha=2"], "alpha=2: must lie over 0, up to 0.5"),
         (["a", "b", "only=[mos]"], "only=mos: has no rule in this preset; it has blind_snr"),
         (["a", "b"], "a/result.json: no such record"),

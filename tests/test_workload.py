@@ -31,6 +31,17 @@ def test_select_and_limit() -> None:
     assert len(select_lines({"texts": "en_core", "select": None, "limit": None})) == 36
 
 
+def test_several_lists_follow_each_other_and_their_positions_run_on() -> None:
+    both = {"texts": ["en_ladder", "en_core"], "select": None, "limit": None}
+    with pytest.raises(ConfigError, match="no such text list"):
+        select_lines(both)
+    lines = select_lines({**both, "texts": ["en_heldout", "en_core"]})
+    assert [line.position for line in lines] == list(range(86))
+    assert (lines[0].utterance_id, lines[50].utterance_id) == ("eh01", "en01")
+    with pytest.raises(ConfigError, match="occurs twice"):
+        select_lines({**both, "texts": ["en_core", "en_core"]})
+
+
 def test_the_default_workload_is_the_twelve_shortest_sentences() -> None:
     everything = load_workload(config("workload=en_core")).lines
     shortest = sorted(everything, key=lambda line: len(line.text))[:12]

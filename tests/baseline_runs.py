@@ -13,6 +13,8 @@ from metrics.record import CalibrationReading, RunRecord, Score, Trial, Utteranc
 
 HOST = "test-2c-cpu"
 IDS = tuple(f"en{i:02d}" for i in range(1, 13))
+SNR = "snr_vs_reference_db"
+VALID = "audio_valid"
 LIMITS = Limits(
     catch_ratio=1.05,
     ignore_ratio=1.00,
@@ -57,6 +59,7 @@ class World:
 QUIET = World(cpu_session=0.002, wall_session=0.002)
 SHARED = World(cpu_machine=0.02, cpu_session=0.005, wall_factor=8, wall_machine=0.45, wall_session=0.02)
 DRIFTING = World(cpu_machine=0.02, cpu_session=0.02, wall_machine=0.1, wall_session=0.02)
+NOISY = World(round=0.3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,11 +173,8 @@ def with_calibration(run: RunRecord, wall_factor: float, cpu_factor: float) -> R
 
 
 def make_scores(recipe: Recipe) -> tuple[Score, ...]:
-    valid = tuple(score("audio_valid", name, 1.0) for name in recipe.ids)
-    snr = tuple(
-        score("snr_vs_reference_db", name, 15.0 + 0.5 * place + recipe.snr_change_db)
-        for place, name in enumerate(recipe.ids)
-    )
+    valid = tuple(score(VALID, name, 1.0) for name in recipe.ids)
+    snr = tuple(score(SNR, name, 15.0 + 0.5 * place + recipe.snr_change_db) for place, name in enumerate(recipe.ids))
     return valid + snr
 
 
@@ -244,3 +244,28 @@ def facts(**changes: Any) -> Mapping[str, Any]:
         "versions": {"torch": "2.11.0"},
         **changes,
     }
+
+
+def five(recipe: Recipe | None = None, **changes: Any) -> list[RunRecord]:
+    """Sessions of one baseline: enough to know its noise."""
+    return [make_run(seed, recipe, **changes) for seed in (1, 11, 12, 13, 14)]
+
+
+def changed(**recipe: Any) -> RunRecord:
+    """A new run that speaks other bits than the baseline."""
+    return make_run(2, Recipe(audio="b", **recipe))
+
+
+def with_facts(**changes: Any) -> RunRecord:
+    return make_run(2, facts=facts(**changes))
+
+
+def with_environment(**changes: Any) -> RunRecord:
+    return make_run(2, environment={**environment(), **changes})
+
+
+def on_machine(factor: float) -> RunRecord:
+    """The same code on a machine on which everything takes that many times as long."""
+    run = make_run(2)
+    trials = tuple(replace(t, wall_s=factor * t.wall_s, cpu_s=factor * t.cpu_s) for t in run.trials)
+    return with_calibration(replace(run, trials=trials), factor, factor)

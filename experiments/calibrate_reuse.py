@@ -16,9 +16,8 @@ import numpy as np
 from engine.clock import make_clock
 from engine.contract import ConfigError
 from experiments.cli import EXIT_OK, run_verb
-from experiments.compose import compose_run
-from experiments.front import help_text, is_help, refuse_flags
-from experiments.validate import validate_cells
+from experiments.front import answered
+from experiments.validate import one_cell
 from experiments.worker import build_by_name
 from experiments.workload import load_workload
 
@@ -74,13 +73,10 @@ def split_alphas(argv: Sequence[str]) -> tuple[list[str], tuple[float, ...]]:
 
 
 def main(argv: Sequence[str]) -> int:
-    if is_help(argv):
-        print(help_text(HELP))
+    if answered(argv, HELP):
         return EXIT_OK
-    refuse_flags(argv)
     overrides, alphas = split_alphas(argv)
-    cell = compose_run(overrides)
-    validate_cells([cell])
+    cell = one_cell(overrides)
     with build_by_name(cell.config, make_clock(str(cell.config["device"]["kind"]))) as engine:
         for request in load_workload(cell.config).requests:
             engine.synthesize([request])

@@ -17,14 +17,13 @@ from typing import Any
 
 from engine.contract import ConfigError
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
-from experiments.compose import compose_run
 from experiments.device_lock import device_lock
-from experiments.front import help_text, is_help, is_information, refuse_flags, show_by_hydra
+from experiments.front import answered
 from experiments.job import RESULT, Launcher, launch, new_job
 from experiments.reference import LABEL, floor_path, needs_reference, provide_reference, reference_config
 from experiments.score import Other, lone_scores, paired_scores
 from experiments.scored_audio import read_all
-from experiments.validate import validate_cells
+from experiments.validate import one_cell
 from metrics.floors import floors_from
 from metrics.record import Floor, RecordError, RunRecord, Score, load_record, to_json, write_atomically
 
@@ -77,15 +76,9 @@ def _not_the_reference(record: RunRecord) -> RunRecord:
 
 
 def main(argv: Sequence[str]) -> int:
-    if is_help(argv):
-        print(help_text(HELP))
+    if answered(argv, HELP):
         return EXIT_OK
-    if is_information(argv):
-        show_by_hydra(argv)
-        return EXIT_OK
-    refuse_flags(argv)
-    cell = compose_run(argv)
-    validate_cells([cell])
+    cell = one_cell(argv)
     config = dict(cell.config)
     if not needs_reference(config):
         raise ConfigError(

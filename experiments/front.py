@@ -75,6 +75,22 @@ def help_text(description: str) -> str:
     return "\n".join(lines)
 
 
+def answered(argv: Sequence[str], description: str, *, first: Sequence[str] = (), taken: Sequence[str] = ()) -> bool:
+    """Whether the command line asked for help or for what Hydra shows, which is then printed; else only overrides are left.
+
+    first: overrides that the verb puts before the user's. taken: options that the verb understands itself. Raises
+    ConfigError for any other option.
+    """
+    if is_help(argv):
+        print(help_text(description))
+        return True
+    if is_information(argv):
+        show_by_hydra([*first, *argv])
+        return True
+    refuse_flags([arg for arg in argv if arg not in taken])
+    return False
+
+
 def show_by_hydra(argv: Sequence[str]) -> None:
     """Let Hydra answer --cfg, --info and the like; it reads sys.argv and composes nothing that is run."""
     if any(arg in COMPLETION for arg in argv) and "install=bash" in argv:

@@ -17,7 +17,6 @@ from experiments.cli import (
     complain,
     run_verb,
 )
-from experiments.compose import compose_run
 from experiments.device_lock import device_lock
 from experiments.front import is_help, refuse_flags
 from experiments.load_parts import Order, make_bench, make_report, open_journal, say
@@ -26,7 +25,7 @@ from experiments.load_run import run_scenario
 from experiments.load_settings import split_command
 from experiments.load_world import EngineWorld
 from experiments.run import default_out
-from experiments.validate import validate_cells, validate_out
+from experiments.validate import one_cell, validate_out
 from experiments.worker import build_by_name, facts_content
 from experiments.workload import load_workload
 
@@ -60,8 +59,7 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK
     refuse_flags(argv)
     settings, overrides = split_command(argv)
-    cell = compose_run(overrides)
-    validate_cells([cell])
+    cell = one_cell(overrides)
     order = Order(
         cell=cell, settings=settings, workload=load_workload(cell.config),
         out=Path(cell.config["out"] or default_out(f"load-{cell.label}")),

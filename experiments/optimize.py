@@ -18,7 +18,7 @@ from engine.contract import ConfigError
 from experiments.cells import Sweep, Watch, folder_lock, measure_cell, read_cells, review, stop_reason
 from experiments.cli import EXIT_INTERRUPTED, EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
 from experiments.compose import Cell, compose_cell, compose_config
-from experiments.front import help_text, is_help, is_information, refuse_flags, show_by_hydra
+from experiments.front import answered
 from experiments.job import RESULT
 from experiments.ledger import Ledger, load_ledger, new_ledger
 from experiments.progress import Board
@@ -45,13 +45,8 @@ examples:
 
 
 def main(argv: Sequence[str]) -> int:
-    if is_help(argv):
-        print(help_text(HELP))
+    if answered(argv, HELP, first=[SEARCH_SWEEP]):
         return EXIT_OK
-    if is_information(argv):
-        show_by_hydra([SEARCH_SWEEP, *argv])
-        return EXIT_OK
-    refuse_flags(argv)
     return run_search(_resumed(argv) if any("resume=" in arg for arg in argv) else new_search(argv))
 
 

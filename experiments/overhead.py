@@ -21,14 +21,14 @@ from typing import Any
 from engine.clock import make_clock
 from engine.contract import Engine, SynthesisRequest
 from experiments.cli import EXIT_OK, run_verb
-from experiments.compose import Cell, compose_run
+from experiments.compose import Cell
 from experiments.device_lock import device_lock
 from experiments.job import Launcher, launch, new_job
 from experiments.journal import JournalWriter, read_journal
 from experiments.measure import MeasurePlan, Probes, TrialLoop
 from experiments.progress import Board
 from experiments.run import planned
-from experiments.validate import validate_cells
+from experiments.validate import one_cell
 from experiments.worker import build_by_name, resident_peak_bytes
 from experiments.workload import load_workload
 from metrics.stats import median_interval, quantile
@@ -152,8 +152,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--parent", action="store_true", help="what the waiting parent takes of one core")
     options = parser.parse_args(argv)
-    cell = compose_run(options.overrides)
-    validate_cells([cell])
+    cell = one_cell(options.overrides)
     if options.parent:
         watch = watch_parent(cell)
         seconds = watch.wakings[-1][0] - watch.wakings[0][0]

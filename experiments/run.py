@@ -12,22 +12,14 @@ from typing import Any
 
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, run_verb
 from experiments.cold import launch_with_cold_starts
-from experiments.compose import Cell, compose_run
+from experiments.compose import Cell
 from experiments.device_lock import device_lock
-from experiments.front import (
-    MULTIRUN,
-    help_text,
-    is_help,
-    is_information,
-    refuse_flags,
-    show_by_hydra,
-    without_multirun,
-)
+from experiments.front import MULTIRUN, answered, without_multirun
 from experiments.job import LOG, RESULT, JobResult, Launcher, module_environment, new_job
 from experiments.measure import plan_for
 from experiments.progress import Board, Planned
 from experiments.reference import is_reference, needs_reference, provide_reference
-from experiments.validate import planned_evals, validate_cells, validate_out
+from experiments.validate import one_cell, planned_evals, validate_out
 from experiments.workload import load_workload
 from reports.table import load_table
 from reports.terminal import print_report, stdout_console
@@ -136,19 +128,13 @@ def sync_tracking(config: Mapping[str, Any], folder: Path) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    if is_help(argv):
-        print(help_text(HELP))
-        return EXIT_OK
-    if is_information(argv):
-        show_by_hydra(argv)
+    if answered(argv, HELP, taken=MULTIRUN):
         return EXIT_OK
     if any(arg in MULTIRUN for arg in argv):
         from experiments import sweep  # which imports this module
 
         return sweep.run_cells(without_multirun(argv), preset=None)
-    refuse_flags(argv)
-    cell = compose_run(argv)
-    validate_cells([cell])
+    cell = one_cell(argv)
     out = Path(cell.config["out"] or default_out(cell.label))
     validate_out(out, 2, len(load_workload(cell.config).lines))
     return run_and_show(cell, out)

@@ -15,11 +15,10 @@ from engine.clock import make_clock
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.frontend import read_vocabulary
 from experiments.cli import EXIT_OK, run_verb
-from experiments.compose import compose_run
 from experiments.front import is_help, refuse_flags
 from experiments.load_settings import split_command
 from experiments.serve_service import Service
-from experiments.validate import check_text, validate_cells
+from experiments.validate import check_text, one_cell
 from experiments.worker import build_by_name, facts_content
 from experiments.workload import Voice, load_voices
 
@@ -53,8 +52,7 @@ def main(argv: Sequence[str]) -> int:
     refuse_flags(watched)
     _refuse_bare()
     settings, overrides = split_command(watched)
-    cell = compose_run(overrides)
-    validate_cells([cell])
+    cell = one_cell(overrides)
     host, port = str(settings.values["host"]), int(settings.values["port"])
     clock = make_clock(str(cell.config["device"]["kind"]))
     with (

@@ -24,10 +24,9 @@ from engine.guidance import Rows
 from engine.pipeline import F5Engine
 from engine.sampler import Denoiser
 from experiments.cli import EXIT_OK, run_verb
-from experiments.compose import compose_run
-from experiments.front import help_text, is_help, is_information, refuse_flags, show_by_hydra
+from experiments.front import answered
 from experiments.reference import reference_config
-from experiments.validate import validate_cells
+from experiments.validate import one_cell
 from experiments.workload import load_workload
 from metrics.events import si_sdr_of
 
@@ -160,15 +159,9 @@ def _si_sdr(own: Synthesis, wanted: Synthesis) -> float:
 
 
 def main(argv: Sequence[str]) -> int:
-    if is_help(argv):
-        print(help_text(HELP))
+    if answered(argv, HELP):
         return EXIT_OK
-    if is_information(argv):
-        show_by_hydra(argv)
-        return EXIT_OK
-    refuse_flags(argv)
-    cell = compose_run(argv)
-    validate_cells([cell])
+    cell = one_cell(argv)
     config = dict(cell.config)
     oracle_config = {**config, "engine": reference_config(config)["engine"]}
     with build_engine(config, HostClock()) as candidate, build_engine(oracle_config, HostClock()) as oracle:

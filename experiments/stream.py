@@ -19,13 +19,12 @@ import soundfile
 from engine.clock import Clock, make_clock
 from engine.contract import ConfigError, Engine, SynthesisRequest
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
-from experiments.compose import compose_run
 from experiments.device_lock import device_lock
 from experiments.environment import fingerprint, now_iso
-from experiments.front import help_text, is_help, is_information, refuse_flags, show_by_hydra
+from experiments.front import answered
 from experiments.journal import JOURNAL, JournalWriter
 from experiments.run import default_out
-from experiments.validate import validate_cells, validate_out
+from experiments.validate import one_cell, validate_out
 from experiments.worker import build_by_name, facts_content
 from experiments.workload import load_workload
 from metrics.artifacts import Expectation, audio_valid
@@ -208,16 +207,10 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], int]:
 
 
 def main(argv: Sequence[str]) -> int:
-    if is_help(argv):
-        print(help_text(HELP))
+    if answered(argv, HELP):
         return EXIT_OK
-    if is_information(argv):
-        show_by_hydra(argv)
-        return EXIT_OK
-    refuse_flags(argv)
     overrides, rounds = split_arguments(argv)
-    cell = compose_run(overrides)
-    validate_cells([cell])
+    cell = one_cell(overrides)
     config, workload = cell.config, load_workload(cell.config)
     out = Path(config["out"] or default_out(f"stream-{cell.label}"))
     validate_out(out, 1, len(workload.requests))

@@ -30,15 +30,7 @@ from experiments.cli import (
 from experiments.compose import DEFAULT_PRESET, Cell, compose_cells
 from experiments.device_lock import device_lock
 from experiments.environment import usable_cores
-from experiments.front import (
-    help_text,
-    is_config,
-    is_help,
-    is_information,
-    refuse_flags,
-    show_by_hydra,
-    without_multirun,
-)
+from experiments.front import MULTIRUN, answered, is_config, is_help, without_multirun
 from experiments.job import module_environment, new_job, write_job
 from experiments.ledger import load_ledger, new_ledger
 from experiments.progress import Board
@@ -62,13 +54,9 @@ ORACLE_KEYS = ("model", "solver", "vocoder", "reference", "workload", "seed")
 
 
 def main(argv: Sequence[str]) -> int:
-    if is_help(argv):
-        print(help_text(HELP))
-        return EXIT_OK
-    if is_config(argv):
+    if is_config(argv) and not is_help(argv):
         return _show_cells([arg for arg in argv if "=" in arg and not arg.startswith("-")])
-    if is_information(argv):
-        show_by_hydra(argv)
+    if answered(argv, HELP, taken=MULTIRUN):
         return EXIT_OK
     argv = without_multirun(argv)
     folder = resume_folder(argv)
@@ -77,7 +65,6 @@ def main(argv: Sequence[str]) -> int:
 
 def run_cells(argv: Sequence[str], preset: str | None = DEFAULT_PRESET) -> int:
     """A new sweep of what the overrides name. preset: what is swept where they sweep nothing."""
-    refuse_flags(argv)
     return run_sweep(new_sweep(compose_cells(argv, preset)))
 
 

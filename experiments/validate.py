@@ -15,7 +15,7 @@ from engine.checkpoint import locate
 from engine.contract import ConfigError
 from engine.frontend import read_vocabulary, unknown_tokens
 from experiments.calibration import KINDS
-from experiments.compose import Cell, compose_config
+from experiments.compose import Cell, compose_config, compose_run
 from experiments.failure import RETRIED
 from experiments.workload import Workload, find_file, load_workload
 from metrics.catalog import ENCODERS, FAMILIES
@@ -29,6 +29,13 @@ GROUPS = (
 NULLABLE = ("solver.steps", "device.threads", "workload.select", "stream.first_chunk_max_bytes")
 BYTES_PER_UTTERANCE = 4 << 20  # 20 s of float32 audio and its mel
 BYTES_PER_RUN = 8 << 20
+
+
+def one_cell(overrides: Sequence[str]) -> Cell:
+    """The one variant that the overrides name, composed and checked. Raises ConfigError."""
+    cell = compose_run(overrides)
+    validate_cells([cell])
+    return cell
 
 
 def validate_cells(cells: Sequence[Cell]) -> None:

@@ -8,16 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from baselines.paired import Mode, PairedLimits
 from baselines.paired_data import CANDIDATE, REFERENCE
 from engine.contract import ConfigError
 from experiments.compare_run import RunPlan
-from experiments.compose import CONF
+from experiments.flat_settings import flat_settings
 
+FILE = "compare.yaml"
+SEE = f"see conf/{FILE}"
 SIDES = (REFERENCE, CANDIDATE)
 FEWEST_PAIRS = 12
 SERVED_BLOCKS = 4
@@ -54,7 +52,7 @@ class Command:
 
 def read_command(argv: Sequence[str]) -> Command:
     """reference.KEY=VALUE, candidate.KEY=VALUE, keys of conf/compare.yaml, the rest for both. Raises ConfigError."""
-    defaults = _defaults()
+    defaults = flat_settings(FILE)
     overrides: dict[str, list[str]] = {side: [] for side in SIDES}
     revisions: dict[str, str | None] = dict.fromkeys(SIDES)
     given: list[str] = []
@@ -86,16 +84,16 @@ def _refuse_misspelt(key: str, value: str, defaults: Mapping[str, Any]) -> None:
 
 def read_settings(given: Sequence[str], num_trees: int = 1) -> Settings:
     """conf/compare.yaml with `KEY=VALUE` changes. num_trees: how many different checkouts are compared."""
-    values = {**_defaults(), **_parsed(given)}
+    values = flat_settings(FILE, given)
     for key in WHOLE:
         if values[key] is not None and (not isinstance(values[key], int) or isinstance(values[key], bool)):
-            raise ConfigError(key, values[key], "must be a whole number", "see conf/compare.yaml")
+            raise ConfigError(key, values[key], "must be a whole number", SEE)
     for key in ("pairs_per_block", "sentences_per_block", "blocks_per_server"):
         if values[key] is not None and values[key] < 1:
-            raise ConfigError(key, values[key], "must be at least 1", "see conf/compare.yaml")
+            raise ConfigError(key, values[key], "must be at least 1", SEE)
     for key in POSITIVE:
         if not isinstance(values[key], (int, float)) or not 0 < values[key] < math.inf:
-            raise ConfigError(key, values[key], "must be a number above 0", "see conf/compare.yaml")
+            raise ConfigError(key, values[key], "must be a number above 0", SEE)
     if not isinstance(values["sentinel"], bool):
         raise ConfigError("sentinel", values["sentinel"], "must be true or false", "use sentinel=true")
     limits = _limits(values)
@@ -133,21 +131,3 @@ def _limits(values: Mapping[str, Any]) -> PairedLimits:
         value, _, reason = rest.partition(": ")
         allowed, _, remedy = reason.partition("; ")
         raise ConfigError(key, value, allowed, remedy) from error
-
-
-def _defaults() -> dict[str, Any]:
-    content = OmegaConf.to_container(OmegaConf.load(CONF / "compare.yaml"))
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
-
-
-def _parsed(given: Sequence[str]) -> dict[str, Any]:
-    """Values as YAML reads them."""
-    values: dict[str, Any] = {}
-    for text in given:
-        key, _, value = text.partition("=")
-        try:
-            values[key] = OmegaConf.to_container(OmegaConf.create(f"{key}: {value}"))[key]
-        except (YAMLError, OmegaConfBaseException, TypeError, KeyError) as error:
-            raise ConfigError(key, value, "not a value", "see conf/compare.yaml") from error
-    return values

@@ -76,7 +76,7 @@ def help_text(description: str) -> str:
 
 
 def answered(argv: Sequence[str], description: str, *, first: Sequence[str] = (), taken: Sequence[str] = ()) -> bool:
-    """Whether the command line asked for help or for what Hydra shows, which is then printed; else only overrides are left.
+    """Whether help, or what Hydra itself shows, was asked for and is printed now; if not, only overrides are left.
 
     first: overrides that the verb puts before the user's. taken: options that the verb understands itself. Raises
     ConfigError for any other option.

@@ -8,12 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from engine.contract import ConfigError
-from experiments.compose import CONF
+from experiments.flat_settings import flat_settings
 from experiments.load_queue import BatchRule
 
 SCENARIOS = ("closed", "open", "offline", "search", "cold_vs_warm")
@@ -25,7 +21,8 @@ WHOLE = {
 POSITIVE = ("rate_per_s", "soak_min", "memory_every_s", "limit_s", "search_time_limit_s", "request_limit_s")
 NULLABLE = ("rate_per_s", "max_batch", "soak_min", "url")
 LONGEST_WINDOW_S = 0.1
-SEE = "see conf/load.yaml"
+FILE = "load.yaml"
+SEE = f"see conf/{FILE}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +53,7 @@ class Settings:
 
 def split_command(argv: Sequence[str]) -> tuple[Settings, list[str]]:
     """(settings, overrides of the variant). Raises ConfigError."""
-    defaults = _defaults()
+    defaults = flat_settings(FILE)
     given: list[str] = []
     overrides: list[str] = []
     for text in argv:
@@ -73,7 +70,7 @@ def split_command(argv: Sequence[str]) -> tuple[Settings, list[str]]:
 
 def read_settings(given: Sequence[str]) -> Settings:
     """conf/load.yaml with `KEY=VALUE` changes. Raises ConfigError."""
-    values = {**_defaults(), **_parsed(given)}
+    values = flat_settings(FILE, given)
     _check_numbers(values)
     _choice(values, "scenario", SCENARIOS)
     _choice(values, "transport", TRANSPORTS)
@@ -130,21 +127,3 @@ def _is_number(value: object) -> bool:
 
 def _is_whole(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _defaults() -> dict[str, Any]:
-    content = OmegaConf.to_container(OmegaConf.load(CONF / "load.yaml"))
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
-
-
-def _parsed(given: Sequence[str]) -> dict[str, Any]:
-    """Values as YAML reads them."""
-    values: dict[str, Any] = {}
-    for text in given:
-        key, _, value = text.partition("=")
-        try:
-            values[key] = OmegaConf.to_container(OmegaConf.create(f"{key}: {value}"))[key]
-        except (YAMLError, OmegaConfBaseException, TypeError, KeyError) as error:
-            raise ConfigError(key, value, "not a value", SEE) from error
-    return values

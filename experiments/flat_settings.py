@@ -1,0 +1,27 @@
+"""Settings of a verb's own: one flat YAML file in conf/ that is no Hydra group, changed by KEY=VALUE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from engine.contract import ConfigError
+from experiments.compose import CONF
+
+
+def flat_settings(file: str, given: Sequence[str] = ()) -> dict[str, Any]:
+    """The keys of conf/`file` with the values given, as YAML reads them. Raises ConfigError for what is no value."""
+    content = OmegaConf.to_container(OmegaConf.load(CONF / file))
+    assert isinstance(content, dict)
+    values = {str(key): value for key, value in content.items()}
+    for text in given:
+        key, _, value = text.partition("=")
+        try:
+            values[key] = OmegaConf.to_container(OmegaConf.create(f"{key}: {value}"))[key]
+        except (YAMLError, OmegaConfBaseException, TypeError, KeyError) as error:
+            raise ConfigError(key, value, "not a value", f"see conf/{file}") from error
+    return values

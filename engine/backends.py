@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.build import Build, Context, Materials, assemble, materials
 from engine.contract import Engine, UnsupportedEngine
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from engine.denoiser.compiled import CompiledDenoiser, CompileOptions
     from engine.denoiser.eager import EagerDenoiser
+    from engine.plan_file import Profile
+    from engine.tensorrt_build import Demands
 
 
 def compiled(
@@ -84,30 +89,103 @@ def tensorrt(
 ) -> Engine:
     """The step as a TensorRT plan, built here and kept, or `plan`, a file built on an equal machine."""
     import copy
+
+    from engine.plan_check import drawn_feeds
+    from engine.plan_file import checked_precision, profiles_of
+    from engine.tensorrt_build import Demands, exported, versions_here
+
+    checked_precision(precision)
+    asked = _PlanSettings(name, precision, profiles_of(profiles), plan, workspace_bytes, max_batch, max_padding_frac)
+    versions_here(context.device)
+    made = materials(context)
+    onnx = exported(made.step, made.model.sha256, made.arch, precision, masked=max_batch > 1)
+    oracle, groups = copy.deepcopy(made.step).eval(), _groups(context)
+    demands = Demands(
+        oracle=oracle, examples_at=lambda num_frames: [drawn_feeds(oracle, groups, num_frames, max_batch > 1)],
+        fused_attention=made.arch.depth if needs_fused_attention and precision != "fp32" else 0,
+    )  # fmt: skip
+    return _planned(context, made, onnx, demands, asked)
+
+
+def tensorrt_int8(
+    *,
+    context: Context,
+    name: str,
+    precision: str,
+    profiles: Sequence[Sequence[int]],
+    calibration: Mapping[str, Any],
+    float_layers: Sequence[str] = (),
+    plan: str | None = None,
+    workspace_bytes: int = 1 << 32,
+    needs_fused_attention: bool = True,
+    needs_int8_products: bool = True,
+    max_batch: int = 1,
+    max_padding_frac: float = 0.1,
+) -> Engine:
+    """The same with its linear layers in static INT8, calibrated as engine=onnx_int8; see engine.onnx_qdq."""
+    import copy
+
+    from engine.onnx_calibrated import Int8Form, int8_graph
+    from engine.onnx_qdq import layers_in_int8
+    from engine.plan_file import INT8_PRECISIONS, checked_precision, profiles_of
+    from engine.quantization import checked_calibration
+    from engine.tensorrt_build import Demands, versions_here
+
+    checked_precision(precision, INT8_PRECISIONS)
+    asked = _PlanSettings(name, precision, profiles_of(profiles), plan, workspace_bytes, max_batch, max_padding_frac)
+    sentences = checked_calibration(calibration)
+    layers = layers_in_int8(context.config["model"]["arch"]["depth"], float_layers)
+    versions_here(context.device)
+    made = materials(context)
+    form = Int8Form(precision=precision, layers=layers, calibration=sentences, masked=max_batch > 1)
+    oracle = copy.deepcopy(made.step).eval()
+    onnx, examples_at = int8_graph(context, made, form)
+    demands = Demands(
+        oracle=oracle, examples_at=examples_at, fused_attention=made.arch.depth if needs_fused_attention else 0,
+        int8_products=len(layers) if needs_int8_products else 0,
+    )  # fmt: skip
+    return _planned(context, made, onnx, demands, asked)
+
+
+@dataclass(frozen=True, slots=True)
+class _PlanSettings:
+    """Keys that every TensorRT engine has, checked."""
+
+    name: str
+    precision: str
+    profiles: tuple[Profile, ...]
+    plan: str | None
+    workspace_bytes: int
+    max_batch: int
+    max_padding_frac: float
+
+
+def _groups(context: Context) -> int:
+    return 2 if context.solver.guided else 1
+
+
+def _planned(context: Context, made: Materials, onnx: Path, demands: Demands, asked: _PlanSettings) -> Engine:
+    """The engine around the plan of `onnx`."""
     from pathlib import Path
 
     from engine.denoiser.tensorrt_plan import TensorRTDenoiser
-    from engine.plan_file import PlanIdentity, checked_precision, profiles_of
+    from engine.plan_file import PlanIdentity
     from engine.sampler import StepSampler
-    from engine.tensorrt_build import exported, file_sha256, provide, versions_here
+    from engine.tensorrt_build import file_sha256, provide, versions_here
 
-    checked_precision(precision)
-    checked_profiles = profiles_of(profiles)
     version, capability = versions_here(context.device)
-    made = materials(context)
-    onnx = exported(made.step, made.model.sha256, made.arch, precision, masked=max_batch > 1)
     identity = PlanIdentity(
-        onnx_sha256=file_sha256(onnx), precision=precision, profiles=checked_profiles,
-        groups=2 if context.solver.guided else 1, max_batch=max_batch, workspace_bytes=workspace_bytes,
-        tensorrt_version=version, compute_capability=capability,
+        onnx_sha256=file_sha256(onnx), precision=asked.precision, profiles=asked.profiles, groups=_groups(context),
+        max_batch=asked.max_batch, workspace_bytes=asked.workspace_bytes, tensorrt_version=version,
+        compute_capability=capability,
     )  # fmt: skip
-    given, oracle = Path(plan) if plan else None, copy.deepcopy(made.step).eval()
-    ready = provide(onnx, identity, oracle, context.device, given, needs_fused_attention and precision != "fp32")
+    ready = provide(onnx, identity, demands, context.device, Path(asked.plan) if asked.plan else None)
+    profiles = [[profile.min_frames, profile.opt_frames, profile.max_frames] for profile in asked.profiles]
     proof = {"tensorrt": version, "plan": identity.key(), "profiles": profiles, **ready.checks}
     denoiser = TensorRTDenoiser(ready.runner, identity, made.arch, made.tables, proof)
     build = Build(
-        name=name, denoiser="tensorrt", precision=precision, step_bytes=ready.plan_bytes, max_batch=max_batch,
-        max_padding_frac=max_padding_frac,
+        name=asked.name, denoiser="tensorrt", precision=asked.precision.partition("_")[0], step_bytes=ready.plan_bytes,
+        max_batch=asked.max_batch, max_padding_frac=asked.max_padding_frac,
     )  # fmt: skip
     return assemble(context, made, StepSampler(denoiser, context.solver), build)
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from engine.contract import UnsupportedEngine
 
-PRODUCTS = {"MatMul", "Gemm", "Conv"}
+PRODUCTS = {"MatMul", "Gemm", "Conv", "DequantizeLinear"}  # the last stands before a product's operand
 BETWEEN = {
     "Softmax", "Gelu", "Mul", "Add", "Sub", "Neg", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Concat", "Split",
-    "Slice", "Expand", "Gather", "Identity", "Flatten", "Tile",
+    "Slice", "Expand", "Gather", "Identity", "Flatten", "Tile", "QuantizeLinear",
 }  # fmt: skip
 # Inputs of these operators that are positions or shapes, never values of the step
 SHAPE_INPUTS = {
@@ -72,8 +72,9 @@ class HalfTyper:
                 node.input[i] = self._need_half(node.input[i])
             self.num_half_nodes += 1
             for name in node.output:
-                self._in_half[name] = name
-                self._only_half.add(name)
+                if name in self._floats:  # int8 is neither
+                    self._in_half[name] = name
+                    self._only_half.add(name)
         else:
             for i, name in enumerate(node.input):
                 if name in self._only_half:
@@ -146,12 +147,19 @@ def typed(source: Path, target: Path, precision: str) -> Path:
     except ImportError as absent:
         raise UnsupportedEngine("onnx is not installed", "pip install '.[onnx]'") from absent
     model = onnx.load(str(source))
+    to_half(model, precision)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(target))
+    return target
+
+
+def to_half(model: Any, precision: str) -> None:
+    """The float32 model with its products in fp16 or bf16, in place."""
+    import onnx
+
     typer = HalfTyper(model, onnx.TensorProto.FLOAT16 if precision == "fp16" else onnx.TensorProto.BFLOAT16)
     typer.run()
     if precision == "bf16":
         # The first whose convolution knows bfloat16; nothing else in the graph differs from the exported opset
         for opset in model.opset_import:
             opset.version = 22 if opset.domain in ("", "ai.onnx") else opset.version
-    onnx.checker.check_model(model)
-    onnx.save(model, str(target))
-    return target

@@ -17,9 +17,12 @@ from typing import Any
 from engine.contract import ConfigError, InvalidRequest, UnsupportedEngine
 
 PRECISIONS = ("fp32", "fp16", "bf16")
+INT8_PRECISIONS = ("int8_fp16", "int8_bf16")  # linear layers in int8, the other products in the type named last
 MIN_FRAMES = 2
 # What fused attention is called in the inspector's layer names, tactics and metadata (TensorRT 8.6 to 11)
 FUSED_ATTENTION = ("_mha", "mha_", "fmha", "flash", "fused_attention", "attention_v2")
+# What a product of int8 operands is called there: tactics of its own libraries and of Myelin
+INT8_PRODUCTS = ("i8i8", "i8i32", "imma", "s8s8", "s8_s8")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,11 +51,12 @@ def profiles_of(value: Any) -> tuple[Profile, ...]:
     return tuple(found)
 
 
-def checked_precision(precision: str) -> None:
-    if precision not in PRECISIONS:
+def checked_precision(precision: str, known: Sequence[str] = PRECISIONS) -> None:
+    if precision not in known:
         raise ConfigError(
-            "engine.precision", precision, f"must be one of {', '.join(PRECISIONS)}", "use engine=tensorrt"
-        )
+            "engine.precision", precision, f"must be one of {', '.join(known)}",
+            f"use engine=tensorrt{'' if known == PRECISIONS else '_int8'}, or engine.precision={known[-1]}",
+        )  # fmt: skip
 
 
 def choose_profile(profiles: Sequence[Profile], num_frames: int, batch: int, max_batch: int) -> int:
@@ -125,6 +129,16 @@ def read_plan(path: Path, here: PlanIdentity) -> tuple[bytes, Mapping[str, Any]]
 def count_fused_attention(engine_information: str) -> int:
     """Layers of TensorRT's engine inspector (detailed, JSON) that hold a fused attention kernel; 0 means that scores
     are written to memory (an fp32 island around the softmax is enough: stable-audio-3 issues 73, 79)."""
+    return _count_layers(engine_information, FUSED_ATTENTION)
+
+
+def count_int8_products(engine_information: str) -> int:
+    """Layers that multiply int8 by int8. A product whose operands are merely stored as int8 and computed in half is
+    none, and TensorRT is free to build that."""
+    return _count_layers(engine_information, INT8_PRODUCTS)
+
+
+def _count_layers(engine_information: str, names: Sequence[str]) -> int:
     layers = json.loads(engine_information).get("Layers", [])
     texts = [(layer if isinstance(layer, str) else json.dumps(layer)).lower() for layer in layers]
-    return sum(any(name in text for name in FUSED_ATTENTION) for text in texts)
+    return sum(any(name in text for name in names) for text in texts)

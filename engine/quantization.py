@@ -60,8 +60,13 @@ class Calibration:
 
 def calibration_of(given: Mapping[str, Any] | None) -> Calibration | None:
     """The YAML's `calibration` key; None: dynamic."""
+    return None if given is None else checked_calibration(given)
+
+
+def checked_calibration(given: Mapping[str, Any] | None) -> Calibration:
+    """The same where nothing else is built. Raises ConfigError."""
     if given is None:
-        return None
+        raise ConfigError("engine.calibration", None, "must be sentences and a method", "use engine=onnx_int8_dynamic")
     for key in set(given) - {"sentences", "method"}:
         raise ConfigError(f"engine.calibration.{key}", given[key], "is not known (sentences, method)", "remove it")
     plan = Calibration(sentences=tuple(given.get("sentences") or ()), method=given.get("method", "minmax"))
@@ -124,6 +129,11 @@ def float_nodes(graph: Path, patterns: Sequence[str]) -> list[str]:
     import onnx
 
     names = [n.name for n in onnx.load(str(graph), load_external_data=False).graph.node if n.op_type == "Gemm"]
+    return sorted(named_by(patterns, names))
+
+
+def named_by(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
+    """The linear layers that `engine.float_layers` names. Raises ConfigError for a pattern that names none."""
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):
             raise ConfigError(
@@ -132,7 +142,7 @@ def float_nodes(graph: Path, patterns: Sequence[str]) -> list[str]:
                 f"names no linear layer ({', '.join(names[:5])}, ...)",
                 "see blocks.*.qkv",
             )
-    return sorted({name for pattern in patterns for name in fnmatch.filter(names, pattern)})
+    return {name for pattern in patterns for name in fnmatch.filter(names, pattern)}
 
 
 def unbiased_nodes(graph: Path) -> list[str]:

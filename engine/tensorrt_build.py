@@ -14,8 +14,15 @@ import torch
 from engine.artifacts import cache_root
 from engine.contract import UnsupportedEngine
 from engine.denoiser.tensorrt_plan import PlanRunner
-from engine.plan_check import check_plan
-from engine.plan_file import PlanIdentity, count_fused_attention, described, read_plan, write_plan
+from engine.plan_check import ExamplesAt, check_plan
+from engine.plan_file import (
+    PlanIdentity,
+    count_fused_attention,
+    count_int8_products,
+    described,
+    read_plan,
+    write_plan,
+)
 from engine.step import Arch, DiTStep
 
 if TYPE_CHECKING:
@@ -29,6 +36,16 @@ class Ready:
     runner: PlanRunner
     checks: Mapping[str, Any]
     plan_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Demands:
+    """What a new plan is held against: the float32 step on the CPU, inputs of it by length, least counts of kernels."""
+
+    oracle: DiTStep
+    examples_at: ExamplesAt
+    fused_attention: int = 0
+    int8_products: int = 0
 
 
 def versions_here(device: str) -> tuple[str, str]:
@@ -72,29 +89,22 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def provide(
-    onnx: Path, identity: PlanIdentity, oracle: DiTStep, device: str, given: Path | None, needs_fused: bool
-) -> Ready:
+def provide(onnx: Path, identity: PlanIdentity, demands: Demands, device: str, given: Path | None) -> Ready:
     """The plan of `identity`: `given`, else from the cache, else built, checked and kept. Raises UnsupportedEngine."""
     path = given or cache_root() / "tensorrt" / f"{identity.key()}.plan"
     if given is not None or described(path).is_file():
         plan, checks = read_plan(path, identity)
         return Ready(PlanRunner(plan, device), checks, len(plan))
-    plan = build_plan(onnx, identity, step_shapes(oracle, identity))
+    plan = build_plan(onnx, identity, step_shapes(demands.oracle, identity))
     runner = PlanRunner(plan, device)
-    checks = verified(runner, identity, oracle, needs_fused)
+    checks = verified(runner, identity, demands)
     write_plan(path, plan, identity, checks)
     return Ready(runner, checks, len(plan))
 
 
-def verified(runner: PlanRunner, identity: PlanIdentity, oracle: DiTStep, needs_fused: bool) -> dict[str, Any]:
-    """What the plan shows at every profile's ends, and how much of its attention is fused."""
-    fused, depth = count_fused_attention(runner.information()), oracle.arch.depth
-    if needs_fused and fused < depth:
-        raise UnsupportedEngine(
-            f"{fused} of {depth} attention blocks are fused in the built plan",
-            "use engine.needs_fused_attention=false to take it as it is, or engine=cuda_graph",
-        )
+def verified(runner: PlanRunner, identity: PlanIdentity, demands: Demands) -> dict[str, Any]:
+    """What the plan shows at every profile's ends, how much of its attention is fused and of its products int8."""
+    counts = counted(runner.information(), demands)
 
     def run(feeds: Mapping[str, torch.Tensor]) -> torch.Tensor:
         num_frames = feeds["x"].shape[1]
@@ -102,8 +112,23 @@ def verified(runner: PlanRunner, identity: PlanIdentity, oracle: DiTStep, needs_
         runner.use_profile(index)
         return runner({name: runner.place(name, value) for name, value in feeds.items()})
 
-    lengths = check_plan(run, oracle, identity.profiles, identity.groups, identity.max_batch > 1, identity.precision)
-    return {"lengths": lengths, "fused_attention": fused, "context_bytes": runner.context_bytes()}
+    lengths = check_plan(run, demands.oracle, identity.profiles, demands.examples_at, identity.precision)
+    return {"lengths": lengths, **counts, "context_bytes": runner.context_bytes()}
+
+
+def counted(engine_information: str, demands: Demands) -> dict[str, int]:
+    """Raises UnsupportedEngine where the plan has fewer of a kind of kernel than demanded."""
+    fused, products = count_fused_attention(engine_information), count_int8_products(engine_information)
+    for found, least, what, key in (
+        (fused, demands.fused_attention, "attention blocks are fused", "needs_fused_attention"),
+        (products, demands.int8_products, "int8 layers are multiplied in int8", "needs_int8_products"),
+    ):
+        if found < least:
+            raise UnsupportedEngine(
+                f"{found} of {least} {what} in the built plan",
+                f"use engine.{key}=false to take it as it is, or engine=cuda_graph",
+            )
+    return {"fused_attention": fused, "int8_products": products}
 
 
 Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]

@@ -1,6 +1,7 @@
 """TensorRT plans as far as no TensorRT is needed: for whom a plan is, which shapes it holds, when it is wrong."""
 
 import copy
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from engine.contract import ConfigError, InvalidRequest, UnsupportedEngine
-from engine.plan_check import Feeds, check_plan, run_step
+from engine.plan_check import Feeds, check_plan, drawn_feeds, run_step
 from engine.plan_file import (
     PlanIdentity,
     Profile,
@@ -22,6 +23,7 @@ from engine.plan_file import (
     write_plan,
 )
 from engine.step import Arch, DiTStep
+from engine.tensorrt_build import Demands, counted, versions_here
 from tests.engines import engine
 
 PROFILES = profiles_of([[64, 563, 750], [751, 1406, 2048]])
@@ -52,8 +54,8 @@ def test_a_length_finds_its_profile_and_others_get_one_clear_error() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"onnx_sha256": "b" * 64}, {"precision": "fp16"}, {"profiles": PROFILES[:1]}, {"groups": 1}, {"max_batch": 2},
-        {"tensorrt_version": "10.3.0"}, {"compute_capability": "8.7"}, {"workspace_bytes": 1},
+        {"onnx_sha256": "b" * 64}, {"precision": "int8_bf16"}, {"profiles": PROFILES[:1]}, {"groups": 1},
+        {"max_batch": 2}, {"tensorrt_version": "10.3.0"}, {"compute_capability": "8.7"}, {"workspace_bytes": 1},
     ],
 )  # fmt: skip
 def test_everything_a_plan_depends_on_changes_its_name(change: dict[str, Any], tmp_path: Path) -> None:
@@ -89,6 +91,31 @@ def test_fused_attention_is_counted_in_the_inspectors_layers() -> None:
     assert count_fused_attention(json.dumps({"Layers": []})) == 0
 
 
+def test_int8_products_are_counted_and_fewer_than_demanded_is_refused() -> None:
+    layers = [
+        {"Name": "blocks.0.qkv", "TacticName": "sm80_xmma_gemm_i8f16_i8i32_f16_tn_n", "Metadata": "[ONNX Layer: a]"},
+        {"Name": "__myl_FcAdd_myl0_3", "TacticName": "sm80_xmma_gemm_i8i8_i8i32_f32_tn_n_tilesize128x128x64"},
+        {"Name": "stored", "Inputs": [{"Format/Datatype": "Int8"}], "TacticName": "sm80_xmma_gemm_f16f16_f16f32"},
+        {"Name": "_gemm_mha_v2", "TacticName": "_gemm_mha_v2_0x1"},
+    ]
+    said = json.dumps({"Layers": layers})
+    step = small_step()
+    asked = Demands(oracle=step, examples_at=lambda n: [], fused_attention=1, int8_products=2)
+    assert counted(said, asked) == {"fused_attention": 1, "int8_products": 2}
+    for key in ("int8_products", "fused_attention"):
+        with pytest.raises(UnsupportedEngine, match="of 3 ") as refusal:
+            counted(said, replace(asked, **{key: 3}))
+        assert f"engine.needs_{key}=false" in refusal.value.remedy
+
+
+def test_tensorrt_that_is_not_installed_is_refused_with_the_package() -> None:
+    if importlib.util.find_spec("tensorrt"):
+        pytest.skip("TensorRT is installed")
+    with pytest.raises(UnsupportedEngine, match="TensorRT is not installed") as refusal:
+        versions_here("cuda:0")
+    assert "pip install '.[tensorrt]'" in refusal.value.remedy
+
+
 def small_step() -> DiTStep:
     torch.manual_seed(0)
     return DiTStep(Arch(dim=64, depth=2, heads=2, dim_head=32, ff_mult=2), 100).eval()
@@ -102,7 +129,7 @@ def test_a_sound_plan_passes_at_every_length_of_its_profiles() -> None:
         return run_step(half, {name: value.bfloat16() for name, value in feeds.items()})
 
     profiles = (Profile(min_frames=8, opt_frames=20, max_frames=40),)
-    found = check_plan(run, oracle, profiles, 2, True, "bf16")
+    found = check_plan(run, oracle, profiles, lambda n: [drawn_feeds(oracle, 2, n, True)], "bf16")
     assert list(found) == ["8", "20", "40"]
     assert all(0 < row["relative_l2"] < 0.1 for row in found.values())
 
@@ -122,11 +149,12 @@ def test_a_plan_that_is_blank_or_wrong_at_one_length_only_is_refused(spoil: Any,
         velocity = run_step(oracle, feeds)
         return spoil(velocity) if velocity.shape[2] == 40 else velocity
 
+    profiles = (Profile(min_frames=8, opt_frames=20, max_frames=40),)
     with pytest.raises(UnsupportedEngine, match=says):
-        check_plan(run, oracle, (Profile(min_frames=8, opt_frames=20, max_frames=40),), 1, False, "fp32")
+        check_plan(run, oracle, profiles, lambda n: [drawn_feeds(oracle, 1, n, False)], "fp32")
 
 
-@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_fp16", "tensorrt_fp32"])
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_fp16", "tensorrt_fp32", "tensorrt_int8"])
 def test_without_a_gpu_the_engine_says_so_and_what_to_use(name: str) -> None:
     with pytest.raises(UnsupportedEngine, match="TensorRT needs a CUDA device") as refusal:
         engine(f"engine={name}")

@@ -199,9 +199,10 @@ def record_feeds(context: Context, made: Materials, sentences: Sequence[str]) ->
         batch = len(tensors["x"])
         for constant in ("projected", "convolved"):
             tensors[constant] = tensors[constant].unflatten(0, (-1, batch))
-        feeds.append({name: tensor.clone() for name, tensor in tensors.items()})
+        feeds.append({name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()})
 
-    denoiser = EagerDenoiser(apply_precision(made.step, "fp32", "cpu"), made.arch, made.tables, "cpu")
+    device = context.device
+    denoiser = EagerDenoiser(apply_precision(made.step, "fp32", device), made.arch, made.tables, device)
     build = Build(name="calibration", denoiser="eager", precision="fp32", step_bytes=0, max_batch=1)
     hook = made.step.register_forward_pre_hook(keep)
     try:

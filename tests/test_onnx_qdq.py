@@ -1,0 +1,253 @@
+"""INT8 for TensorRT as far as no TensorRT is needed: the graph's form, its answer in ONNX Runtime, what is refused."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.build import Context, Materials, materials
+from engine.clock import HostClock
+from engine.contract import ConfigError, UnsupportedEngine
+from engine.onnx_calibrated import Int8Form, int8_graph
+from engine.onnx_qdq import layer_ranges, layers_in_int8, quantize, representable
+from engine.plan_check import Feeds, check_plan, run_step
+from engine.plan_file import profiles_of
+from engine.quantization import checked_calibration
+from engine.solver import solver_spec
+from engine.tensorrt_build import exported, file_sha256
+from tests.engines import config, engine
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+# Relative L2 of a step against float32 on recorded inputs; the plan's own check allows PLAN_TOLERANCE
+MEASURED = 0.05
+HALVES = {"fp16": 10, "bf16": 16}
+
+
+@pytest.fixture(scope="module")
+def made() -> tuple[Context, Materials]:
+    composed = config("engine=tensorrt_int8", "solver=euler_6")
+    composed["reference"]["voices"] = composed["reference"]["voices"][:1]
+    context = Context(composed, solver_spec(composed["solver"]), HostClock())
+    return context, materials(context)
+
+
+@pytest.fixture(scope="module")
+def float32(made: tuple[Context, Materials]) -> Path:
+    _, parts = made
+    return exported(parts.step, parts.model.sha256, parts.arch, "fp32", masked=False)
+
+
+def form_of(context: Context, *float_layers: str, masked: bool = False) -> Int8Form:
+    calibration, depth = context.config["engine"]["calibration"], context.config["model"]["arch"]["depth"]
+    return Int8Form(
+        precision="int8_fp16", layers=layers_in_int8(depth, float_layers), masked=masked,
+        calibration=checked_calibration({**calibration, "sentences": calibration["sentences"][:4]}),
+    )  # fmt: skip
+
+
+def quantized(path: Path, layers: tuple[str, ...], precision: str) -> Any:
+    """The graph with made-up ranges: its form does not depend on them."""
+    from engine.onnx_typed import to_half
+
+    model = onnx.load(str(path))
+    quantize(model, {layer: 3.0 + i for i, layer in enumerate(layers)}, precision)
+    to_half(model, precision)
+    return model
+
+
+def constants_of(model: Any) -> dict[str, Any]:
+    return {tensor.name: tensor for tensor in model.graph.initializer}
+
+
+def as_float(tensor: Any) -> np.ndarray:
+    return np.asarray(onnx.numpy_helper.to_array(tensor)).astype(np.float32)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_every_linear_layer_has_the_form_that_tensorrt_takes(
+    made: tuple[Context, Materials], float32: Path, precision: str
+) -> None:
+    _, parts = made
+    layers = layers_in_int8(parts.arch.depth, ["proj_out"])
+    assert len(layers) == 4 * parts.arch.depth == 24
+    model = quantized(float32, layers, precision)
+    onnx.checker.check_model(model, full_check=True)
+    graph, constants, half = model.graph, constants_of(model), HALVES[precision]
+    inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True).graph
+    types = {v.name: v.type.tensor_type.elem_type for v in [*inferred.input, *inferred.value_info, *inferred.output]}
+    maker = {name: node for node in graph.node for name in node.output}
+    reader = {name: node for node in graph.node for name in node.input}
+    for i, layer in enumerate(layers):
+        product = next(node for node in graph.node if node.name == layer)
+        assert product.op_type == "MatMul"
+        x, w = (maker[name] for name in product.input)
+        assert (x.op_type, w.op_type) == ("DequantizeLinear", "DequantizeLinear")
+        rounded = maker[x.input[0]]
+        assert rounded.op_type == "QuantizeLinear"
+        for node in (rounded, x):
+            scale, zero = constants[node.input[1]], constants[node.input[2]]
+            assert (list(scale.dims), list(zero.dims)) == ([], []), "one scale for the activation"
+            assert zero.data_type == onnx.TensorProto.INT8
+            assert as_float(zero) == 0
+            assert (3.0 + i) / 127 <= as_float(scale) <= (3.0 + i) / 127 * 1.01
+        assert as_float(constants[rounded.input[1]]) == as_float(constants[x.input[1]]), "rounded in neither of the two"
+        assert constants[rounded.input[1]].data_type == types[rounded.input[0]]
+        assert types[x.input[0]] == onnx.TensorProto.INT8
+        assert constants[x.input[1]].data_type == constants[w.input[1]].data_type == half
+        assert types[x.output[0]] == types[w.output[0]] == types[product.output[0]] == half
+        stored, scale, zeros = (as_float(constants[name]) for name in w.input)
+        weight = parts.step.get_submodule(layer).weight.detach().numpy().T  # (K, M), as MatMul has it
+        assert constants[w.input[0]].data_type == constants[w.input[2]].data_type == onnx.TensorProto.INT8
+        assert [a.i for a in w.attribute if a.name == "axis"] == [1], "the output channels"
+        assert scale.shape == zeros.shape == (weight.shape[1],)
+        assert not zeros.any()
+        assert np.abs(stored).max(axis=0).min() >= 126, "every channel uses its own range"
+        assert np.abs(stored).max() <= 127
+        assert np.abs(stored * scale - weight).max(axis=0) == pytest.approx(0, abs=float(scale.max()) * 0.5001)
+        added = reader[product.output[0]]
+        assert added.op_type == "Add"
+        bias = next(constants[name] for name in added.input if name in constants)
+        assert bias.data_type == half
+    operators = [node.op_type for node in graph.node]
+    assert operators.count("QuantizeLinear") == 24
+    assert operators.count("DequantizeLinear") == 48
+
+
+def test_norms_are_quantised_from_float32_and_what_is_half_from_half(
+    made: tuple[Context, Materials], float32: Path
+) -> None:
+    model = quantized(float32, layers_in_int8(made[1].arch.depth, ["proj_out"]), "bf16")
+    maker = {name: node.op_type for node in model.graph.node for name in node.output}
+    before = {node.input[0]: maker[node.input[0]] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    assert sorted(before.values()) == ["Gelu"] * 6 + ["LayerNormalization"] * 12 + ["Reshape"] * 6
+
+
+def test_float_layers_keep_their_weights(made: tuple[Context, Materials], float32: Path) -> None:
+    layers = layers_in_int8(made[1].arch.depth, ["proj_out", "blocks.*.ff_out", "blocks.0.*"])
+    model = quantized(float32, layers, "fp16")
+    constants = constants_of(model)
+    whole = [
+        constants[node.input[1]].data_type
+        for node in model.graph.node
+        if node.op_type == "MatMul" and node.input[1] in constants
+    ]
+    assert len(layers) == 15
+    assert whole == [onnx.TensorProto.FLOAT16] * (2 + 9), "x's projection, the last layer, and those named"
+    assert sum(node.op_type == "QuantizeLinear" for node in model.graph.node) == 15
+
+
+Examples = Callable[[int], list[Feeds]]
+
+
+@pytest.fixture(scope="module")
+def calibrated(made: tuple[Context, Materials]) -> tuple[Path, Examples]:
+    path, examples_at = int8_graph(*made, form_of(made[0], "proj_out"))
+    return path, lambda num_frames: list(examples_at(num_frames))
+
+
+def runner(path: Path) -> Callable[[Mapping[str, torch.Tensor]], torch.Tensor]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    half = {value.name for value in session.get_inputs() if value.type == "tensor(float16)"}
+    assert half == {"cos", "sin"}
+
+    def run(feeds: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        placed = {name: (value.half() if name in half else value).numpy() for name, value in feeds.items()}
+        return torch.from_numpy(session.run(["velocity"], placed)[0])
+
+    return run
+
+
+@pytest.mark.parametrize("frames", [33, 150, 401])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_calibrated_graph_gives_the_float_steps_answer(
+    made: tuple[Context, Materials], calibrated: tuple[Path, Examples], frames: int, groups: int
+) -> None:
+    """Three lengths, guidance on and off, at the first, a middle and the last evaluation of a sentence."""
+    path, examples_at = calibrated
+    run, errors = runner(path), []
+    for given_ in examples_at(frames):
+        feeds = {n: v[:groups] if n in ("projected", "convolved") else v for n, v in given_.items()}
+        found, expected = run(feeds), run_step(made[1].step, feeds)
+        assert found.shape == expected.shape == (groups, 1, frames, 100)
+        errors.append(float((found - expected).norm() / expected.norm()))
+    assert len(errors) == 3
+    assert 1e-3 < max(errors) < MEASURED
+
+
+def test_the_plans_check_takes_it_on_recorded_inputs_and_not_a_wrong_one(
+    made: tuple[Context, Materials], calibrated: tuple[Path, Examples], tmp_path: Path
+) -> None:
+    path, examples_at = calibrated
+    profiles = profiles_of([[64, 100, 200]])
+    rows = check_plan(runner(path), made[1].step, profiles, examples_at, "int8_fp16")
+    assert list(rows) == ["64", "100", "200"]
+    model = onnx.load(str(path))
+    scale = next(t for t in model.graph.initializer if t.name == "blocks.2.ff_in.x_scale")
+    scale.CopyFrom(onnx.numpy_helper.from_array(as_float(scale) / 8, scale.name))
+    onnx.save(model, str(tmp_path / "clipped.onnx"))
+    with pytest.raises(UnsupportedEngine, match="the built plan is wrong at 64 frames: relative error"):
+        check_plan(runner(tmp_path / "clipped.onnx"), made[1].step, profiles, examples_at, "int8_fp16")
+
+
+def test_masks_and_other_layers_are_other_graphs_and_the_same_form_is_made_once(
+    made: tuple[Context, Materials], calibrated: tuple[Path, Examples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import engine.onnx_calibrated as calibrating
+
+    first = (calibrated[0], file_sha256(calibrated[0]))
+    with monkeypatch.context() as patch:
+        patch.setattr(calibrating, "_make", lambda *_: pytest.fail("it is there already"))
+        again, _ = int8_graph(*made, form_of(made[0], "proj_out"))
+    assert (again, file_sha256(again)) == first
+    masked, examples_at = int8_graph(*made, form_of(made[0], "proj_out", "blocks.*.ff_out", masked=True))
+    assert file_sha256(masked) != first[1]
+    (feeds, *_) = examples_at(70)
+    assert feeds["keys"].shape == (2, 1, 1, 1, 70)
+    expected = run_step(made[1].step, feeds)
+    assert (runner(masked)(feeds) - expected).norm() / expected.norm() < MEASURED
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+def test_other_methods_cut_the_range_and_print_nothing_as_a_result(
+    made: tuple[Context, Materials], calibrated: tuple[Path, Examples], method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step, feeds = made[1].step, calibrated[1](150)
+    whole = layer_ranges(step, feeds, ("blocks.0.qkv", "blocks.5.ff_out"), "minmax")
+    cut = layer_ranges(step, feeds, ("blocks.0.qkv", "blocks.5.ff_out"), method)
+    assert all(0 < cut[layer] <= whole[layer] * 1.001 for layer in whole)
+    assert capsys.readouterr().out == ""
+
+
+@given(st.floats(1e-7, 6e4), st.sampled_from(["fp16", "bf16"]))
+def test_a_scale_is_the_least_that_the_half_type_holds(value: float, precision: str) -> None:
+    given_ = np.float32(value)
+    found = representable(np.array([given_]), precision)
+    kind = torch.float16 if precision == "fp16" else torch.bfloat16
+    held = torch.from_numpy(found).to(kind)
+    assert held.float().numpy() == found
+    below = (held.view(torch.int16) - 1).view(kind).float().numpy()
+    assert below < given_ <= found
+
+
+def test_bad_settings_are_refused_before_tensorrt_is_asked_for() -> None:
+    for override, says in (
+        ("engine.calibration.sentences=[one,two]", "2 sentences: at least 4 are needed"),
+        ("engine.calibration.method=best", "engine.calibration.method=best: must be one of minmax"),
+        ("engine.calibration=null", "engine.calibration"),
+        ("engine.float_layers=[blocks.*.conv]", "names no linear layer"),
+        ("engine.float_layers=['*']", "leaves no layer in int8"),
+        ("engine.precision=bf16", "engine.precision=bf16: must be one of int8_fp16, int8_bf16"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(says)):
+            engine("engine=tensorrt_int8", override)

@@ -16,8 +16,10 @@ from engine.contract import UnsupportedEngine
 from engine.plan_file import Profile
 from engine.step import DiTStep, Masks, padding_masks, rope_table
 
-# Relative L2 of one step against float32, about four times what PyTorch's own arithmetic of that precision loses
-TOLERANCE = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1, "int8_fp16": 0.2, "int8_bf16": 0.2}
+# Relative L2 of one step against float32, about four times what PyTorch's own arithmetic of that precision loses. int8:
+# ONNX Runtime finds up to 0.016 in the graph itself with six blocks; errors of blocks add up as a root does, so about
+# 0.03 with 22, and a half type's own loss beside it.
+TOLERANCE = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1, "int8_fp16": 0.1, "int8_bf16": 0.15}
 ENERGY = (0.8, 1.25)
 
 Feeds = Mapping[str, torch.Tensor]

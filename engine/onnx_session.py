@@ -182,7 +182,7 @@ def count_nodes(events: list[dict[str, Any]]) -> tuple[dict[str, int], dict[str,
 
 
 def refuse_fallback(provider: str, active: list[str], events: list[dict[str, Any]]) -> None:
-    """Raises UnsupportedEngine where a GPU provider is not active or left activations to the CPU."""
+    """Raises UnsupportedEngine where a GPU provider is not active or left activations to another one."""
     if PROVIDERS[provider] not in active:
         raise UnsupportedEngine(
             f"ONNX Runtime did not activate {PROVIDERS[provider]} (active: {', '.join(active)})",
@@ -191,16 +191,16 @@ def refuse_fallback(provider: str, active: list[str], events: list[dict[str, Any
     if provider == "cpu":
         return
     left = Counter(
-        event["args"]["op_name"]
+        (event["args"]["op_name"], event["args"]["provider"])
         for event in events
         if event.get("cat") == "Node"
-        and event["args"].get("provider") == PROVIDERS["cpu"]
+        and event["args"].get("provider", PROVIDERS[provider]) != PROVIDERS[provider]
         and event["args"].get("op_name") not in SHAPE_OPS
     )
     if left:
-        named = ", ".join(f"{count} {op}" for op, count in sorted(left.items()))
+        named = ", ".join(f"{count} {op} to {other}" for (op, other), count in sorted(left.items()))
         raise UnsupportedEngine(
-            f"{PROVIDERS[provider]} left nodes to the CPU: {named}", "use engine.provider=cpu, or an onnxruntime-gpu "
+            f"{PROVIDERS[provider]} left nodes to others: {named}", "use engine.provider=cpu, or an onnxruntime-gpu "
             "that has kernels for them",
         )  # fmt: skip
 

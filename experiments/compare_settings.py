@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from baselines.paired import Mode, PairedLimits
 from baselines.paired_data import CANDIDATE, REFERENCE
 from engine.contract import ConfigError
 from experiments.compare_run import RunPlan
-from experiments.flat_settings import flat_settings
+from experiments.flat_settings import flat_settings, refuse_misspelt
 
 FILE = "compare.yaml"
 SEE = f"see conf/{FILE}"
@@ -69,17 +68,11 @@ def read_command(argv: Sequence[str]) -> Command:
         elif key in SIDES:
             raise ConfigError(key, value, "needs a key of its own", f"write {key}.engine=NAME or {key}.revision=HEAD~1")
         else:
-            _refuse_misspelt(key, value, defaults)
+            refuse_misspelt(key, value, defaults)
             for own in overrides.values():
                 own.append(text)
     sides = {s: SideRequest(overrides=tuple(overrides[s]), revision=revisions[s]) for s in SIDES}
     return Command(sides=sides, settings=read_settings(given, num_trees=len(set(revisions.values()))))
-
-
-def _refuse_misspelt(key: str, value: str, defaults: Mapping[str, Any]) -> None:
-    near = difflib.get_close_matches(key, list(defaults), n=1, cutoff=0.8)
-    if near:
-        raise ConfigError(key, value, "no such key", f"did you mean {near[0]}?")
 
 
 def read_settings(given: Sequence[str], num_trees: int = 1) -> Settings:

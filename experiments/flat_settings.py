@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -10,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from engine.contract import ConfigError
-from experiments.compose import CONF
+from experiments.compose import CONF, groups
 
 
 def flat_settings(file: str, given: Sequence[str] = ()) -> dict[str, Any]:
@@ -25,3 +26,10 @@ def flat_settings(file: str, given: Sequence[str] = ()) -> dict[str, Any]:
         except (YAMLError, OmegaConfBaseException, TypeError, KeyError) as error:
             raise ConfigError(key, value, "not a value", f"see conf/{file}") from error
     return values
+
+
+def refuse_misspelt(key: str, value: str, settings: Collection[str]) -> None:
+    """Raises ConfigError for what is neither a setting nor an override but nearly the former."""
+    near = difflib.get_close_matches(key, list(settings), n=1, cutoff=0.8)
+    if near and key.partition(".")[0] not in groups():
+        raise ConfigError(key, value, "no such key", f"did you mean {near[0]}?")

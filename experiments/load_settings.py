@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from engine.contract import ConfigError
-from experiments.flat_settings import flat_settings
+from experiments.flat_settings import flat_settings, refuse_misspelt
 from experiments.load_queue import BatchRule
 
 SCENARIOS = ("closed", "open", "offline", "search", "cold_vs_warm")
@@ -61,9 +60,7 @@ def split_command(argv: Sequence[str]) -> tuple[Settings, list[str]]:
         if key in defaults:
             given.append(text)
             continue
-        near = difflib.get_close_matches(key, list(defaults), n=1, cutoff=0.85)
-        if near:
-            raise ConfigError(key, value, "no such key", f"did you mean {near[0]}?")
+        refuse_misspelt(key, value, defaults)
         overrides.append(text)
     return read_settings(given), overrides
 

@@ -56,6 +56,11 @@ def test_a_setting_that_means_nothing_is_refused_by_name(text: str, key: str) ->
     assert refused.value.key == key
 
 
+@pytest.mark.parametrize("text", ["model=f5tts_v1_base_random", "model.checkpoint=random:1", "measure=quick"])
+def test_a_group_is_no_misspelt_setting(text: str) -> None:
+    assert read_command([text]).sides["candidate"].overrides == (text,)
+
+
 def test_sides_that_speak_different_sentences_are_refused(tmp_path: Path) -> None:
     assert compare.run_verb(compare.main, ["reference.seed=1", f"out={tmp_path}"]) == 2
 

@@ -129,7 +129,10 @@ def test_a_gpu_provider_may_leave_shapes_to_the_cpu_and_nothing_else() -> None:
     events = [node("MatMul", gpu), node("Shape", cpu), node("Concat", cpu)]
     refuse_fallback("cuda", [gpu, cpu], events)
     assert count_nodes(events) == ({gpu: 1, cpu: 2}, {"MatMul": 1, "Shape": 1, "Concat": 1})
-    with pytest.raises(UnsupportedEngine, match="left nodes to the CPU: 1 Softmax"):
+    mixed = [node("TRTKernel", "TensorrtExecutionProvider"), node("SkipLayerNormalization", gpu)]
+    with pytest.raises(UnsupportedEngine, match="left nodes to others: 1 SkipLayerNormalization to CUDA"):
+        refuse_fallback("tensorrt", ["TensorrtExecutionProvider", gpu, cpu], mixed)
+    with pytest.raises(UnsupportedEngine, match="left nodes to others: 1 Softmax to CPU"):
         refuse_fallback("cuda", [gpu, cpu], [*events, node("Softmax", cpu)])
     with pytest.raises(UnsupportedEngine, match="did not activate CUDAExecutionProvider"):
         refuse_fallback("cuda", [cpu], events)

@@ -136,12 +136,12 @@ def weights_identity(context: Context, made: Materials) -> dict[str, Any]:
     return {"weights": made.model.sha256, "arch": model["arch"], "mel_bins": model["mel_bins"]}
 
 
-def step_graphs(context: Context, made: Materials, padded: bool) -> Graphs:
-    """The fused graphs, exported and checked where this machine has not done so yet; masks only where
-    utterances of unequal lengths may share a solve."""
+def step_graphs(context: Context, made: Materials, padded: bool, fused: bool = True) -> Graphs:
+    """The graphs, exported and checked where this machine has not done so yet; masks only where utterances of unequal
+    lengths may share a solve. fused: with ONNX Runtime's own operators, which TensorRT does not know."""
     identity = weights_identity(context, made)
     forms = (False, True) if padded else (False,)
-    return {masked: cached_step(identity, made.step, masked=masked, fused=True) for masked in forms}
+    return {masked: cached_step(identity, made.step, masked=masked, fused=fused) for masked in forms}
 
 
 def onnx(
@@ -151,7 +151,7 @@ def onnx(
     """Our pipeline around the exported step in float32."""
     settings = settings_of(context, session, provider)
     made = materials(context)
-    graphs = step_graphs(context, made, max_padding_frac > 0)
+    graphs = step_graphs(context, made, max_padding_frac > 0, fused=provider != "tensorrt")
     return _engine(context, made, graphs, settings, _Build(name, "fp32", max_batch, max_padding_frac))
 
 

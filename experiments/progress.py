@@ -6,6 +6,7 @@ Reads the running job's journal, so it costs the measurement nothing. Without a 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -34,16 +35,21 @@ class Planned:
 
 @dataclass(slots=True)
 class JournalTail:
-    """Counts the calls in a growing journal, reading only what is new."""
+    """Counts the calls in a growing journal, reading only what is new. A journal that another attempt has begun in its
+    place is counted from its start."""
 
     path: Path
     num_done: int = 0
     _offset: int = 0
+    _inode: int = 0
 
     def read(self) -> int:
         """First call and trials written so far."""
         try:
             with self.path.open("rb") as file:
+                inode = os.fstat(file.fileno()).st_ino
+                if inode != self._inode:
+                    self._inode, self._offset, self.num_done = inode, 0, 0
                 file.seek(self._offset)
                 new = file.read()
         except FileNotFoundError:

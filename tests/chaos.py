@@ -84,13 +84,14 @@ class Chaos:
         seen, deadline_s = Seen(), time.monotonic() + PATIENCE_S
         while True:
             pid = _start(out)
-            code = self._wait(pid, out, num_kills)
+            allowed = num_kills if time.monotonic() < deadline_s else 0  # after that it may come to its end in peace
+            code = self._wait(pid, out, allowed)
             while code is None:
                 target = self.chance.choice(TARGETS)
                 self._kill(pid, target, out, seen)
                 if target != "worker":
                     break
-                code = self._wait(pid, out, num_kills)
+                code = self._wait(pid, out, allowed)
             if code is not None:
                 if code not in (0, 14):
                     last = (out / "chaos.log").read_text().strip().splitlines()[-1]
@@ -100,7 +101,7 @@ class Chaos:
             elif self.chance.random() < 0.2:
                 self._change_weights()
                 seen.num_weights_changed += 1
-            if time.monotonic() > deadline_s:
+            if time.monotonic() > deadline_s + PATIENCE_S:
                 self.tally.problems.append(f"{out.name}: does not come to an end")
                 return
         self._judge(out, seen)

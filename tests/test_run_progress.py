@@ -37,6 +37,20 @@ def test_a_tail_counts_whole_lines_once(tmp_path: Path) -> None:
         assert tail.read() == 3
 
 
+def test_a_tail_follows_the_next_attempt_that_begins_in_the_place_of_the_last(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with JournalWriter(path) as journal:
+        journal.append("trial", {})
+    tail = JournalTail(path)
+    assert tail.read() == 1
+    path.rename(tmp_path / "journal.1.jsonl")
+    with JournalWriter(path) as journal:
+        journal.append("start", {"a longer": "first line, so that the old place lies inside of it" * 4})
+        journal.append("first_call", {})
+        journal.append("trial", {})
+    assert tail.read() == 2
+
+
 def test_without_a_terminal_each_variant_has_a_line_at_its_start_and_its_end(tmp_path: Path) -> None:
     output = io.StringIO()
     plans = [Planned(label="a", num_trials=3, num_evals=7), Planned(label="b", num_trials=3, num_evals=7)]

@@ -12,6 +12,7 @@ from engine.checkpoint import content_sha256, dit_shapes, is_random, locate, ran
 from engine.clock import Clock
 from engine.contract import ConfigError, Engine, EngineFacts, UnsupportedEngine
 from engine.frontend import read_vocabulary
+from engine.mel import check_vocoder, mel_transform
 
 if TYPE_CHECKING:
     import torch
@@ -76,6 +77,7 @@ def validate_config(config: Mapping[str, Any]) -> None:
     model = config["model"]
     if model["backbone"] != "DiT":
         raise ConfigError("model.backbone", model["backbone"], "must be DiT", "use model=pocket or model=f5tts_v1_base")
+    check_vocoder(config["vocoder"], model)
     locate("model.vocab", model["vocab"])
     for key, source in (
         ("model.checkpoint", model["checkpoint"]),
@@ -177,17 +179,6 @@ def facts_of(context: Context, name: str, model: LoadedModel, vocoder: LoadedVoc
     )
 
 
-def mel_transform(model: Mapping[str, Any]) -> Callable[[torch.Tensor], torch.Tensor]:
-    """(1, S) float32 at the model's rate -> natural log-mel (1, D, N); Vocos' features, as upstream's MelSpec."""
-    import torchaudio
-
-    spectrogram = torchaudio.transforms.MelSpectrogram(
-        sample_rate=model["sample_rate_hz"], n_fft=1024, win_length=1024, hop_length=model["hop_samples"],
-        n_mels=model["mel_bins"], power=1, center=True, normalized=False, norm=None,
-    )  # fmt: skip
-    return lambda wave: spectrogram(wave).clamp(min=1e-5).log()
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class Materials:
     """What every engine of ours is made of, in float32: the step with its weights, its tables, the checked model, the
@@ -204,14 +195,14 @@ def materials(context: Context) -> Materials:
     """Loads weights and makes the tables of the solver's grid. Raises ConfigError for weights that do not fit."""
     from engine.denoiser.eager import Tables
     from engine.step import Arch, DiTStep, modulation_tables
-    from engine.vocoder import load_vocos
+    from engine.vocoder import load_vocoder
 
     model_config = context.config["model"]
     arch, model = Arch.of(model_config["arch"]), load_model(model_config)
     step = DiTStep(arch, model_config["mel_bins"])
     step.load(model.state)
     tables = Tables(*modulation_tables(model.state, context.solver.evaluation_times, arch.depth))
-    return Materials(arch, model, load_vocos(context.config["vocoder"], context.device), step, tables)
+    return Materials(arch, model, load_vocoder(context.config["vocoder"], context.device), step, tables)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,7 +243,7 @@ def assemble(context: Context, made: Materials, sampler: Sampler, build: Build) 
         conditioner=Conditioner(made.arch, model_config["mel_bins"], made.model.state),
         sampler=sampler,
         solver=context.solver,
-        vocoder=made.vocoder.module,
+        vocoder=made.vocoder.decoder,
         clock=context.clock,
         device=context.device,
         mel_bins=model_config["mel_bins"],
@@ -290,15 +281,15 @@ def pytorch(
 def upstream(*, context: Context, name: str) -> Engine:
     """The untouched f5_tts inference path (engine.upstream)."""
     from engine.upstream import build_upstream
-    from engine.vocoder import load_vocos
+    from engine.vocoder import load_vocoder
 
     if context.solver.grid_kind not in ("epss", "uniform"):
         raise UnsupportedEngine("upstream takes no explicit grid", "use solver.grid=epss or uniform")
     model = load_model(context.config["model"])
-    vocoder = load_vocos(context.config["vocoder"], context.device)
+    vocoder = load_vocoder(context.config["vocoder"], context.device)
     num_bytes = sum(4 * tensor.numel() for tensor in model.state.values())
     facts = facts_of(
         context, name, model, vocoder, denoiser="f5_tts", precision="fp32",
         weights_bytes=num_bytes + vocoder.num_bytes, max_batch=1,
     )  # fmt: skip
-    return build_upstream(context.config, context.solver, model, vocoder.module, facts)
+    return build_upstream(context.config, context.solver, model, vocoder.decoder, facts)

@@ -82,7 +82,7 @@ def content_sha256(path: Path) -> str:
 
 
 def read_state(key: str, path: Path) -> dict[str, torch.Tensor]:
-    """Checkpoint -> float32 tensors by name; upstream's EMA prefix and bookkeeping removed."""
+    """Checkpoint -> float32 tensors by name; upstream's EMA prefix, wrapper and bookkeeping removed."""
     import pickle
 
     import torch
@@ -96,7 +96,8 @@ def read_state(key: str, path: Path) -> dict[str, torch.Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ConfigError(key, path.name, f"not a readable checkpoint ({error})", "fetch the file again") from error
-    state = state.get("ema_model_state_dict", state.get("model_state_dict", state))
+    wrapped = next((key for key in ("ema_model_state_dict", "model_state_dict", "generator") if key in state), None)
+    state = state[wrapped] if wrapped else state
     clean = {name.removeprefix("ema_model."): value for name, value in state.items()}
     return {
         name: value.float()

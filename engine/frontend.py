@@ -137,7 +137,7 @@ def unknown_tokens(text: str, vocabulary: Mapping[str, int]) -> list[str]:
 @dataclass(frozen=True, eq=False, slots=True)
 class Reference:
     """A voice ready for conditioning: mel_ND of the (scaled, resampled) reference, its frames as upstream counts them
-    (one fewer than mel rows), its loudness before scaling, and its seconds as recorded."""
+    (whole hops: one fewer than the rows of a centred mel), its loudness before scaling, and its seconds as recorded."""
 
     mel_ND: torch.Tensor
     frames: int

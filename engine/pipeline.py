@@ -19,7 +19,7 @@ from engine.postprocess import Fade, Joiner, join_chunks
 from engine.sampler import Denoiser, Sampler, StepSampler
 from engine.solver import SolverSpec
 from engine.streaming import StreamRule
-from engine.vocoder import Vocoder
+from engine.vocoder import Vocoder, with_vocoder
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -78,7 +78,7 @@ class F5Engine:
             "dropped_text_cache_hits": parts.conditioner.dropped_text_hits,
             **parts.sampler.proof(),
         }
-        return replace(self._facts, proof=proof)
+        return replace(self._facts, proof=with_vocoder(proof, parts.vocoder))
 
     def tap(self, wrap: Callable[[Denoiser], Denoiser]) -> None:
         """Put something around the denoiser. Raises UnsupportedEngine where the whole solve is one call."""
@@ -200,7 +200,7 @@ class F5Engine:
         solved = []
         for job, x_ND in zip(jobs, x, strict=True):
             ref_ND = job.prepared.reference.mel_ND
-            # Upstream writes the reference back over its own frames, one more than it cuts off
+            # Upstream writes the reference back over its own frames, with a centred mel one more than it cuts off
             x_ND[: len(ref_ND)] = ref_ND.to(x_ND.device)
             solved.append(Solved(x_ND[job.chunk.ref_frames : job.chunk.num_frames], num_evals))
         return solved

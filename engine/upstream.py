@@ -28,8 +28,10 @@ from engine.contract import (
 )
 from engine.frontend import check_reference, generated_frames, max_chunk_bytes, unknown_tokens
 from engine.grid import EPSS_KEPT
+from engine.mel import mel_kind
 from engine.noise import noise_key, noise_sha256
 from engine.solver import SolverSpec
+from engine.vocoder import Vocoder, with_vocoder
 
 if TYPE_CHECKING:
     from engine.build import LoadedModel
@@ -67,14 +69,18 @@ class _WatchedModel:
 
 
 class _WatchedVocoder:
-    def __init__(self, vocoder: Any):
-        self._vocoder = vocoder
+    def __init__(self, vocoder: Vocoder):
+        self.inner = vocoder
         self.decode_s = 0.0
         self.mels: list[torch.Tensor] = []
 
+    def __call__(self, mel_BDN: torch.Tensor) -> torch.Tensor:
+        """How upstream asks BigVGAN."""
+        return self.decode(mel_BDN)
+
     def decode(self, mel_BDN: torch.Tensor) -> torch.Tensor:
         started = time.perf_counter()
-        audio = self._vocoder.decode(mel_BDN)
+        audio = self.inner.decode(mel_BDN)
         self.decode_s += time.perf_counter() - started
         self.mels.append(mel_BDN[0].T)
         return audio
@@ -83,14 +89,15 @@ class _WatchedVocoder:
 class UpstreamEngine:
     """Implements engine.contract.Engine over f5_tts."""
 
-    def __init__(self, cfm: Any, vocoder: Any, settings: Mapping[str, Any], facts: EngineFacts):
+    def __init__(self, cfm: Any, vocoder: Vocoder, settings: Mapping[str, Any], facts: EngineFacts):
         self._model, self._vocoder = _WatchedModel(cfm), _WatchedVocoder(vocoder)
         self._vocabulary: Mapping[str, int] = cfm.vocab_char_map
         self._settings, self._facts, self._calls = settings, facts, 0
 
     @property
     def facts(self) -> EngineFacts:
-        return replace(self._facts, proof={"num_evals": self._model.num_evals, "calls": self._calls})
+        proof = {"num_evals": self._model.num_evals, "calls": self._calls}
+        return replace(self._facts, proof=with_vocoder(proof, self._vocoder.inner))
 
     def synthesize(self, requests: Sequence[SynthesisRequest]) -> list[Synthesis]:
         if len(requests) > self._facts.max_batch:
@@ -195,7 +202,7 @@ class UpstreamEngine:
 
 
 def build_upstream(
-    config: Mapping[str, Any], solver: SolverSpec, model: LoadedModel, vocoder: Any, facts: EngineFacts
+    config: Mapping[str, Any], solver: SolverSpec, model: LoadedModel, vocoder: Vocoder, facts: EngineFacts
 ) -> UpstreamEngine:
     """Raises UnsupportedEngine for solvers and grids that upstream's inference path does not reach."""
     from f5_tts.model import CFM, DiT
@@ -217,6 +224,7 @@ def build_upstream(
     cfm = CFM(
         transformer=DiT(**config["model"]["arch"], text_num_embeds=len(model.vocabulary), mel_dim=mel_bins),
         odeint_kwargs={"method": solver.method},
+        mel_spec_kwargs={"mel_spec_type": mel_kind(config["model"])},
         vocab_char_map=dict(model.vocabulary),
     )
     own = cfm.state_dict()
@@ -227,5 +235,6 @@ def build_upstream(
         "nfe_step": solver.steps,
         "cfg_strength": solver.cfg_strength,
         "sway_sampling_coef": solver.sway,
+        "mel_spec_type": mel_kind(config["model"]),
     }
     return UpstreamEngine(cfm.to(config["device"]["kind"]).eval(), vocoder, settings, facts)

@@ -21,6 +21,7 @@ from torch import nn
 from engine.artifacts import cached_folder, source_sha256
 from engine.contract import UnsupportedEngine
 from engine.onnx_session import SessionSettings, bind, bind_result, open_session
+from engine.vocoder import VocosSpectrum
 
 CHECKED_FRAMES = (12, 64, 301)
 TOLERANCE = 1e-4  # largest sample difference, relative to the loudest sample where that is above 1
@@ -64,12 +65,11 @@ class VocosGraph(nn.Module):
 
     def __init__(self, vocos: Any):
         super().__init__()
-        self.backbone, self.out = vocos.backbone, vocos.head.out
+        self.spectrum = VocosSpectrum(vocos)
         self.istft = RealISTFT(vocos.head.istft.window, vocos.head.istft.hop_length)
 
     def forward(self, mel_BDN: torch.Tensor) -> torch.Tensor:
-        magnitude, phase = self.out(self.backbone(mel_BDN)).transpose(1, 2).chunk(2, dim=1)
-        return self.istft(magnitude.exp().clip(max=1e2), phase)  # Vocos' own bound
+        return self.istft(*self.spectrum(mel_BDN))
 
 
 def export_vocos(vocos: Any, path: Path) -> Path:
@@ -111,12 +111,23 @@ class OnnxVocos:
     """Implements engine.vocoder.Vocoder on the CPU."""
 
     def __init__(self, vocos: Any, path: Path, settings: SessionSettings):
+        self._runs = 0
         self._hop = vocos.head.istft.hop_length
         example = torch.zeros(1, vocos.backbone.input_channels, 16)
         self.opened = open_session(path, settings, lambda session: self._run(session, example))
 
     def decode(self, mel_BDN: torch.Tensor) -> torch.Tensor:
+        self._runs += 1
         return self._run(self.opened.session, mel_BDN.contiguous())
+
+    def proof(self) -> Mapping[str, Any]:
+        return {
+            "runtime": "onnx",
+            "runs": self._runs,
+            "nodes_by_provider": dict(self.opened.nodes_by_provider),
+            "nodes_by_op": dict(self.opened.nodes_by_op),
+            "file_bytes": self.opened.file_bytes,
+        }
 
     def _run(self, session: Any, mel_BDN: torch.Tensor) -> torch.Tensor:
         binding = session.io_binding()
@@ -135,7 +146,7 @@ def vocos_by_onnx(vocos: Any, digest: str, config: Mapping[str, Any], device: st
     settings.check()
     parts = {
         "weights": digest, "backbone": config["backbone"], "head": config["head"],
-        "code": source_sha256("engine.vocoder_onnx"),
+        "code": source_sha256("engine.vocoder", "engine.vocoder_onnx"),
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxruntime", "vocos")},
     }  # fmt: skip
     folder = cached_folder("onnx_vocoder", parts, lambda new: export_vocos(vocos, new / "vocos.onnx"))

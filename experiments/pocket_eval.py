@@ -23,7 +23,7 @@ from engine.checkpoint import ROOT
 from engine.clock import HostClock
 from engine.contract import Engine, SynthesisRequest
 from engine.frontend import load_reference
-from engine.vocoder import load_vocos
+from engine.vocoder import load_vocoder
 from experiments.pocket_data import make_clip
 from experiments.pocket_speech import SAMPLE_RATE_HZ, FliteVoice
 from metrics.intelligibility import ClosedVocabularyRecogniser, WordErrors, corpus_wer, word_error
@@ -56,7 +56,7 @@ def generated_by(engine: Engine, voices: list[dict[str, Any]], seed: int) -> Spe
 def speakers(cfg: DictConfig) -> Iterator[tuple[str, Speak]]:
     """original, copy through the vocoder with the trained timing, and generated at two solvers."""
     flite = {voice: FliteVoice(voice) for voice in ("slt", "rms")}
-    vocoder = load_vocos(OmegaConf.to_container(cfg.vocoder, resolve=True), "cpu").module
+    vocoder = load_vocoder(OmegaConf.to_container(cfg.vocoder, resolve=True), "cpu").decoder
 
     def copy(utterance: dict[str, str], voice: str) -> np.ndarray:
         clip = make_clip(utterance["text"], voice, flite[voice].speak(utterance["text"]))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from engine.mel import chunk_samples
 from metrics.artifacts import METRIC as AUDIO_VALID
 from metrics.artifacts import Expectation, audio_valid, replayed
 from metrics.pairing import AgainstName, Heard, sha256_of
@@ -82,11 +83,10 @@ def _prompt(record: RunRecord, utterance_id: str) -> str:
 
 def expected_samples(utterance: Utterance, config: Mapping[str, Any]) -> int:
     """Exact length from the generated frames: the vocoder's rule for each chunk, less the overlaps of the joins."""
-    hop = int(config["model"]["hop_samples"])
-    centred = config["vocoder"]["head"]["padding"] == "center"
-    frames = utterance.num_frames - utterance.num_chunks if centred else utterance.num_frames
+    hop, joins = int(config["model"]["hop_samples"]), utterance.num_chunks - 1
     fade = int(config["reference"]["cross_fade_s"] * utterance.sample_rate_hz)
-    return frames * hop - (utterance.num_chunks - 1) * fade
+    lost = utterance.num_frames * hop - chunk_samples(utterance.num_frames, config["vocoder"], hop)
+    return utterance.num_frames * hop - utterance.num_chunks * lost - joins * fade
 
 
 def validity_scores(record: RunRecord, heard: Mapping[str, Audio], unreadable: Mapping[str, str]) -> list[Score]:

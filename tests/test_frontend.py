@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.build import mel_transform
 from engine.contract import InvalidRequest
 from engine.frontend import (
     FrontEnd,
@@ -20,6 +19,7 @@ from engine.frontend import (
     tokenize,
     unknown_tokens,
 )
+from engine.mel import mel_transform
 from tests.engines import ROOT, config, engine, request
 
 # Sentences, punctuation, quotes, digits, CJK: what upstream's rules distinguish

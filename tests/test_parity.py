@@ -82,7 +82,7 @@ def test_chunks_durations_loudness_and_joins_equal_infer_process(
     wave = torch.from_numpy(reference)[None]
     monkeypatch.setattr(utils_infer.torchaudio, "load", lambda path: (wave, 24000))  # only the file is replaced
     with engine("engine=upstream") as peer, engine("engine=fp32") as ours:
-        cfm, vocoder = peer._model._cfm, peer._vocoder._vocoder
+        cfm, vocoder = peer._model._cfm, peer._vocoder.inner
         mine = ours.synthesize([ask])[0]
         from engine.frontend import max_chunk_bytes, split_text
 

@@ -97,11 +97,7 @@ def compile_step(step: DiTStep, options: CompileOptions, device: str, identity: 
     process are kept by `identity` (weights, precision), so that the same engine on another grid is not compiled again.
 
     Raises UnsupportedEngine where the compiler's own needs are not met, ConfigError for settings it does not know."""
-    check_compiler(device)
-    check_settings(options.inductor)
-    # Kernels are made for this processor and thread count; inductor's own key does not know the latter
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(kernel_folder())
-    torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, MAX_COMPILATIONS)
+    ready_compiler(options.inductor, device, "engine", "engine=bf16")
     counter = counting_inductor(options)
     dynamic = options.shapes == "dynamic"
     if options.region == "step":
@@ -117,29 +113,40 @@ def compile_step(step: DiTStep, options: CompileOptions, device: str, identity: 
     return step, counter
 
 
-def check_compiler(device: str) -> None:
+def ready_compiler(inductor: Mapping[str, Any], device: str, group: str, instead: str) -> None:
+    """What every use of the compiler needs first. group: of the settings; instead: what needs no compiler.
+
+    Raises UnsupportedEngine where a part of it is missing, ConfigError for settings it does not know."""
+    check_compiler(device, instead)
+    check_settings(inductor, group)
+    # Kernels are made for this processor and thread count; inductor's own key does not know the latter
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(kernel_folder())
+    torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, MAX_COMPILATIONS)
+
+
+def check_compiler(device: str, instead: str) -> None:
     """Inductor needs a C++ compiler for a CPU, and Triton besides for CUDA."""
     import importlib.util
 
     if shutil.which(os.environ.get("CXX") or "g++") is None and shutil.which("clang++") is None:
         raise UnsupportedEngine(
-            "torch.compile needs a C++ compiler and finds none", "apt-get install g++ python3-dev, or use engine=bf16"
+            "torch.compile needs a C++ compiler and finds none", f"apt-get install g++ python3-dev, or use {instead}"
         )
     if device != "cpu" and importlib.util.find_spec("triton") is None:
         raise UnsupportedEngine(
             "torch.compile needs Triton on CUDA and it is not installed (stock aarch64 wheels have none)",
-            "pip install triton for this torch, or use engine=cuda_graph",
+            f"pip install triton for this torch, or use {instead}",
         )
 
 
-def check_settings(inductor: Mapping[str, Any]) -> None:
+def check_settings(inductor: Mapping[str, Any], group: str) -> None:
     from torch._inductor import config
 
     known = config.get_config_copy()
     for key, value in inductor.items():
         if key not in known:
             raise ConfigError(
-                f"engine.inductor.{key}", value, "is not a setting of torch._inductor.config", "correct the spelling"
+                f"{group}.inductor.{key}", value, "is not a setting of torch._inductor.config", "correct the spelling"
             )
 
 

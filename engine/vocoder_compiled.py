@@ -1,0 +1,63 @@
+"""Vocos by torch.compile: all between its first convolution and the inverse STFT is one graph, compiled once for every
+length.
+
+The transform stays eager: inductor has no code for complex numbers and would call the same FFT. The graph ends with
+real and imaginary part, so that exponential, sine and cosine are fused into it. The first convolution stays eager
+because torch chooses its kernel by the number of values (20480), which would make a second graph for longer mels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.denoiser.compiled import CountingInductor, ready_compiler
+from engine.vocoder import VocosSpectrum
+
+
+class _Polar(nn.Module):
+    """The first convolution's result (B, C, N) -> real and imaginary part of the spectrum, (B, F, N) each."""
+
+    def __init__(self, vocos: Any):
+        super().__init__()
+        self.spectrum = VocosSpectrum(vocos)
+
+    def forward(self, embedded_BCN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        magnitude, phase = self.spectrum(embedded_BCN)
+        return magnitude * phase.cos(), magnitude * phase.sin()
+
+
+class CompiledVocos:
+    """Implements engine.vocoder.Vocoder. Takes `vocos` apart; nothing is compiled before the first call. inductor:
+    settings of torch._inductor.config, as written there.
+
+    Raises UnsupportedEngine where the compiler's own needs are not met, ConfigError for settings it does not know."""
+
+    def __init__(self, vocos: Any, inductor: Mapping[str, Any], device: str):
+        ready_compiler(inductor, device, "vocoder", "vocoder=vocos")
+        self._inductor = dict(inductor)
+        # Its own counter, and so its own kernels: weights may be folded into them
+        self._counter = CountingInductor(inductor)
+        self._embed, vocos.backbone.embed = vocos.backbone.embed, nn.Identity()
+        self._polar = torch.compile(_Polar(vocos).eval(), fullgraph=True, backend=self._counter)
+        self._istft = vocos.head.istft
+
+    @torch.inference_mode()
+    def decode(self, mel_BDN: torch.Tensor) -> torch.Tensor:
+        embedded_BCN = self._embed(mel_BDN.contiguous())
+        torch._dynamo.mark_dynamic(embedded_BCN, 2)
+        return self._istft(torch.complex(*self._polar(embedded_BCN)))
+
+    def proof(self) -> Mapping[str, Any]:
+        compilations = self._counter.compilations
+        return {
+            "runtime": "compiled",
+            "graphs_compiled": compilations,
+            "recompiles": max(compilations - 1, 0),
+            "compile_s": round(self._counter.compile_s, 3),
+            "inductor": self._inductor,
+            "steady_counters": {"compilations": compilations},
+        }

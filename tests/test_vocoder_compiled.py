@@ -1,0 +1,66 @@
+"""Vocos through torch.compile: the same samples at every length by one compilation, and what it counts."""
+
+import numpy as np
+import pytest
+import torch
+
+from engine.contract import ConfigError, Engine, UnsupportedEngine
+from engine.vocoder import LoadedVocoder, load_vocoder
+from tests.engines import config, engine, request
+
+TEXTS = ("That was close.", "Turn left at the bridge.", "We walk along the sea in the morning.")
+SMALL = ("model.checkpoint=random:0", "model.arch.depth=1", "solver=euler_6")  # one block compiles in seconds
+
+
+def compiled(*overrides: str) -> Engine:
+    try:
+        return engine(*overrides)
+    except UnsupportedEngine as refusal:
+        pytest.skip(refusal.reason)
+
+
+def loaded(name: str) -> LoadedVocoder:
+    try:
+        return load_vocoder(config(f"vocoder={name}")["vocoder"], "cpu")
+    except UnsupportedEngine as refusal:
+        pytest.skip(refusal.reason)
+
+
+def mel(frames: int) -> torch.Tensor:
+    return torch.randn(1, 100, frames, generator=torch.Generator().manual_seed(frames)) * 2 - 4
+
+
+def test_one_compilation_decodes_every_length_as_the_eager_one_does() -> None:
+    ours, eager = loaded("vocos_compiled"), loaded("vocos")
+    assert ours.sha256 == eager.sha256
+    for frames in (9, 100, 333):
+        with torch.inference_mode():
+            found, expected = ours.decoder.decode(mel(frames)), eager.decoder.decode(mel(frames))
+        assert found.shape == expected.shape == (1, (frames - 1) * 256)
+        assert (found - expected).norm() / expected.norm() <= 1e-5
+    proof = ours.decoder.proof()
+    assert (proof["graphs_compiled"], proof["recompiles"]) == (1, 0)
+    assert proof["compile_s"] > 0
+
+
+def test_an_engines_own_compilations_and_its_vocoders_are_counted_apart() -> None:
+    with (
+        compiled(*SMALL, "engine=compiled", "vocoder=vocos_compiled") as ours,
+        engine(*SMALL, "engine=fp32") as eager,
+    ):
+        for text in TEXTS:
+            mine, theirs = (one.synthesize([request(text)])[0].audio_S for one in (ours, eager))
+            assert np.abs(mine - theirs).max() < 1e-3
+            assert ours.facts.proof["steady_counters"] == {"compilations": 1, "vocoder_compilations": 1}
+        assert ours.facts.vocoder.startswith("vocos_compiled:")
+        assert ours.facts.proof["vocoder"]["runtime"] == "compiled"
+
+
+def test_what_the_compiler_lacks_or_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"vocoder.inductor.freezzing=True: is not a setting"):
+        engine("vocoder=vocos_compiled", "+vocoder.inductor.freezzing=true")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UnsupportedEngine, match="C\\+\\+ compiler") as refusal:
+        engine("vocoder=vocos_compiled")
+    assert "use vocoder=vocos" in refusal.value.remedy

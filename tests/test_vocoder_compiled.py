@@ -9,7 +9,9 @@ from engine.vocoder import LoadedVocoder, load_vocoder
 from tests.engines import config, engine, request
 
 TEXTS = ("That was close.", "Turn left at the bridge.", "We walk along the sea in the morning.")
-SMALL = ("model.checkpoint=random:0", "model.arch.depth=1", "solver=euler_6")  # one block compiles in seconds
+# One block of either compiles in seconds
+SMALL = ("model.checkpoint=random:0", "model.arch.depth=1", "solver=euler_6")
+SMALL_VOCOS = ("vocoder.checkpoint=random:0", "vocoder.backbone.num_layers=1")
 
 
 def compiled(*overrides: str) -> Engine:
@@ -45,8 +47,8 @@ def test_one_compilation_decodes_every_length_as_the_eager_one_does() -> None:
 
 def test_an_engines_own_compilations_and_its_vocoders_are_counted_apart() -> None:
     with (
-        compiled(*SMALL, "engine=compiled", "vocoder=vocos_compiled") as ours,
-        engine(*SMALL, "engine=fp32") as eager,
+        compiled(*SMALL, "engine=compiled", "vocoder=vocos_compiled", *SMALL_VOCOS) as ours,
+        engine(*SMALL, "engine=fp32", *SMALL_VOCOS) as eager,
     ):
         for text in TEXTS:
             mine, theirs = (one.synthesize([request(text)])[0].audio_S for one in (ours, eager))

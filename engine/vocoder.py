@@ -77,6 +77,7 @@ def load_vocoder(config: Mapping[str, Any], device: str) -> LoadedVocoder:
     module = _bigvgan(config) if config["kind"] == "bigvgan" else _vocos(config)
     shapes = {name: tuple(value.shape) for name, value in module.named_parameters()}
     source = config["checkpoint"]
+    state: Mapping[str, torch.Tensor]
     if is_random(source):
         state, digest = draw_state(shapes, random_seed("vocoder.checkpoint", source)), source
     else:

@@ -49,5 +49,5 @@ def test_an_engine_speaks_through_it_and_its_facts_say_so() -> None:
 
 
 def test_an_unknown_runtime_is_a_setting() -> None:
-    with pytest.raises(ConfigError, match=r"vocoder.runtime=tvm: must be one of eager, compiled, onnx"):
+    with pytest.raises(ConfigError, match=r"vocoder.runtime=tvm: must be eager or compiled or onnx"):
         engine("+vocoder.runtime=tvm")

@@ -53,7 +53,9 @@ def test_an_engines_own_compilations_and_its_vocoders_are_counted_apart() -> Non
         for text in TEXTS:
             mine, theirs = (one.synthesize([request(text)])[0].audio_S for one in (ours, eager))
             assert np.abs(mine - theirs).max() < 1e-3
-            assert ours.facts.proof["steady_counters"] == {"compilations": 1, "vocoder_compilations": 1}
+            counted = ours.facts.proof["steady_counters"]
+            assert counted["vocoder_compilations"] == 1
+            assert counted["compilations"] <= 1, "none where this process has compiled such a step before"
         assert ours.facts.vocoder.startswith("vocos_compiled:")
         assert ours.facts.proof["vocoder"]["runtime"] == "compiled"
 

@@ -18,6 +18,7 @@ from experiments.cli import EXIT_OK, run_verb
 from experiments.job import MEASURED, RESULT
 from experiments.model_scores import intelligibility, model_recipes, predicted_mos, speaker
 from experiments.reference import is_reference, kept_floors
+from experiments.scored import ingredients, keep_ingredients
 from experiments.scored_audio import RANDOM_WEIGHTS, Audio, heard_of, read_all, validity_scores
 from metrics.alone import score_alone
 from metrics.catalog import PAIR_FAMILIES, PAIRED, by_name, wanted
@@ -46,6 +47,7 @@ def score_run(folder: Path, reference: Path | None, oracle: Path | None) -> RunR
     record = load_record(folder / RESULT)
     if record.status != "ok":
         return record
+    used = ingredients(folder, reference, oracle)
     quality = record.config["quality"]
     heard, unreadable = read_all(folder, record)
     scores = [score for score in record.scores if score.metric in MEASURED]
@@ -62,6 +64,7 @@ def score_run(folder: Path, reference: Path | None, oracle: Path | None) -> RunR
     kept = kept_floors(record.config) if refusal is None and reference is not None else ()
     scored = replace(record, scores=tuple(scores), recipes=_recipes(scores, quality), floors=kept)
     save_record(scored, folder / RESULT)
+    keep_ingredients(folder, used)
     return scored
 
 

@@ -36,6 +36,7 @@ from experiments.ledger import load_ledger, new_ledger
 from experiments.progress import Board
 from experiments.reference import is_reference, needs_reference, provide_reference, reference_config, reference_key
 from experiments.run import default_out, finish_scoring, make_launcher, planned, start_scoring, sync_tracking
+from experiments.scored import is_scored
 from experiments.validate import validate_cells, validate_out
 from experiments.workload import load_workload
 
@@ -51,6 +52,8 @@ examples:
 RESUME = ("resume=", "sweep.resume=")
 # What an engine is compared with at the same grid must agree in these
 ORACLE_KEYS = ("model", "solver", "vocoder", "reference", "workload", "seed")
+
+Scoring = tuple[Path, Path | None, Path | None]  # the folders of a run, its reference, its oracle
 
 
 def main(argv: Sequence[str]) -> int:
@@ -144,8 +147,7 @@ def _measure_and_score(sweep: Sweep, stack: ExitStack) -> int:
     sweep.held = tuple(watch.locks.values())
     measure_cells(sweep, watch)
     references = references_of(sweep, watch)
-    board.say(f"scoring {sweep.ledger.count('ok')} variants")
-    return _score_all(sweep, references)
+    return _score_all(unscored(sweep, references, board), sweep.held)
 
 
 def lock_devices(cells: Sequence[Cell], board: Board, stack: ExitStack) -> dict[str, int]:
@@ -187,19 +189,28 @@ def oracle_of(cells: Sequence[Cell], cell: Cell) -> Cell | None:
     return next((other for other in cells if all(other.config[key] == wanted[key] for key in wanted)), None)
 
 
-def _score_all(sweep: Sweep, references: Mapping[int, Path | None]) -> int:
-    """Score every measured cell, as many at a time as there are cores. The number that failed."""
-    todo = list(sweep.measured())
-    folders = {cell.label: sweep.dir_of(index) for index, cell in todo}
+def unscored(sweep: Sweep, references: Mapping[int, Path | None], board: Board) -> list[Scoring]:
+    """The measured cells whose scores are missing, or were made of something else than what is there now."""
+    measured = list(sweep.measured())
+    folders = {cell.label: sweep.dir_of(index) for index, cell in measured}
+    wanted: list[Scoring] = []
+    for index, cell in measured:
+        oracle = oracle_of([other for _, other in measured], cell)
+        wanted.append((folders[cell.label], references[index], folders[oracle.label] if oracle else None))
+    todo = [scoring for scoring in wanted if not is_scored(*scoring)]
+    kept = f", {len(wanted) - len(todo)} are scored already" if len(todo) < len(wanted) else ""
+    board.say(f"scoring {len(todo)} variants{kept}")
+    return todo
+
+
+def _score_all(todo: Sequence[Scoring], held: Sequence[int]) -> int:
+    """As many at a time as there are cores. The number that failed."""
     num_failed = 0
     running: list[tuple[Path, subprocess.Popen[str]]] = []
-    for index, cell in todo:
-        oracle = oracle_of([other for _, other in todo], cell)
+    for folder, reference, oracle in todo:
         if len(running) >= usable_cores():
             num_failed += not finish_scoring(*running.pop(0))
-        against = folders[oracle.label] if oracle else None
-        process = start_scoring(sweep.dir_of(index), references[index], against, sweep.held)
-        running.append((sweep.dir_of(index), process))
+        running.append((folder, start_scoring(folder, reference, oracle, held)))
     return num_failed + sum(not finish_scoring(folder, process) for folder, process in running)
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from experiments import overhead, run
 from experiments.cold import launch_with_cold_starts, process_age_s
-from experiments.compose import compose_run
+from experiments.compose import compose_cells, compose_run
 from experiments.job import Launcher, launch, new_job
 from experiments.progress import Board
+from experiments.sweep import new_sweep, run_sweep
 from metrics.record import ColdStart, load_record, save_record
 from reports.starts import start_lines
 from reports.table import load_table
@@ -34,6 +35,19 @@ def test_cold_starts_are_processes_of_their_own_before_the_measurement(tmp_path:
         assert 0 < start.build_s + start.first_call_s < start.start_s
         assert start.audio_sha256 in {utterance.audio_sha256 for utterance in record.utterances}
     assert sorted(path.name for path in (tmp_path / "out" / "cold").iterdir()) == ["01", "02"]
+
+
+def test_one_setting_times_cold_starts_of_every_cell_of_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("F5BENCH_STATE_DIR", str(tmp_path / "locks"))
+    made = new_sweep(compose_cells([*COLD, "engine=fp32,bf16", "quality.metrics=[snr]", "out=out"]))
+    made.command = FAKE
+    assert run_sweep(made) == 0
+    starts = {line[0]: line for line in start_lines(load_table(tmp_path / "out"))}
+    assert {label: line[1] for label, line in starts.items()} == {"fp32-euler_7": "2", "bf16-euler_7": "2"}
+    assert {line[-1] for line in starts.values()} == {"the checked audio, bit by bit"}
 
 
 def test_a_cold_start_that_fails_is_the_runs_failure(tmp_path: Path) -> None:

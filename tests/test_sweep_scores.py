@@ -1,0 +1,131 @@
+"""A sweep that goes on scores only what has no scores, or scores of something that is no longer there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from experiments import run as run_module
+from experiments import scored
+from experiments import sweep as sweep_module
+from experiments.compose import compose_cells
+from experiments.run import score
+from experiments.scored import is_scored
+from experiments.sweep import new_sweep, resumed_sweep, run_sweep
+from metrics.record import load_record, save_record
+
+FAKE = (sys.executable, "-m", "tests.fakes")
+SMALL = (
+    "workload=smoke", "measure.rounds=1", "measure.warmup_rounds=0", "measure.calibration=none",
+    "quality.metrics=[snr,log_mel]", "tracking=none", "out=out",
+)  # fmt: skip
+FP32, BF16 = Path("out/cells/fp32-euler_7"), Path("out/cells/bf16-euler_7")
+REFERENCE = Path("out/reference")
+
+Resume = Callable[[], list[str]]
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a sweep of two cells, its reference beside them, has come to its end; only looked at."""
+    folder = tmp_path_factory.mktemp("complete")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("F5BENCH_STATE_DIR", str(folder / "locks"))
+        made = new_sweep(compose_cells([*SMALL, "engine=fp32,bf16"]))
+        made.command = FAKE
+        assert run_sweep(made) == 0
+    return folder
+
+
+@pytest.fixture
+def resume(complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resume:
+    """Goes on with a copy of the complete sweep: what the cells that it scored are called."""
+    shutil.copytree(complete, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("F5BENCH_STATE_DIR", str(tmp_path / "locks"))
+    started: list[str] = []
+
+    def counted(folder: Path, *rest: object) -> object:
+        started.append(folder.name.partition("-")[0])
+        return run_module.start_scoring(folder, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sweep_module, "start_scoring", counted)
+
+    def again() -> list[str]:
+        started.clear()
+        resumed = resumed_sweep(Path("out"))
+        resumed.command = FAKE
+        assert run_sweep(resumed) == 0
+        return list(started)
+
+    return again
+
+
+def test_a_complete_sweep_is_not_scored_again(resume: Resume, capfd: pytest.CaptureFixture[str]) -> None:
+    before = [(folder / "result.json").read_bytes() for folder in (FP32, BF16)]
+    capfd.readouterr()
+    assert resume() == []
+    assert "scoring 0 variants, 2 are scored already" in capfd.readouterr().err
+    assert [(folder / "result.json").read_bytes() for folder in (FP32, BF16)] == before
+
+
+def test_a_missing_score_is_made_and_no_other(resume: Resume) -> None:
+    whole = load_record(BF16 / "result.json")
+    assert whole.scores_of("snr_vs_reference_db")
+    save_record(replace(whole, scores=whole.scores_of("audio_valid")), BF16 / "result.json")
+    assert resume() == ["bf16"]
+    assert load_record(BF16 / "result.json") == whole
+    (FP32 / "scored.json").unlink()  # as where the scoring itself had failed
+    assert resume() == ["fp32"]
+    assert resume() == []
+
+
+def test_a_reference_that_sounds_otherwise_is_compared_with_again(resume: Resume) -> None:
+    before = load_record(BF16 / "result.json").scores_of("snr_vs_reference_db")[0].value
+    wav = next((REFERENCE / "audio").iterdir())
+    audio_S, rate_hz = soundfile.read(wav, dtype="float32")
+    soundfile.write(wav, 0.5 * audio_S, rate_hz, subtype="FLOAT")
+    assert resume() == ["fp32", "bf16"]
+    after = [score.value for score in load_record(BF16 / "result.json").scores_of("snr_vs_reference_db")]
+    assert before is not None
+    assert min(value for value in after if value is not None) < before - 20
+
+
+def test_a_file_written_again_with_the_same_bytes_is_the_same_file(resume: Resume) -> None:
+    for path in [*REFERENCE.rglob("*.*"), *FP32.rglob("*.*")]:
+        path.write_bytes(path.read_bytes())
+    assert resume() == []
+
+
+def test_an_oracle_that_sounds_otherwise_is_compared_with_again(resume: Resume) -> None:
+    assert is_scored(BF16, REFERENCE, FP32)
+    assert not is_scored(BF16, REFERENCE, None), "another question than the one that was answered"
+    wav = next((FP32 / "audio").iterdir())
+    wav.write_bytes(wav.read_bytes()[:-4] + b"\0\0\0\0")
+    assert not is_scored(BF16, REFERENCE, FP32)
+
+
+@pytest.mark.parametrize("part", ["_code", "_recipes"])
+def test_other_means_make_other_scores(resume: Resume, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    assert is_scored(BF16, REFERENCE, FP32)
+    monkeypatch.setattr(scored, part, lambda *given: "changed")
+    assert not is_scored(BF16, REFERENCE, FP32)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"run": NaN}'])
+def test_a_damaged_note_is_no_note(resume: Resume, content: str) -> None:
+    (BF16 / "scored.json").write_text(content)
+    assert not is_scored(BF16, REFERENCE, FP32)
+    assert score(BF16, REFERENCE, FP32)
+    assert is_scored(BF16, REFERENCE, FP32)
+    assert set(json.loads((BF16 / "scored.json").read_text())) == {
+        "run", "reference", "oracle", "floors", "means", "scores",
+    }  # fmt: skip

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from metrics.isolation import Item, Refused, Work
+from metrics.tasks import import_or_refuse
 
 RATE_HZ = 16_000  # of all these models; the parent resamples
 DNSMOS_S = 9.01
@@ -68,12 +69,7 @@ def faster_whisper_task(setup: Mapping[str, Any]) -> Work:
     folder = _present(
         setup["folder"], "quality.recogniser.folder", "a CTranslate2 folder of a Whisper model (model.bin)"
     )
-    try:
-        import faster_whisper
-    except ImportError as error:
-        raise Refused(
-            "unavailable", f"package faster-whisper is missing ({error}); pip install faster-whisper"
-        ) from None
+    faster_whisper = import_or_refuse("faster_whisper", "pip install faster-whisper")
     model = faster_whisper.WhisperModel(
         str(folder), device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True
     )
@@ -95,12 +91,7 @@ def faster_whisper_task(setup: Mapping[str, Any]) -> Work:
 
 def resemblyzer_task(setup: Mapping[str, Any]) -> Work:
     """Item (audio_S,) at 16 kHz -> Resemblyzer's embedding; its own loudness rule and silence trimming come first."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import resemblyzer
-    except ImportError as error:
-        raise Refused("unavailable", f"package Resemblyzer is missing ({error}); {RESEMBLYZER_REMEDY}") from None
+    resemblyzer = import_or_refuse("resemblyzer", RESEMBLYZER_REMEDY)
     import torch
 
     torch.set_num_threads(1)

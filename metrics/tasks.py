@@ -6,6 +6,7 @@ carries the status where there is no number: never a code such as -7, never STOI
 
 from __future__ import annotations
 
+import importlib
 import math
 import warnings
 from collections.abc import Mapping
@@ -28,10 +29,7 @@ LOUDNESS_MIN_S = 0.4  # one block of BS.1770
 
 def pesq_task(setup: Mapping[str, Any]) -> Work:
     """Item (reference_S, degraded_S), 16 kHz -> wide-band PESQ (ITU-T P.862.2)."""
-    try:
-        import pesq
-    except ImportError as error:
-        raise Refused("unavailable", f"package pesq is missing ({error}); {PESQ_REMEDY}") from None
+    pesq = import_or_refuse("pesq", PESQ_REMEDY)
 
     def work(item: Item) -> float:
         reference_S, degraded_S = item.arrays
@@ -49,10 +47,7 @@ def pesq_task(setup: Mapping[str, Any]) -> Work:
 
 def stoi_task(setup: Mapping[str, Any]) -> Work:
     """Item (clean_S, other_S), info sample_rate_hz and extended -> STOI (Taal 2011) or ESTOI (Jensen, Taal 2016)."""
-    try:
-        import pystoi
-    except ImportError as error:
-        raise Refused("unavailable", f"package pystoi is missing ({error}); {STOI_REMEDY}") from None
+    pystoi = import_or_refuse("pystoi", STOI_REMEDY)
 
     def work(item: Item) -> float:
         clean_S, other_S = item.arrays
@@ -75,13 +70,7 @@ def stoi_task(setup: Mapping[str, Any]) -> Work:
 
 def f0_task(setup: Mapping[str, Any]) -> Work:
     """Item (audio_S,), info sample_rate_hz, floor_hz, ceiling_hz, frame_ms -> F0 per frame in Hz, 0 where unvoiced."""
-    try:
-        # pyworld 0.3.5 reads its own version through pkg_resources, which warns on newer setuptools
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import pyworld
-    except ImportError as error:
-        raise Refused("unavailable", f"package pyworld is missing ({error}); {F0_REMEDY}") from None
+    pyworld = import_or_refuse("pyworld", F0_REMEDY)
 
     def work(item: Item) -> list[float]:
         audio_S = np.ascontiguousarray(item.arrays[0], dtype=np.float64)
@@ -100,10 +89,7 @@ def f0_task(setup: Mapping[str, Any]) -> Work:
 
 def loudness_task(setup: Mapping[str, Any]) -> Work:
     """Item (audio_S,), info sample_rate_hz -> integrated loudness in LUFS (ITU-R BS.1770-4, pyloudnorm)."""
-    try:
-        import pyloudnorm
-    except ImportError as error:
-        raise Refused("unavailable", f"package pyloudnorm is missing ({error}); {LOUDNESS_REMEDY}") from None
+    pyloudnorm = import_or_refuse("pyloudnorm", LOUDNESS_REMEDY)
 
     def work(item: Item) -> float:
         audio_S, rate_hz = item.arrays[0], int(item.info["sample_rate_hz"])
@@ -115,6 +101,17 @@ def loudness_task(setup: Mapping[str, Any]) -> Work:
         return value
 
     return work
+
+
+def import_or_refuse(name: str, remedy: str) -> Any:
+    """The module of an optional package. Raises Refused where it cannot be imported."""
+    try:
+        # pyworld 0.3.5 reads its own version through pkg_resources, which warns on newer setuptools
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(name)
+    except ImportError as error:
+        raise Refused("unavailable", f"package {name} is missing ({error}); {remedy}") from None
 
 
 def version_of(package: str) -> str:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.checkpoint import content_sha256, dit_shapes, is_random, locate, random_seed
+from engine.checkpoint import LoadedModel, is_random, load_model, locate, random_seed
 from engine.clock import Clock
 from engine.contract import ConfigError, Engine, EngineFacts, UnsupportedEngine
-from engine.frontend import read_vocabulary
 from engine.mel import check_vocoder, mel_transform
 
 if TYPE_CHECKING:
@@ -114,40 +113,6 @@ def build_engine(config: Mapping[str, Any], clock: Clock) -> Engine:
     validate_config(config)
     context = Context(config, solver_spec(config["solver"]), clock)
     return target_of(config["engine"])(context=context, **engine_arguments(config["engine"]))
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class LoadedModel:
-    """Checked float32 weights by upstream's names (without the `transformer.` prefix)."""
-
-    state: Mapping[str, torch.Tensor]
-    vocabulary: Mapping[str, int]
-    sha256: str
-    random: bool
-
-
-def load_model(model: Mapping[str, Any]) -> LoadedModel:
-    from engine.checkpoint import check_shapes, draw_state, read_state
-
-    vocab_path, source = locate("model.vocab", model["vocab"]), model["checkpoint"]
-    vocabulary = read_vocabulary(vocab_path)
-    shapes = dit_shapes(model["arch"], len(vocabulary), model["mel_bins"])
-    if is_random(source):
-        state, digest = draw_state(shapes, random_seed("model.checkpoint", source)), source
-    else:
-        path = locate("model.checkpoint", source)
-        state, digest = read_state("model.checkpoint", path), content_sha256(path)
-        table = "transformer.text_embed.text_embed.weight"
-        if table in state and len(state[table]) != len(vocabulary) + 1:
-            raise ConfigError(
-                "model.vocab", model["vocab"],
-                f"has {len(vocabulary)} tokens, the checkpoint was trained with {len(state[table]) - 1}",
-                "give the vocabulary file that belongs to the checkpoint",
-            )  # fmt: skip
-        check_shapes("model.checkpoint", state, shapes, "choose the model config that belongs to the weights")
-    return LoadedModel(
-        {name.removeprefix("transformer."): state[name] for name in shapes}, vocabulary, digest, is_random(source)
-    )
 
 
 def facts_of(context: Context, name: str, model: LoadedModel, vocoder: LoadedVocoder, **own: Any) -> EngineFacts:

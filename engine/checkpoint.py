@@ -10,11 +10,13 @@ import hashlib
 import importlib.util
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.contract import ConfigError
+from engine.frontend import read_vocabulary
 
 if TYPE_CHECKING:
     import torch
@@ -168,3 +170,35 @@ def dit_shapes(arch: Mapping[str, Any], num_tokens: int, mel_bins: int) -> dict[
     linear("norm_out.linear", 2 * dim, dim)
     linear("proj_out", mel_bins, dim)
     return {f"transformer.{name}": shape for name, shape in shapes.items()}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LoadedModel:
+    """Checked float32 weights by upstream's names (without the `transformer.` prefix)."""
+
+    state: Mapping[str, torch.Tensor]
+    vocabulary: Mapping[str, int]
+    sha256: str
+    random: bool
+
+
+def load_model(model: Mapping[str, Any]) -> LoadedModel:
+    vocab_path, source = locate("model.vocab", model["vocab"]), model["checkpoint"]
+    vocabulary = read_vocabulary(vocab_path)
+    shapes = dit_shapes(model["arch"], len(vocabulary), model["mel_bins"])
+    if is_random(source):
+        state, digest = draw_state(shapes, random_seed("model.checkpoint", source)), source
+    else:
+        path = locate("model.checkpoint", source)
+        state, digest = read_state("model.checkpoint", path), content_sha256(path)
+        table = "transformer.text_embed.text_embed.weight"
+        if table in state and len(state[table]) != len(vocabulary) + 1:
+            raise ConfigError(
+                "model.vocab", model["vocab"],
+                f"has {len(vocabulary)} tokens, the checkpoint was trained with {len(state[table]) - 1}",
+                "give the vocabulary file that belongs to the checkpoint",
+            )  # fmt: skip
+        check_shapes("model.checkpoint", state, shapes, "choose the model config that belongs to the weights")
+    return LoadedModel(
+        {name.removeprefix("transformer."): state[name] for name in shapes}, vocabulary, digest, is_random(source)
+    )

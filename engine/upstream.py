@@ -34,7 +34,7 @@ from engine.solver import SolverSpec
 from engine.vocoder import Vocoder, with_vocoder
 
 if TYPE_CHECKING:
-    from engine.build import LoadedModel
+    from engine.checkpoint import LoadedModel
 
 STREAM_SAMPLES = 2048  # upstream's chunk_size
 

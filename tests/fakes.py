@@ -27,6 +27,7 @@ from engine.clock import Clock
 from engine.contract import AudioBlock, EngineFacts, StageTimes, Synthesis, SynthesisRequest, UnsupportedEngine
 from experiments import worker
 from experiments.calibration import Calibration
+from experiments.measure import MeasurePlan, Probes
 
 RATE_HZ, HOP, MEL_BINS = 24000, 256, 100
 CHARS_PER_S = 14
@@ -164,6 +165,40 @@ def calibrate_with(clock: FakeClock) -> Calibration:
     clock.log.append("calibrate")
     clock.t_s += 0.03
     return Calibration(wall_s=0.03, cpu_s=0.06)
+
+
+def request(name: str) -> SynthesisRequest:
+    """A sentence of a measuring loop; `facts`, `plan` and `probes` are what else such a loop takes."""
+    return SynthesisRequest(
+        utterance_id=name, text=f"this is {name}", ref_audio_S=np.zeros(10, np.float32), ref_sample_rate_hz=24000,
+        ref_text="a",
+    )  # fmt: skip
+
+
+def plan(**changes: float) -> MeasurePlan:
+    """One warm-up round, two rounds, one calibration in each."""
+    default = MeasurePlan(
+        warmup_rounds=1, rounds=2, order_seed=0, time_limit_s=1e6, warmup_utterances=99, calibrations_per_round=1
+    )
+    return replace(default, **changes)
+
+
+def probes(clock: FakeClock, calibrated: bool = True) -> Probes:
+    """Everything that a loop asks of its machine, answered and logged by the clock."""
+
+    def peak_bytes() -> int:
+        clock.log.append("peak")
+        return 1000
+
+    return Probes(
+        clock=clock,
+        reset_peak=lambda: clock.log.append("reset peak"),
+        peak_bytes=peak_bytes,
+        after_round=lambda: clock.log.append("round over"),
+        calibrations={"gemm": lambda: calibrate_with(clock)} if calibrated else {},
+        cpu_s=clock.cpu_s,
+        unix_s=lambda: 1.5e9,
+    )
 
 
 def build(config: Mapping[str, Any], clock: Clock) -> FakeEngine:

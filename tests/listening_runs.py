@@ -115,3 +115,26 @@ def save_result(folder: Path, result: dict[str, Any]) -> Path:
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result), encoding="utf-8")
     return path
+
+
+def goodness(clip: dict[str, Any], liked: str) -> int:
+    """Two points for the liked system, one for any other, none in noise."""
+    if clip["treatment"]:
+        return 0
+    return 2 if clip["system"] == liked else 1
+
+
+def who_likes(liked: str) -> Respond:
+    """An attentive listener in every method."""
+
+    def respond(kind: str, clips: Sequence[dict[str, Any]], rng: np.random.Generator) -> dict[str, Any]:
+        good = [goodness(clip, liked) for clip in clips]
+        if len(clips) == 2:
+            lead = "none" if good[0] == good[1] else "first" if good[0] > good[1] else "second"
+            return {"preference": lead, "rating_a": 1 + good[0], "rating_b": 1 + good[1],
+                    "ccr": good[1] - good[0], "dcr": 5 if good[1] else 1}  # fmt: skip
+        if len(clips) == 3:
+            return {"match": int(clips[2] == clips[1])}
+        return {"ratings": [None, *({0: 20, 1: 60, 2: 95}[g] for g in good[1:])]}
+
+    return respond

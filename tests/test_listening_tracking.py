@@ -11,8 +11,7 @@ from metrics.record import RecordError
 from reports.listening.build import build_set
 from reports.listening.collect import collect
 from reports.listening.settings import BuildSettings
-from tests.listening_runs import answered, save_result, two_runs
-from tests.test_listening_analysis import who_likes
+from tests.listening_runs import answered, save_result, two_runs, who_likes
 
 
 def test_the_verdict_goes_into_the_same_runs(tmp_path: Path) -> None:

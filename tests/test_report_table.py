@@ -16,7 +16,6 @@ from reports.notes import determinism_of, headline_of, note_of
 from reports.quality import LOG_MEL, PESQ
 from reports.scores import quality_text
 from reports.table import Row, Table, UnjudgedRow, all_metrics, load_table, require_judgement, sentence_timing_of
-from reports.words import significant, without_machine_paths
 from tests.test_report_data import (
     DEFAULT_CELLS,
     REFERENCE,
@@ -275,32 +274,3 @@ def test_rows_with_the_same_bits_are_named(table: Table) -> None:
     assert twins == (
         "Bit-identical audio in every sentence: upstream-euler_32 = fp32-euler_32; fp32-euler_7 = int8-euler_7."
     )
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0, "0"),
-        (0.08341, "0.0834"),
-        (1.7449, "1.74"),
-        (9.996, "10.0"),
-        (83.14, "83.1"),
-        (1236.0, "1240"),
-        (-0.5, "-0.500"),
-    ],
-)
-def test_numbers_have_three_significant_digits_and_no_exponent(value: float, text: str) -> None:
-    assert significant(value) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "published"),
-    [
-        ("cannot read /home/a/b.wav, line 3", "cannot read .../b.wav, line 3"),
-        ("see https://example.org/a/b", "see https://example.org/a/b"),
-        ("engine/pocket/dit.safetensors and/or more", "engine/pocket/dit.safetensors and/or more"),
-        (None, None),
-    ],
-)
-def test_reasons_lose_the_machines_paths_only(text: str | None, published: str | None) -> None:
-    assert without_machine_paths(text) == published

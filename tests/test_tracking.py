@@ -18,12 +18,20 @@ import soundfile
 from experiments.cli import run_verb
 from experiments.tracking import main
 from metrics.record import save_record
-from tests.tracking_folders import SENTENCES, STARTED_UNIX_S, record, write_run, write_sweep
+from tests.tracking_folders import (
+    SENTENCES,
+    STARTED_UNIX_S,
+    keep_environment,
+    record,
+    rows,
+    runs,
+    runs_by_name,
+    write_run,
+    write_sweep,
+)
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 pytest.importorskip("mlflow")
-
-TABLES = ("runs", "params", "tags", "metrics", "latest_metrics", "experiments")
 
 
 @dataclass(frozen=True)
@@ -32,12 +40,6 @@ class Stored:
 
     runs: dict[str, Any]
     database: Path
-
-
-def keep_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a sync sets for its own process must not stay in this one."""
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
-        monkeypatch.setenv(name, "1")
 
 
 @pytest.fixture(scope="session")
@@ -63,24 +65,6 @@ def database(prepared_database: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 def sweep(tmp_path: Path, database: Path) -> Path:
     """Two measured cells, one that failed and one that is not supported here."""
     return write_sweep(tmp_path / "outputs" / "sweep", f"sqlite:///{database}")
-
-
-def rows(database: Path) -> dict[str, list[Any]]:
-    with closing(sqlite3.connect(database)) as connection:
-        return {table: sorted(map(repr, connection.execute(f"select * from {table}"))) for table in TABLES}
-
-
-def runs(database: Path) -> list[Any]:
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(tracking_uri=f"sqlite:///{database}")
-    experiment = client.get_experiment_by_name("f5bench")
-    assert experiment is not None
-    return list(client.search_runs([experiment.experiment_id]))
-
-
-def runs_by_name(database: Path) -> dict[str, Any]:
-    return {run.info.run_name: run for run in runs(database)}
 
 
 @pytest.fixture

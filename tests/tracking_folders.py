@@ -1,19 +1,23 @@
-"""A synthetic sweep of two sentences with exact answers, as experiments.sweep leaves one."""
+"""A synthetic sweep of two sentences with exact answers, as experiments.sweep leaves one, and what MLflow has of it."""
 
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import soundfile
 
 from metrics.record import RunRecord, Score, Trial, Utterance, save_record
 
 STARTED_UNIX_S = 1_700_000_000.0
 SENTENCES = {"a": "The grey cat sat down.", "b": "Is it seven?"}
+TABLES = ("runs", "params", "tags", "metrics", "latest_metrics", "experiments")
 
 
 def write_sweep(folder: Path, uri: str) -> Path:
@@ -121,3 +125,28 @@ def spoken(utterance_id: str) -> Utterance:
         audio_path=f"audio/{utterance_id}.wav",
         mel_path=f"mel/{utterance_id}.npy",
     )
+
+
+def keep_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a sync sets for its own process must not stay in this one."""
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        monkeypatch.setenv(name, "1")
+
+
+def rows(database: Path) -> dict[str, list[Any]]:
+    """Every row of a store's tables, to see whether anything changed."""
+    with closing(sqlite3.connect(database)) as connection:
+        return {table: sorted(map(repr, connection.execute(f"select * from {table}"))) for table in TABLES}
+
+
+def runs(database: Path) -> list[Any]:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{database}")
+    experiment = client.get_experiment_by_name("f5bench")
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def runs_by_name(database: Path) -> dict[str, Any]:
+    return {run.info.run_name: run for run in runs(database)}

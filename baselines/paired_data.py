@@ -6,7 +6,7 @@ A turn is one call of every side, in a random order; a block is the turns that o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,13 +51,6 @@ def turn_content(turn: Turn) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def read_turn(content: Mapping[str, Any]) -> Turn:
-    return Turn(
-        utterance_id=str(content["utterance_id"]), order=tuple(content["order"]), wall_s=dict(content["wall_s"]),
-        cpu_s=dict(content["cpu_s"]),
-    )  # fmt: skip
-
-
 def relabelled(block: Block, names: Mapping[str, str]) -> Block:
     """The same times with the sides called by other names; sides without a new name are left out."""
     return Block(
@@ -85,7 +78,3 @@ def scaled(block: Block, side: str, factor: float) -> Block:
             for t in block.turns
         )
     )
-
-
-def turns_of(blocks: Sequence[Block]) -> list[Turn]:
-    return [turn for block in blocks for turn in block.turns]

@@ -41,11 +41,6 @@ def pairs_for_margin_t(margin: float, sd: float, power: float = 0.8, alpha: floa
     raise ValueError(f"margin={margin}: takes over {MOST} pairs at sd={sd}")
 
 
-def detectable_difference(num: int, sd: float, power: float = 0.8, alpha: float = 0.05) -> float:
-    """Smallest true difference that a two-sided test of `num` paired values finds. Normal figure."""
-    return float(stats.norm.isf(alpha / 2) + stats.norm.ppf(power)) * sd / math.sqrt(num)
-
-
 def clips_for_rate(limit: float, true_rate: float = 0.0, power: float = 0.8, alpha: float = 0.05) -> int:
     """Clips from which on a true rate of `true_rate` is shown to lie under `limit`, exactly: 299 for none and 1 %."""
     _check("limit", limit, 0, 1)

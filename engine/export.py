@@ -65,10 +65,6 @@ class ExportForm(nn.Module):
         return velocity.unflatten(0, projected.shape[:2])
 
 
-def input_names(masked: bool) -> tuple[str, ...]:
-    return INPUTS + MASKS if masked else INPUTS
-
-
 def example_feeds(step: DiTStep, groups: int, lengths: tuple[int, ...], masked: bool, seed: int = 0) -> Feeds:
     """Normal noise in every input but RoPE and masks, in the step's dtype: enough to tell two graphs apart."""
     generator = torch.Generator().manual_seed(seed)

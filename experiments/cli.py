@@ -36,6 +36,14 @@ def complain(message: object) -> None:
     print(f"error: {one_line(message)}", file=sys.stderr, flush=True)
 
 
+def refused_limit(error: ValueError) -> ConfigError:
+    """What the rules of `baselines` refuse, which know no engine: their text is `KEY=VALUE: ALLOWED; REMEDY`."""
+    key, _, rest = str(error).partition("=")
+    value, _, reason = rest.partition(": ")
+    allowed, _, remedy = reason.partition("; ")
+    return ConfigError(key, value, allowed, remedy)
+
+
 def run_verb(verb: Verb, argv: Sequence[str] | None = None) -> int:
     """Call `verb` with the command line's arguments and turn a user's mistake into one line and its exit code.
 

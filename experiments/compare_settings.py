@@ -10,6 +10,7 @@ from typing import Any
 from baselines.paired import Mode, PairedLimits
 from baselines.paired_data import CANDIDATE, REFERENCE
 from engine.contract import ConfigError
+from experiments.cli import refused_limit
 from experiments.compare_run import RunPlan
 from experiments.flat_settings import flat_settings, refuse_misspelt
 
@@ -120,7 +121,4 @@ def _limits(values: Mapping[str, Any]) -> PairedLimits:
     try:
         return PairedLimits.from_mapping({**values, "mode": MODES[mode], "looks": looks, "metrics": metrics})
     except ValueError as error:
-        key, _, rest = str(error).partition("=")
-        value, _, reason = rest.partition(": ")
-        allowed, _, remedy = reason.partition("; ")
-        raise ConfigError(key, value, allowed, remedy) from error
+        raise refused_limit(error) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from baselines.decision import DecisionRule, decide, decision_lines, decision_markdown
 from engine.contract import ConfigError
-from experiments.cli import EXIT_OK, EXIT_REGRESSION, EXIT_UNSURE, run_verb
+from experiments.cli import EXIT_OK, EXIT_REGRESSION, EXIT_UNSURE, refused_limit, run_verb
 from experiments.compose import CONF
 from experiments.quality_gate import read_quality_limits, read_yaml, split_words
 from metrics.record import to_json, write_atomically
@@ -58,10 +58,7 @@ def read_rule(name: str) -> DecisionRule:
     try:
         return DecisionRule.from_mapping(content)
     except ValueError as error:
-        key, _, rest = str(error).partition("=")
-        value, _, reason = rest.partition(": ")
-        allowed, _, remedy = reason.partition("; ")
-        raise ConfigError(key, value, allowed, remedy) from error
+        raise refused_limit(error) from error
 
 
 if __name__ == "__main__":

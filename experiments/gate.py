@@ -17,7 +17,7 @@ from baselines.store import RECORDS, Baseline, NoBaseline, load_baseline
 from baselines.verdict import Limits
 from engine.contract import ConfigError
 from experiments.baseline import refuse_unwritable, this_host_class
-from experiments.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain, run_verb
+from experiments.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain, refused_limit, run_verb
 from experiments.compose import compose_config, options
 from experiments.environment import now_iso
 from experiments.fresh import fresh_run, hydra_value, read_run
@@ -64,10 +64,7 @@ def read_limits(overrides: Sequence[str]) -> Limits:
     try:
         return Limits.from_mapping(gate)
     except ValueError as error:
-        key, _, rest = str(error).partition("=")
-        value, _, reason = rest.partition(": ")
-        allowed, _, remedy = reason.partition("; ")
-        raise ConfigError(key, value, allowed, remedy) from error
+        raise refused_limit(error) from error
 
 
 def _judge_stored(given: argparse.Namespace, overrides: Sequence[str], limits: Limits) -> int:

@@ -16,7 +16,7 @@ from baselines.quality_gate import judge_quality
 from baselines.quality_publish import JudgedQuality, quality_content, quality_junit, quality_lines, quality_summary
 from baselines.quality_rules import QualityLimits
 from engine.contract import ConfigError
-from experiments.cli import run_verb
+from experiments.cli import refused_limit, run_verb
 from experiments.compose import CONF
 from experiments.environment import now_iso
 from experiments.job import RESULT
@@ -109,10 +109,7 @@ def read_quality_limits(settings: Mapping[str, Any]) -> QualityLimits:
     try:
         return QualityLimits.from_mapping(content)
     except ValueError as error:
-        key, _, rest = str(error).partition("=")
-        value, _, reason = rest.partition(": ")
-        allowed, _, remedy = reason.partition("; ")
-        raise ConfigError(key, value, allowed, remedy) from error
+        raise refused_limit(error) from error
 
 
 def read_yaml(key: str, name: str, folder: Path) -> dict[str, Any]:

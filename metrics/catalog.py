@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -199,8 +199,7 @@ def by_name() -> Mapping[str, Metric]:
 
 def wanted(metrics: Sequence[Metric], families: Sequence[str], against: AgainstName | None) -> list[Metric]:
     """The metrics of the families, in the order of the families, that exist towards `against`."""
-    rank: Callable[[Metric], int] = lambda metric: list(families).index(metric.family)  # noqa: E731
     chosen = [
         m for m in metrics if m.family in families and (not m.towards if against is None else against in m.towards)
     ]
-    return sorted(chosen, key=rank)
+    return sorted(chosen, key=lambda metric: list(families).index(metric.family))

@@ -10,7 +10,7 @@ import math
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,33 +157,30 @@ def bigram_arpa(sentences: Sequence[Sequence[str]]) -> str:
 
 def word_error(reference: str, hypothesis: str) -> WordErrors:
     """Edit counts between normalised texts (jiwer). Raises ValueError where the reference has no word."""
-    wanted, got = words_of(reference), words_of(hypothesis)
-    if not wanted:
-        raise ValueError(f"no words in the reference {reference!r}")
-    if not got:
-        return WordErrors(substitutions=0, deletions=len(wanted), insertions=0, reference_words=len(wanted))
-    counts = jiwer.process_words(" ".join(wanted), " ".join(got))
-    return WordErrors(
-        substitutions=counts.substitutions,
-        deletions=counts.deletions,
-        insertions=counts.insertions,
-        reference_words=len(wanted),
-    )
+    return _edits(reference, hypothesis, str.split, jiwer.process_words)
 
 
 def character_error(reference: str, hypothesis: str) -> WordErrors:
     """The same edit counts over characters, single spaces between words included. Raises ValueError on no word."""
-    wanted, got = " ".join(words_of(reference)), " ".join(words_of(hypothesis))
+    return _edits(reference, hypothesis, list, jiwer.process_characters)
+
+
+def _edits(
+    reference: str, hypothesis: str, units: Callable[[str], list[str]], process: Callable[[str, str], Any]
+) -> WordErrors:
+    """units: what is counted in a text; process: jiwer's alignment of two texts over such units."""
+    wanted, got = (" ".join(words_of(text)) for text in (reference, hypothesis))
     if not wanted:
         raise ValueError(f"no words in the reference {reference!r}")
+    num = len(units(wanted))
     if not got:
-        return WordErrors(substitutions=0, deletions=len(wanted), insertions=0, reference_words=len(wanted))
-    counts = jiwer.process_characters(wanted, got)
+        return WordErrors(substitutions=0, deletions=num, insertions=0, reference_words=num)
+    counts = process(wanted, got)
     return WordErrors(
         substitutions=counts.substitutions,
         deletions=counts.deletions,
         insertions=counts.insertions,
-        reference_words=len(wanted),
+        reference_words=num,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from metrics.record import ScoreStatus
@@ -23,8 +22,3 @@ class Outcome:
     @staticmethod
     def none(status: ScoreStatus, reason: str) -> Outcome:
         return Outcome(value=None, status=status, reason=reason)
-
-    @staticmethod
-    def finite(value: float, what: str) -> Outcome:
-        """The value, or status error where it is not a finite number; `what` is who returned it."""
-        return Outcome.ok(float(value)) if math.isfinite(value) else Outcome.none("error", f"{what} returned {value}")

@@ -17,7 +17,6 @@ from reports.listening.build import build_set
 from reports.listening.loudness import (
     anchor,
     common_target_lufs,
-    from_pcm,
     level_of,
     loudness_lufs,
     to_pcm,
@@ -29,7 +28,12 @@ from reports.listening.settings import BuildSettings, ListeningError
 from tests.engines import ROOT
 from tests.listening_runs import RATE_HZ, payload_of, two_runs, voiced, write_listening_run
 
+PCM_SCALE = 32767.0
 CLIP = re.compile(r'<script type="text/plain" id="clip-(\w+)" data-nonce="(\d+)">([^<]*)<')
+
+
+def from_pcm(pcm_S: np.ndarray) -> np.ndarray:
+    return pcm_S / PCM_SCALE
 
 
 def clips_of(page: Path) -> dict[str, np.ndarray]:

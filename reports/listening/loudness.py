@@ -17,7 +17,6 @@ from reports.listening.settings import ListeningError
 
 TARGET_LUFS = -23.0
 CEILING_DBTP = -1.0
-TOLERANCE_LU = 0.1
 BLOCK_S = 0.4
 OVERSAMPLING = 4
 ANCHOR_HZ = 3500.0
@@ -70,10 +69,6 @@ def to_pcm(audio_S: np.ndarray, gain_db: float) -> np.ndarray:
     """(S,) int16 little-endian; rounding only, since the gain keeps every sample below full scale."""
     scaled_S = np.rint(audio_S.astype(np.float64) * 10 ** (gain_db / 20) * PCM_SCALE)
     return np.clip(scaled_S, -PCM_SCALE, PCM_SCALE).astype("<i2")
-
-
-def from_pcm(pcm_S: np.ndarray) -> np.ndarray:
-    return pcm_S.astype(np.float64) / PCM_SCALE
 
 
 def anchor(audio_S: np.ndarray, rate_hz: int) -> np.ndarray:

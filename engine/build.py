@@ -14,8 +14,6 @@ from engine.contract import ConfigError, Engine, EngineFacts, UnsupportedEngine
 from engine.mel import check_vocoder, mel_transform
 
 if TYPE_CHECKING:
-    import torch
-
     from engine.denoiser.eager import Tables
     from engine.postprocess import Fade
     from engine.sampler import Sampler

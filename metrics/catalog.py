@@ -117,7 +117,8 @@ PAIRED: tuple[Metric, ...] = (
     *(_band(band) for band in ("0_4k", "4_8k", "8_12k")),
     Metric(
         key="blind_snr", name="blind_snr_delta_vs_{}_db", family="blind_snr", better="higher", identical=0.0,
-        recipe="change of speech level over pause level, 20 ms frames, both masks from the other side (25 and 40 dB)",
+        recipe="change of speech level (mean) over pause level (median), 20 ms frames, both masks from the other side "
+        "(25 and 40 dB)",
     ),
     _event("artifact", "artifact_vs_{}", "1 where the clip has one new click, dropout, cut or repeat, else 0"),
     _event("clicks", "new_clicks_vs_{}", "second difference over 8x its 20 ms median and over 2x the baseline's within "

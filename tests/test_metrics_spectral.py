@@ -74,6 +74,9 @@ def test_the_blind_ratio_moves_by_the_noise_that_was_added_to_the_pauses():
     delta = blind_snr_delta_db(heard(noisy_S), heard(quiet_S))
     assert delta.value == pytest.approx(-20.0, abs=1.0)
     assert blind_snr_delta_db(heard(quiet_S), heard(quiet_S)).value == 0.0
+    late_S = quiet_S.copy()
+    late_S[RATE_HZ : RATE_HZ + 960] = voiced_S[RATE_HZ - 960 : RATE_HZ]  # the pause begins 40 ms later: no noise
+    assert blind_snr_delta_db(heard(late_S), heard(quiet_S)).value == pytest.approx(0.0, abs=0.5)
     steady_S = np.sin(np.arange(RATE_HZ) / 10).astype(np.float32)
     assert blind_snr_delta_db(heard(steady_S), heard(steady_S)).status == "too_few"
 

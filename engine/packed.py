@@ -1,4 +1,4 @@
-"""Weights laid out once for oneDNN, as inductor's frozen graphs have them: the same products, 1.1 to 1.4 times as fast.
+"""Weights laid out once for oneDNN: the same products, 1.1 to 1.4 times as fast.
 
 F.linear in float32 goes to MKL, which takes its slower code path on CPUs that are not Intel's.
 """

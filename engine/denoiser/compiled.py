@@ -1,8 +1,8 @@
 """The step compiled by torch.compile: what is compiled is what the solver calls, with no graph break.
 
-region=step is one graph with the weights folded into it, packed for oneDNN where inductor freezes them. region=block
-compiles one block with its weights as inputs and calls it for every block, so a model of 22 blocks costs no more to
-compile than one of 6; the convolutions before the blocks stay eager.
+region=step is one graph with the weights as inputs: frozen into it they gain nothing here and keep the compiled graph
+out of inductor's cache on disk. region=block compiles one block with its weights as inputs and calls it for every
+block, so a model of 22 blocks costs no more to compile than one of 6; the convolutions before the blocks stay eager.
 
 Dynamic shapes compile once per kind of batch (one utterance or several, guided or not, padded or not) and then take
 any length; static ones compile per bucket of lengths, the padding behind each utterance masked. The compiler sits

@@ -21,6 +21,7 @@ import numpy as np
 
 from experiments.cli import EXIT_OK, EXIT_REGRESSION, run_verb
 from experiments.job import RESULT
+from experiments.model_scores import intelligibility
 from experiments.scored_audio import heard_of, read_all
 from metrics.artifacts import Expectation, audio_valid
 from metrics.faults import FAULTS, SEEN_BY
@@ -31,6 +32,7 @@ from metrics.record import Score, load_record
 
 MEASURED_RATES = ("click -12 dB",)  # research: 85 to 89 % can be seen; all others must be seen always
 LEAST_CLICKS_FRAC = 0.85
+MOST_WRONG_FRAC = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +72,17 @@ def fault_rates(heard: Mapping[str, Heard], limits: Limits) -> list[Rate]:
         values = [score.value for score in _scores(seen.metric, pairs, limits)]
         rates.append(Rate(fault=fault, metric=seen.metric, seen=sum(map(seen.by, values)), tried=len(values)))
     return rates
+
+
+def wrong_words(folder: Path, limits: Limits) -> Rate:
+    """Every sentence answered with the audio of the one before: right words are under half wrong, these are over it."""
+    record = load_record(folder / RESULT)
+    audio, _ = read_all(folder, record)
+    names = list(audio)
+    replayed = {name: audio[names[i - 1]] for i, name in enumerate(names)}
+    errors = [s.value for s in intelligibility(record, replayed, limits) if s.metric == "wer_frac" and s.utterance_id]
+    seen = sum(value is not None and value > MOST_WRONG_FRAC for value in errors)
+    return Rate(fault="previous output", metric="wer_frac", seen=seen, tried=len(errors))
 
 
 def _scores(metric: str, pairs: Sequence[Pair], limits: Limits) -> list[Score]:
@@ -117,7 +130,7 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     started_s = time.perf_counter()
     limits = Limits(timeout_s=60.0)
-    rates = fault_rates(heard_in(options.folder), limits)
+    rates = [*fault_rates(heard_in(options.folder), limits), wrong_words(options.folder, limits)]
     for rate in rates:
         word = "ok" if rate.is_enough else "MISSED"
         print(f"{rate.fault:20s} seen {rate.seen:3d} of {rate.tried:3d}  {word:6s} by {rate.metric}")

@@ -67,7 +67,8 @@ def read_command(argv: Sequence[str]) -> Command:
         elif key in defaults:
             given.append(text)
         elif key in SIDES:
-            raise ConfigError(key, value, "needs a key of its own", f"write {key}.engine=NAME or {key}.revision=HEAD~1")
+            remedy = f"write {key}.engine=NAME or {key}.revision=HEAD~1; voices: reference.reference=NAME candidate.reference=NAME"
+            raise ConfigError(key, value, "needs a key of its own", remedy)
         else:
             refuse_misspelt(key, value, defaults)
             for own in overrides.values():

@@ -67,7 +67,8 @@ def read_command(argv: Sequence[str]) -> Command:
         elif key in defaults:
             given.append(text)
         elif key in SIDES:
-            remedy = f"write {key}.engine=NAME or {key}.revision=HEAD~1; voices: reference.reference=NAME candidate.reference=NAME"
+            voices = "reference.reference=NAME candidate.reference=NAME for other voices"
+            remedy = f"write {key}.engine=NAME, {key}.revision=HEAD~1, or {voices}"
             raise ConfigError(key, value, "needs a key of its own", remedy)
         else:
             refuse_misspelt(key, value, defaults)

@@ -59,7 +59,7 @@ def prepare(command: Command, out: Path, stack: ExitStack) -> Prepared:
             validate(configs[side])
     _refuse_different(configs)
     workload = load_workload(configs[CANDIDATE])
-    requests = write_requests(workload, out / "requests")
+    requests = write_requests(workload, out.resolve() / "requests")  # sides may run in another tree
     specs = [
         SideSpec(
             side=side, tree=trees[side], config=configs[side], requests=requests,
@@ -129,7 +129,7 @@ def write_requests(workload: Workload, folder: Path) -> Path:
 
 def open_bench(prepared: Prepared, out: Path, lock: int | None, stack: ExitStack) -> Bench:
     """The bench of a comparison; journal, log and processes end with `stack`."""
-    keep = out / "audio"
+    keep = out.resolve() / "audio"
     keep.mkdir(parents=True, exist_ok=True)
     configs = {spec.side: spec.config for spec in prepared.specs}
     texts = [(line.utterance_id, line.text) for line in prepared.workload.lines]

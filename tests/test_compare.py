@@ -7,6 +7,7 @@ import random
 import subprocess
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from experiments.compare_processes import Server, SideFailed, SideSpec
 from experiments.compare_proof import Proof
 from experiments.compare_revision import commit_of, refuse_uncommitted, worktree
 from experiments.compare_run import orders
-from experiments.compare_session import _quick_may_decide, _same_environment
+from experiments.compare_session import _quick_may_decide, _same_environment, prepare
 from experiments.compare_settings import read_command, read_settings
 from experiments.compare_worker import Side
 from experiments.compose import ROOT
@@ -59,6 +60,13 @@ def test_a_setting_that_means_nothing_is_refused_by_name(text: str, key: str) ->
 @pytest.mark.parametrize("text", ["model=f5tts_v1_base_random", "model.checkpoint=random:1", "measure=quick"])
 def test_a_group_is_no_misspelt_setting(text: str) -> None:
     assert read_command([text]).sides["candidate"].overrides == (text,)
+
+
+def test_sides_find_their_requests_from_any_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with ExitStack() as stack:
+        prepared = prepare(read_command(["engine=fp32", "workload=smoke"]), Path("out"), stack)
+    assert {spec.requests for spec in prepared.specs} == {tmp_path / "out" / "requests" / "requests.json"}
 
 
 def test_sides_that_speak_different_sentences_are_refused(tmp_path: Path) -> None:

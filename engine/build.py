@@ -67,7 +67,9 @@ def validate_config(config: Mapping[str, Any]) -> None:
     from engine.solver import solver_spec
     from engine.streaming import stream_rule
 
-    solver_spec(config["solver"])
+    solver = solver_spec(config["solver"])
+    if solver.fitted is not None:
+        solver.fitted.check_model(str(config["model"]["name"]))
     stream_rule(config["stream"])
     fade_of(config["reference"], config["model"]["sample_rate_hz"])
     engine_arguments(config["engine"])

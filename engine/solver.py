@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from engine.contract import ConfigError
+from engine.fitted import FITTED, Fitted, fitted_of
 from engine.grid import time_grid
 from engine.plan import (
     UNGUIDED_BELOW,
@@ -75,6 +76,11 @@ METHODS: Mapping[str, tuple[Callable[[Velocity, torch.Tensor, Sequence[float]], 
 }
 
 
+def offsets_of(method: str) -> tuple[float, ...]:
+    """Where inside a step the method evaluates, in shares of the step."""
+    return (0.0,) if method == FITTED else METHODS[method][1]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SolverSpec:
     """A checked solver configuration. `grids`: explicit lists of t; more than one only with a length rule, which
@@ -89,6 +95,7 @@ class SolverSpec:
     guidance: Guidance
     reuse: Reuse | None = None
     rule: LengthRule | None = None
+    fitted: Fitted | None = None
 
     @property
     def grid(self) -> tuple[float, ...]:
@@ -102,7 +109,7 @@ class SolverSpec:
 
     @property
     def evals_per_step(self) -> int:
-        return len(METHODS[self.method][1])
+        return len(offsets_of(self.method))
 
     @property
     def evaluation_times(self) -> tuple[float, ...]:
@@ -140,14 +147,18 @@ class SolverSpec:
             found["reuse"] = asdict(self.reuse)
         if self.rule is not None:
             found["rule"] = {**asdict(self.rule), "grids": self.grids}
+        if self.fitted is not None:
+            found["fitted"] = asdict(self.fitted)
         return found
 
     def solve(self, velocity: Velocity, x0: torch.Tensor, which: int = 0) -> torch.Tensor:
         """velocity is addressed by the place in `plan(which)`."""
+        if self.fitted is not None:
+            return self.fitted.solve(velocity, x0)
         return METHODS[self.method][0](velocity, x0, self.grids[which])
 
     def _times(self, grid: Sequence[float]) -> tuple[float, ...]:
-        offsets = METHODS[self.method][1]
+        offsets = offsets_of(self.method)
         return tuple(a + (b - a) * offset for a, b in itertools.pairwise(grid) for offset in offsets)
 
     def _action(self, place: int) -> Action:
@@ -161,11 +172,12 @@ class SolverSpec:
 def solver_spec(config: Mapping[str, Any]) -> SolverSpec:
     """The `solver` group -> SolverSpec. Raises ConfigError for what cannot be run as asked."""
     method = config["method"]
-    if method not in METHODS:
-        raise ConfigError("solver.method", method, f"must be one of {', '.join(METHODS)}", "use solver.method=euler")
+    if method not in (*METHODS, FITTED):
+        known = ", ".join((*METHODS, FITTED))
+        raise ConfigError("solver.method", method, f"must be one of {known}", "use solver.method=euler")
     kind = config["grid"]
     kind = kind if isinstance(kind, str) else list(kind)
-    per_step = len(METHODS[method][1])
+    per_step = len(offsets_of(method))
     rule = rule_of(config)
     if rule is not None and not isinstance(kind, str):
         raise ConfigError("solver.grid", kind, "a rule needs a kind of grid, not a list", "use solver.grid=epss")
@@ -190,6 +202,7 @@ def solver_spec(config: Mapping[str, Any]) -> SolverSpec:
         guidance=guidance,
         reuse=checked_reuse(config, rule, all_steps[0] * per_step, guidance),
         rule=rule,
+        fitted=fitted_of(config, all_steps[0]),
     )
 
 

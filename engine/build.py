@@ -67,9 +67,7 @@ def validate_config(config: Mapping[str, Any]) -> None:
     from engine.solver import solver_spec
     from engine.streaming import stream_rule
 
-    solver = solver_spec(config["solver"])
-    if solver.fitted is not None:
-        solver.fitted.check_model(str(config["model"]["name"]))
+    solver_spec(config["solver"])
     stream_rule(config["stream"])
     fade_of(config["reference"], config["model"]["sample_rate_hz"])
     engine_arguments(config["engine"])
@@ -112,6 +110,9 @@ def build_engine(config: Mapping[str, Any], clock: Clock) -> Engine:
 
     validate_config(config)
     context = Context(config, solver_spec(config["solver"]), clock)
+    fitted, model = context.solver.fitted, config["model"]
+    if fitted is not None and not is_random(model["checkpoint"]):  # drawn weights have a speed only
+        fitted.check_model(str(model["name"]))
     return target_of(config["engine"])(context=context, **engine_arguments(config["engine"]))
 
 

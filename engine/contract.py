@@ -93,7 +93,8 @@ class EngineFacts:
     `synthesize` call. random_weights: True when the weights were drawn, not trained: speed only, no quality.
     proof: what shows that the engine ran as named (counters, dtype histogram, quantised linears, providers).
     solver_options: what the solver does beyond a guided evaluation at every point of one grid: guidance on part of the
-    interval, reuse of steps, grids chosen by length (then steps and time_grid are those of the longest); else empty.
+    interval, reuse of steps, grids chosen by length (then steps and time_grid are those of the longest), the weights of
+    a fitted method; else empty.
     """
 
     name: str

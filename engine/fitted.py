@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from engine.contract import ConfigError
+from engine.contract import ConfigError, UnsupportedEngine
 
 FITTED = "fitted"
-REMEDY = "write a preset with `python -m experiments.fit_solver`, or use solver.method=euler"
+REMEDY = "write a preset with `python -m experiments.fit_solver`"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,12 +38,12 @@ class Fitted:
         return x
 
     def check_model(self, name: str) -> None:
-        """Raises ConfigError for a model it was not fitted to."""
+        """By name; what else changed is for the quality gate. Raises UnsupportedEngine for another model."""
         if name != self.model:
-            raise ConfigError(
-                "solver.fitted.model", self.model, f"this solver's coefficients are of another model than {name}",
-                f"fit one: python -m experiments.fit_solver model={name}",
-            )  # fmt: skip
+            raise UnsupportedEngine(
+                f"this solver was fitted to model={self.model}, and this is {name}",
+                f"python -m experiments.fit_solver model={name} workload=.. makes one for it",
+            )
 
 
 def fitted_of(config: Mapping[str, Any], steps: int) -> Fitted | None:
@@ -51,8 +51,16 @@ def fitted_of(config: Mapping[str, Any], steps: int) -> Fitted | None:
     given = config.get("fitted")
     if config["method"] != FITTED:
         if given is not None:
-            raise ConfigError("solver.fitted", "...", f"belongs to method=fitted, not {config['method']}", REMEDY)
+            raise ConfigError(
+                "solver.fitted", given, f"belongs to method=fitted, not {config['method']}", "set solver.fitted=null"
+            )
         return None
+    for key in ("steps", "num_evals"):
+        if config.get(key) is not None:
+            raise ConfigError(
+                f"solver.{key}", config[key], f"this solver was fitted with {steps} steps",
+                "set it to null, or fit another: python -m experiments.fit_solver steps=N",
+            )  # fmt: skip
     if isinstance(config["grid"], str):
         raise ConfigError("solver.grid", config["grid"], "method=fitted has its own list of t", REMEDY)
     if not isinstance(given, Mapping) or set(given) != {"model", "weights"} or not isinstance(given["model"], str):

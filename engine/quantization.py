@@ -54,7 +54,8 @@ class Calibration:
         ]
         return {
             "sentences": self.sentences, "voices": voices, "times": tuple(solver.evaluation_times),
-            "cfg_strength": solver.cfg_strength, "target_rms": reference["target_rms"],
+            "cfg_strength": solver.cfg_strength, "method": solver.method, "options": solver.options(),
+            "target_rms": reference["target_rms"],
         }  # fmt: skip
 
 

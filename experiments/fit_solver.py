@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.build import build_engine, target_of, upstream
+from engine.build import target_of, upstream
+from engine.checkpoint import is_random
 from engine.clock import make_clock
-from engine.contract import ConfigError, UnsupportedEngine
+from engine.contract import ConfigError, SynthesisRequest, UnsupportedEngine
 from engine.pipeline import F5Engine
 from engine.solver import SolverSpec, solver_spec
 from experiments.cli import EXIT_OK, run_verb
 from experiments.front import answered
 from experiments.run import default_out
-from experiments.validate import one_cell
+from experiments.validate import one_cell, validate_out
+from experiments.worker import build_by_name
 from experiments.workload import load_workload
 from metrics.record import write_atomically
+
+if TYPE_CHECKING:
+    from experiments.fitting import Candidate
 
 HELP = """Fit a solver of few evaluations to a model: its times, guidance strengths and weights.
 
@@ -31,12 +36,14 @@ printed and never fitted to. The result is a cheaper answer like any other: put 
   name=NAME    of the preset (default fitted_N)
 
 examples:
-  python -m experiments.fit_solver steps=3 engine=bf16 workload=seeds_en workload.limit=12
+  python -m experiments.fit_solver steps=3 engine=bf16 workload=seeds_en workload.limit=14
   python -m experiments.fit_solver steps=4 model=f5tts_v1_base vocoder=vocos_mel_24khz device=cuda workload=seeds_en
 
-Leaves NAME.yaml in out=DIR.
+Leaves NAME.yaml in out=DIR, the best so far also when interrupted.
 """
 OWN = ("steps", "tries", "name")
+TEACHER = "solver=euler_32"
+LEAST_CFG = 0.8  # a preset's shares of it go up to 10, the search's strengths to 8
 STEPS = range(2, 9)
 FEWEST = 3  # sentences: two to fit, one held out
 
@@ -51,53 +58,77 @@ class Asked:
     rest: tuple[str, ...]
 
 
-def main(argv: Sequence[str]) -> int:
-    if answered(argv, HELP):
-        return EXIT_OK
-    from experiments.fitting import Fit, utterances_of
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What is fitted: the settings, the composed configuration, its solver, and where the preset goes."""
 
+    asked: Asked
+    config: Mapping[str, Any]
+    teacher: SolverSpec
+    path: Path
+
+
+def main(argv: Sequence[str]) -> int:
+    if answered([text for text in argv if text.partition("=")[0] not in OWN], HELP, first=[TEACHER]):
+        return EXIT_OK
     asked = read_asked(argv)
     config = dict(one_cell(asked.rest).config)
     teacher = solver_spec(config["solver"])
-    check_teacher(teacher, asked.steps)
-    if target_of(config["engine"]) is upstream:
-        raise UnsupportedEngine("upstream takes no times but its own", "use engine=fp32 or engine=bf16")
+    check(config, teacher, asked.steps)
     requests = load_workload(config).requests
     if len(requests) < FEWEST:
         raise ConfigError("workload", len(requests), f"has too few sentences, {FEWEST} are needed", "raise the limit")
-    with build_engine(
-        {**config, "solver": fine_solver(config, teacher)}, make_clock(config["device"]["kind"])
-    ) as engine:
+    folder = Path(config["out"] or default_out("fit_solver"))
+    path = folder / f"{asked.name}.yaml"
+    if path.exists():
+        raise ConfigError("out", folder, f"already holds {path.name}, and nothing is overwritten", "choose another")
+    validate_out(folder, 1, 1)
+    clock = make_clock(str(config["device"]["kind"]))
+    with build_by_name({**config, "solver": fine_solver(config, teacher)}, clock) as engine:
         assert isinstance(engine, F5Engine)  # all but upstream are
-        print(f"teacher: {teacher.name}, {len(requests)} sentences", file=sys.stderr, flush=True)
-        utterances = utterances_of(engine, requests, teacher)
-        fitted = [u for i, u in enumerate(utterances) if i % 3 != 2]
-        held = [u for i, u in enumerate(utterances) if i % 3 == 2]
-        fit = Fit(teacher, str(config["model"]["name"]))
-        found = fit.search(fitted, asked.steps, asked.tries, _say)
-        held_error = fit.error(held, found)
-    out = Path(config["out"] or default_out("fit_solver")) / f"{asked.name}.yaml"
-    made = (
-        f"Fitted to {teacher.name} of model={config['model']['name']} by experiments.fit_solver on {len(fitted)} "
-        f"sentences of {config['workload']['name']}: mel within {found.error:.3f} nats, "
-        f"{held_error:.3f} on {len(held)} held out."
-    )
-    write_atomically(out, preset(asked.name, str(config["model"]["name"]), teacher.cfg_strength, found, made))
-    print(out.read_text(encoding="utf-8"), end="")
-    print(f"preset  {out}", file=sys.stderr)
+        fit_to(engine, requests, Order(asked=asked, config=config, teacher=teacher, path=path))
+    print(path.read_text(encoding="utf-8"), end="")
+    print(f"preset  {path}", file=sys.stderr)
     return EXIT_OK
 
 
-def check_teacher(teacher: SolverSpec, steps: int) -> None:
-    """Raises ConfigError for a teacher that is no plain guided euler of more steps."""
+def fit_to(engine: F5Engine, requests: Sequence[SynthesisRequest], order: Order) -> None:
+    """The search. Every better candidate is written at once, so that an interrupted one leaves what it found."""
+    from experiments.fitting import Fit, utterances_of
+
+    teacher = order.teacher
+    print(f"teacher: {teacher.name}, {len(requests)} sentences", file=sys.stderr, flush=True)
+    utterances = utterances_of(engine, requests, teacher)
+    fitted = [u for i, u in enumerate(utterances) if i % 3 != 2]
+    held = [u for i, u in enumerate(utterances) if i % 3 == 2]
+    fit = Fit(teacher, str(order.config["model"]["name"]))
+
+    def keep(number: int, found: Candidate) -> None:
+        times = ", ".join(f"{t:.3f}" for t in found.times)
+        print(f"try {number}: {found.error:.4f} nats at t = {times}", file=sys.stderr, flush=True)
+        made = f"mel within {found.error:.3f} nats, {fit.error(held, found):.3f} on {len(held)} held out"
+        write_atomically(order.path, preset(order, found, f"{len(fitted)} sentences: {made}."))
+
+    fit.search(fitted, order.asked.steps, order.asked.tries, keep)
+
+
+def check(config: Mapping[str, Any], teacher: SolverSpec, steps: int) -> None:
+    """Raises ConfigError for a teacher that is no plain guided euler of more steps, UnsupportedEngine for engines that
+    cannot be asked at any time and for drawn weights."""
     if teacher.method != "euler" or teacher.options():
         raise ConfigError("solver", teacher.name, "the teacher must be a plain euler", "use solver=euler_32")
-    if teacher.cfg_strength <= 0 or teacher.steps <= steps:
+    if teacher.cfg_strength < LEAST_CFG or teacher.steps <= steps:
         raise ConfigError(
-            "solver",
-            teacher.name,
-            f"the teacher must be guided and have more than {steps} steps",
+            "solver", teacher.name,
+            f"the teacher must be guided (cfg_strength from {LEAST_CFG:g}) and have more than {steps} steps",
             "use solver=euler_32",
+        )  # fmt: skip
+    if target_of(config["engine"]) is upstream or {"calibration", "profiles"} & set(config["engine"]):
+        name = config["engine"]["name"]
+        raise UnsupportedEngine(f"{name} is built for the times of one solver", "use engine=fp32 or engine=bf16")
+    if is_random(config["model"]["checkpoint"]):
+        raise UnsupportedEngine(
+            "drawn weights have no speech to fit to", "use model=pocket, or a checkpoint of its own"
         )
 
 
@@ -108,18 +139,23 @@ def fine_solver(config: dict[str, Any], teacher: SolverSpec) -> dict[str, Any]:
     return {**config["solver"], "name": "fine", "grid": list(fine_times(teacher)), "steps": None, "num_evals": None}
 
 
-def preset(name: str, model: str, cfg_strength: float, found: Any, made: str) -> str:
-    """The YAML of conf/solver/NAME.yaml. found: an experiments.fitting.Candidate."""
-    schedule = [[t, float(f"{s / cfg_strength:.6g}")] for t, s in zip(found.times, found.strengths, strict=True)]
+def preset(order: Order, found: Candidate, made: str) -> str:
+    """The YAML of conf/solver/NAME.yaml, which is a solver that can be built."""
+    teacher, asked = order.teacher, order.asked
+    schedule = [
+        [t, float(f"{s / teacher.cfg_strength:.6g}")] for t, s in zip(found.times, found.strengths, strict=True)
+    ]
     weights = ",\n    ".join(str(list(row)) for row in found.weights)
+    rest = [text for text in asked.rest if not text.startswith("out=")]
     return (
-        f"# {made}\n"
+        f"# Fitted by experiments.fit_solver to {teacher.name} of model={order.config['model']['name']} on {made}\n"
+        f"# steps={asked.steps} tries={asked.tries} {' '.join(rest)}\n"
         "defaults: [base/plain@_here_]\n"
-        f"name: {name}\nmethod: fitted\n"
+        f"name: {asked.name}\nmethod: fitted\n"
         f"grid: {[*found.times, 1.0]}\n"
-        f"cfg_strength: {cfg_strength}\n"
+        f"cfg_strength: {teacher.cfg_strength}\n"
         f"guidance_schedule: {schedule}\n"
-        f"fitted:\n  model: {model}\n  weights: [\n    {weights},\n  ]\n"
+        f"fitted:\n  model: {order.config['model']['name']}\n  weights: [\n    {weights},\n  ]\n"
     )
 
 
@@ -128,23 +164,23 @@ def read_asked(argv: Sequence[str]) -> Asked:
     own = {key: text.partition("=")[2] for text in argv if (key := text.partition("=")[0]) in OWN}
     rest = [text for text in argv if text.partition("=")[0] not in OWN]
     if not any(text.startswith("solver=") for text in rest):
-        rest.append("solver=euler_32")
+        rest.append(TEACHER)
+    if not any(text.startswith(("workload=", "workload.")) for text in rest):
+        raise ConfigError(
+            "workload", "(not given)", "must name the sentences to fit to, other than those that will judge the solver",
+            "use workload=seeds_en workload.limit=14",
+        )  # fmt: skip
     steps = _whole("steps", own.get("steps", "3"), STEPS.start, STEPS.stop - 1)
     name = own.get("name", f"fitted_{steps}")
     if not name.isidentifier():
-        raise ConfigError("name", name, "must be letters, digits and underscores", "use name=fitted_3")
+        raise ConfigError("name", name, "must be letters, digits and underscores, a letter first", "use name=fitted_3")
     return Asked(steps=steps, tries=_whole("tries", own.get("tries", "120"), 1, 10_000), name=name, rest=tuple(rest))
 
 
 def _whole(key: str, text: str, least: int, most: int) -> int:
-    if not text.isdigit() or not least <= int(text) <= most:
+    if not text.isdecimal() or not least <= int(text) <= most:
         raise ConfigError(key, text, f"must be a whole number from {least} to {most}", f"leave {key}= out")
     return int(text)
-
-
-def _say(number: int, found: Any) -> None:
-    times = ", ".join(f"{t:.3f}" for t in found.times)
-    print(f"try {number}: {found.error:.4f} nats at t = {times}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ step. Shape letters: N frames, G generated frames, D mel bins.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -169,12 +170,19 @@ class Fit:
     def search(
         self, utterances: Sequence[Utterance], steps: int, tries: int, say: Callable[[int, Candidate], None]
     ) -> Candidate:
-        """Nelder-Mead from equal shares of the teacher's grid. say: gets (try, candidate) for each better one."""
+        """Nelder-Mead from equal shares of the teacher's grid. say: gets (try, candidate) for each better one.
+
+        Raises ConfigError for a model that gives no finite velocities."""
         tried: list[Candidate] = []
 
         def error(point: np.ndarray) -> float:
             times, strengths = self._unpacked(point, steps)
+            places = [self._point(t, 1.0).t for t in times]
+            if len({*places, 1.0}) <= steps:
+                return math.inf  # two evaluations at one time, or one at the end: no grid
             tried.append(self.candidate(utterances, times, strengths))
+            if not math.isfinite(tried[-1].error):
+                raise ConfigError("model", self._model, "its velocities are not finite", "use engine=fp32")
             if tried[-1].error <= min(c.error for c in tried):
                 say(len(tried), tried[-1])
             return tried[-1].error
@@ -185,6 +193,8 @@ class Fit:
             error, start, method="Nelder-Mead",
             options={"maxfev": tries, "initial_simplex": np.array([start, *corners]), "adaptive": True},
         )  # fmt: skip
+        if not tried:
+            raise ConfigError("solver", self._teacher.name, f"its times lie too close for {steps} steps", "use fewer")
         return min(tried, key=lambda c: c.error)
 
     def _start(self, steps: int) -> np.ndarray:

@@ -27,7 +27,7 @@ DPI = 130
 # Okabe and Ito's palette: told apart by colour-blind readers too; yellow is left out, it cannot be read as text
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
 STAGES = (("front end", "#009E73"), ("denoise", "#0072B2"), ("vocoder", "#E69F00"), ("join", "#CC79A7"))
-MARKERS = {"euler": "o", "midpoint": "^", "heun": "s", "rk4": "D"}
+MARKERS = {"euler": "o", "midpoint": "^", "heun": "s", "rk4": "D", "fitted": "P"}
 SHARE_WITH_TEXT_PCT = 7.0
 ROW_INCHES = 0.36
 WIDE_AXIS_RATIO = 6.0

@@ -24,16 +24,16 @@ def test_every_utterance_is_in_one_batch_of_near_lengths(lengths: list[int], max
 
 
 @pytest.mark.parametrize("guidance", [0.0, 2.0])
-@pytest.mark.parametrize("solver", ["euler_6", "midpoint_nfe6"])
-def test_three_lengths_in_one_solve_equal_three_solves(guidance: float, solver: str) -> None:
+@pytest.mark.parametrize(("solver", "num_evals"), [("euler_6", 6), ("midpoint_nfe6", 6), ("fitted_3", 3)])
+def test_three_lengths_in_one_solve_equal_three_solves(guidance: float, solver: str, num_evals: int) -> None:
     asks = [request(text, utterance_id=str(i)) for i, text in enumerate(TEXTS)]
     overrides = (f"solver={solver}", f"solver.cfg_strength={guidance}")
     with engine(*overrides, "+engine.max_padding_frac=0.9") as ours, engine(*overrides) as alone:
         together = ours.synthesize(asks)
         single = [alone.synthesize([ask])[0] for ask in asks]
-        assert ours.facts.proof["num_evals"] == 6, "one solve for all three"
+        assert ours.facts.proof["num_evals"] == num_evals, "one solve for all three"
     for one, other in zip(together, single, strict=True):
-        assert one.num_evals == other.num_evals == 6
+        assert one.num_evals == other.num_evals == num_evals
         assert one.noise_sha256 == other.noise_sha256
         assert one.mel_ND.shape == other.mel_ND.shape
         assert np.abs(one.mel_ND - other.mel_ND).max() < 1e-4

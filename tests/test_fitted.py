@@ -10,10 +10,10 @@ import yaml
 
 from engine.build import build_engine
 from engine.clock import HostClock
-from engine.contract import ConfigError
+from engine.contract import ConfigError, UnsupportedEngine
 from engine.fitted import Fitted
 from engine.solver import SolverSpec, solver_spec
-from experiments.cli import EXIT_OK, run_verb
+from experiments.cli import EXIT_OK, EXIT_USAGE, run_verb
 from experiments.fit_solver import main as fit_solver
 from experiments.fitting import Candidate, Fit, Utterance, fine_times, teacher_path
 from experiments.workload import load_workload
@@ -63,14 +63,15 @@ def test_the_plan_has_a_guided_evaluation_at_each_time_with_its_own_strength() -
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        (fitted(grid="uniform", steps=3), "its own list of t"),
+        (fitted(grid="epss8_style", steps=None, num_evals=8), "fitted with 8 steps"),
         (fitted(fitted=None), "needs {model: NAME"),
         (fitted(fitted={"model": "pocket"}), "needs {model: NAME"),
         (fitted(fitted={"model": "pocket", "weights": WEIGHTS[:2]}), "3 rows of 1 to 3 numbers"),
         (fitted(fitted={"model": "pocket", "weights": [[1.0], [1.0, 0.0], [1.0]]}), "3 rows of 1 to 3 numbers"),
         (fitted(fitted={"model": "pocket", "weights": [[1.0], [1.0, "a"], [1.0] * 3]}), "3 rows of 1 to 3 numbers"),
         (fitted(fitted={"model": "pocket", "weights": [[1.0], [1.0, float("nan")], [1.0] * 3]}), "3 rows"),
-        (fitted(method="euler"), "belongs to method=fitted, not euler"),
+        (fitted(method="euler"), "belongs to method=fitted, not euler; set solver.fitted=null"),
+        (fitted(steps=5), "solver.steps=5: this solver was fitted with 3 steps"),
         (fitted(reuse={"kind": "threshold", "threshold": 0.1}), "is built for euler"),
     ],
 )
@@ -81,8 +82,13 @@ def test_settings_that_are_no_fitted_solver_are_refused(settings: dict, says: st
 
 
 def test_a_solver_of_another_model_is_refused_with_the_command_that_fits_one() -> None:
-    with pytest.raises(ConfigError, match=r"fit_solver model=f5tts_v1_base_random"):
-        engine("solver=fitted_3", "model=f5tts_v1_base_random", "model.vocab=engine/pocket/vocab.txt")
+    with pytest.raises(UnsupportedEngine, match=r"fit_solver model=mine"):
+        engine("solver=fitted_3", "model.name=mine")
+
+
+def test_drawn_weights_run_on_any_solver_because_they_have_a_speed_only() -> None:
+    with engine("solver=fitted_3", "model.name=mine", "model.checkpoint=random:0", "model.arch.depth=1") as built:
+        assert built.facts.random_weights
 
 
 def utterance_of(teacher: SolverSpec, direction: torch.Tensor, size: list[float]) -> Utterance:
@@ -166,9 +172,11 @@ def test_the_verb_writes_a_preset_that_speaks_as_close_as_it_says(
         (["steps=8"], "more than 8 steps"),
         (["solver=midpoint_7"], "a plain euler"),
         (["solver=guided_to_20_7"], "a plain euler"),
-        (["solver.cfg_strength=0"], "must be guided"),
+        (["solver.cfg_strength=0.5"], "must be guided"),
         (["workload.select=[en02,en04]"], "3 are needed"),
-        (["engine=upstream"], "takes no times but its own"),
+        (["engine=upstream"], "upstream is built for the times of one solver"),
+        (["engine=onnx_int8"], "onnx_int8 is built for the times of one solver"),
+        (["model.checkpoint=random:0"], "no speech to fit to"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_in_one_line(
@@ -177,3 +185,19 @@ def test_what_cannot_be_fitted_is_refused_in_one_line(
     assert run_verb(fit_solver, [*SHORT, *asked, f"out={tmp_path}"]) != EXIT_OK
     assert says in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.yaml"))
+
+
+def test_sentences_must_be_named_and_a_preset_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run_verb(fit_solver, ["steps=2", f"out={tmp_path}"]) == EXIT_USAGE
+    assert "other than those that will judge" in capsys.readouterr().err
+    (tmp_path / "fitted_2.yaml").write_text("mine")
+    assert run_verb(fit_solver, ["steps=2", *SHORT, f"out={tmp_path}"]) == EXIT_USAGE
+    assert "already holds fitted_2.yaml" in capsys.readouterr().err
+    assert (tmp_path / "fitted_2.yaml").read_text() == "mine"
+
+
+def test_times_that_lie_too_close_for_a_grid_are_refused() -> None:
+    teacher = solver_spec({**PLAIN, "steps": None, "grid": [0.0, 1e-4, 1.0]})
+    own = utterance_of(teacher, torch.ones(6, 2), [1.0 for _ in fine_times(teacher)])
+    with pytest.raises(ConfigError, match="too close"):
+        Fit(teacher, "pocket").search([own], 8, 5, lambda number, candidate: None)

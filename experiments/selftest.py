@@ -113,7 +113,7 @@ def show(errors: HostErrors, out: Path, environment: Mapping[str, Any], *, live:
 
 
 def together(before: HostErrors | None, now: HostErrors) -> HostErrors:
-    """Live counts add up under one rule; a replay's counts replace what the same trace gave before."""
+    """Live counts add up under one rule, the worst spread of restarts stays; a replay's counts replace the last."""
     if before is None or before.rule != now.rule:
         return now
     kept = {(t.source, t.true_ratio): t for t in before.tallies}
@@ -124,7 +124,8 @@ def together(before: HostErrors | None, now: HostErrors) -> HostErrors:
             for name, count in kept[key].outcomes.items():
                 outcomes[name] = outcomes.get(name, 0) + count
         kept[key] = Tally(source=tally.source, true_ratio=tally.true_ratio, outcomes=outcomes)
-    restart = now.restart_sd_frac if now.restart_sd_frac is not None else before.restart_sd_frac
+    # A quiet hour does not unsay a noisy one: quick mode may decide by this figure
+    restart = max((e.restart_sd_frac for e in (before, now) if e.restart_sd_frac is not None), default=None)
     tallies = tuple(kept[key] for key in sorted(kept))
     return HostErrors(
         host_class=now.host_class, rule=now.rule, created=now.created, tallies=tallies, restart_sd_frac=restart

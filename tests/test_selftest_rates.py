@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,12 @@ def test_live_counts_add_up_and_replays_replace() -> None:
     both = together(errors(live, trace), errors(live, trace))
     assert {t.source: t.num for t in both.tallies} == {"live": 10, "t": 7}
     assert together(errors(live, rule="old"), errors(live)).tallies == (live,)
+
+
+@pytest.mark.parametrize(("before", "now"), [(0.008, 0.0), (0.0, 0.008), (0.008, None), (None, 0.008)])
+def test_a_quiet_hour_does_not_unsay_what_restarts_differ_by(before: float | None, now: float | None) -> None:
+    both = together(replace(errors(), restart_sd_frac=before), replace(errors(), restart_sd_frac=now))
+    assert both.restart_sd_frac == 0.008
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The verdict of a same-run comparison, as a pure function of the blocks' times.
 
-Rule `paired-blocks-1`. A block's value is the median of ln(candidate / reference) over its turns; blocks of fresh
+Rule `paired-blocks-2`. A block's value is the median of ln(candidate / reference) over its turns; blocks of fresh
 processes are the independent evidence, calls are not. There are `looks` (after 4, 8 and 16 blocks). At each look
 one-sided t bounds of the mean over blocks decide: FAIL when the lower bound is above ignore_ratio, PASS when the upper
 bound is below catch_ratio, WARN when both are so, else go on; after the last look INCONCLUSIVE.
@@ -9,8 +9,11 @@ The error budget is fixed before: false_alarm_frac (unchanged code fails) and mi
 are each divided by the number of looks and of gated metrics (Bonferroni), so they hold for the whole comparison. The
 standard error never goes under se_floor_frac: four blocks may agree by luck.
 
-Rule `paired-quick-1` is for machines whose processes are alike: one set of processes, looks after 12, 24, 48, 96 and
+Rule `paired-quick-2` is for machines whose processes are alike: one set of processes, looks after 12, 24, 48, 96 and
 192 turns, order-statistic bounds of the median turn. It may decide only where the host class is known to be quiet.
+
+The rules numbered 1 decided alike, but on timed calls that sometimes followed a call of their own side and then found
+their weights in the cache (experiments.compare_run); error rates measured under them are not counted any more.
 
 A sentinel (the unchanged reference as a third side) is judged first, two-sided: where it differs from the reference,
 the machine or the method is at fault and the outcome is INVALID_ENV, whatever the candidate did.
@@ -31,7 +34,7 @@ PairedOutcome = Literal["PASS", "WARN", "INCONCLUSIVE", "FAIL", "INVALID_ENV"]
 Mode = Literal["blocks", "quick"]
 SEVERITY: tuple[PairedOutcome, ...] = ("PASS", "WARN", "INCONCLUSIVE", "FAIL", "INVALID_ENV")
 EXIT_CODES: Mapping[PairedOutcome, int] = {"PASS": 0, "WARN": 0, "FAIL": 10, "INCONCLUSIVE": 11, "INVALID_ENV": 12}
-RULES: Mapping[str, str] = {"blocks": "paired-blocks-1", "quick": "paired-quick-1"}
+RULES: Mapping[str, str] = {"blocks": "paired-blocks-2", "quick": "paired-quick-2"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import subprocess
@@ -80,18 +81,22 @@ def test_every_order_comes_equally_often() -> None:
 
 
 def test_an_engine_against_itself_leaves_every_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    argv = [*SHORT, f"out={tmp_path}", "looks=[2]", "pairs_per_block=2", "candidate.engine=bf16", "sentinel=true"]
+    argv = [*SHORT, f"out={tmp_path}", "looks=[2]", "pairs_per_block=4", "candidate.engine=bf16", "sentinel=true"]
     code = compare.main(argv)
     content = json.loads((tmp_path / "verdict.json").read_text())
     assert code == content["exit_code"]
-    assert content["num_turns"] == 4
+    assert content["num_turns"] == 8
     assert content["sides"]["candidate"]["facts"]["name"] == "bf16"
     assert content["audio_checked"] == {"reference": 1, "candidate": 1, "sentinel": 1}
     assert content["known_errors"]
     assert content["outcome"] in capsys.readouterr().out
     lines = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
     turns = [line for line in lines if line["kind"] == "turn"]
-    assert len(turns) == 4
+    assert len(turns) == 8
+    made = [line for line in lines if line["kind"] != "build"]
+    calls = [(side, "order" in line) for line in made for side in line.get("order") or [line["side"]]]
+    for (before, _), (side, is_timed) in itertools.pairwise(calls):
+        assert not is_timed or side != before, "no timed call finds its own weights in the cache"
     assert all(set(turn["cpu_s"]) == {"reference", "candidate", "sentinel"} for turn in turns)
     assert content["outcome"] in (tmp_path / "summary.md").read_text()
     assert 'tests="1"' in (tmp_path / "junit.xml").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#00
 STAGES = (("front end", "#009E73"), ("denoise", "#0072B2"), ("vocoder", "#E69F00"), ("join", "#CC79A7"))
 MARKERS = {"euler": "o", "midpoint": "^", "heun": "s", "rk4": "D", "fitted": "P"}
 SHARE_WITH_TEXT_PCT = 7.0
+LABEL_CHARS = 80  # of the axis label under one panel
 ROW_INCHES = 0.36
 WIDE_AXIS_RATIO = 6.0
 WIDE_TICKS = (1.0, 2.0, 5.0)
@@ -77,7 +79,8 @@ def _quality_chart(table: Table, context: Context, out: Path) -> Picture | None:
     colors = _engine_colors(table)
     for axes, metric in zip(panels, metrics, strict=True):
         _quality_panel(axes, table, metric, colors)
-    figure.supxlabel(f"RTF, wall seconds per generated second ({context.seconds}); left is faster", fontsize=9)
+    label = f"RTF, wall seconds per generated second ({context.seconds}); left is faster"
+    figure.supxlabel(textwrap.fill(label, LABEL_CHARS * len(metrics)), fontsize=9)
     figure.suptitle("Speed against quality: up and left is better", fontsize=11)
     FigureCanvasAgg(figure).draw()
     figure.set_layout_engine("none")  # the labels are placed in this layout; a second one would move the points

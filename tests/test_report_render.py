@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from reports.__main__ import main
@@ -195,6 +198,18 @@ def test_missing_wavs_are_said_and_cost_only_their_pictures(tmp_path: Path) -> N
     )
     assert "0.100" in text
     assert not (tmp_path / "plots" / "spectrogram-int8-euler_7.png").exists()
+
+
+def test_a_chart_of_one_score_has_its_whole_label(tmp_path: Path) -> None:
+    write_sweep(tmp_path)
+    for path in tmp_path.rglob("result.json"):
+        content = json.loads(path.read_text("utf-8"))
+        content["scores"] = [score for score in content["scores"] if not score["metric"].startswith("pesq")]
+        path.write_text(json.dumps(content), "utf-8")
+    render_report(tmp_path)
+    picture = np.asarray(Image.open(tmp_path / "plots" / "rtf_quality.png").convert("L"))
+    assert picture.shape[1] < 1000, "one panel"
+    assert picture[:, [0, 1, -2, -1]].min() == 255, "what runs over the edge darkens it"
 
 
 def test_a_reference_that_is_no_row_is_heard_and_seen(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class Calibration:
         ]
         return {
             "sentences": self.sentences, "voices": voices, "times": tuple(solver.evaluation_times),
-            "cfg_strength": solver.cfg_strength, "method": solver.method, "options": solver.options(),
+            "cfg_strength": solver.cfg_strength, "solver_method": solver.method, "solver_options": solver.options(),
             "target_rms": reference["target_rms"],
         }  # fmt: skip
 

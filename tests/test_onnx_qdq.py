@@ -284,9 +284,10 @@ def test_a_form_is_made_once_and_any_other_anew(
     for other in others:
         with pytest.raises(LookupError):
             int8_graph(context, parts, other)
-    slower = Context(context.config, solver_spec(config("solver=euler_16")["solver"]), HostClock())
-    with pytest.raises(LookupError):
-        int8_graph(slower, parts, form)
+    for solver in (["solver=euler_16"], ["solver=euler_6", "solver.guidance_interval=[0,0.5]"]):
+        other_path = Context(context.config, solver_spec(config(*solver)["solver"]), HostClock())
+        with pytest.raises(LookupError):
+            int8_graph(other_path, parts, form)
 
 
 def test_a_padded_utterance_gives_what_it_gives_alone(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Many variants: one that fails is a row, an interrupted sweep goes on where it stopped."""
 
 import json
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,15 @@ def test_a_cell_of_the_sweep_is_its_reference(elsewhere: Path) -> None:
     assert bf16.scores_of("snr_vs_reference_db")[0].value == pytest.approx(60.0, abs=0.1)
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as at a terminal: a shell that starts the tests in the background has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_leaves_a_sweep_that_goes_on(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,7 +42,7 @@ class Fitted:
         if name != self.model:
             raise UnsupportedEngine(
                 f"this solver was fitted to model={self.model}, and this is {name}",
-                f"python -m experiments.fit_solver model={name} workload=.. makes one for it",
+                f"python -m experiments.fit_solver model={name} workload=seeds_en makes one for it",
             )
 
 
@@ -55,14 +55,14 @@ def fitted_of(config: Mapping[str, Any], steps: int) -> Fitted | None:
                 "solver.fitted", given, f"belongs to method=fitted, not {config['method']}", "set solver.fitted=null"
             )
         return None
+    if isinstance(config["grid"], str):
+        raise ConfigError("solver.grid", config["grid"], "method=fitted has its own list of t", REMEDY)
     for key in ("steps", "num_evals"):
         if config.get(key) is not None:
             raise ConfigError(
                 f"solver.{key}", config[key], f"this solver was fitted with {steps} steps",
                 "set it to null, or fit another: python -m experiments.fit_solver steps=N",
             )  # fmt: skip
-    if isinstance(config["grid"], str):
-        raise ConfigError("solver.grid", config["grid"], "method=fitted has its own list of t", REMEDY)
     if not isinstance(given, Mapping) or set(given) != {"model", "weights"} or not isinstance(given["model"], str):
         raise ConfigError("solver.fitted", given, "method=fitted needs {model: NAME, weights: [[...], ...]}", REMEDY)
     rows = given["weights"]

@@ -63,7 +63,7 @@ def test_the_plan_has_a_guided_evaluation_at_each_time_with_its_own_strength() -
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        (fitted(grid="epss8_style", steps=None, num_evals=8), "fitted with 8 steps"),
+        (fitted(grid="epss8_style", steps=None, num_evals=8), "has its own list of t"),
         (fitted(fitted=None), "needs {model: NAME"),
         (fitted(fitted={"model": "pocket"}), "needs {model: NAME"),
         (fitted(fitted={"model": "pocket", "weights": WEIGHTS[:2]}), "3 rows of 1 to 3 numbers"),

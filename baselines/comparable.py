@@ -67,6 +67,8 @@ def _evals(run: RunRecord) -> dict[str, list[int]]:
 def _identity(run: RunRecord) -> Iterator[tuple[str, Any]]:
     for key in ENVIRONMENT_KEYS:
         yield f"environment.{key}", run.environment.get(key)
+    if run.environment.get("device") == "cpu":  # finer than the host class: which kernels it can run
+        yield "environment.cpu_flags", run.environment.get("cpu_flags")
     yield "environment.versions.torch", (run.environment.get("versions") or {}).get("torch")
     yield "workload.identity_sha256", run.workload.get("identity_sha256")
     facts: Mapping[str, Any] = run.facts or {}

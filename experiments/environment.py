@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from functools import lru_cache
 from importlib import metadata
@@ -28,6 +28,12 @@ CPU_FLAGS = (
     "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "amx_tile", "amx_bf16",
     "amx_int8", "asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve",
 )  # fmt: skip
+# The best first: what decides how fast matrix products run, and in which number formats
+INSTRUCTION_SETS = (
+    ("amx_tile", "amx"), ("avx512_bf16", "avx512bf16"), ("avx512_vnni", "avx512vnni"), ("avx512f", "avx512"),
+    ("avx_vnni", "avx2vnni"), ("avx2", "avx2"), ("sve", "sve"), ("i8mm", "i8mm"), ("asimddp", "asimddp"),
+    ("asimd", "asimd"),
+)  # fmt: skip
 TOOL_TIMEOUT_S = 10
 LOAD_WINDOW_S = 0.2
 
@@ -43,7 +49,7 @@ def fingerprint(device: Mapping[str, Any]) -> dict[str, Any]:
     num_cores = usable_cores()
     gpu = None if kind == "cpu" else gpu_name(kind)
     return {
-        "host_class": host_class(gpu or cpu_model, num_cores, kind),
+        "host_class": host_class(gpu or cpu_model, num_cores, kind, cpu_flags),
         "cpu_model": cpu_model,
         "cpu_flags": cpu_flags,
         "num_cores": num_cores,
@@ -67,11 +73,21 @@ def now_iso() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def host_class(model: str, num_cores: int, kind: str) -> str:
-    """Slug of what must match before two numbers may be compared: "amd-epyc-2c-cpu"."""
+def host_class(model: str, num_cores: int, kind: str, cpu_flags: Sequence[str] = ()) -> str:
+    """Slug of what must match before two numbers may be compared: "amd-epyc-avx2-2c-cpu".
+
+    A CPU's class names its instruction set: virtual machines call two generations by one name ("AMD EPYC"), of which
+    one multiplies in bfloat16 and the other does not.
+    """
     plain = re.sub(r"\((r|tm|c)\)|\bcpu\b|\bprocessor\b|\d+-core|@.*$", " ", model.lower())
     slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "unknown"
-    return f"{slug}-{num_cores}c-{kind.split(':')[0]}"
+    parts = [slug, instruction_set(cpu_flags) if kind == "cpu" else "", f"{num_cores}c", kind.split(":")[0]]
+    return "-".join(part for part in parts if part)
+
+
+def instruction_set(cpu_flags: Sequence[str]) -> str:
+    """The best of INSTRUCTION_SETS that the flags name, "" where there is none of them."""
+    return next((name for flag, name in INSTRUCTION_SETS if flag in cpu_flags), "")
 
 
 def read_cpu(path: Path) -> tuple[str, list[str]]:

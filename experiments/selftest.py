@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines.paired import PairedLimits
-from baselines.selftests import LIVE, SELFTESTS, HostErrors, Tally, error_sentence, load_errors, save_errors
+from baselines.selftests import LIVE, SELFTESTS, HostErrors, Tally, error_sentence, load_errors, path_of, save_errors
 from baselines.traces import TRACES, load_traces
 from engine.contract import ConfigError
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
@@ -20,7 +20,7 @@ from experiments.compose import compose_config
 from experiments.environment import fingerprint, now_iso
 from experiments.front import is_help, refuse_flags
 from experiments.run import default_out
-from experiments.selftest_live import Live, run_live
+from experiments.selftest_live import Keep, Live, run_live
 from experiments.selftest_replay import RATIOS, rates, table
 from metrics.record import to_json, write_atomically
 
@@ -31,7 +31,7 @@ minute; with a table of what other tools' rules do on the same times. With minut
 complete machinery of experiments.compare until M minutes are over; a slowdown is injected by keeping the processor busy
 inside the timed region, in proportion to the call's own time. Live counts of a host class add up over invocations.
 
-  minutes=M          live, for M minutes (the comparison in flight is finished)
+  minutes=M          live, for M minutes (the comparison in flight is finished); every outcome is kept at once
   ratios=[1,1.05]    true ratios of the live comparisons, in turn; default [1,1.05,1,0.95,1,1.1,1,1.025]
   replays=N          replays of each ratio on each trace and machine (default 100; unchanged code four times as many)
   record=NAME        keep the live self-comparisons' times as baselines/traces/NAME.json (take ratios=[1])
@@ -72,27 +72,37 @@ def main(argv: Sequence[str]) -> int:
     out = Path(config["out"] or default_out("selftest"))
     environment = fingerprint(config["device"])
     host_class = str(environment["host_class"])
+    before = load_errors(host_class, SELFTESTS)
+
+    def keep(tallies: Sequence[Tally], restart_sd: float | None) -> HostErrors:
+        """On disk before the next comparison starts: an interrupted self-test has lost the one in flight at most."""
+        errors = HostErrors(
+            host_class=host_class, rule=PairedLimits().rule, created=now_iso(), tallies=tuple(tallies),
+            restart_sd_frac=restart_sd,
+        )  # fmt: skip
+        if asked.keep:
+            save_errors(together(before, errors), SELFTESTS)
+        return errors
+
     try:
         with ExitStack() as stack:
-            tallies, restart_sd = _tallies(asked, out, host_class, stack)
+            errors = keep(*_tallies(asked, out, host_class, stack, keep))
     except SideFailed as failure:
         complain(failure)
         return EXIT_JOB_FAILED
-    errors = HostErrors(
-        host_class=host_class, rule=PairedLimits().rule, created=now_iso(), tallies=tuple(tallies),
-        restart_sd_frac=restart_sd,
-    )  # fmt: skip
     show(errors, out, environment, live=asked.minutes is not None, replays=asked.replays)
     if asked.keep:
-        print(f"kept    {save_errors(together(load_errors(host_class, SELFTESTS), errors), SELFTESTS)}")
+        print(f"kept    {path_of(host_class, SELFTESTS)}")
     return EXIT_OK
 
 
-def _tallies(asked: Asked, out: Path, host_class: str, stack: ExitStack) -> tuple[list[Tally], float | None]:
+def _tallies(
+    asked: Asked, out: Path, host_class: str, stack: ExitStack, keep: Keep
+) -> tuple[list[Tally], float | None]:
     if asked.minutes is None:
         return rates(load_traces(TRACES), asked.replays, host_class), None
     live = Live(minutes=asked.minutes, ratios=asked.ratios, record=asked.record, overrides=asked.rest)
-    return run_live(live, out, stack)
+    return run_live(live, out, stack, keep)
 
 
 def show(errors: HostErrors, out: Path, environment: Mapping[str, Any], *, live: bool, replays: int) -> None:

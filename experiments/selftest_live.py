@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from baselines.paired import PairedVerdict, decide
 from baselines.paired_data import CANDIDATE, REFERENCE, Block
 from baselines.selftests import LIVE, Tally
-from baselines.traces import Trace, save_trace
+from baselines.traces import TRACES, Trace, save_trace
 from engine.contract import ConfigError
 from experiments.compare_session import Prepared, open_bench, prepare
 from experiments.compare_settings import read_command
@@ -22,6 +22,7 @@ from experiments.environment import fingerprint, now_iso
 from metrics.paired import between_sd
 
 SHORT = ("workload=smoke", "workload.select=[en04]", "sentences_per_block=1")
+Keep = Callable[[Sequence[Tally], float | None], object]
 FEWEST_BLOCKS = 8  # to say what processes differ by, and to be worth a trace
 
 
@@ -35,8 +36,11 @@ class Live:
     overrides: tuple[str, ...]
 
 
-def run_live(live: Live, out: Path, stack: ExitStack) -> tuple[list[Tally], float | None]:
-    """(outcomes by true ratio, what processes differ by). Raises ConfigError and SideFailed."""
+def run_live(live: Live, out: Path, stack: ExitStack, keep: Keep) -> tuple[list[Tally], float | None]:
+    """(outcomes by true ratio, what processes differ by), given to `keep` too as they stand after each comparison.
+
+    Raises ConfigError and SideFailed.
+    """
     overrides = [text for text in live.overrides if not text.startswith("out=")]
     chosen = any(text.startswith(("workload=", "workload.")) for text in overrides)
     command = read_command(overrides if chosen else [*SHORT, *overrides])
@@ -55,10 +59,16 @@ def run_live(live: Live, out: Path, stack: ExitStack) -> tuple[list[Tally], floa
         unchanged += blocks if ratio == 1.0 else []
         number += 1
         _say(f"{number}: true ratio {ratio:g}, {verdict.outcome} after {verdict.num_blocks} blocks")
+        keep(_tallies(counts), restart_sd(unchanged))
+        if live.record and len(unchanged) >= FEWEST_BLOCKS:
+            _save(live.record, prepared, unchanged)
     if live.record:
-        _save(live.record, prepared, unchanged)
-    tallies = [Tally(source=LIVE, true_ratio=ratio, outcomes=dict(counts[ratio])) for ratio in sorted(counts)]
-    return tallies, restart_sd(unchanged)
+        _say(_recorded(live.record, len(unchanged)))
+    return _tallies(counts), restart_sd(unchanged)
+
+
+def _tallies(counts: Mapping[float, Mapping[str, int]]) -> list[Tally]:
+    return [Tally(source=LIVE, true_ratio=ratio, outcomes=dict(counts[ratio])) for ratio in sorted(counts)]
 
 
 def one_comparison(prepared: Prepared, out: Path, lock: int, ratio: float) -> tuple[PairedVerdict, list[Block]]:
@@ -87,16 +97,20 @@ def restart_sd(blocks: Sequence[Block]) -> float | None:
 
 
 def _save(name: str, prepared: Prepared, blocks: Sequence[Block]) -> None:
-    if len(blocks) < FEWEST_BLOCKS:
-        _say(f"record={name}: {len(blocks)} unchanged blocks are too few for a trace, {FEWEST_BLOCKS} are needed")
-        return
     environment = fingerprint(prepared.device)
-    trace = Trace(
-        name=name, host_class=str(environment["host_class"]), recorded=now_iso(),
-        conditions=f"load average {environment['load_1min']:.1f} at the end", label=prepared.labels[CANDIDATE],
-        sentences=tuple(line.utterance_id for line in prepared.workload.lines), blocks=tuple(blocks),
+    save_trace(
+        Trace(
+            name=name, host_class=str(environment["host_class"]), recorded=now_iso(),
+            conditions=f"load average {environment['load_1min']:.1f} at the end", label=prepared.labels[CANDIDATE],
+            sentences=tuple(line.utterance_id for line in prepared.workload.lines), blocks=tuple(blocks),
+        )
     )  # fmt: skip
-    _say(f"trace {save_trace(trace)}")
+
+
+def _recorded(name: str, num_blocks: int) -> str:
+    if num_blocks >= FEWEST_BLOCKS:
+        return f"trace {TRACES / f'{name}.json'}"
+    return f"record={name}: {num_blocks} unchanged blocks are too few for a trace, {FEWEST_BLOCKS} are needed"
 
 
 def _say(text: str) -> None:

@@ -32,18 +32,23 @@ def test_a_fingerprint_is_json_with_every_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "cores", "kind", "slug"),
+    ("model", "cores", "kind", "flags", "slug"),
     [
-        ("AMD EPYC", 2, "cpu", "amd-epyc-2c-cpu"),
-        ("AMD EPYC 7763 64-Core Processor", 4, "cpu", "amd-epyc-7763-4c-cpu"),
-        ("Intel(R) Xeon(R) CPU E5-2680 v4 @ 2.40GHz", 8, "cpu", "intel-xeon-e5-2680-v4-8c-cpu"),
-        ("NVIDIA Jetson AGX Orin Developer Kit", 12, "cuda:0", "nvidia-jetson-agx-orin-developer-kit-12c-cuda"),
-        ("NVIDIA H200", 16, "cuda:1", "nvidia-h200-16c-cuda"),
-        ("", 1, "cpu", "unknown-1c-cpu"),
+        # One name, two generations: only one of them multiplies in bfloat16
+        ("AMD EPYC", 2, "cpu", ["avx2", "fma"], "amd-epyc-avx2-2c-cpu"),
+        ("AMD EPYC", 2, "cpu", ["avx2", "avx512f", "avx512_bf16", "avx512_vnni"], "amd-epyc-avx512bf16-2c-cpu"),
+        ("AMD EPYC 7763 64-Core Processor", 4, "cpu", ["avx2"], "amd-epyc-7763-avx2-4c-cpu"),
+        ("Intel(R) Xeon(R) CPU E5-2680 v4 @ 2.40GHz", 8, "cpu", ["avx2"], "intel-xeon-e5-2680-v4-avx2-8c-cpu"),
+        ("NVIDIA Jetson AGX Orin Developer Kit", 12, "cpu", ["asimd", "asimddp"],
+         "nvidia-jetson-agx-orin-developer-kit-asimddp-12c-cpu"),
+        ("NVIDIA Jetson AGX Orin Developer Kit", 12, "cuda:0", ["asimd"],
+         "nvidia-jetson-agx-orin-developer-kit-12c-cuda"),
+        ("NVIDIA H200", 16, "cuda:1", ["avx512f"], "nvidia-h200-16c-cuda"),
+        ("", 1, "cpu", [], "unknown-1c-cpu"),
     ],
-)
-def test_host_class(model: str, cores: int, kind: str, slug: str) -> None:
-    assert host_class(model, cores, kind) == slug
+)  # fmt: skip
+def test_host_class(model: str, cores: int, kind: str, flags: list[str], slug: str) -> None:
+    assert host_class(model, cores, kind, flags) == slug
 
 
 @pytest.mark.parametrize(

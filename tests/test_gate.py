@@ -140,6 +140,7 @@ CASES: list[tuple[str, Build, str, int, dict[str, str]]] = [
     ("another host class", against(*BASES, new=with_environment(host_class="other-8c-cpu")), "INVALID_ENV", 12, {}),
     ("other threads", against(*BASES, new=with_environment(threads=1)), "INVALID_ENV", 12, {}),
     ("another torch", against(*BASES, new=with_environment(versions={"torch": "2.12.0"})), "INVALID_ENV", 12, {}),
+    ("other processor flags", against(*BASES, new=with_environment(cpu_flags=["avx2"])), "INVALID_ENV", 12, {}),
     ("another power mode", against(*BASES, new=with_environment(power_mode="30W")), "INVALID_ENV", 12, {}),
     ("another engine", against(*BASES, new=with_facts(name="int8")), "INVALID_ENV", 12, {}),
     ("another solver", against(*BASES, new=with_facts(solver="midpoint", evals_per_step=2)), "INVALID_ENV", 12, {}),

@@ -36,7 +36,9 @@ EXTERNAL_ABOVE_BYTES = 1 << 30
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionSettings:
     """One ONNX Runtime session. spinning: idle threads of a run wait actively (they always stop with the run, so that
-    torch's own threads find the cores free). arena: memory is kept between runs."""
+    torch's own threads find the cores free). arena: memory is kept between runs. exact_int8: on x86 CPUs without VNNI
+    products of unsigned with signed bytes saturate in pairs at 16 bits; True keeps them exact, with slower kernels.
+    """
 
     provider: str = "cpu"
     device: str = "cpu"
@@ -45,6 +47,7 @@ class SessionSettings:
     arena: bool = True
     execution_mode: str = "sequential"
     optimization: str = "all"
+    exact_int8: bool = False
 
     def check(self) -> None:
         """Raises ConfigError for what no machine has, UnsupportedEngine for what this one has not."""
@@ -111,6 +114,7 @@ def session_options(settings: SessionSettings, optimization: str) -> Any:
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, OPTIMIZATIONS[optimization])
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spinning)))
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.x64quantprecision", str(int(settings.exact_int8)))
     return options
 
 
@@ -119,6 +123,7 @@ def optimised(path: Path, settings: SessionSettings) -> Path:
     parts = {
         "graph": {file.name: content_sha256(file) for file in graph_files(path)}, "onnxruntime": _version(),
         "optimization": settings.optimization, "provider": settings.provider, "cpu": cpu_sha256(),
+        "exact_int8": settings.exact_int8,
     }  # fmt: skip
 
     def make(folder: Path) -> None:

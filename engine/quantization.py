@@ -22,6 +22,7 @@ from engine.contract import ConfigError, UnsupportedEngine
 
 if TYPE_CHECKING:
     from engine.export import Feeds
+    from engine.onnx_session import SessionSettings
     from engine.solver import SolverSpec
 
 MIN_SENTENCES = 4
@@ -210,6 +211,31 @@ def store_convolutions_in_int8(path: Path) -> None:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     onnx.save(model, str(path), save_as_external_data=False)
+
+
+def int8_products(settings: SessionSettings) -> str:
+    """ "exact" or "saturating": 64 products of 255 with 127 summed by a session of these settings on this machine.
+
+    Without VNNI, x86 CPUs add pairs of products in 16 bits (VPMADDUBSW), where 2 x 255 x 127 does not fit.
+    """
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    from engine.onnx_session import session_options
+
+    num = 64
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["a", "b"], ["y"])], "products",
+        [helper.make_tensor_value_info("a", TensorProto.UINT8, [4, num])],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, [4, 16])],
+        [numpy_helper.from_array(np.full((num, 16), 127, np.int8), "b")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), session_options(settings, "all"), providers=["CPUExecutionProvider"]
+    )
+    (found,) = session.run(None, {"a": np.full((4, num), 255, np.uint8)})
+    return "exact" if bool((found == num * 255 * 127).all()) else "saturating"
 
 
 def refuse_unquantized(count: int, expected: int) -> None:

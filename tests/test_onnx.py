@@ -188,6 +188,16 @@ def test_int8_layers_run_in_int8_from_a_small_file(name: str) -> None:
     assert proof["graph_bytes"] <= 0.30 * whole["graph_bytes"]
 
 
+@pytest.mark.parametrize("name", ["onnx_int8", "onnx_int8_dynamic"])
+def test_the_proof_says_whether_int8_products_saturate_and_a_setting_makes_them_exact(name: str) -> None:
+    ask = request("Turn left at the bridge.")
+    with engine(f"engine={name}") as plain, engine(f"engine={name}", "engine.session.exact_int8=true") as exact:
+        assert plain.facts.proof["int8_products"] in ("exact", "saturating")
+        assert np.isfinite(exact.synthesize([ask])[0].mel_ND).all()
+        assert exact.facts.proof["int8_products"] == "exact"
+        assert exact.facts.proof["quantized_linears"] == 24
+
+
 def test_bad_calibrations_are_settings() -> None:
     for override, says in (
         ("engine.calibration.sentences=[one,two]", "2 sentences: at least 4 are needed"),

@@ -46,6 +46,7 @@ class OnnxDenoiser:
         self._opened: dict[bool, Opened] = {}
         self._rope: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._elements = constants_by_dtype(graphs[False])
+        self._products: str | None = None
         self.num_evals = 0
         self._session(masked=False)
 
@@ -59,6 +60,13 @@ class OnnxDenoiser:
                 self._graphs[masked], self._settings, lambda session: run_bound(session, feeds, shape)
             )
         return self._opened[masked].session
+
+    def _int8_products(self) -> str:
+        from engine.quantization import int8_products
+
+        if self._products is None:
+            self._products = int8_products(self._settings)
+        return self._products
 
     def _rope_of(self, num_frames: int) -> tuple[torch.Tensor, torch.Tensor]:
         if num_frames not in self._rope:
@@ -104,13 +112,15 @@ class OnnxDenoiser:
 
     def proof(self) -> Mapping[str, Any]:
         plain = self._opened[False]
+        num_int8 = sum(plain.nodes_by_op.get(op, 0) for op in INT8_OPS)
         return {
             "num_evals": self.num_evals,
             "provider": self._settings.provider,
             "nodes_by_provider": plain.nodes_by_provider,
             "nodes_by_op": plain.nodes_by_op,
             "graph_bytes": plain.file_bytes,
-            "quantized_linears": sum(plain.nodes_by_op.get(op, 0) for op in INT8_OPS),
+            "quantized_linears": num_int8,
+            **({"int8_products": self._int8_products()} if num_int8 else {}),
             "weight_elements_by_dtype": self._elements,
             "steady_counters": {"sessions_created": len(self._opened)},
         }
@@ -121,7 +131,7 @@ def settings_of(context: Context, session: Mapping[str, Any] | None, provider: s
     from engine.contract import ConfigError
 
     given = dict(session or {})
-    own = ("spinning", "arena", "execution_mode", "optimization")
+    own = ("spinning", "arena", "execution_mode", "optimization", "exact_int8")
     for key in set(given) - set(own):
         raise ConfigError(f"engine.session.{key}", given[key], f"is not known ({', '.join(own)})", "remove it")
     threads = context.config["device"]["threads"] or torch.get_num_threads()

@@ -1,0 +1,40 @@
+"""A live self-test that is interrupted has lost the comparison in flight, nothing before it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from baselines import traces
+from baselines.paired import PairedLimits, judge
+from baselines.paired_data import Block
+from baselines.selftests import Tally
+from baselines.traces import load_trace, load_traces, trace_blocks
+from experiments import selftest_live
+from experiments.selftest_live import Live, run_live
+
+
+def test_every_outcome_is_given_away_and_the_trace_written_before_the_next_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded = trace_blocks(load_traces()[0], 0, 1.0)
+    done: list[int] = []
+
+    def compared(*_: object) -> tuple[object, list[Block]]:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(1)
+        blocks = [next(recorded) for _ in range(8)]
+        return judge(blocks, PairedLimits()), blocks
+
+    monkeypatch.setattr(selftest_live, "one_comparison", compared)
+    monkeypatch.setattr(selftest_live, "TRACES", tmp_path)
+    monkeypatch.setattr(selftest_live, "save_trace", lambda trace: traces.save_trace(trace, tmp_path))
+    kept: list[list[Tally]] = []
+    live = Live(minutes=60, ratios=(1.0,), record="here", overrides=())
+    with ExitStack() as stack, pytest.raises(KeyboardInterrupt):
+        run_live(live, tmp_path / "out", stack, lambda tallies, _: kept.append(list(tallies)))
+    assert [sum(tally.num for tally in tallies) for tallies in kept] == [1, 2]
+    assert len(load_trace(tmp_path / "here.json").blocks) == 16

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +23,7 @@ EXIT_NO_BASELINE = 13
 EXIT_JOB_FAILED = 14
 EXIT_INTERRUPTED = 130
 
+OUTPUTS = (1, 2)  # descriptors of stdout and stderr
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Verb = Callable[[Sequence[str]], int]
@@ -51,7 +54,7 @@ def run_verb(verb: Verb, argv: Sequence[str] | None = None) -> int:
     """
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return verb(sys.argv[1:] if argv is None else argv)
+        return _flushed(verb(sys.argv[1:] if argv is None else argv))
     except (ConfigError, RecordError) as error:
         complain(error)
         return EXIT_USAGE
@@ -62,9 +65,11 @@ def run_verb(verb: Verb, argv: Sequence[str] | None = None) -> int:
         complain("interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe (head, less) has left; leave nothing for the interpreter to flush into it
-        sys.stderr.close()
-        return EXIT_OK
+        left = _without_reader()
+        if not left:
+            raise
+        _discard(left)
+        return EXIT_UNEXPECTED  # it had not come to its end, so nobody knows what it would have said
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
@@ -72,6 +77,31 @@ def run_verb(verb: Verb, argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _flushed(code: int) -> int:
+    """The verb's own code, also where the reader of its output (head, less) has left before the last line."""
+    try:
+        print(end="", flush=True)
+    except BrokenPipeError:
+        _discard(_without_reader())
+    return code
+
+
+def _without_reader() -> list[int]:
+    """Which of stdout and stderr are pipes that nobody reads: any other broken pipe is a defect of the program."""
+    poll = select.poll()
+    for descriptor in OUTPUTS:
+        poll.register(descriptor, 0)  # errors are reported unasked
+    return [descriptor for descriptor, event in poll.poll(0) if event & select.POLLERR]
+
+
+def _discard(descriptors: Sequence[int]) -> None:
+    """The interpreter flushes once more at its end, and would exit with 120 where that fails."""
+    for descriptor in descriptors:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -54,9 +54,14 @@ class Channel:
         self.socket = connection
         self._waiting = b""
 
-    def send(self, message: Mapping[str, Any]) -> None:
+    def send(self, message: Mapping[str, Any], *descriptors: int) -> None:
+        """descriptors: open files for the other end; the message must then be short, it goes in one piece."""
+        line = json.dumps(message, allow_nan=False).encode() + b"\n"
         try:
-            self.socket.sendall(json.dumps(message, allow_nan=False).encode() + b"\n")
+            if descriptors:
+                socket.send_fds(self.socket, [line], descriptors)
+            else:
+                self.socket.sendall(line)
         except (BrokenPipeError, ConnectionResetError):
             return  # the answer that does not come says the rest
 
@@ -97,6 +102,10 @@ class Server:
         theirs.close()
         self._channel = Channel(spec.side, ours)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def wait_ready(self) -> None:
         """Raises SideFailed where the tree's engine cannot be imported, or another one was."""
         answer = self._channel.receive(START_LIMIT_S)
@@ -108,11 +117,13 @@ class Server:
             )
 
     def fork(self, side: str) -> Child:
+        """Raises SideFailed where the server is gone."""
         ours, theirs = socket.socketpair()
-        socket.send_fds(self._channel.socket, [b'{"do": "fork"}'], [theirs.fileno()])
+        self._channel.send({"do": "fork"}, theirs.fileno())
         theirs.close()
         answer = self._channel.receive(START_LIMIT_S)
         if answer is None:
+            ours.close()
             raise SideFailed(side, "died", "its server is gone", "see log.txt")
         return Child(Channel(side, ours), self, int(answer["pid"]))
 

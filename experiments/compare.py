@@ -17,15 +17,15 @@ from baselines.paired_publish import (
     failed_content,
     failed_junit,
 )
+from engine.contract import ConfigError
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, run_verb
 from experiments.compare_processes import SideFailed
-from experiments.compare_session import LOG, measure, open_bench, prepare
+from experiments.compare_session import LOG, PAIRS, measure, open_bench, prepare
 from experiments.compare_settings import Command, read_command
 from experiments.compose import compose_config
 from experiments.device_lock import device_lock
 from experiments.environment import now_iso
 from experiments.front import is_help, refuse_flags
-from experiments.journal import set_aside
 from experiments.run import default_out
 from metrics.record import to_json, write_atomically
 
@@ -42,7 +42,7 @@ examples:
   python -m experiments.compare candidate.model.checkpoint=/path/mine.safetensors sentinel=true
   python -m experiments.compare reference.engine=upstream candidate.engine=fp32 mode=quick pairs=48
 
-Leaves verdict.json, summary.md (for a pull request), junit.xml and pairs.jsonl (every call) in out=DIR.
+Leaves verdict.json, summary.md (for a pull request), junit.xml and pairs.jsonl (every call) in out=DIR, a fresh folder.
 exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 inconclusive, 12 environment invalid,
 14 a side failed or its audio is invalid, 130 interrupted
 """
@@ -66,11 +66,20 @@ def main(argv: Sequence[str]) -> int:
 
 def run_comparison(command: Command, out: Path, stack: ExitStack) -> Comparison:
     """Everything but the writing. Raises ConfigError and SideFailed."""
+    refuse_used(out)
     prepared = prepare(command, out, stack)
-    set_aside(out / "pairs.jsonl")
     device = str(prepared.device["kind"])
     lock = stack.enter_context(device_lock(device, prepared.specs[0].config["sweep"]["lock"], say))
     return measure(prepared, open_bench(prepared, out, lock, stack), say)
+
+
+def refuse_used(out: Path) -> None:
+    """A verdict of an earlier comparison, left beside the calls of an interrupted one, would be taken for its own."""
+    for name in ("verdict.json", PAIRS):
+        if (out / name).exists():
+            raise ConfigError(
+                "out", out, f"already holds {name}, and nothing measured is overwritten", "choose another folder"
+            )
 
 
 def publish(comparison: Comparison, out: Path, command: Command) -> None:

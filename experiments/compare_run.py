@@ -53,6 +53,7 @@ class Bench:
     lock: int | None = None
     facts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     _servers: dict[str, Server] = field(default_factory=dict)
+    _heard: set[tuple[str, int]] = field(default_factory=set)
     _num_blocks: int = 0
     _num_turns: int = 0
     _last_called: str = ""
@@ -105,11 +106,12 @@ class Bench:
 
     def _untimed(self, child: Child, side: str, index: int) -> None:
         path = self.keep / f"{side}-{index}.npy"
-        is_new = not path.exists()
+        is_new = (side, index) not in self._heard
         answer = child.call(index, self.seed, self.plan.call_limit_s, path if is_new else None)
         self.proof.call(side, child.facts, (index, self.seed), answer)
         if is_new:
             self.proof.audio(side, child.facts, index, answer, path)
+            self._heard.add((side, index))
         content = {"block": self._num_blocks, "side": side, "sentence": self.sentences[index], **answer}
         self.journal.append("warmup", content)
         self._last_called = side

@@ -25,7 +25,7 @@ from experiments.compare_settings import SIDES, Command, Settings, SideRequest
 from experiments.compose import ROOT, VARIANT_KEYS, compose_config
 from experiments.environment import fingerprint, git_state, num_threads
 from experiments.journal import JournalWriter
-from experiments.validate import validate
+from experiments.validate import validate, validate_out
 from experiments.workload import Workload, load_workload
 
 PAIRS, LOG = "pairs.jsonl", "log.txt"
@@ -59,6 +59,7 @@ def prepare(command: Command, out: Path, stack: ExitStack) -> Prepared:
             validate(configs[side])
     _refuse_different(configs)
     workload = load_workload(configs[CANDIDATE])
+    validate_out(out, 1, len(workload.requests))
     requests = write_requests(workload, out.resolve() / "requests")  # sides may run in another tree
     specs = [
         SideSpec(

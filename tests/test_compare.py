@@ -74,6 +74,19 @@ def test_sides_that_speak_different_sentences_are_refused(tmp_path: Path) -> Non
     assert compare.run_verb(compare.main, ["reference.seed=1", f"out={tmp_path}"]) == 2
 
 
+@pytest.mark.parametrize("name", ["verdict.json", "pairs.jsonl"])
+def test_a_folder_of_another_comparison_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(ConfigError, match=f"already holds {name}"):
+        compare.main([*SHORT, f"out={tmp_path}"])
+
+
+def test_a_folder_that_cannot_be_made_is_a_line_and_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert compare.run_verb(compare.main, [*SHORT, f"out={tmp_path / 'file' / 'out'}"]) == 2
+    assert "cannot be written (Not a directory)" in capsys.readouterr().err
+
+
 def test_every_order_comes_equally_often() -> None:
     two = list(orders(("a", "b"), 8, random.Random(0)))
     assert [Counter(two[i : i + 4])["a", "b"] for i in (0, 4)] == [2, 2]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import pytest
 
 from experiments.compare_processes import Server, SideFailed
+from experiments.compare_run import Bench
 from tests.engines import config
-from tests.stub_trees import stub_side, stub_tree
+from tests.stub_trees import open_bench, stub_side, stub_tree
 
 
 @pytest.fixture
@@ -32,3 +35,19 @@ def test_a_server_that_was_killed_is_a_failed_side(tmp_path: Path, log: BinaryIO
             server.fork("candidate")
         assert (failed.value.side, failed.value.kind) == ("candidate", "died")
         child.close()  # nobody is left to say how it ended, and nothing is raised
+
+
+def bench_of(folder: Path, log: BinaryIO, stack: ExitStack, *changes: str, call_limit_s: float = 60) -> Bench:
+    """An ordinary reference; the candidate's engine is changed."""
+    specs = [
+        stub_side("reference", stub_tree(folder / "reference"), config()),
+        stub_side("candidate", stub_tree(folder / "candidate", *changes), config()),
+    ]
+    return open_bench(specs, folder, log, stack, call_limit_s)
+
+
+def test_audio_of_another_run_in_the_folder_does_not_stand_for_this_one(tmp_path: Path, log: BinaryIO) -> None:
+    np.save(tmp_path / "candidate-0.npy", np.zeros(94 * 256, np.float32))
+    with ExitStack() as stack, pytest.raises(SideFailed, match="silent") as failed:
+        bench_of(tmp_path, log, stack, "loudness = 1e-9; is_random = False").block()
+    assert failed.value.side == "candidate"

@@ -7,7 +7,9 @@ the kernel, so it costs nothing meanwhile. A server is started with the tree who
 from __future__ import annotations
 
 import json
+import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -151,6 +153,8 @@ class Child:
         self._channel = channel
         self._server = server
         self._pid = pid
+        self._owes_answer = False
+        self._has_ended = False
         self.facts: dict[str, Any] = {}
 
     @property
@@ -158,7 +162,7 @@ class Child:
         return self._channel.side
 
     def start_building(self, spec: SideSpec) -> None:
-        self._channel.send(
+        self._order(
             {
                 "do": "build", "config": spec.config, "requests": str(spec.requests), "threads": spec.threads,
                 "slow_frac": spec.slow_frac,
@@ -174,18 +178,35 @@ class Child:
     def call(self, utterance: int, seed: int, limit_s: float, keep: Path | None = None) -> dict[str, Any]:
         """One timed call; see compare_worker.Side.call. Raises SideFailed."""
         order: dict[str, Any] = {"do": "call", "utterance": utterance, "seed": seed}
-        self._channel.send(order if keep is None else {**order, "keep": str(keep)})
+        self._order(order if keep is None else {**order, "keep": str(keep)})
         return self._answer(limit_s)
 
     def close(self) -> None:
-        """Its end of the socket closes, so it leaves; waited for, so that nothing of it runs beside the next block."""
+        """Its end of the socket closes, so it leaves; waited for, so that nothing of it runs beside the next block.
+
+        One that still owes an answer may never come to read that the socket is closed, so it is killed.
+        """
         self._channel.socket.close()
-        self._server.exit_code_of(self._pid)
+        if self._has_ended:
+            return
+        if self._owes_answer:
+            kill(self._pid)
+        self._end()
+
+    def _end(self) -> int | None:
+        """Its exit code, asked for once: the server has forgotten it, and the system its number, after that."""
+        self._has_ended = True
+        return self._server.exit_code_of(self._pid)
+
+    def _order(self, order: Mapping[str, Any]) -> None:
+        self._owes_answer = True
+        self._channel.send(order)
 
     def _answer(self, limit_s: float) -> dict[str, Any]:
         answer = self._channel.receive(limit_s)
+        self._owes_answer = False
         if answer is None:
-            code = self._server.exit_code_of(self._pid)
+            code = self._end()
             how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
             raise SideFailed(self.side, "died", f"its process ended ({how})", "see log.txt")
         error = answer.get("error")
@@ -195,10 +216,15 @@ class Child:
         return answer
 
 
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    import os
-    import signal
+def kill(pid: int) -> None:
+    """At once, also where it hangs. pid: of a process that nobody has waited for, so the number is still its own."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # its server is gone, so the system has waited for it
 
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:

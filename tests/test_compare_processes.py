@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
-from experiments.compare_processes import Server, SideFailed
+from experiments.compare_processes import START_LIMIT_S, Server, SideFailed
 from experiments.compare_run import Bench
 from tests.engines import config
 from tests.stub_trees import open_bench, stub_side, stub_tree
@@ -51,3 +52,27 @@ def test_audio_of_another_run_in_the_folder_does_not_stand_for_this_one(tmp_path
     with ExitStack() as stack, pytest.raises(SideFailed, match="silent") as failed:
         bench_of(tmp_path, log, stack, "loudness = 1e-9; is_random = False").block()
     assert failed.value.side == "candidate"
+
+
+def test_a_side_that_hangs_is_named_and_killed_at_once(tmp_path: Path, log: BinaryIO) -> None:
+    hang = "def before(self): threading.Event().wait()"
+    with ExitStack() as stack:
+        bench = bench_of(tmp_path, log, stack, hang, call_limit_s=3)
+        begun_s = time.monotonic()
+        with pytest.raises(SideFailed, match="no answer within 3 s") as failed:
+            bench.block()
+        assert (failed.value.side, failed.value.kind) == ("candidate", "hang")
+        assert time.monotonic() - begun_s < START_LIMIT_S / 2
+
+
+def test_a_side_that_died_says_how_and_its_server_lives_on(tmp_path: Path, log: BinaryIO) -> None:
+    side = stub_side("candidate", stub_tree(tmp_path / "tree", "def before(self): import os; os._exit(7)"), config())
+    with Server(side, log, None) as server:
+        server.wait_ready()
+        child = server.fork("candidate")
+        child.start_building(side)
+        child.finish_building(60)
+        with pytest.raises(SideFailed, match=r"its process ended \(exit code 7\)"):
+            child.call(0, 0, 60)
+        child.close()
+        server.fork("candidate").close()

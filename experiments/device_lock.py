@@ -26,6 +26,12 @@ def lock_folder() -> Path:
     return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"f5bench-locks-{os.getuid()}"
 
 
+def device_name(kind: str) -> str:
+    """One name per device: torch means the first GPU by "cuda", too."""
+    name = kind.lower()
+    return "cuda:0" if name == "cuda" else name
+
+
 @contextmanager
 def device_lock(device: str, mode: Mode, say: Callable[[str], None]) -> Iterator[int]:
     """Hold the lock of `device` ("cpu", "cuda:0"); yields its file descriptor, for the worker to inherit.
@@ -34,7 +40,7 @@ def device_lock(device: str, mode: Mode, say: Callable[[str], None]) -> Iterator
     """
     folder = lock_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{re.sub(r'[^a-z0-9]+', '-', device.lower())}.lock"
+    path = folder / f"{re.sub(r'[^a-z0-9]+', '-', device_name(device))}.lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         _acquire(descriptor, device, mode, say)

@@ -28,7 +28,7 @@ from experiments.cli import (
     run_verb,
 )
 from experiments.compose import DEFAULT_PRESET, Cell, compose_cells
-from experiments.device_lock import device_lock
+from experiments.device_lock import device_lock, device_name
 from experiments.environment import usable_cores
 from experiments.front import MULTIRUN, answered, is_config, is_help, without_multirun
 from experiments.job import module_environment, new_job, write_job
@@ -151,10 +151,14 @@ def _measure_and_score(sweep: Sweep, stack: ExitStack) -> int:
 
 
 def lock_devices(cells: Sequence[Cell], board: Board, stack: ExitStack) -> dict[str, int]:
-    """Device -> descriptor of its lock, held until the stack is closed."""
+    """Device, by each of its names -> descriptor of its lock, held until the stack is closed."""
     mode = cells[0].config["sweep"]["lock"]
-    devices = sorted({str(cell.config["device"]["kind"]) for cell in cells})
-    return {device: stack.enter_context(device_lock(device, mode, board.say)) for device in devices}
+    kinds = sorted({str(cell.config["device"]["kind"]) for cell in cells})
+    locks = {
+        device: stack.enter_context(device_lock(device, mode, board.say))
+        for device in sorted({*map(device_name, kinds)})
+    }
+    return {kind: locks[device_name(kind)] for kind in kinds}
 
 
 def references_of(sweep: Sweep, watch: Watch) -> dict[int, Path | None]:

@@ -3,13 +3,17 @@
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from engine.contract import ConfigError
+from experiments.compose import compose_cells
 from experiments.device_lock import device_lock
 from experiments.environment import fingerprint, host_class, num_threads, other_cpu_frac, read_cpu, read_quota
+from experiments.progress import Board
+from experiments.sweep import lock_devices
 from metrics.record import to_json
 from tests.engines import ROOT
 
@@ -136,3 +140,21 @@ def test_waiting_says_for_whom_and_ends_when_the_holder_does(holder: subprocess.
 def test_other_devices_are_free(holder: subprocess.Popen[str]) -> None:
     with device_lock("cuda:0", "refuse", print), device_lock("cuda:1", "refuse", print):
         pass
+
+
+def test_two_names_of_one_device_are_one_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("F5BENCH_STATE_DIR", str(tmp_path))
+    with (
+        device_lock("cuda", "refuse", print),
+        pytest.raises(ConfigError, match="is measuring on it"),
+        device_lock("cuda:0", "refuse", print),
+    ):
+        pytest.fail("the lock was given twice")
+
+
+def test_a_sweep_over_both_names_does_not_wait_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("F5BENCH_STATE_DIR", str(tmp_path))
+    cells = compose_cells(["device.kind=cuda,cuda:0", "sweep.lock=refuse"])
+    with ExitStack() as stack:
+        locks = lock_devices(cells, Board([]), stack)
+    assert locks["cuda"] == locks["cuda:0"]

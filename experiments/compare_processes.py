@@ -181,6 +181,12 @@ class Child:
         self._order(order if keep is None else {**order, "keep": str(keep)})
         return self._answer(limit_s)
 
+    def counted(self, limit_s: float) -> dict[str, int]:
+        """What its engine says must not change once it is warm. Raises SideFailed."""
+        self._order({"do": "count"})
+        counted: dict[str, int] = self._answer(limit_s)["counted"]
+        return counted
+
     def close(self) -> None:
         """Its end of the socket closes, so it leaves; waited for, so that nothing of it runs beside the next block.
 

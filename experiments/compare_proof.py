@@ -15,6 +15,7 @@ from experiments.compare_processes import SideFailed
 from experiments.scored_audio import expected_samples
 from metrics.artifacts import Expectation, audio_valid
 from metrics.record import Utterance
+from metrics.steady import changed_counters
 
 REMEDY = "no figure is given for such a side; mend it and compare again"
 
@@ -62,6 +63,13 @@ class Proof:
         seed = self._heard.setdefault((side, answer["audio_sha256"]), order[1])
         if seed != order[1]:
             raise _invalid(side, "two calls with different noise gave the same audio: an earlier answer was replayed")
+
+    def steady(self, side: str, before: Mapping[str, int], after: Mapping[str, int]) -> None:
+        """What the engine counted before and after the timed calls: one that compiles is not what a user waits for."""
+        changed = changed_counters(before, after)
+        if changed:
+            said = ", ".join(f"{name} went from {old} to {new}" for name, (old, new) in changed.items())
+            raise _invalid(side, f"{said} in the timed calls of one block")
 
     def audio(self, side: str, facts: Mapping[str, Any], sentence: int, answer: Mapping[str, Any], path: Path) -> None:
         """The rules of metrics.artifacts on the very audio. Random weights speak noise: only its length counts."""

@@ -74,11 +74,14 @@ class Bench:
         with ExitStack() as stack:
             children = self._build(stack, chance)
             self._warm(children, sentences, chance)
+            warm = self._counted(children)
             turns: list[Turn] = []
             for turn in self._turns(children, sentences, chance):
                 turns.append(turn)
                 if enough is not None and enough(turns):
                     break
+            for side, counted in self._counted(children).items():
+                self.proof.steady(side, warm[side], counted)
         self._num_blocks += 1
         return Block(turns=tuple(turns))
 
@@ -103,6 +106,9 @@ class Bench:
         for index in sentences:
             for side in chance.sample(sorted(children), len(children)):
                 self._untimed(children[side], side, index)
+
+    def _counted(self, children: Mapping[str, Child]) -> dict[str, dict[str, int]]:
+        return {side: child.counted(self.plan.call_limit_s) for side, child in children.items()}
 
     def _untimed(self, child: Child, side: str, index: int) -> None:
         path = self.keep / f"{side}-{index}.npy"

@@ -6,7 +6,8 @@ imported torch and built nothing; for every block it forks fresh children, which
 Whatever a child measures comes from memory and threads that no earlier block has used, without seconds of import.
 
 Messages are JSON lines over Unix sockets. Server: {"do": "fork"} with the child's socket as ancillary data, {"do":
-"wait", "pid"}. Child: {"do": "build"}, {"do": "call"}. A closed socket ends either, so nobody survives the coordinator.
+"wait", "pid"}. Child: {"do": "build"}, {"do": "call"}, {"do": "count"}. A closed socket ends either, so nobody survives
+the coordinator.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _be_child(connection: socket.socket) -> None:
 
 
 def speak(connection: socket.socket) -> None:
-    """One side of one block: first message builds the engine, every further one is a call."""
+    """One side of one block: first message builds the engine, every further one is a call or counts."""
     messages = receive(connection)
     order = next(messages, None)
     if order is None:
@@ -95,7 +96,7 @@ def speak(connection: socket.socket) -> None:
         for message in messages:
             answer: Message = {}
             with Failure() as failure:
-                answer = side.call(message)
+                answer = side.call(message) if message["do"] == "call" else {"counted": side.counted()}
             send(connection, answer if failure.content is None else {"error": failure.content})
 
 
@@ -119,6 +120,10 @@ class Side:
         """What was built, with its proof, as JSON holds it."""
         content = {name: getattr(self.engine.facts, name) for name in type(self.engine.facts).__dataclass_fields__}
         return {**content, "versions": dict(content["versions"]), "proof": dict(content["proof"])}
+
+    def counted(self) -> Message:
+        """What the engine says must not change once it is warm; empty where it, or its revision, counts nothing."""
+        return {str(name): int(count) for name, count in self.facts()["proof"].get("steady_counters", {}).items()}
 
     def call(self, message: Mapping[str, Any]) -> Message:
         """One timed call of sentence `utterance` with noise of `seed`; its audio goes to `keep` where that is given."""

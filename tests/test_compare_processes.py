@@ -76,3 +76,16 @@ def test_a_side_that_died_says_how_and_its_server_lives_on(tmp_path: Path, log: 
             child.call(0, 0, 60)
         child.close()
         server.fork("candidate").close()
+
+
+def test_a_compilation_in_a_timed_call_fails_the_side_with_both_counts(tmp_path: Path, log: BinaryIO) -> None:
+    late = 'def own_proof(self): return {"steady_counters": {"compilations": 1 + (self.num_calls > 1)}}'
+    with ExitStack() as stack, pytest.raises(SideFailed, match="compilations went from 1 to 2") as failed:
+        bench_of(tmp_path, log, stack, late).block()
+    assert (failed.value.side, failed.value.kind) == ("candidate", "invalid")
+
+
+def test_counters_that_stand_still_and_an_engine_without_any_are_compared(tmp_path: Path, log: BinaryIO) -> None:
+    still = 'def own_proof(self): return {"steady_counters": {"compilations": 3}}'
+    with ExitStack() as stack:
+        assert len(bench_of(tmp_path, log, stack, still).block().turns) == 2

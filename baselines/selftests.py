@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,27 @@ class Tally:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Restarts:
+    """What processes of one host class differ by: SD, its upper 95 % bound, and the blocks that both are from."""
+
+    sd_frac: float
+    upper_frac: float
+    num_blocks: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HostErrors:
-    """What selftest found on a host class. restart_sd_frac: what process pairs differ by, None where not measured."""
+    """What selftest found on a host class. restart_sd_frac: the worst that processes were found to differ by.
+
+    restarts: the longest measurement of that, with its bound; None where there is none, as in files of old.
+    """
 
     host_class: str
     rule: str
     created: str
     tallies: tuple[Tally, ...]
     restart_sd_frac: float | None
+    restarts: Restarts | None = None
 
     def sentence(self) -> str:
         """Such as "false alarms 1 of 640 live (upper bound 0.74 %)", over all unchanged comparisons of this host class.
@@ -86,6 +99,7 @@ def save_errors(errors: HostErrors, folder: Path = SELFTESTS) -> Path:
     content = {
         "schema_version": SCHEMA_VERSION, "host_class": errors.host_class, "rule": errors.rule,
         "created": errors.created, "restart_sd_frac": errors.restart_sd_frac,
+        "restarts": None if errors.restarts is None else asdict(errors.restarts),
         "tallies": [
             {"source": t.source, "true_ratio": t.true_ratio, "outcomes": dict(t.outcomes)} for t in errors.tallies
         ],
@@ -109,9 +123,11 @@ def load_errors(host_class: str, folder: Path = SELFTESTS) -> HostErrors | None:
 def _read(content: Mapping[str, Any]) -> HostErrors:
     if content["schema_version"] != SCHEMA_VERSION:
         raise ValueError(f"schema {content['schema_version']}, this program reads {SCHEMA_VERSION}")
+    restarts = content.get("restarts")
     return HostErrors(
         host_class=content["host_class"], rule=content["rule"], created=content["created"],
         restart_sd_frac=content["restart_sd_frac"], tallies=tuple(Tally(**tally) for tally in content["tallies"]),
+        restarts=None if restarts is None else Restarts(**restarts),
     )  # fmt: skip
 
 

@@ -6,12 +6,22 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from baselines.paired import PairedLimits
-from baselines.selftests import LIVE, SELFTESTS, HostErrors, Tally, error_sentence, load_errors, path_of, save_errors
+from baselines.selftests import (
+    LIVE,
+    SELFTESTS,
+    HostErrors,
+    Restarts,
+    Tally,
+    error_sentence,
+    load_errors,
+    path_of,
+    save_errors,
+)
 from baselines.traces import TRACES, load_traces
 from engine.contract import ConfigError
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
@@ -74,11 +84,11 @@ def main(argv: Sequence[str]) -> int:
     host_class = str(environment["host_class"])
     before = load_errors(host_class, SELFTESTS)
 
-    def keep(tallies: Sequence[Tally], restart_sd: float | None) -> HostErrors:
+    def keep(tallies: Sequence[Tally], found: Restarts | None) -> HostErrors:
         """On disk before the next comparison starts: an interrupted self-test has lost the one in flight at most."""
         errors = HostErrors(
             host_class=host_class, rule=PairedLimits().rule, created=now_iso(), tallies=tuple(tallies),
-            restart_sd_frac=restart_sd,
+            restart_sd_frac=None if found is None else found.sd_frac, restarts=found,
         )  # fmt: skip
         if asked.keep:
             save_errors(together(before, errors), SELFTESTS)
@@ -98,7 +108,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _tallies(
     asked: Asked, out: Path, host_class: str, stack: ExitStack, keep: Keep
-) -> tuple[list[Tally], float | None]:
+) -> tuple[list[Tally], Restarts | None]:
     if asked.minutes is None:
         return rates(load_traces(TRACES), asked.replays, host_class), None
     live = Live(minutes=asked.minutes, ratios=asked.ratios, record=asked.record, overrides=asked.rest)
@@ -111,7 +121,8 @@ def show(errors: HostErrors, out: Path, environment: Mapping[str, Any], *, live:
     text = "\n".join([*lines, "", error_sentence(errors, errors.host_class)]) + "\n"
     content = {
         "schema_version": 1, "created": errors.created, "host_class": errors.host_class, "rule": errors.rule,
-        "restart_sd_frac": errors.restart_sd_frac, "environment": dict(environment),
+        "restart_sd_frac": errors.restart_sd_frac,
+        "restarts": None if errors.restarts is None else asdict(errors.restarts), "environment": dict(environment),
         "tallies": [
             {"source": t.source, "true_ratio": t.true_ratio, "outcomes": dict(t.outcomes)} for t in errors.tallies
         ],
@@ -136,10 +147,12 @@ def together(before: HostErrors | None, now: HostErrors) -> HostErrors:
         kept[key] = Tally(source=tally.source, true_ratio=tally.true_ratio, outcomes=outcomes)
     # A quiet hour does not unsay a noisy one: quick mode may decide by this figure
     restart = max((e.restart_sd_frac for e in (before, now) if e.restart_sd_frac is not None), default=None)
-    tallies = tuple(kept[key] for key in sorted(kept))
+    measured = [errors.restarts for errors in (before, now) if errors.restarts is not None]
     return HostErrors(
-        host_class=now.host_class, rule=now.rule, created=now.created, tallies=tallies, restart_sd_frac=restart
-    )
+        host_class=now.host_class, rule=now.rule, created=now.created,
+        tallies=tuple(kept[key] for key in sorted(kept)), restart_sd_frac=restart,
+        restarts=max(measured, key=lambda one: one.num_blocks, default=None),
+    )  # fmt: skip
 
 
 def read_asked(argv: Sequence[str]) -> Asked:

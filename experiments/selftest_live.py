@@ -12,17 +12,17 @@ from pathlib import Path
 
 from baselines.paired import PairedVerdict, decide
 from baselines.paired_data import CANDIDATE, REFERENCE, Block
-from baselines.selftests import LIVE, Tally
+from baselines.selftests import LIVE, Restarts, Tally
 from baselines.traces import TRACES, Trace, save_trace
 from engine.contract import ConfigError
 from experiments.compare_session import Prepared, open_bench, prepare
 from experiments.compare_settings import read_command
 from experiments.device_lock import device_lock
 from experiments.environment import fingerprint, now_iso
-from metrics.paired import between_sd
+from metrics.paired import between_sd, between_sd_upper
 
 SHORT = ("workload=smoke", "workload.select=[en04]", "sentences_per_block=1")
-Keep = Callable[[Sequence[Tally], float | None], object]
+Keep = Callable[[Sequence[Tally], Restarts | None], object]
 FEWEST_BLOCKS = 8  # to say what processes differ by, and to be worth a trace
 
 
@@ -36,7 +36,7 @@ class Live:
     overrides: tuple[str, ...]
 
 
-def run_live(live: Live, out: Path, stack: ExitStack, keep: Keep) -> tuple[list[Tally], float | None]:
+def run_live(live: Live, out: Path, stack: ExitStack, keep: Keep) -> tuple[list[Tally], Restarts | None]:
     """(outcomes by true ratio, what processes differ by), given to `keep` too as they stand after each comparison.
 
     Raises ConfigError and SideFailed.
@@ -59,12 +59,12 @@ def run_live(live: Live, out: Path, stack: ExitStack, keep: Keep) -> tuple[list[
         unchanged += blocks if ratio == 1.0 else []
         number += 1
         _say(f"{number}: true ratio {ratio:g}, {verdict.outcome} after {verdict.num_blocks} blocks")
-        keep(_tallies(counts), restart_sd(unchanged))
+        keep(_tallies(counts), restarts(unchanged))
         if live.record and len(unchanged) >= FEWEST_BLOCKS:
             _save(live.record, prepared, unchanged)
     if live.record:
         _say(_recorded(live.record, len(unchanged)))
-    return _tallies(counts), restart_sd(unchanged)
+    return _tallies(counts), restarts(unchanged)
 
 
 def _tallies(counts: Mapping[float, Mapping[str, int]]) -> list[Tally]:
@@ -88,12 +88,13 @@ def one_comparison(prepared: Prepared, out: Path, lock: int, ratio: float) -> tu
     return verdict, blocks
 
 
-def restart_sd(blocks: Sequence[Block]) -> float | None:
+def restarts(blocks: Sequence[Block]) -> Restarts | None:
     """What one process differs from the next by: the blocks' share of the spread, which two processes make."""
-    if len(blocks) < FEWEST_BLOCKS:
+    logs = [block.log_ratios("wall_time", CANDIDATE, REFERENCE) for block in blocks]
+    between, upper = between_sd(logs), between_sd_upper(logs)
+    if len(blocks) < FEWEST_BLOCKS or between is None or upper is None:
         return None
-    between = between_sd([block.log_ratios("wall_time", CANDIDATE, REFERENCE) for block in blocks])
-    return None if between is None else between / 2**0.5
+    return Restarts(sd_frac=between / 2**0.5, upper_frac=upper / 2**0.5, num_blocks=len(blocks))
 
 
 def _save(name: str, prepared: Prepared, blocks: Sequence[Block]) -> None:

@@ -102,9 +102,37 @@ def between_sd(groups: Sequence[Sequence[float]]) -> float | None:
 
     For blocks of fresh processes: what a process pair differs from the next one. None for fewer than two groups.
     """
+    spread = _spread_of_means(groups)
+    return None if spread is None else math.sqrt(max(0.0, spread.variance - spread.by_values))
+
+
+def between_sd_upper(groups: Sequence[Sequence[float]], error: float = 0.05) -> float | None:
+    """Upper bound of the same SD, which holds with 1 - error: chi-square bound of the variance of the groups' means.
+
+    What the values explain is then taken off as if known (it has many more degrees of freedom). Few groups whose means
+    agree by luck have an SD of 0, but not a bound of 0.
+    """
+    spread = _spread_of_means(groups)
+    if spread is None:
+        return None
+    freedom = spread.num - 1
+    upper = spread.variance * freedom / float(special.chdtri(freedom, 1 - error))
+    return math.sqrt(max(0.0, upper - spread.by_values))
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """Of the groups' means: how many, their variance, and what part of it the values inside groups explain."""
+
+    num: int
+    variance: float
+    by_values: float
+
+
+def _spread_of_means(groups: Sequence[Sequence[float]]) -> _Spread | None:
     means = [float(np.mean(group)) for group in groups if len(group)]
     within = pooled_sd_within(groups)
     if len(means) < 2 or within is None:
         return None
     size = len(means) / sum(1 / len(group) for group in groups if len(group))  # harmonic mean
-    return math.sqrt(max(0.0, float(np.var(means, ddof=1)) - within**2 / size))
+    return _Spread(len(means), float(np.var(means, ddof=1)), within**2 / size)

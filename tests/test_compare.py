@@ -8,6 +8,7 @@ import random
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from baselines.paired_data import Block, Turn
 from baselines.paired_publish import comparison_summary
+from baselines.selftests import HostErrors, Restarts
 from engine.clock import HostClock
 from engine.contract import ConfigError
 from experiments import compare, compare_session
@@ -209,12 +212,44 @@ def test_silence_is_not_valid_audio(tmp_path: Path) -> None:
         proof().audio("candidate", FACTS, 0, {**ANSWER, "num_samples": 94 * 256}, tmp_path / "a.npy")
 
 
+def known(worst: float | None, upper: float | None) -> HostErrors:
+    restarts = None if upper is None else Restarts(sd_frac=worst or 0.0, upper_frac=upper, num_blocks=8)
+    return HostErrors(
+        host_class="h", rule="r", created="2026-01-01", tallies=(), restart_sd_frac=worst, restarts=restarts
+    )
+
+
 def test_quick_mode_decides_only_on_machines_known_to_be_quiet() -> None:
     verdict = judge(blocks(1.0, 1.0, 1.0, 1.0), LIMITS)
-    assert _quick_may_decide(verdict, 0.004, 0.005).outcome == "PASS"
-    assert _quick_may_decide(verdict, None, 0.005).outcome == "INCONCLUSIVE"
-    noisy = _quick_may_decide(verdict, 0.02, 0.005)
-    assert (noisy.exit_code, noisy.findings[0].outcome) == (11, "INCONCLUSIVE")
+    assert _quick_may_decide(verdict, known(0.002, 0.004), 0.005).outcome == "PASS"
+    for errors, reason in (
+        (None, "is not known"), (known(None, None), "is not known"), (known(0.02, 0.03), "is 2 %, over 0.5 %"),
+        (known(0.002, None), "has no bound yet"), (known(0.0, 0.009), "may be 0.9 % (95 %, 8 blocks)"),
+    ):  # fmt: skip
+        undecided = _quick_may_decide(verdict, errors, 0.005)
+        assert (undecided.exit_code, undecided.findings[0].outcome) == (11, "INCONCLUSIVE")
+        assert reason in (undecided.reason or "")
+
+
+class PatientBench:
+    """Goes on with pairs for as long as it may, up to one before the last look."""
+
+    def block(self, enough: Callable[[Sequence[Turn]], bool]) -> Block:
+        turns: list[Turn] = []
+        for _ in range(191):
+            turns += block(1.0).turns
+            if enough(turns):
+                break
+        return Block(turns=tuple(turns))
+
+
+def test_quick_mode_ends_undecided_when_its_time_is_over() -> None:
+    settings = read_settings(["mode=quick", "time_limit_s=1e-09"])
+    measured: list[Block] = []
+    verdict = compare_session._quick(PatientBench(), settings, measured, print)  # type: ignore[arg-type]
+    assert (verdict.outcome, verdict.exit_code) == ("INCONCLUSIVE", 11)
+    assert verdict.reason == "time_limit_s=1e-09 was reached before a look decided"
+    assert len(measured[0].turns) == 1
 
 
 def test_a_machine_that_changed_meanwhile_is_an_invalid_environment() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from baselines.paired import PairedLimits, decide, judge, replay
 from baselines.paired_data import CANDIDATE, REFERENCE, SENTINEL, Block, Turn
-from metrics.paired import Errors, between_sd, blocks_to_settle, sign_bounds, t_bounds
+from metrics.paired import Errors, between_sd, between_sd_upper, blocks_to_settle, sign_bounds, t_bounds
 
 LIMITS = PairedLimits()
 
@@ -154,3 +155,19 @@ def test_what_processes_differ_by_is_told_from_what_calls_differ_by() -> None:
     assert between_sd([[1.0, 1.0], [3.0, 3.0]]) == pytest.approx(math.sqrt(2))
     assert between_sd([[0.0, 2.0], [0.0, 2.0]]) == 0.0
     assert between_sd([[0.0, 2.0]]) is None
+
+
+def test_groups_that_agree_by_luck_have_a_bound_above_zero() -> None:
+    few = [[0.0, 2.0], [0.5, 2.5], [1.0, 3.0]]
+    assert between_sd(few) == 0.0
+    assert (between_sd_upper(few) or 0.0) > 1.0
+    assert between_sd_upper([[0.0, 2.0]]) is None
+
+
+def test_the_bound_of_the_spread_between_groups_holds_as_often_as_it_says() -> None:
+    chance = np.random.default_rng(0)
+    held = 0
+    for _ in range(1000):
+        means = chance.normal(0, 1, size=(8, 1))
+        held += (between_sd_upper((means + chance.normal(0, 1, size=(8, 6))).tolist()) or 0.0) >= 1.0
+    assert held >= 930

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from baselines import rivals
-from baselines.selftests import HostErrors, Tally, error_sentence, load_errors, save_errors
+from baselines.selftests import HostErrors, Restarts, Tally, error_sentence, load_errors, save_errors
 from baselines.traces import load_traces, save_trace, trace_blocks
 from baselines.worlds import WORLDS, world_blocks
 from engine.contract import ConfigError
@@ -123,6 +124,24 @@ def test_live_counts_add_up_and_replays_replace() -> None:
 def test_a_quiet_hour_does_not_unsay_what_restarts_differ_by(before: float | None, now: float | None) -> None:
     both = together(replace(errors(), restart_sd_frac=before), replace(errors(), restart_sd_frac=now))
     assert both.restart_sd_frac == 0.008
+
+
+def test_the_bound_of_the_longer_measurement_of_restarts_is_kept(tmp_path: Path) -> None:
+    short = Restarts(sd_frac=0.0, upper_frac=0.009, num_blocks=8)
+    long = Restarts(sd_frac=0.003, upper_frac=0.004, num_blocks=60)
+    for before, now in ((short, long), (long, short), (None, long), (long, None)):
+        both = together(replace(errors(), restarts=before), replace(errors(), restarts=now))
+        assert both.restarts == long
+    save_errors(both, tmp_path)
+    assert load_errors("h", tmp_path) == both
+
+
+def test_a_file_without_a_bound_of_restarts_is_read(tmp_path: Path) -> None:
+    path = save_errors(errors(), tmp_path)
+    content = json.loads(path.read_text())
+    del content["restarts"]
+    path.write_text(json.dumps(content))
+    assert load_errors("h", tmp_path) == errors()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from baselines.comparable import flatten
 from baselines.gate import Rule, judge
 from baselines.known import known_of
 from baselines.publish import Gated, junit_xml, summary_markdown, terminal_lines, verdict_content
+from baselines.selftests import same_run_sentence
 from baselines.store import RECORDS, Baseline, NoBaseline, load_baseline
 from baselines.verdict import Limits
 from engine.contract import ConfigError
@@ -90,6 +91,7 @@ def _judge_fresh(given: argparse.Namespace, overrides: Sequence[str], limits: Li
 def _load(given: argparse.Namespace, host_class: str) -> Baseline:
     """Before minutes are spent. Raises NoBaseline, also for one that nobody vouches for where that is asked."""
     baseline = load_baseline(given.records, host_class, given.name)
+    same_run_sentence(host_class)  # a damaged file of it is told now
     problem = approval_problem(baseline)
     if problem is not None and given.require_approved:
         raise NoBaseline(
@@ -115,7 +117,8 @@ def overrides_of(config: Mapping[str, Any]) -> list[str]:
 
 def _finish(given: argparse.Namespace, baseline: Baseline, run: RunRecord, limits: Limits, out: Path) -> int:
     verdict = RULE(baseline.runs, run, limits, known_of(baseline, given.records))
-    gated = Gated(baseline=baseline, run=run, limits=limits, verdict=verdict)
+    same_run = same_run_sentence(baseline.host_class)
+    gated = Gated(baseline=baseline, run=run, limits=limits, verdict=verdict, same_run=same_run)
     summary = summary_markdown(gated)
     with refuse_unwritable("out", out):
         write_atomically(out / "verdict.json", to_json(verdict_content(gated, now_iso())) + "\n")

@@ -55,6 +55,9 @@ def test_exit_code_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     summary = (tmp_path / "run" / "summary.md").read_text()
     assert summary.startswith(f"## {outcome}: fp32-euler_7 against baseline nightly\n")
     assert "False alarm rate at most 1 %" in summary
+    same_run = "Same-run comparisons: no selftest of host class test-2c-cpu yet"
+    assert verdict["same_run_errors"].startswith(same_run)
+    assert same_run in summary
     assert "Host class test-2c-cpu" in summary
     rows = [line for line in summary.splitlines() if line.startswith("| ")]
     assert len(rows) == 1 + len(verdict["findings"])

@@ -131,6 +131,11 @@ def _read(content: Mapping[str, Any]) -> HostErrors:
     )  # fmt: skip
 
 
+def same_run_sentence(host_class: str, folder: Path = SELFTESTS) -> str:
+    """For what is not judged by the same-run rule itself, and must not borrow its figures. Raises RecordError."""
+    return f"Same-run comparisons: {error_sentence(load_errors(host_class, folder), host_class)}"
+
+
 def error_sentence(errors: HostErrors | None, host_class: str) -> str:
     """For a report: the measured rate, or that there is none."""
     if errors is None:

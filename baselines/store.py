@@ -88,9 +88,10 @@ def baseline_path(records: Path, host_class: str, name: str) -> Path:
 
 
 def refuse_unusable(runs: Sequence[RunRecord]) -> None:
-    """Raises BaselineRefused unless every run was measured, its audio is valid, and all can be compared."""
+    """Raises BaselineRefused unless each run is there once, was measured, speaks validly, and all can be compared."""
     if not runs:
         raise BaselineRefused("no run to record; give --run RUN_DIR")
+    _refuse_repeated(runs)
     for run in runs:
         if run.status != "ok":
             raise BaselineRefused(
@@ -115,6 +116,16 @@ def refuse_unusable(runs: Sequence[RunRecord]) -> None:
             raise BaselineRefused(
                 f"{run.run_id}: {key}={to_json(other)} where {runs[0].run_id} has {to_json(first)}; "
                 "sessions of one baseline must be comparable"
+            )
+
+
+def _refuse_repeated(runs: Sequence[RunRecord]) -> None:
+    """The same run twice would make the spread between sessions smaller than it is."""
+    ids = [run.run_id for run in runs]
+    for run_id in ids:
+        if ids.count(run_id) > 1:
+            raise BaselineRefused(
+                f"{run_id}: the same run twice, and a session counts once; give each run once, or measure another one"
             )
 
 

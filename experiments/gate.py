@@ -13,7 +13,8 @@ from baselines.comparable import flatten
 from baselines.gate import Rule, judge
 from baselines.known import known_of
 from baselines.publish import Gated, junit_xml, summary_markdown, terminal_lines, verdict_content
-from baselines.store import RECORDS, Baseline, NoBaseline, load_baseline
+from baselines.selftests import same_run_sentence
+from baselines.store import RECORDS, Baseline, NoBaseline, baseline_path, load_baseline
 from baselines.verdict import Limits
 from engine.contract import ConfigError
 from experiments.baseline import refuse_unwritable, this_host_class
@@ -23,8 +24,8 @@ from experiments.environment import now_iso
 from experiments.fresh import fresh_run, hydra_value, read_run
 from experiments.front import refuse_flags
 from experiments.job import RESULT
-from experiments.run import default_out
-from metrics.record import RunRecord, to_json, write_atomically
+from experiments.run import default_out, sync_tracking
+from metrics.record import RecordError, RunRecord, to_json, write_atomically
 
 RULE: Rule = judge
 # What the new run takes from the baseline; the rest is a matter of the one who gates.
@@ -41,7 +42,7 @@ examples:
   python -m experiments.gate nightly --run outputs/A --require-approved
 
 exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 cannot tell, 12 environment differs,
-13 no such baseline, 14 the run failed, 130 interrupted
+13 no usable baseline, 14 the run failed, 130 interrupted
 """
 
 
@@ -84,12 +85,20 @@ def _judge_fresh(given: argparse.Namespace, overrides: Sequence[str], limits: Li
     exit_code = fresh_run([*overrides_of(baseline.runs[-1].config), *overrides], out)
     if exit_code not in (EXIT_OK, EXIT_JOB_FAILED) or not (out / RESULT).is_file():
         return exit_code or EXIT_JOB_FAILED
-    return _finish(given, baseline, read_run(out), limits, out)
+    run = read_run(out)
+    exit_code = _finish(given, baseline, run, limits, out)
+    sync_tracking(run.config, out)  # the run's own sync came before there was a verdict
+    return exit_code
 
 
 def _load(given: argparse.Namespace, host_class: str) -> Baseline:
-    """Before minutes are spent. Raises NoBaseline, also for one that nobody vouches for where that is asked."""
-    baseline = load_baseline(given.records, host_class, given.name)
+    """Before minutes are spent. Raises NoBaseline, also for a damaged one and, where asked, for an unapproved one."""
+    baseline_path(given.records, host_class, given.name)  # a name that cannot be is the user's mistake
+    try:
+        baseline = load_baseline(given.records, host_class, given.name)
+    except RecordError as error:
+        raise NoBaseline(str(error)) from error
+    same_run_sentence(host_class)  # a damaged file of it is told now
     problem = approval_problem(baseline)
     if problem is not None and given.require_approved:
         raise NoBaseline(
@@ -115,7 +124,8 @@ def overrides_of(config: Mapping[str, Any]) -> list[str]:
 
 def _finish(given: argparse.Namespace, baseline: Baseline, run: RunRecord, limits: Limits, out: Path) -> int:
     verdict = RULE(baseline.runs, run, limits, known_of(baseline, given.records))
-    gated = Gated(baseline=baseline, run=run, limits=limits, verdict=verdict)
+    same_run = same_run_sentence(baseline.host_class)
+    gated = Gated(baseline=baseline, run=run, limits=limits, verdict=verdict, same_run=same_run)
     summary = summary_markdown(gated)
     with refuse_unwritable("out", out):
         write_atomically(out / "verdict.json", to_json(verdict_content(gated, now_iso())) + "\n")

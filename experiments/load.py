@@ -116,6 +116,9 @@ def exit_code(report: LoadReport) -> int:
     if report.invalid:
         complain(f"invalid audio: {report.invalid[0]}")
         return EXIT_JOB_FAILED
+    if report.gone is not None:
+        complain(report.gone)
+        return EXIT_JOB_FAILED
     if report.cold is None and not any(level.summary.num_ok for level in result.levels):
         complain("no request was answered; the reasons are in requests.jsonl")
         return EXIT_JOB_FAILED

@@ -31,7 +31,7 @@ NOTES = (
 class LoadReport:
     """head: everything that is not a figure (label, settings, facts, environment, workload). invalid: faults of audio.
 
-    cold: the content of cold_vs_warm, None in the other scenarios.
+    cold: the content of cold_vs_warm, None in the other scenarios. gone: how the service ended before the load did.
     """
 
     label: str
@@ -41,17 +41,19 @@ class LoadReport:
     num_distinct: int
     invalid: Sequence[str]
     cold: Mapping[str, Any] | None = None
+    gone: str | None = None
 
 
 def content_of(report: LoadReport) -> dict[str, Any]:
     """load.json. With invalid audio there is no figure in it."""
-    status = "invalid" if report.invalid else "ok"
+    status = "invalid" if report.invalid else "failed" if report.gone else "ok"
     audio = {
         "num_heard": report.num_heard, "num_distinct": report.num_distinct, "num_invalid": len(report.invalid),
         "invalid": list(report.invalid[:MOST_FAULTS]),
     }  # fmt: skip
     content = {
-        "schema_version": SCHEMA_VERSION, "status": status, "label": report.label, **report.head, "audio": audio,
+        "schema_version": SCHEMA_VERSION, "status": status, "reason": report.gone, "label": report.label,
+        **report.head, "audio": audio,
     }  # fmt: skip
     if report.invalid:
         return content
@@ -89,6 +91,8 @@ def markdown_of(report: LoadReport) -> str:
     if report.invalid:
         faults = [f"- {escape(fault)}" for fault in report.invalid[:MOST_FAULTS]]
         return "\n".join([*lines, "No figure is given, because audio is invalid:", "", *faults, ""])
+    if report.gone is not None:
+        lines += [f"**{escape(report.gone)}.** What was not answered counts as an error below.", ""]
     if report.result.levels:
         lines += [*_table(report.result.levels), "", NOTES, ""]
         lines += [f"- {reason}" for reason in _reasons(report.result.levels)]

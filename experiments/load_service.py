@@ -12,6 +12,7 @@ import httpx
 from engine.clock import make_clock
 from engine.contract import ConfigError
 from experiments.job import LOG
+from experiments.load_audio import AudioCheck
 from experiments.load_cold import ColdBench, cold_vs_warm
 from experiments.load_http import HttpWorld, ask_json, bodies_of, open_client, started_service
 from experiments.load_parts import Order, make_bench, make_report, open_journal, say
@@ -53,10 +54,10 @@ def load_client(client: httpx.Client, order: Order, lock: int, stack: ExitStack)
     # The line on this side only passes on; how long a request waits there is part of its latency
     bench = make_bench(order, world, BatchRule(capacity=UNBOUNDED), journal, bool(facts["random_weights"]))
     bench.max_batch = int(facts["batching"]["max_batch"])
-    bench.read_pss = lambda: ask_json(client, "/memory")["pss_bytes"]
+    bench.read_pss = lambda: read_pss(client)
     if order.settings.scenario != "cold_vs_warm":
         result = run_scenario(bench)
-        return make_report(order, ask_json(client, "/facts"), result, bench.check)
+        return _report(client, facts, order, result, bench.check)
     cold = cold_vs_warm(
         ColdBench(
             world=world, config=order.config, check=bench.check, journal=journal, folder=order.out, lock=lock,
@@ -64,7 +65,33 @@ def load_client(client: httpx.Client, order: Order, lock: int, stack: ExitStack)
         ),
         int(values["cold_pairs"]), int(values["arrival_seed"]),
     )  # fmt: skip
-    return replace(make_report(order, ask_json(client, "/facts"), Result(), bench.check), cold=cold)
+    return replace(_report(client, facts, order, Result(), bench.check), cold=cold)
+
+
+def _report(
+    client: httpx.Client, first: Mapping[str, Any], order: Order, result: Result, check: AudioCheck
+) -> LoadReport:
+    """first: the facts as the load began, which stand where the service has died of it: what was measured is kept."""
+    try:
+        facts = ask_json(client, "/facts")
+    except ConfigError as gone:
+        # Its counters are those of before the first request, so they cannot show that the answers were fresh
+        proof = {key: value for key, value in first["proof"].items() if key != "calls"}
+        facts = {**first, "proof": proof}
+        return replace(
+            make_report(order, facts, result, check),
+            gone=f"the service was gone at the end of the load: {gone.allowed}",
+        )
+    return make_report(order, facts, result, check)
+
+
+def read_pss(client: httpx.Client) -> int | None:
+    """None where the service does not answer: a reading less, and the requests say the rest."""
+    try:
+        reading = ask_json(client, "/memory")["pss_bytes"]
+    except ConfigError:
+        return None
+    return None if reading is None else int(reading)
 
 
 def _refuse_other(facts: Mapping[str, Any], order: Order) -> None:

@@ -107,6 +107,7 @@ class Gate:
 
     def __init__(self, config: pytest.Config, stack: ExitStack):
         self._config, self._stack = config, stack
+        self._faults: list[Callable[[], str | None]] = []
 
     def __call__(
         self,
@@ -128,6 +129,7 @@ class Gate:
         turns = Pairs(against, num_pairs, warmups, timer)
         benchmark.pedantic(candidate, setup=turns.before_round, rounds=num_pairs, iterations=1, warmup_rounds=warmups)
         turns.settle()
+        self._refuse_invalid()
         interval = ratio_interval(list(benchmark.stats.stats.data), turns.reference_s, 1 - 2 * ERROR_FRAC)
         if interval is None:
             raise pytest.UsageError(f"f5bench: {num_pairs} pairs are too few for an interval; use 60")
@@ -137,6 +139,13 @@ class Gate:
         self._config.stash[PAIRS_KEY].append(f"{benchmark.name}: {verdict}")
         self._act(verdict)
         return verdict
+
+    def _refuse_invalid(self) -> None:
+        """No figure without valid audio behind it, whatever its speed."""
+        for fault in self._faults:
+            reason = fault()
+            if reason is not None:
+                pytest.fail(f"f5bench: {reason}", pytrace=False)
 
     def _act(self, verdict: PairVerdict) -> None:
         if verdict.outcome == "FAIL":
@@ -152,40 +161,14 @@ class Gate:
     def engines(self, *variants: str) -> tuple[Call, ...]:
         """One function per variant, given as overrides in one string ("engine=int8 solver=euler_6 workload=smoke").
 
-        Each call speaks the next sentence of the workload, the same one in every variant. They are closed, and the
-        device is free again, when the test ends.
+        Each call speaks the next sentence of the workload, the same one in every variant; the first answer to each must
+        be valid audio, or the test fails. They are closed, and the device is free again, when the test ends.
         """
-        import shlex
+        from experiments.pytest_engines import speakers  # late: it imports torch
 
-        from engine.build import build_engine
-        from engine.clock import make_clock
-        from experiments.compose import compose_run
-        from experiments.device_lock import device_lock
-        from experiments.validate import validate
-        from experiments.workload import load_workload
-
-        configs = [compose_run(shlex.split(variant)).config for variant in variants]
-        for config in configs:
-            validate(config)
-        for device in sorted({str(config["device"]["kind"]) for config in configs}):
-            self._stack.enter_context(device_lock(device, "wait", print))
-        calls = []
-        for config in configs:
-            engine = self._stack.enter_context(build_engine(config, make_clock(str(config["device"]["kind"]))))
-            calls.append(_speaking(engine, load_workload(config).requests))
-        return tuple(calls)
-
-
-def _speaking(engine: Any, requests: Any) -> Call:
-    """Every call speaks the next request; an engine's answer is audio in memory, so it has finished."""
-    num_calls = 0
-
-    def speak() -> Any:
-        nonlocal num_calls
-        num_calls += 1
-        return engine.synthesize([requests[(num_calls - 1) % len(requests)]])
-
-    return speak
+        made = speakers(variants, self._stack)
+        self._faults += [speaker.fault for speaker in made]
+        return made
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.errors import OverrideParseException
 
+from baselines.quality import is_valid
 from engine.contract import ConfigError
 from metrics.artifacts import METRIC as AUDIO_VALID
 from metrics.catalog import by_name
@@ -168,9 +169,7 @@ def figure_of(record: RunRecord, name: str) -> float:
     """One figure of a scored record. Raises NoFigure where it has none: no number without valid audio behind it."""
     if record.status != "ok":
         raise NoFigure(f"{record.status}: {record.reason}")
-    broken = [s for s in record.scores_of(AUDIO_VALID) if s.status == "error"]
-    if broken:
-        raise NoFigure(f"audio invalid ({broken[0].utterance_id}: {broken[0].reason})")
+    _refuse_unheard(record)
     if name in QUALITY:
         return _mean_score(record, name)
     if name == "peak_bytes":
@@ -181,6 +180,17 @@ def figure_of(record: RunRecord, name: str) -> float:
         return float(known)
     speed = speed_of(record.trials)
     return {"rtf": speed.rtf_ratio, "latency_p50_s": speed.latency_p50_s, "cpu_s_per_call": speed.cpu_s_per_call}[name]
+
+
+def _refuse_unheard(record: RunRecord) -> None:
+    """Every sentence has a verdict on its audio, and it is acceptable; where scoring crashed there is none at all."""
+    checked = {score.utterance_id: score for score in record.scores_of(AUDIO_VALID)}
+    spoken = {u.utterance_id for u in record.utterances} | {t.utterance_id for t in record.steady_trials}
+    for name in sorted(spoken):
+        if name not in checked:
+            raise NoFigure(f"audio not checked ({name}); `python -m experiments.score CELL_DIR` does it again")
+        if not is_valid(record, checked[name]):
+            raise NoFigure(f"audio invalid ({name}: {checked[name].reason})")
 
 
 def _mean_score(record: RunRecord, name: str) -> float:

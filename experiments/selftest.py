@@ -6,31 +6,24 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from baselines.paired import PairedLimits
-from baselines.selftests import (
-    LIVE,
-    SELFTESTS,
-    HostErrors,
-    Restarts,
-    Tally,
-    error_sentence,
-    load_errors,
-    path_of,
-    save_errors,
-)
+from baselines.paired_data import CANDIDATE
+from baselines.selftests import SELFTESTS, HostErrors, Restarts, Tally, error_sentence, path_of
 from baselines.traces import TRACES, load_traces
 from engine.contract import ConfigError
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
 from experiments.compare_processes import SideFailed
+from experiments.compare_settings import SIDES
 from experiments.compose import compose_config
-from experiments.environment import fingerprint, now_iso
+from experiments.environment import fingerprint
 from experiments.front import is_help, refuse_flags
 from experiments.run import default_out
-from experiments.selftest_live import Keep, Live, run_live
+from experiments.selftest_keep import Keeper
+from experiments.selftest_live import Keep, Live, live_command, run_live
 from experiments.selftest_replay import RATIOS, rates, table
 from metrics.record import to_json, write_atomically
 
@@ -46,7 +39,8 @@ inside the timed region, in proportion to the call's own time. Live counts of a 
   replays=N          replays of each ratio on each trace and machine (default 100; unchanged code four times as many)
   record=NAME        keep the live self-comparisons' times as baselines/traces/NAME.json (take ratios=[1])
   keep=false         do not change this host class's figures below baselines/selftests/
-  everything else    as for experiments.compare, for both sides; the default workload is one short sentence
+  everything else    as for experiments.compare, for both sides; the default workload is one short sentence.
+                     Sides that differ (candidate.KEY=) and another rule (looks=, catch_ratio=) need keep=false
 
 examples:
   python -m experiments.selftest
@@ -56,6 +50,7 @@ examples:
 Leaves selftest.json and selftest.md in out=DIR. exit codes: 0 done, 2 usage, 14 an engine failed, 130 interrupted
 """
 OWN = ("minutes", "ratios", "replays", "record", "keep")
+RULE = tuple(limit.name for limit in fields(PairedLimits))
 LIVE_RATIOS = (1.0, 1.05, 1.0, 0.95, 1.0, 1.10, 1.0, 1.025)
 
 
@@ -70,6 +65,12 @@ class Asked:
     keep: bool
     rest: tuple[str, ...]
 
+    @property
+    def overrides(self) -> list[str]:
+        """What composes the engine and the machine that are tested, out= too."""
+        outs = [text for text in self.rest if text.startswith("out=")]
+        return outs if self.minutes is None else [*outs, *live_command(self.rest).sides[CANDIDATE].overrides]
+
 
 def main(argv: Sequence[str]) -> int:
     if is_help(argv):
@@ -77,23 +78,11 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK
     refuse_flags(argv)
     asked = read_asked(argv)
-    outs = [text for text in asked.rest if text.startswith("out=")]
-    config = compose_config(outs)
+    config = compose_config(asked.overrides)
     out = Path(config["out"] or default_out("selftest"))
     environment = fingerprint(config["device"])
     host_class = str(environment["host_class"])
-    before = load_errors(host_class, SELFTESTS)
-
-    def keep(tallies: Sequence[Tally], found: Restarts | None) -> HostErrors:
-        """On disk before the next comparison starts: an interrupted self-test has lost the one in flight at most."""
-        errors = HostErrors(
-            host_class=host_class, rule=PairedLimits().rule, created=now_iso(), tallies=tuple(tallies),
-            restart_sd_frac=None if found is None else found.sd_frac, restarts=found,
-        )  # fmt: skip
-        if asked.keep:
-            save_errors(together(before, errors), SELFTESTS)
-        return errors
-
+    keep = Keeper(host_class, is_kept=asked.keep)
     try:
         with ExitStack() as stack:
             errors = keep(*_tallies(asked, out, host_class, stack, keep))
@@ -133,28 +122,6 @@ def show(errors: HostErrors, out: Path, environment: Mapping[str, Any], *, live:
     print(f"table   {out / 'selftest.md'}")
 
 
-def together(before: HostErrors | None, now: HostErrors) -> HostErrors:
-    """Live counts add up under one rule, the worst spread of restarts stays; a replay's counts replace the last."""
-    if before is None or before.rule != now.rule:
-        return now
-    kept = {(t.source, t.true_ratio): t for t in before.tallies}
-    for tally in now.tallies:
-        key = (tally.source, tally.true_ratio)
-        outcomes = dict(tally.outcomes)
-        if tally.source == LIVE and key in kept:
-            for name, count in kept[key].outcomes.items():
-                outcomes[name] = outcomes.get(name, 0) + count
-        kept[key] = Tally(source=tally.source, true_ratio=tally.true_ratio, outcomes=outcomes)
-    # A quiet hour does not unsay a noisy one: quick mode may decide by this figure
-    restart = max((e.restart_sd_frac for e in (before, now) if e.restart_sd_frac is not None), default=None)
-    measured = [errors.restarts for errors in (before, now) if errors.restarts is not None]
-    return HostErrors(
-        host_class=now.host_class, rule=now.rule, created=now.created,
-        tallies=tuple(kept[key] for key in sorted(kept)), restart_sd_frac=restart,
-        restarts=max(measured, key=lambda one: one.num_blocks, default=None),
-    )  # fmt: skip
-
-
 def read_asked(argv: Sequence[str]) -> Asked:
     """Raises ConfigError."""
     own = {key: text.partition("=")[2] for text in argv if (key := text.partition("=")[0]) in OWN}
@@ -166,6 +133,8 @@ def read_asked(argv: Sequence[str]) -> Asked:
         raise ConfigError("keep", own["keep"], "must be true or false", "use keep=false")
     if own.get("record") and minutes is None:
         raise ConfigError("record", own["record"], "records live comparisons", "add minutes=10")
+    if own.get("keep", "true") == "true":
+        _refuse_other_rule(rest)
     ratios = own.get("ratios")
     return Asked(
         minutes=None if minutes is None else _number("minutes", minutes),
@@ -175,6 +144,16 @@ def read_asked(argv: Sequence[str]) -> Asked:
         keep=own.get("keep", "true") == "true",
         rest=rest,
     )
+
+
+def _refuse_other_rule(rest: Sequence[str]) -> None:
+    """The figures of a host class are of one engine against itself, by the rule as experiments.compare has it."""
+    for text in rest:
+        key, _, value = text.partition("=")
+        if key.partition(".")[0] in SIDES:
+            raise ConfigError(key, value, "the figures kept are of two equal sides", "leave it out, or add keep=false")
+        if key in RULE:
+            raise ConfigError(key, value, "the figures kept are of the default rule", "leave it out, or add keep=false")
 
 
 def _ratios(text: str) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ from baselines.selftests import LIVE, Restarts, Tally
 from baselines.traces import TRACES, Trace, save_trace
 from engine.contract import ConfigError
 from experiments.compare_session import Prepared, open_bench, prepare
-from experiments.compare_settings import read_command
+from experiments.compare_settings import Command, read_command
 from experiments.device_lock import device_lock
 from experiments.environment import fingerprint, now_iso
 from metrics.paired import between_sd, between_sd_upper
@@ -41,11 +41,7 @@ def run_live(live: Live, out: Path, stack: ExitStack, keep: Keep) -> tuple[list[
 
     Raises ConfigError and SideFailed.
     """
-    overrides = [text for text in live.overrides if not text.startswith("out=")]
-    chosen = any(text.startswith(("workload=", "workload.")) for text in overrides)
-    command = read_command(overrides if chosen else [*SHORT, *overrides])
-    if command.settings.limits.mode != "blocks":
-        raise ConfigError("mode", command.settings.limits.mode, "the self-test is of mode=blocks", "leave it out")
+    command = live_command(live.overrides)
     prepared = prepare(command, out, stack)
     lock = stack.enter_context(device_lock(str(prepared.device["kind"]), "wait", _say))
     deadline_s = time.monotonic() + 60 * live.minutes
@@ -65,6 +61,16 @@ def run_live(live: Live, out: Path, stack: ExitStack, keep: Keep) -> tuple[list[
     if live.record:
         _say(_recorded(live.record, len(unchanged)))
     return _tallies(counts), restarts(unchanged)
+
+
+def live_command(overrides: Sequence[str]) -> Command:
+    """As experiments.compare reads it, of one short sentence where no workload is chosen. Raises ConfigError."""
+    given = [text for text in overrides if not text.startswith("out=")]
+    chosen = any(text.startswith(("workload=", "workload.")) for text in given)
+    command = read_command(given if chosen else [*SHORT, *given])
+    if command.settings.limits.mode != "blocks":
+        raise ConfigError("mode", command.settings.limits.mode, "the self-test is of mode=blocks", "leave it out")
+    return command
 
 
 def _tallies(counts: Mapping[float, Mapping[str, int]]) -> list[Tally]:

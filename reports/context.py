@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from baselines.selftests import error_sentence, load_errors
 from metrics.record import RunRecord
 from metrics.steady import WARM_UP_STEADY
 from reports.table import Table
@@ -63,11 +64,12 @@ def context_of(table: Table) -> Context | None:
 
 
 def caption_of(context: Context) -> tuple[tuple[str, str], ...]:
-    """(name, text) pairs of everything that must match before two tables may be compared."""
+    """(name, text) pairs: what must match before two tables may be compared, and how good verdicts are."""
     env, workload = context.environment, context.workload
     versions = env.get("versions") or {}
+    host_class = str(env.get("host_class", "unknown"))
     lines = [
-        ("host class", str(env.get("host_class", "unknown"))),
+        ("host class", host_class),
         ("processor", f"{env.get('cpu_model', 'unknown')}, {plural(int(env.get('num_cores') or 0), 'core')}"),
         ("device", " ".join(str(env[key]) for key in ("device", "gpu") if env.get(key)) or "unknown"),
         ("threads", str(env.get("threads", "unknown"))),
@@ -78,6 +80,7 @@ def caption_of(context: Context) -> tuple[tuple[str, str], ...]:
         ("seed", str(context.seed)),
         ("date", str(env.get("started", "unknown"))),
         ("commit", context.commit),
+        ("same-run verdicts", error_sentence(load_errors(host_class), host_class)),
     ]
     if env.get("power_mode"):
         lines.insert(3, ("power mode", str(env["power_mode"])))

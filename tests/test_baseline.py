@@ -98,6 +98,17 @@ def test_sessions_that_cannot_be_compared_are_not_pooled(tmp_path: Path) -> None
         save_baseline(make_baseline(make_run(1), other), tmp_path)
 
 
+def test_the_same_run_is_no_second_session(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records, run = tmp_path / "records", write_run(tmp_path / "a", make_run(1))
+    assert record(records, "nightly", "--run", run, "--run", run) == 2
+    assert "run-1: the same run twice" in capsys.readouterr().err
+    assert list_baselines(records) == []
+    assert record(records, "nightly", "--run", run) == 0
+    assert record(records, "nightly", "--add", "--run", run) == 2
+    assert "give each run once, or measure another one" in capsys.readouterr().err
+    assert len(load_baseline(records, HOST, "nightly").runs) == 1
+
+
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a b"])
 def test_a_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(RecordError, match="cannot be a file name"):

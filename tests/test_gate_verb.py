@@ -55,6 +55,9 @@ def test_exit_code_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     summary = (tmp_path / "run" / "summary.md").read_text()
     assert summary.startswith(f"## {outcome}: fp32-euler_7 against baseline nightly\n")
     assert "False alarm rate at most 1 %" in summary
+    same_run = "Same-run comparisons: no selftest of host class test-2c-cpu yet"
+    assert verdict["same_run_errors"].startswith(same_run)
+    assert same_run in summary
     assert "Host class test-2c-cpu" in summary
     rows = [line for line in summary.splitlines() if line.startswith("| ")]
     assert len(rows) == 1 + len(verdict["findings"])
@@ -143,19 +146,42 @@ def test_another_host_class_has_no_baseline(tmp_path: Path, capsys: pytest.Captu
     assert "test-2c-cpu/nightly" in err
 
 
-def test_another_schema_version_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_baseline_that_cannot_be_read_is_no_usable_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = save_baseline(make_baseline(make_run(1)), tmp_path / "records")
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "schema_version": 1}))
     folder = write_run(tmp_path / "run", make_run(2))
-    assert run_verb(main, ["nightly", "--records", str(tmp_path / "records"), "--run", str(folder)]) == 2
+    assert run_verb(main, ["nightly", "--records", str(tmp_path / "records"), "--run", str(folder)]) == 13
     assert "schema_version 1, this program reads 2" in capsys.readouterr().err
+    path.write_text("{")
+    assert run_verb(main, ["nightly", "--records", str(tmp_path / "records"), "--run", str(folder)]) == 13
+    assert "damaged baseline" in capsys.readouterr().err
+
+
+def test_a_verdict_is_tracked_once_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, tracked = make_run(2, Recipe(slower=1.1)), []
+
+    def measured(overrides: list[str], out: Path) -> int:
+        write_run(out, run)
+        return 0
+
+    def sync(config: dict[str, Any], folder: Path) -> None:
+        tracked.append((config, json.loads((folder / "verdict.json").read_text())["outcome"]))
+
+    monkeypatch.setattr("experiments.gate.this_host_class", lambda _: run.environment["host_class"])
+    monkeypatch.setattr("experiments.gate.fresh_run", measured)
+    monkeypatch.setattr("experiments.gate.sync_tracking", sync)
+    save_baseline(make_baseline(*SESSIONS), tmp_path / "records")
+    verb = ["nightly", "--records", str(tmp_path / "records"), f"out={tmp_path / 'new'}"]
+    assert run_verb(main, verb) == 10
+    assert tracked == [(run.config, "FAIL")]
 
 
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "message"),
     [
         (["nightly"], 13, "no baseline nightly for host class"),
+        (["../up"], 2, "cannot be a file name"),
         (["nightly", "--run", "nowhere"], 2, "nowhere/result.json: no such record"),
         (["nightly", "gate.catch_ratio=0.5"], 2, "gate.catch_ratio=0.5: must be above gate.ignore_ratio=1.0; raise it"),
         (["nightly", "gate.catch=2"], 2, "did you mean gate.catch_ratio?"),

@@ -179,6 +179,41 @@ def test_a_service_that_turns_requests_away_has_an_error_rate(tmp_path: Path) ->
     assert level["num_rejected"] > 0
 
 
+class Dying(httpx.BaseTransport):
+    """A service that answers as `client` does and is gone after `num_left` requests for speech."""
+
+    def __init__(self, client: TestClient, num_left: int):
+        self._client, self._num_left = client, num_left
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if self._num_left <= 0:
+            raise httpx.ConnectError("connection refused")
+        self._num_left -= request.url.path == "/synthesize"
+        kind = {"content-type": request.headers.get("content-type", "")}
+        answer = self._client.request(request.method, request.url.path, content=request.read(), headers=kind)
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+
+def test_a_service_that_dies_under_load_leaves_what_was_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served(ToneEngine()) as service:
+        client = httpx.Client(transport=Dying(service, 30), base_url="http://there")
+        order = order_for(tmp_path, "users=[1,2]", "requests=20", "warmup_requests=0", "connections=2")
+        assert run_over(client, order) == 14
+    content = json.loads((tmp_path / "load.json").read_text())
+    assert (content["status"], content["facts"]["name"]) == ("failed", "fp32")
+    assert [(level["num_ok"], level["num_failed"]) for level in content["levels"]] == [(20, 0), (10, 10)]
+    assert "the service was gone at the end of the load" in (tmp_path / "load.md").read_text()
+    assert "the service was gone at the end of the load" in capsys.readouterr().err
+
+
+def test_memory_of_a_service_that_is_gone_is_no_reading() -> None:
+    with served(ToneEngine()) as service:
+        assert load_service.read_pss(service)
+        assert load_service.read_pss(httpx.Client(transport=Dying(service, 0), base_url="http://there")) is None
+
+
 def test_a_service_of_another_engine_is_refused(tmp_path: Path) -> None:
     cell = compose_run(["workload=smoke", "engine=bf16"])
     other = order_for(tmp_path)

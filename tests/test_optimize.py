@@ -130,6 +130,8 @@ def test_a_figure_needs_valid_audio_and_every_sentence() -> None:
     silent = Score(metric="audio_valid", utterance_id="a", value=None, status="error", reason="silent", better="higher")
     with pytest.raises(NoFigure, match="audio invalid"):
         figure_of(replace(good, scores=(silent,)), "rtf")
+    with pytest.raises(NoFigure, match=r"audio not checked \(a\)"):
+        figure_of(replace(good, scores=()), "peak_bytes")  # the scorer crashed
     with pytest.raises(NoFigure, match="failed"):
         figure_of(replace(good, status="failed", reason="it failed"), "rtf")
 

@@ -86,6 +86,41 @@ def test_two_engines_in_three_lines(pytester: pytest.Pytester, monkeypatch: pyte
     result.stdout.fnmatch_lines(["*PASS: *, 8 pairs"])
 
 
+def test_an_engine_that_says_nothing_fails_and_another_number_of_threads_is_refused(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("F5BENCH_STATE_DIR", str(pytester.path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    pytester.makepyfile(
+        """
+        import pytest
+        import torch
+        from engine.contract import ConfigError
+        
+        from tests.load_fakes import ToneEngine
+
+        @pytest.mark.parametrize("engine", ["fp32", "bf16"])
+        def test_latency(engine, benchmark, f5bench_gate, monkeypatch):
+            def build(config, clock):
+                assert torch.get_num_threads() == 1
+                return ToneEngine(silent=config["engine"]["name"] == "bf16")
+
+            monkeypatch.setattr("engine.build.build_engine", build)
+            one = "workload=smoke device.threads=1"
+            reference, candidate = f5bench_gate.engines(f"engine=fp32 {one}", f"engine={engine} {one}")
+            f5bench_gate(benchmark, candidate, against=reference, pairs=8)
+
+        def test_threads(f5bench_gate):
+            with pytest.raises(ConfigError, match="they share a process"):
+                f5bench_gate.engines("device.threads=1", "device.threads=2")
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "experiments.pytest_plugin", "--f5bench-catch-ratio=50")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*f5bench: bf16-euler_7*: invalid audio of *silent*"])
+    assert "test_latency[bf16]: PASS" not in result.stdout.str()
+
+
 def test_pairs_are_in_random_balanced_order_and_belong_together() -> None:
     log: list[str] = []
     pairs = Pairs(lambda: log.append("R"), num_pairs=40, num_warmups=2, timer=lambda: float(len(log)))

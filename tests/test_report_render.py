@@ -85,6 +85,7 @@ def test_markdown_says_where_the_numbers_come_from(rendered: Path) -> None:
         assert part in text
     assert "RTF: wall seconds per generated second; reference 2.1 s, 5.2 s generated in 4 sentences." in text
     assert "## How to read a row" in text
+    assert "| same-run verdicts | no selftest of host class " in text
 
 
 def test_markdown_tables_hold_their_shape_whatever_the_sentences_say(rendered: Path) -> None:

@@ -14,7 +14,9 @@ from baselines.selftests import HostErrors, Restarts, Tally, error_sentence, loa
 from baselines.traces import load_traces, save_trace, trace_blocks
 from baselines.worlds import WORLDS, world_blocks
 from engine.contract import ConfigError
-from experiments.selftest import read_asked, together
+from experiments.compose import compose_config
+from experiments.selftest import read_asked
+from experiments.selftest_keep import Keeper, together
 from experiments.selftest_replay import rival_rates, sources, tally
 from metrics.record import RecordError
 
@@ -150,3 +152,28 @@ def test_a_file_without_a_bound_of_restarts_is_read(tmp_path: Path) -> None:
 def test_what_a_selftest_cannot_do_is_refused(argv: list[str]) -> None:
     with pytest.raises(ConfigError):
         read_asked(argv)
+
+
+@pytest.mark.parametrize("text", ["candidate.engine=bf16", "reference.revision=HEAD~1", "looks=[4]", "catch_ratio=1.2"])
+def test_what_is_no_self_comparison_by_the_default_rule_is_not_counted_as_one(text: str) -> None:
+    with pytest.raises(ConfigError, match="keep=false"):
+        read_asked(["minutes=1", text])
+    assert read_asked(["minutes=1", "keep=false", text]).rest == (text,)
+
+
+def test_two_selftests_side_by_side_keep_the_outcomes_of_both(tmp_path: Path) -> None:
+    one, other = (Keeper("h", is_kept=True, folder=tmp_path) for _ in range(2))
+    for num in (1, 2, 2):
+        for keeper in (one, other):
+            keeper([Tally(source="live", true_ratio=1.0, outcomes={"PASS": num})], None)
+    kept = load_errors("h", tmp_path)
+    assert kept is not None
+    assert [tally.outcomes for tally in kept.tallies] == [{"PASS": 4}]
+    Keeper("x", is_kept=False, folder=tmp_path)([], None)
+    assert load_errors("x", tmp_path) is None
+
+
+def test_outcomes_belong_to_the_device_that_was_asked_for() -> None:
+    config = compose_config(read_asked(["minutes=1", "device=cuda", "out=here"]).overrides)
+    assert (config["device"]["kind"], config["out"]) == ("cuda:0", "here")
+    assert compose_config(read_asked([]).overrides)["device"]["kind"] == "cpu"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -136,6 +137,12 @@ def draw_state(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
     return state
 
 
+def drawn_digest(source: str, shapes: Shapes) -> str:
+    """Stands for the hash of drawn weights: the draw depends on all names and sizes, not the seed alone."""
+    listed = [[name, *shape] for name, shape in shapes.items()]
+    return f"{source}:{hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]}"
+
+
 def dit_shapes(arch: Mapping[str, Any], num_tokens: int, mel_bins: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of upstream's CFM(DiT).state_dict() for an architecture (buffers left out)."""
     dim, inner = arch["dim"], arch["heads"] * arch["dim_head"]
@@ -187,7 +194,8 @@ def load_model(model: Mapping[str, Any]) -> LoadedModel:
     vocabulary = read_vocabulary(vocab_path)
     shapes = dit_shapes(model["arch"], len(vocabulary), model["mel_bins"])
     if is_random(source):
-        state, digest = draw_state(shapes, random_seed("model.checkpoint", source)), source
+        state = draw_state(shapes, random_seed("model.checkpoint", source))
+        digest = drawn_digest(source, shapes)
     else:
         path = locate("model.checkpoint", source)
         state, digest = read_state("model.checkpoint", path), content_sha256(path)

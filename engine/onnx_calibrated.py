@@ -45,7 +45,7 @@ def int8_graph(context: Context, made: Materials, form: Int8Form) -> tuple[Path,
     parts = {
         "source": file_sha256(source), "precision": form.precision, "layers": form.layers,
         "method": form.calibration.method, "code": source_sha256(*CODE),
-        **form.calibration.identity(context.config["reference"], context.solver),
+        **form.calibration.identity(context.config, context.solver),
     }  # fmt: skip
     folder = cached_folder("onnx_qdq", parts, lambda new: _make(context, made, form, source, new))
     examples = torch.load(folder / "examples.pt", weights_only=True)

@@ -9,6 +9,7 @@ file's size.
 from __future__ import annotations
 
 import fnmatch
+import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 
 MIN_SENTENCES = 4
 METHODS = ("minmax", "percentile", "entropy")
+# Modules that decide what a recording holds (engine.denoiser.onnx_graph.record_feeds); a test walks one
+RECORDING = (
+    "engine.attention", "engine.batching", "engine.build", "engine.checkpoint", "engine.conditioner",
+    "engine.denoiser.eager", "engine.denoiser.onnx_graph", "engine.fitted", "engine.frontend", "engine.grid",
+    "engine.guidance", "engine.mel", "engine.noise", "engine.packed", "engine.pipeline", "engine.plan",
+    "engine.precision", "engine.reuse", "engine.sampler", "engine.solver", "engine.step",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,16 +56,23 @@ class Calibration:
                 "engine.calibration.method", self.method, f"must be one of {', '.join(METHODS)}", "use minmax"
             )
 
-    def identity(self, reference: Mapping[str, Any], solver: SolverSpec) -> dict[str, Any]:
+    def identity(self, config: Mapping[str, Any], solver: SolverSpec) -> dict[str, Any]:
         """What the recorded ranges depend on beside the weights."""
+        reference, model = config["reference"], config["model"]
         voices = [
             (content_sha256(locate("reference.voices", voice["audio"])), voice["text"]) for voice in reference["voices"]
         ]
         return {
             "sentences": self.sentences, "voices": voices, "times": tuple(solver.evaluation_times),
             "cfg_strength": solver.cfg_strength, "solver_method": solver.method, "solver_options": solver.options(),
-            "target_rms": reference["target_rms"],
+            "target_rms": reference["target_rms"], "vocabulary": content_sha256(locate("model.vocab", model["vocab"])),
+            "mel": {key: model[key] for key in ("mel_spec_type", "mel_bins", "sample_rate_hz", "hop_samples")},
+            "recorded_by": source_sha256(*RECORDING), "recorded_with": versions("torch", "torchaudio"),
         }  # fmt: skip
+
+
+def versions(*packages: str) -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in packages}
 
 
 def calibration_of(given: Mapping[str, Any] | None) -> Calibration | None:
@@ -113,6 +128,7 @@ def quantized(
     parts = {
         **identity, "graph": content_sha256(graph), "float_layers": list(float_layers), "method": method,
         "static": feeds is not None, "code": source_sha256("engine.quantization"),
+        "versions": versions("onnx", "onnxruntime"),
     }  # fmt: skip
 
     def make(folder: Path) -> None:
@@ -128,10 +144,23 @@ def quantized(
 
 def float_nodes(graph: Path, patterns: Sequence[str]) -> list[str]:
     """Names of the Gemm nodes that stay float. Raises ConfigError for a pattern that names none."""
+    return sorted(named_by(patterns, _nodes(graph, "Gemm")))
+
+
+def int8_nodes(graph: Path, patterns: Sequence[str]) -> list[str]:
+    """The others. Raises ConfigError also where none is left."""
+    names = _nodes(graph, "Gemm")
+    kept = named_by(patterns, names)
+    left = [name for name in names if name not in kept]
+    if not left:
+        raise ConfigError("engine.float_layers", list(patterns), "leaves no layer in int8", "use engine=onnx")
+    return left
+
+
+def _nodes(graph: Path, op: str) -> list[str]:
     import onnx
 
-    names = [n.name for n in onnx.load(str(graph), load_external_data=False).graph.node if n.op_type == "Gemm"]
-    return sorted(named_by(patterns, names))
+    return [n.name for n in onnx.load(str(graph), load_external_data=False).graph.node if n.op_type == op]
 
 
 def named_by(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
@@ -149,9 +178,7 @@ def named_by(patterns: Sequence[str], names: Sequence[str]) -> set[str]:
 
 def unbiased_nodes(graph: Path) -> list[str]:
     """The products that are no linear layer of a block: the projection of x."""
-    import onnx
-
-    return [n.name for n in onnx.load(str(graph), load_external_data=False).graph.node if n.op_type == "MatMul"]
+    return _nodes(graph, "MatMul")
 
 
 def _static(graph: Path, out: Path, excluded: list[str], reader: FeedReader, method: str) -> None:

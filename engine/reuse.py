@@ -44,24 +44,24 @@ def with_threshold(
     before: torch.Tensor | None = None
     kept: torch.Tensor | None = None
     total_B: torch.Tensor | None = None
-    in_a_row = 0
+    in_a_row_B: torch.Tensor | None = None
 
     def accumulated(x: torch.Tensor, place: int) -> torch.Tensor:
-        nonlocal before, kept, total_B, in_a_row
-        if before is None or kept is None or total_B is None:
+        nonlocal before, kept, total_B, in_a_row_B
+        if before is None or kept is None or total_B is None or in_a_row_B is None:
             before, kept, total_B = x, velocity(x, place), torch.zeros(len(x), device=x.device)
+            in_a_row_B = torch.zeros(len(x), dtype=torch.int64, device=x.device)
             return kept
         change_B = relative_change(x, before, own_frames(lengths, x))
         before = x
         total_B = total_B + sum(c * change_B**p for p, c in enumerate(reversed(reuse.rescale)))
-        due_B = total_B >= reuse.threshold
-        if place == last or in_a_row >= reuse.max_in_a_row:
+        due_B = (total_B >= reuse.threshold) | (in_a_row_B >= reuse.max_in_a_row)
+        if place == last:
             due_B = torch.ones_like(due_B)
+        in_a_row_B = torch.where(due_B, 0, in_a_row_B + 1)
         if not bool(due_B.any()):
             reused()
-            in_a_row += 1
             return kept
-        in_a_row = 0
         kept = torch.where(due_B[:, None, None], velocity(x, place), kept)
         total_B = torch.where(due_B, torch.zeros_like(total_B), total_B)
         return kept

@@ -15,7 +15,7 @@ import torch
 
 from engine.contract import ConfigError
 from engine.fitted import FITTED, Fitted, fitted_of
-from engine.grid import time_grid
+from engine.grid import explicit, time_grid
 from engine.plan import (
     UNGUIDED_BELOW,
     Action,
@@ -184,7 +184,7 @@ def solver_spec(config: Mapping[str, Any]) -> SolverSpec:
     if rule is not None:
         all_steps = rule.steps
     else:
-        all_steps = (len(kind) - 1 if not isinstance(kind, str) else num_steps(config, per_step),)
+        all_steps = (num_steps(config, per_step) if isinstance(kind, str) else listed_steps(config, kind, per_step),)
     cfg_strength = config["cfg_strength"]
     if not (isinstance(cfg_strength, int | float) and 0 <= cfg_strength <= 10):
         raise ConfigError(
@@ -197,7 +197,7 @@ def solver_spec(config: Mapping[str, Any]) -> SolverSpec:
         method=method,
         grids=tuple(tuple(time_grid(kind, steps, float(config["sway"]))) for steps in all_steps),
         grid_kind=kind if isinstance(kind, str) else "explicit",
-        sway=float(config["sway"]),
+        sway=float(config["sway"]) if isinstance(kind, str) else 0.0,  # a list is taken as it is
         cfg_strength=float(cfg_strength),
         guidance=guidance,
         reuse=checked_reuse(config, rule, all_steps[0] * per_step, guidance),
@@ -223,6 +223,20 @@ def checked_reuse(
             "solver.reuse", reuse.kind, "is built for one grid without zero_init_steps", "set the other one to null"
         )
     return reuse
+
+
+def listed_steps(config: Mapping[str, Any], grid: Sequence[float], evals_per_step: int) -> int:
+    """Steps of an explicit grid. Raises ConfigError where `steps` or `num_evals` says another number."""
+    steps = len(explicit(grid)) - 1
+    for key, value, listed in (
+        ("steps", config["steps"], steps), ("num_evals", config.get("num_evals"), steps * evals_per_step),
+    ):  # fmt: skip
+        if value is not None and value != listed and config["method"] != FITTED:  # which says it in its own words
+            raise ConfigError(
+                f"solver.{key}", value, f"solver.grid is a list of {steps} steps, {steps * evals_per_step} evaluations",
+                f"set solver.{key}=null or {listed}, and solver.name to what it is",
+            )  # fmt: skip
+    return steps
 
 
 def num_steps(config: Mapping[str, Any], evals_per_step: int) -> int:

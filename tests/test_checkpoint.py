@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.build import check_device, validate_config
-from engine.checkpoint import dit_shapes, draw_state
+from engine.checkpoint import dit_shapes, draw_state, load_model
 from engine.contract import ConfigError, UnsupportedEngine
 from tests.engines import ROOT, config, engine, request
 
@@ -101,3 +101,24 @@ def test_pocket_weights_fold_upper_case_exactly() -> None:
 
 def test_weights_and_voices_stay_under_25_megabytes() -> None:
     assert sum(path.stat().st_size for path in POCKET.iterdir()) <= 25e6
+
+
+def test_drawn_weights_are_named_by_what_was_drawn(tmp_path: Path) -> None:
+    """The draw depends on every shape, so a cache or a baseline must not take one for the other."""
+    lines = (POCKET / "vocab.txt").read_text("utf-8").split("\n")
+    (tmp_path / "vocab.txt").write_text("\n".join(lines[:-3]) + "\n", encoding="utf-8")
+    drawn = ("model.checkpoint=random:0", "model.arch.depth=1")
+    one, same, *others = (
+        load_model(config(*drawn, *more)["model"])
+        for more in (
+            (),
+            (),
+            (f"model.vocab={tmp_path / 'vocab.txt'}",),
+            ("model.arch.depth=2",),
+            ("model.mel_bins=80",),
+        )
+    )
+    assert one.sha256 == same.sha256
+    assert one.sha256.startswith("random:0:")
+    assert len({one.sha256, *(other.sha256 for other in others)}) == 4
+    assert not torch.equal(one.state["proj_out.weight"], others[0].state["proj_out.weight"])

@@ -106,7 +106,7 @@ def test_noise_is_the_requests_and_global_generators_are_untouched() -> None:
 def test_upstream_refuses_grids_it_cannot_take() -> None:
     for overrides, says in [
         (("solver.grid=uniform",), "always takes the epss grid"),
-        (("solver.grid=[0.0,0.5,1.0]",), "no explicit grid"),
+        (("solver.grid=[0.0,0.5,1.0]", "solver.steps=null"), "no explicit grid"),
         (("solver.method=heun",), "heun"),
     ]:
         with pytest.raises(UnsupportedEngine, match=says):

@@ -74,6 +74,21 @@ def test_each_utterance_of_a_batch_decides_for_itself() -> None:
     assert [pair[1] for pair in got] == [0, 0, 0, 3]
 
 
+def test_a_companion_neither_postpones_nor_hastens_a_forced_evaluation() -> None:
+    """The first moves at places 1 and 4 only, so that it is due when the still one is not."""
+    moving, still = [1.0, 2.0, 2.0, 2.0, 4.0, 4.0, 4.0, 4.0], [1.0] * 8
+    reuse = Reuse(kind="threshold", threshold=0.5, max_in_a_row=2)
+
+    def states(*rows: list[float]) -> list[torch.Tensor]:
+        return [torch.stack([torch.full((2, 2), value) for value in values]) for values in zip(*rows, strict=True)]
+
+    alone = [run_threshold(reuse, states(row), (2,))[0] for row in (moving, still)]
+    together, _, _ = run_threshold(reuse, states(moving, still), (2, 2))
+    assert alone[1] == [[0], [0], [0], [3], [3], [3], [6], [7]]
+    assert [[pair[0]] for pair in together] == alone[0]
+    assert [[pair[1]] for pair in together] == alone[1]
+
+
 def test_relative_change_leaves_padding_out() -> None:
     before = torch.tensor([[[1.0], [1.0], [5.0]]])
     now = torch.tensor([[[1.5], [1.0], [99.0]]])

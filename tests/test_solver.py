@@ -57,7 +57,10 @@ def halved(grid: list[float]) -> list[float]:
 def test_convergence_order_holds_on_every_preset_grid(kind: tuple[str, int], method: str, order: int) -> None:
     """An uneven grid keeps its shape when every interval is halved, so the order is that of the method."""
     coarse = halved(halved(halved([*time_grid(*kind, -1.0)[:-1], 1.0])))
-    error, finer = solve_on({"method": method, "grid": coarse})[0], solve_on({"method": method, "grid": halved(coarse)})
+    error, finer = (
+        solve_on({"method": method, "steps": None, "grid": coarse})[0],
+        solve_on({"method": method, "steps": None, "grid": halved(coarse)}),
+    )
     assert math.log2(error / finer[0]) == pytest.approx(order, abs=0.25)
 
 
@@ -116,6 +119,12 @@ def test_a_swayed_grid_always_increases_from_0_to_1(steps: int, coefficient: flo
         ({"steps": 2.5}, "whole number"),
         ({"method": "dopri5"}, "euler, midpoint, heun, rk4"),
         ({"grid": [0.0, 0.5, 0.4, 1.0]}, "increase strictly"),
+        ({"grid": [0.0]}, "a list must begin with 0, end with 1"),
+        (
+            {"grid": [0.0, 0.5, 1.0]},
+            "solver.steps=7: solver.grid is a list of 2 steps, 2 evaluations; set solver.steps=null",
+        ),
+        ({"grid": [0.0, 1.0], "steps": None, "num_evals": 3, "method": "midpoint"}, "solver.num_evals=null or 2,"),
         ({"grid": "cosine"}, "epss, epss8_style, uniform or a list"),
         ({"guidance": "apg"}, "cfg, cfg_zero_star"),
         ({"guidance_interval": [0.3, 0.1]}, "0 <= from < to <= 1"),
@@ -144,9 +153,10 @@ def test_settings_that_cannot_be_run_are_refused_with_key_and_remedy(change: dic
 
 
 def test_an_explicit_grid_is_taken_as_it_is() -> None:
-    spec = solver_spec({**BASE, "grid": [0.0, 0.25, 1.0]})
-    assert spec.grid == (0.0, 0.25, 1.0)
-    assert spec.steps == 2
+    for number in ({"steps": None}, {"steps": 2}, {"steps": None, "num_evals": 2}):
+        spec = solver_spec({**BASE, **number, "grid": [0.0, 0.25, 1.0]})
+        assert spec.grid == (0.0, 0.25, 1.0)
+        assert (spec.steps, spec.sway) == (2, 0.0), "what is reported is what was done"
     assert explicit([0, 1]) == [0.0, 1.0]
 
 

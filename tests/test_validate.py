@@ -55,6 +55,7 @@ def refused(capfd: pytest.CaptureFixture[str], verb: Any, argv: Sequence[str]) -
         ("solver.steps=2.5", "solver.steps=2.5: must be a whole number"),
         ("solver.num_evals=6", "solver.steps=7: give exactly one of steps and num_evals"),
         ("solver.steps=9", "solver.grid=epss: EPSS is defined for 5, 6, 7, 10, 12, 16 steps, not 9; use"),
+        ("solver.grid=[0,0.5,1]", "solver.steps=7: solver.grid is a list of 2 steps, .*set solver.steps=null or 2"),
         ("solver.sway=1.8", "solver.sway=1.8: must lie in .-1, 1.75."),
         ("solver.sway=-1.1", "solver.sway=-1.1: must lie in .-1, 1.75."),
         ("solver.sway=abc", "solver.sway=abc: must be a number; the default is -1.0"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -171,31 +172,44 @@ def onnx_int8(
 ) -> Engine:  # fmt: skip
     """The exported step with INT8 linear layers: static where `calibration` (sentences, method) is given, else dynamic.
 
-    CPU only: the quantised operators have no CUDA kernels. Raises ConfigError for a calibration set too small."""
-    from engine.quantization import calibration_of, quantized, refuse_unquantized
+    CPU only: the quantised operators have no CUDA kernels. Raises ConfigError for a calibration set too small, and for
+    patterns that leave no layer in int8."""
+    from engine.quantization import calibration_of, int8_nodes, quantized, refuse_unquantized
 
     settings, plan = settings_of(context, session, "cpu"), calibration_of(calibration)
     made = materials(context)
     exported, identity = step_graphs(context, made, max_padding_frac > 0), weights_identity(context, made)
     if plan:
-        identity |= plan.identity(context.config["reference"], context.solver)
+        identity |= plan.identity(context.config, context.solver)
+    in_int8 = int8_nodes(exported[False], float_layers)
+    recorded = _recorded_once(context, made, plan.sentences) if plan else None
     graphs = {}
     for masked, graph in exported.items():
-        feeds = partial(_calibration_feeds, context, made, plan.sentences, masked) if plan else None
+        feeds = _with_masks(recorded) if recorded and masked else recorded
         graphs[masked] = quantized(graph, identity, float_layers, feeds, plan.method if plan else "dynamic")
     engine = _engine(context, made, graphs, settings, _Build(name, "int8", max_batch, max_padding_frac))
-    refuse_unquantized(engine.facts.proof["quantized_linears"], 4 * made.arch.depth)
+    refuse_unquantized(engine.facts.proof["quantized_linears"], len(in_int8))
     return engine
 
 
-def _calibration_feeds(context: Context, made: Materials, sentences: Sequence[str], masked: bool) -> list[Feeds]:
-    recorded = record_feeds(context, made, sentences)
-    return [{**feeds, **_no_padding(feeds)} for feeds in recorded] if masked else recorded
+def _recorded_once(context: Context, made: Materials, sentences: Sequence[str]) -> Callable[[], list[Feeds]]:
+    """The recording both forms of the graph are calibrated on, made when the first one needs it."""
+
+    @cache
+    def recorded() -> list[Feeds]:
+        speaking = replace(made, step=copy.deepcopy(made.step))  # recording lays its step out anew
+        return record_feeds(context, speaking, sentences)
+
+    return recorded
+
+
+def _with_masks(recorded: Callable[[], list[Feeds]]) -> Callable[[], list[Feeds]]:
+    return lambda: [{**feeds, **_no_padding(feeds)} for feeds in recorded()]
 
 
 def record_feeds(context: Context, made: Materials, sentences: Sequence[str]) -> list[Feeds]:
     """Every input of the step while the eager engine speaks the sentences with every voice: all evaluations of the
-    solver, conditional and unconditional rows."""
+    solver, conditional and unconditional rows. Changes `made.step`: give a copy."""
     from engine.contract import SynthesisRequest
     from engine.denoiser.eager import EagerDenoiser
     from engine.export import INPUTS

@@ -258,4 +258,4 @@ def upstream(*, context: Context, name: str) -> Engine:
         context, name, model, vocoder, denoiser="f5_tts", precision="fp32",
         weights_bytes=num_bytes + vocoder.num_bytes, max_batch=1,
     )  # fmt: skip
-    return build_upstream(context.config, context.solver, model, vocoder.decoder, facts)
+    return build_upstream(context, model, vocoder.decoder, facts)

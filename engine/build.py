@@ -110,10 +110,22 @@ def build_engine(config: Mapping[str, Any], clock: Clock) -> Engine:
 
     validate_config(config)
     context = Context(config, solver_spec(config["solver"]), clock)
+    prepare_device(context.device)
     fitted, model = context.solver.fitted, config["model"]
     if fitted is not None and not is_random(model["checkpoint"]):  # drawn weights have a speed only
         fitted.check_model(str(model["name"]))
     return target_of(config["engine"])(context=context, **engine_arguments(config["engine"]))
+
+
+def prepare_device(device: str) -> None:
+    """What holds for the whole process before an engine is built in it."""
+    import torch
+
+    # float32 means float32: convolutions are allowed TF32 by default, and the oracle is made of them
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    if device != "cpu":  # TensorRT and ONNX Runtime take the current device where torch is told one
+        torch.cuda.set_device(int(device.partition(":")[2] or 0))
 
 
 def facts_of(context: Context, name: str, model: LoadedModel, vocoder: LoadedVocoder, **own: Any) -> EngineFacts:

@@ -32,6 +32,7 @@ from engine.frontend import check_reference, generated_frames, max_chunk_bytes, 
 from engine.grid import EPSS_KEPT
 from engine.mel import mel_kind
 from engine.noise import noise_key, noise_sha256
+from engine.precision import tf32_allowed
 from engine.vocoder import Vocoder, with_vocoder
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class UpstreamEngine:
 
     @property
     def facts(self) -> EngineFacts:
-        proof = {"num_evals": self._model.num_evals, "calls": self._calls}
+        proof = {"num_evals": self._model.num_evals, "calls": self._calls, "tf32_allowed": tf32_allowed()}
         return replace(self._facts, proof=with_vocoder(proof, self._vocoder.inner))
 
     def synthesize(self, requests: Sequence[SynthesisRequest]) -> list[Synthesis]:

@@ -23,6 +23,8 @@ def test_pocket_mel_and_audio_equal_upstreams(solver: str) -> None:
     ask = request("Turn left at the bridge.")
     with engine("engine=upstream", f"solver={solver}") as peer, engine("engine=fp32", f"solver={solver}") as ours:
         theirs, mine = peer.synthesize([ask])[0], ours.synthesize([ask])[0]
+        assert not peer.facts.proof["tf32_allowed"]
+        assert not ours.facts.proof["tf32_allowed"]
     assert mine.noise_sha256 == theirs.noise_sha256
     assert mine.num_evals == theirs.num_evals
     assert mine.mel_ND.shape == theirs.mel_ND.shape

@@ -218,7 +218,7 @@ def assemble(context: Context, made: Materials, sampler: Sampler, build: Build) 
             made.model.vocabulary, mel_transform(model_config), model_config["sample_rate_hz"],
             model_config["hop_samples"],
         ),
-        conditioner=Conditioner(made.arch, model_config["mel_bins"], made.model.state),
+        conditioner=Conditioner(made.arch, model_config["mel_bins"], made.model.state, context.device),
         sampler=sampler,
         solver=context.solver,
         vocoder=made.vocoder.decoder,

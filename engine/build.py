@@ -110,10 +110,22 @@ def build_engine(config: Mapping[str, Any], clock: Clock) -> Engine:
 
     validate_config(config)
     context = Context(config, solver_spec(config["solver"]), clock)
+    prepare_device(context.device)
     fitted, model = context.solver.fitted, config["model"]
     if fitted is not None and not is_random(model["checkpoint"]):  # drawn weights have a speed only
         fitted.check_model(str(model["name"]))
     return target_of(config["engine"])(context=context, **engine_arguments(config["engine"]))
+
+
+def prepare_device(device: str) -> None:
+    """What holds for the whole process before an engine is built in it."""
+    import torch
+
+    # float32 means float32: convolutions are allowed TF32 by default, and the oracle is made of them
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    if device != "cpu":  # TensorRT and ONNX Runtime take the current device where torch is told one
+        torch.cuda.set_device(int(device.partition(":")[2] or 0))
 
 
 def facts_of(context: Context, name: str, model: LoadedModel, vocoder: LoadedVocoder, **own: Any) -> EngineFacts:
@@ -206,7 +218,7 @@ def assemble(context: Context, made: Materials, sampler: Sampler, build: Build) 
             made.model.vocabulary, mel_transform(model_config), model_config["sample_rate_hz"],
             model_config["hop_samples"],
         ),
-        conditioner=Conditioner(made.arch, model_config["mel_bins"], made.model.state),
+        conditioner=Conditioner(made.arch, model_config["mel_bins"], made.model.state, context.device),
         sampler=sampler,
         solver=context.solver,
         vocoder=made.vocoder.decoder,
@@ -258,4 +270,4 @@ def upstream(*, context: Context, name: str) -> Engine:
         context, name, model, vocoder, denoiser="f5_tts", precision="fp32",
         weights_bytes=num_bytes + vocoder.num_bytes, max_batch=1,
     )  # fmt: skip
-    return build_upstream(context.config, context.solver, model, vocoder.decoder, facts)
+    return build_upstream(context, model, vocoder.decoder, facts)

@@ -60,10 +60,11 @@ def text_positions(num_frames: int, dim: int) -> torch.Tensor:
 
 
 class Conditioner:
-    """Text tokens and reference mel -> the constant terms of `DiTStep.forward`."""
+    """Text tokens and reference mel -> the constant terms of `DiTStep.forward`, made and left on the device."""
 
-    def __init__(self, arch: Arch, mel_bins: int, state: Mapping[str, torch.Tensor]):
-        self._arch = arch
+    def __init__(self, arch: Arch, mel_bins: int, state: Mapping[str, torch.Tensor], device: str):
+        self._arch, self._device = arch, torch.device(device)
+        state = {k: v.to(device) for k, v in state.items() if k.startswith(("text_embed.", "input_embed."))}
         self._text = {k.removeprefix("text_embed."): v for k, v in state.items() if k.startswith("text_embed.")}
         weight = state["input_embed.proj.weight"]
         self._cond_weight, self._text_weight = weight[:, mel_bins : 2 * mel_bins], weight[:, 2 * mel_bins :]
@@ -78,12 +79,12 @@ class Conditioner:
         arch = self._arch
         ids = torch.tensor(token_ids[:num_frames], dtype=torch.long) + 1  # row 0 is the filler
         num_tokens = len(ids)
-        ids = F.pad(ids, (0, num_frames - num_tokens))
+        ids = F.pad(ids, (0, num_frames - num_tokens)).to(self._device)
         x = F.embedding(torch.zeros_like(ids) if drop else ids, self._text["text_embed.weight"])
         if arch.conv_layers:
-            x = x + text_positions(num_frames, arch.text_dim)
+            x = x + text_positions(num_frames, arch.text_dim).to(self._device)
             # The mask is that of the tokens also where they are dropped, as upstream
-            spoken = (ids != 0)[:, None] if arch.text_mask_padding else torch.ones(num_frames, 1, dtype=torch.bool)
+            spoken = (ids != 0)[:, None] if arch.text_mask_padding else torch.ones_like(ids, dtype=torch.bool)[:, None]
             x = x.masked_fill(~spoken, 0.0)
             for i in range(arch.conv_layers):
                 x = self._text_block(f"text_blocks.{i}", x).masked_fill(~spoken, 0.0)
@@ -92,7 +93,8 @@ class Conditioner:
         repeats = torch.full((num_tokens,), num_frames // num_tokens)
         remainder = num_frames % num_tokens  # goes to the last tokens, as upstream
         repeats[num_tokens - remainder :] += 1
-        return x[:num_tokens].repeat_interleave(repeats, dim=0)
+        # Told the size, the device need not be asked for it
+        return x[:num_tokens].repeat_interleave(repeats.to(self._device), dim=0, output_size=num_frames)
 
     def _text_block(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """ConvNeXt V2 block (arXiv 2301.00808) over (N, text_dim)."""
@@ -109,7 +111,7 @@ class Conditioner:
         self, token_ids: Sequence[int], mel_ND: torch.Tensor, num_frames: int, guided: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """projected (R, N, C) and convolved (R, C, N): conditional row first, unconditional row if guided."""
-        cond = F.pad(mel_ND, (0, 0, 0, num_frames - len(mel_ND)))
+        cond = F.pad(mel_ND.to(self._device), (0, 0, 0, num_frames - len(mel_ND)))
         rows = [F.linear(cond, self._cond_weight) + self._project_text(token_ids, num_frames, drop=False)]
         if guided:
             rows.append(self._dropped_text(token_ids, num_frames))

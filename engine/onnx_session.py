@@ -3,20 +3,25 @@ nodes counted where they really ran."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.artifacts import cached_folder
+from engine.artifacts import cache_root, cached_folder
 from engine.checkpoint import content_sha256
 from engine.contract import ConfigError, UnsupportedEngine
+
+if TYPE_CHECKING:
+    import torch
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider",
@@ -31,6 +36,7 @@ SHAPE_OPS = frozenset(
      "Reshape", "Equal", "Where", "ConstantOfShape", "Expand"}
 )  # fmt: skip
 EXTERNAL_ABOVE_BYTES = 1 << 30
+TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"  # read by NVIDIA's libraries when they start
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +77,11 @@ class SessionSettings:
                 f"engine.provider={self.provider} does not run on device.kind={self.device}",
                 "use engine.provider=cpu with device=cpu, engine.provider=cuda or tensorrt with device=cuda",
             )
+        if self.provider == "tensorrt" and os.environ.get(TF32_OVERRIDE) != "0":
+            raise UnsupportedEngine(
+                f"ONNX Runtime's {PROVIDERS['tensorrt']} multiplies float32 in TF32 and has no option against it",
+                f"start Python with {TF32_OVERRIDE}=0 in its environment, as experiments.run starts its workers",
+            )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -95,10 +106,11 @@ def open_session(path: Path, settings: SessionSettings, first_run: Callable[[Any
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = _session(source, options, settings)
+        refuse_inactive(settings.provider, session.get_providers())  # before it runs: the CPU cannot read its inputs
         first_run(session)
         events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
     providers, ops = count_nodes(events)
-    refuse_fallback(settings.provider, session.get_providers(), events)
+    refuse_fallback(settings.provider, events)
     return Opened(session, providers, ops, file_bytes(path))
 
 
@@ -143,7 +155,7 @@ def _session(path: Path, options: Any, settings: SessionSettings) -> Any:
     from onnxruntime.capi import onnxruntime_pybind11_state as states
 
     name = PROVIDERS[settings.provider]
-    providers: list[Any] = [(name, provider_options(settings))]
+    providers: list[Any] = [(name, provider_options(settings, path))]
     if settings.provider == "tensorrt":
         providers.append((PROVIDERS["cuda"], _cuda_options(settings)))
     unreadable = (
@@ -162,22 +174,26 @@ def _session(path: Path, options: Any, settings: SessionSettings) -> Any:
 
 
 def _cuda_options(settings: SessionSettings) -> dict[str, str]:
-    import torch
-
     return {
         "device_id": settings.device.partition(":")[2] or "0",
         "use_tf32": "0",  # a float32 row computes in float32
-        "user_compute_stream": str(torch.cuda.current_stream(settings.device).cuda_stream),
     }
 
 
-def provider_options(settings: SessionSettings) -> dict[str, str]:
+def provider_options(settings: SessionSettings, path: Path) -> dict[str, str]:
     if settings.provider == "cpu":
         return {}
-    options = _cuda_options(settings)
-    if settings.provider == "tensorrt":
-        options.pop("use_tf32")
-    return options
+    if settings.provider == "cuda":
+        return _cuda_options(settings)
+    # Built once per graph: ONNX Runtime names a kept engine by the graph's form and file name, not by its weights
+    digests = "".join(content_sha256(file) for file in graph_files(path))
+    folder = cache_root() / "onnx_tensorrt" / hashlib.sha256(digests.encode()).hexdigest()[:24]
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "device_id": _cuda_options(settings)["device_id"],
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(folder),
+    }
 
 
 def count_nodes(events: list[dict[str, Any]]) -> tuple[dict[str, int], dict[str, int]]:
@@ -186,13 +202,17 @@ def count_nodes(events: list[dict[str, Any]]) -> tuple[dict[str, int], dict[str,
     return dict(Counter(node["provider"] for node in ran)), dict(Counter(node["op_name"] for node in ran))
 
 
-def refuse_fallback(provider: str, active: list[str], events: list[dict[str, Any]]) -> None:
-    """Raises UnsupportedEngine where a GPU provider is not active or left activations to another one."""
+def refuse_inactive(provider: str, active: list[str]) -> None:
+    """Raises UnsupportedEngine where ONNX Runtime dropped the provider when it opened the session."""
     if PROVIDERS[provider] not in active:
         raise UnsupportedEngine(
             f"ONNX Runtime did not activate {PROVIDERS[provider]} (active: {', '.join(active)})",
             "see its log for the library it misses, or use engine.provider=cpu",
         )
+
+
+def refuse_fallback(provider: str, events: list[dict[str, Any]]) -> None:
+    """Raises UnsupportedEngine where a GPU provider left activations to another one."""
     if provider == "cpu":
         return
     left = Counter(
@@ -237,7 +257,6 @@ def _version() -> str:
 
 def cpu_sha256() -> str:
     """What ONNX Runtime's layout decisions depend on, hashed."""
-    import hashlib
     import platform
 
     text = platform.machine() + platform.processor()
@@ -255,6 +274,22 @@ def bind(binding: Any, name: str, tensor: Any) -> None:
 
 def bind_result(binding: Any, name: str, tensor: Any) -> None:
     binding.bind_output(name, *_where(tensor))
+
+
+def run_bound(session: Any, binding: Any, device: torch.device) -> None:
+    """One run on the bound tensors, which are whole when it starts and when it returns.
+
+    ONNX Runtime works on a stream of its own: it reads torch's default stream, number 0, as none given, and
+    `IOBinding.synchronize_inputs` waits for nothing with some providers. So the device is drained at both ends; ONNX
+    Runtime waits for its stream at the end of a run as it is.
+    """
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    session.run_with_iobinding(binding)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _where(tensor: Any) -> tuple[Any, ...]:

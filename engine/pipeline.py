@@ -16,6 +16,7 @@ from engine.contract import AudioBlock, EngineFacts, StageTimes, Synthesis, Synt
 from engine.frontend import Chunk, FrontEnd, Prepared
 from engine.noise import initial_noise, noise_key, noise_sha256
 from engine.postprocess import Fade, Joiner, join_chunks
+from engine.precision import tf32_allowed
 from engine.sampler import Denoiser, Sampler, StepSampler
 from engine.solver import SolverSpec
 from engine.streaming import StreamRule
@@ -74,6 +75,7 @@ class F5Engine:
         parts = self._parts
         proof = {
             "calls": self._calls,
+            "tf32_allowed": tf32_allowed(),
             **parts.frontend.proof(),
             "dropped_text_cache_hits": parts.conditioner.dropped_text_hits,
             **parts.sampler.proof(),

@@ -21,6 +21,11 @@ from engine.step import DiTStep
 PRECISIONS = ("fp32", "amp", "bf16", "fp16", "int8", "int8_torchao")
 
 
+def tf32_allowed() -> bool:
+    """Whether torch may multiply or convolve float32 in TF32 on a CUDA device."""
+    return bool(torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class PreparedStep:
     """A step in its precision: `dtype` is that of its inputs and tables, `autocast` the autocast dtype or None."""

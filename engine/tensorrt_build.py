@@ -4,6 +4,7 @@ without TF32. Plans are kept by their identity; a new one is checked against the
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,14 +93,27 @@ def file_sha256(path: Path) -> str:
 def provide(onnx: Path, identity: PlanIdentity, demands: Demands, device: str, given: Path | None) -> Ready:
     """The plan of `identity`: `given`, else from the cache, else built, checked and kept. Raises UnsupportedEngine."""
     path = given or cache_root() / "tensorrt" / f"{identity.key()}.plan"
-    if given is not None or described(path).is_file():
-        plan, checks = read_plan(path, identity)
+    kept = cached(path, identity) if given is None else read_plan(path, identity)
+    if kept is not None:
+        plan, checks = kept
+        refuse_fewer(checks, demands)  # no part of the identity: it may have been built where none were demanded
         return Ready(PlanRunner(plan, device), checks, len(plan))
     plan = build_plan(onnx, identity, step_shapes(demands.oracle, identity))
     runner = PlanRunner(plan, device)
     checks = verified(runner, identity, demands)
     write_plan(path, plan, identity, checks)
     return Ready(runner, checks, len(plan))
+
+
+def cached(path: Path, identity: PlanIdentity) -> tuple[bytes, Mapping[str, Any]] | None:
+    """The plan that was kept; None where there is none, or a damaged one, which is then built anew in its place."""
+    if not described(path).is_file():
+        return None
+    try:
+        return read_plan(path, identity)
+    except UnsupportedEngine as damaged:
+        print(f"{damaged.reason}: it is built again", file=sys.stderr)
+        return None
 
 
 def verified(runner: PlanRunner, identity: PlanIdentity, demands: Demands) -> dict[str, Any]:
@@ -118,17 +132,26 @@ def verified(runner: PlanRunner, identity: PlanIdentity, demands: Demands) -> di
 
 def counted(engine_information: str, demands: Demands) -> dict[str, int]:
     """Raises UnsupportedEngine where the plan has fewer of a kind of kernel than demanded."""
-    fused, products = count_fused_attention(engine_information), count_int8_products(engine_information)
-    for found, least, what, key in (
-        (fused, demands.fused_attention, "attention blocks are fused", "needs_fused_attention"),
-        (products, demands.int8_products, "int8 layers are multiplied in int8", "needs_int8_products"),
+    counts = {
+        "fused_attention": count_fused_attention(engine_information),
+        "int8_products": count_int8_products(engine_information),
+    }
+    refuse_fewer(counts, demands)
+    return counts
+
+
+def refuse_fewer(counts: Mapping[str, Any], demands: Demands) -> None:
+    """counts: of a new plan, or as they stand in the description of a kept one."""
+    for kind, least, what in (
+        ("fused_attention", demands.fused_attention, "attention blocks are fused"),
+        ("int8_products", demands.int8_products, "int8 layers are multiplied in int8"),
     ):
+        found = int(counts.get(kind, 0))
         if found < least:
             raise UnsupportedEngine(
-                f"{found} of {least} {what} in the built plan",
-                f"use engine.{key}=false to take it as it is, or engine=cuda_graph",
+                f"{found} of {least} {what} in the plan",
+                f"use engine.needs_{kind}=false to take it as it is, or engine=cuda_graph",
             )
-    return {"fused_attention": fused, "int8_products": products}
 
 
 Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
@@ -170,11 +193,20 @@ def build_plan(onnx: Path, identity: PlanIdentity, shapes: list[Shapes]) -> byte
     if not parser.parse_from_file(str(onnx)):
         first = parser.get_error(0).desc() if parser.num_errors else "no reason given"
         raise UnsupportedEngine(f"TensorRT cannot read the exported step: {first}", "use engine=cuda_graph")
-    config = builder_config(builder, identity, shapes)
+    config = builder_config(builder, identity, profile_shapes(shapes, network))
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise UnsupportedEngine("TensorRT could not build the plan (its log is on stderr)", "use engine=cuda_graph")
     return bytes(memoryview(plan))  # type: ignore[arg-type, unused-ignore]  # a buffer, which its stub does not say
+
+
+def profile_shapes(shapes: list[Shapes], network: trt.INetworkDefinition) -> list[Shapes]:
+    """Of the inputs whose size the network leaves open, also where a profile has one size only: TensorRT wants every
+    such input in every profile, and no other."""
+    inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    # Dims has no more than a length and an index in every version
+    dynamic = {given.name for given in inputs if -1 in [given.shape[i] for i in range(len(given.shape))]}
+    return [{name: extents for name, extents in profile.items() if name in dynamic} for profile in shapes]
 
 
 def builder_config(builder: trt.Builder, identity: PlanIdentity, shapes: list[Shapes]) -> trt.IBuilderConfig:
@@ -186,8 +218,7 @@ def builder_config(builder: trt.Builder, identity: PlanIdentity, shapes: list[Sh
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, identity.workspace_bytes)
     for inputs in shapes:
         profile = builder.create_optimization_profile()
-        for name, (least, tuned, most) in inputs.items():
-            if least != most:
-                profile.set_shape(name, *(trt.Dims(list(shape)) for shape in (least, tuned, most)))
+        for name, extents in inputs.items():
+            profile.set_shape(name, *(trt.Dims(list(shape)) for shape in extents))
         config.add_optimization_profile(profile)
     return config

@@ -3,13 +3,14 @@
 f5_tts.infer.utils_infer.infer_batch_process runs as it is, with its own sampler (torchdiffeq) and its own defaults.
 Two thin wrappers stand around what it is given, the model and the vocoder: they read the clock, count evaluations
 and keep the mel and the noise it drew; they change nothing. The noise is the request's: upstream draws with the global
-generator, which is set to the request's key for the call and put back afterwards.
+generator, which is set to the request's key for the call and put back afterwards; it draws on the CPU, whatever the
+device, since another device's generator gives other numbers for the same key.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from engine.clock import Clock
 from engine.contract import (
     AudioBlock,
     EngineFacts,
@@ -30,20 +32,44 @@ from engine.frontend import check_reference, generated_frames, max_chunk_bytes, 
 from engine.grid import EPSS_KEPT
 from engine.mel import mel_kind
 from engine.noise import noise_key, noise_sha256
-from engine.solver import SolverSpec
+from engine.precision import tf32_allowed
 from engine.vocoder import Vocoder, with_vocoder
 
 if TYPE_CHECKING:
+    from engine.build import Context
     from engine.checkpoint import LoadedModel
 
 STREAM_SAMPLES = 2048  # upstream's chunk_size
 
 
+class _TorchDrawingOnCpu:
+    """What upstream's CFM module knows as `torch` while it draws: torch itself, with the noise from the CPU."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    def randn(self, *size: Any, device: Any, dtype: torch.dtype) -> torch.Tensor:
+        return torch.randn(*size, dtype=dtype).to(device)
+
+
+@contextmanager
+def own_noise(device: torch.device) -> Iterator[None]:
+    """While upstream runs: noise comes from the CPU's global generator, and all generators are put back afterwards."""
+    from f5_tts.model import cfm
+
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+        kept, cfm.torch = cfm.torch, _TorchDrawingOnCpu()
+        try:
+            yield
+        finally:
+            cfm.torch = kept
+
+
 class _WatchedModel:
     """Stands where infer_batch_process expects a CFM; only `sample` is called."""
 
-    def __init__(self, cfm: Any):
-        self._cfm = cfm
+    def __init__(self, cfm: Any, clock: Clock):
+        self._cfm, self._clock = cfm, clock
         self.num_evals = 0
         self.sample_s = 0.0
         self.noises: list[torch.Tensor] = []
@@ -62,15 +88,15 @@ class _WatchedModel:
 
     def sample(self, **kwargs: Any) -> Any:
         self._first = True
-        started = time.perf_counter()
+        started = drained_s(self._clock)
         result = self._cfm.sample(**kwargs)
-        self.sample_s += time.perf_counter() - started
+        self.sample_s += drained_s(self._clock) - started
         return result
 
 
 class _WatchedVocoder:
-    def __init__(self, vocoder: Vocoder):
-        self.inner = vocoder
+    def __init__(self, vocoder: Vocoder, clock: Clock):
+        self.inner, self._clock = vocoder, clock
         self.decode_s = 0.0
         self.mels: list[torch.Tensor] = []
 
@@ -79,24 +105,30 @@ class _WatchedVocoder:
         return self.decode(mel_BDN)
 
     def decode(self, mel_BDN: torch.Tensor) -> torch.Tensor:
-        started = time.perf_counter()
+        started = drained_s(self._clock)
         audio = self.inner.decode(mel_BDN)
-        self.decode_s += time.perf_counter() - started
+        self.decode_s += drained_s(self._clock) - started
         self.mels.append(mel_BDN[0].T)
         return audio
+
+
+def drained_s(clock: Clock) -> float:
+    """The time at which the device has done all that was asked of it."""
+    clock.sync()
+    return clock.now_s()
 
 
 class UpstreamEngine:
     """Implements engine.contract.Engine over f5_tts."""
 
-    def __init__(self, cfm: Any, vocoder: Vocoder, settings: Mapping[str, Any], facts: EngineFacts):
-        self._model, self._vocoder = _WatchedModel(cfm), _WatchedVocoder(vocoder)
+    def __init__(self, cfm: Any, vocoder: Vocoder, settings: Mapping[str, Any], facts: EngineFacts, clock: Clock):
+        self._model, self._vocoder, self._clock = _WatchedModel(cfm, clock), _WatchedVocoder(vocoder, clock), clock
         self._vocabulary: Mapping[str, int] = cfm.vocab_char_map
         self._settings, self._facts, self._calls = settings, facts, 0
 
     @property
     def facts(self) -> EngineFacts:
-        proof = {"num_evals": self._model.num_evals, "calls": self._calls}
+        proof = {"num_evals": self._model.num_evals, "calls": self._calls, "tf32_allowed": tf32_allowed()}
         return replace(self._facts, proof=with_vocoder(proof, self._vocoder.inner))
 
     def synthesize(self, requests: Sequence[SynthesisRequest]) -> list[Synthesis]:
@@ -119,7 +151,7 @@ class UpstreamEngine:
         state = torch.Generator().manual_seed(self._noise_key(request, audio.shape[-1], texts[0])).get_state()
         while True:
             # The global generator is upstream's only while upstream runs, not while the block is played
-            with torch.random.fork_rng(devices=[]):
+            with own_noise(model.device):
                 torch.set_rng_state(state)
                 block = next(blocks, None)
                 state = torch.get_rng_state()
@@ -155,18 +187,18 @@ class UpstreamEngine:
     def _one(self, request: SynthesisRequest) -> Synthesis:
         from f5_tts.infer.utils_infer import infer_batch_process
 
-        started = time.perf_counter()
+        started = drained_s(self._clock)
         model, vocoder, evals_before = self._model, self._vocoder, self._model.num_evals
         audio, texts = self._begin(request)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._noise_key(request, audio.shape[-1], texts[0]))
+        with own_noise(model.device):
+            torch.default_generator.manual_seed(self._noise_key(request, audio.shape[-1], texts[0]))
             wave, rate_hz, _ = next(
                 infer_batch_process(
                     (audio, request.ref_sample_rate_hz), request.ref_text, texts, model, vocoder,
                     progress=None, speed=request.speed_ratio, device=str(self._model.device), **self._settings,
                 )
             )  # fmt: skip
-        total_s = time.perf_counter() - started
+        total_s = drained_s(self._clock) - started
         solve_s, decode_s = model.sample_s, vocoder.decode_s
         mels = [mel.float().cpu().numpy() for mel in vocoder.mels]
         return Synthesis(
@@ -201,12 +233,11 @@ class UpstreamEngine:
         self.close()
 
 
-def build_upstream(
-    config: Mapping[str, Any], solver: SolverSpec, model: LoadedModel, vocoder: Vocoder, facts: EngineFacts
-) -> UpstreamEngine:
+def build_upstream(context: Context, model: LoadedModel, vocoder: Vocoder, facts: EngineFacts) -> UpstreamEngine:
     """Raises UnsupportedEngine for solvers and grids that upstream's inference path does not reach."""
     from f5_tts.model import CFM, DiT
 
+    config, solver = context.config, context.solver
     if config["reference"].get("cross_fade", "linear") != "linear":
         raise UnsupportedEngine("upstream's cross-fade is linear", "use reference.cross_fade=linear with it")
     if solver.options():
@@ -237,4 +268,4 @@ def build_upstream(
         "sway_sampling_coef": solver.sway,
         "mel_spec_type": mel_kind(config["model"]),
     }
-    return UpstreamEngine(cfm.to(config["device"]["kind"]).eval(), vocoder, settings, facts)
+    return UpstreamEngine(cfm.to(config["device"]["kind"]).eval(), vocoder, settings, facts, context.clock)

@@ -20,7 +20,7 @@ from torch import nn
 
 from engine.artifacts import cached_folder, source_sha256
 from engine.contract import UnsupportedEngine
-from engine.onnx_session import SessionSettings, bind, bind_result, open_session
+from engine.onnx_session import SessionSettings, bind, bind_result, open_session, run_bound
 from engine.vocoder import VocosSpectrum
 
 CHECKED_FRAMES = (12, 64, 301)
@@ -134,7 +134,7 @@ class OnnxVocos:
         audio = torch.empty(len(mel_BDN), (mel_BDN.shape[2] - 1) * self._hop)
         bind(binding, "mel", mel_BDN)
         bind_result(binding, "audio", audio)
-        session.run_with_iobinding(binding)
+        run_bound(session, binding, audio.device)
         return audio
 
 

@@ -1,13 +1,14 @@
 """Proves the CUDA engines on this machine: `python -m experiments.gpu_check [out=DIR] [KEY=VALUE ...]`.
 
-The full-size model with drawn weights, 5 s of reference, 10 s generated, NFE 7. Three parts, each through the ordinary
+The full-size model with drawn weights, 5 s of reference, 10 s generated, NFE 7. Four parts, each through the ordinary
 means: the captured loop is compared bit by bit with the eager one (three lengths, one and three utterances, guidance on
-and off); every CUDA engine is measured (`experiments.sweep experiment=gpu_check`); pairs of engines are measured
-interleaved (`experiments.compare`). Leaves OUT/equality.json, OUT/sweep/ with records and report, OUT/compare-*/,
-OUT/gpu_check.json. KEY=VALUE go to every part.
+and off); every engine's mel is compared with float32's (`experiments.gpu_correct`); every CUDA engine is measured
+(`experiments.sweep experiment=gpu_check`); pairs of engines are measured interleaved (`experiments.compare`). Leaves
+OUT/equality.json, OUT/correctness.json, OUT/sweep/ with records and report, OUT/compare-*/, OUT/gpu_check.json.
+KEY=VALUE go to every part.
 
-exit codes: 0 proven, 2 usage, 10 an engine is not equal or slower than gpu_check.max_rtf=0.004 allows (H200 class; null
-on other cards), 12 no CUDA device here, 14 an engine failed, 130 interrupted
+exit codes: 0 proven, 2 usage, 10 an engine is not equal, not near float32 or slower than gpu_check.max_rtf=0.004 allows
+(H200 class; null on other cards), 12 no CUDA device here, 14 an engine failed, 130 interrupted
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from engine.clock import make_clock
 from engine.contract import ConfigError, Engine, SynthesisRequest
 from experiments.cli import EXIT_ENVIRONMENT, EXIT_JOB_FAILED, EXIT_OK, EXIT_REGRESSION, EXIT_UNSURE, complain, run_verb
 from experiments.compose import ROOT, compose_config
-from experiments.job import module_environment
+from experiments.job import FLOAT32, module_environment
 from experiments.run import default_out
 from metrics.record import RecordError, load_record, to_json, write_atomically
 from metrics.speed import speed_of
 
+CORRECT = "gpu_correct"  # the verb that compares every engine's mel with float32's
 REFERENCE_S, GENERATED_S = 5.0, 10.0
 MAX_RTF, RTF_CARD = 0.004, "H200"
 MEASURED = {EXIT_OK, EXIT_REGRESSION, EXIT_UNSURE}  # exit codes of parts that ran; what they found is in their folders
@@ -111,7 +113,8 @@ def check(folder: Path, overrides: Sequence[str], max_rtf: float | None) -> int:
     write_atomically(folder / "equality.json", to_json(equal) + "\n")
     for row in equal:
         print(f"{'equal' if row['equal'] else 'NOT EQUAL'}  {row['what']}", flush=True)
-    codes = {"sweep": verb("sweep", "experiment=gpu_check", *overrides, f"out={folder / 'sweep'}")}
+    codes = {CORRECT: verb(CORRECT, *overrides, f"out={folder}")}
+    codes["sweep"] = verb("sweep", "experiment=gpu_check", *overrides, f"out={folder / 'sweep'}")
     for reference, candidate in PAIRS:
         sides = (f"reference.engine={reference}", f"candidate.engine={candidate}", "mode=quick", "pairs=48")
         codes[f"{reference}-{candidate}"] = verb(
@@ -130,7 +133,11 @@ def verdict(
 ) -> int:
     """10 before 14: an engine that is wrong or too slow is a finding, a part that could not run is none."""
     graphs = [rtf for name, rtf in rows.items() if name.startswith("cuda_graph") and rtf is not None]
-    if not all(equal) or (max_rtf is not None and graphs and min(graphs) > max_rtf):
+    if (
+        not all(equal)
+        or codes.get(CORRECT) == EXIT_REGRESSION
+        or (max_rtf is not None and graphs and min(graphs) > max_rtf)
+    ):
         return EXIT_REGRESSION
     if not set(codes.values()) <= MEASURED or not equal or not graphs:
         return EXIT_JOB_FAILED
@@ -140,7 +147,7 @@ def verdict(
 def verb(name: str, *arguments: str) -> int:
     print(f"\n== {name} {' '.join(arguments[:3])}", flush=True)
     command = [sys.executable, "-m", f"experiments.{name}", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=module_environment(), check=False).returncode
+    return subprocess.run(command, cwd=ROOT, env={**module_environment(), **FLOAT32}, check=False).returncode
 
 
 def rtf_rows(cells: Path) -> dict[str, float | None]:

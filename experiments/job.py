@@ -28,6 +28,8 @@ from metrics.steady import STEADY_COUNTERS, WARM_UP_STEADY, counters_score, warm
 
 JOB, RESULT, LOG, ERROR = "job.json", "result.json", "log.txt", "error.txt"
 TICK_S = 0.5
+# No TF32 in any of NVIDIA's libraries, TensorRT inside ONNX Runtime included, which has no option against it
+FLOAT32 = {"NVIDIA_TF32_OVERRIDE": "0"}
 DETERMINISM = "audio_repeats_identical"
 MEASURED = (DETERMINISM, WARM_UP_STEADY, STEADY_COUNTERS)  # scores that come of the measurement, not of the audio
 
@@ -223,7 +225,7 @@ def worker_environment(config: Mapping[str, Any]) -> dict[str, str]:
     dropped = ("MLFLOW_", "HYDRA_", "OMP_", "MKL_", "OPENBLAS_", "GOMP_", "KMP_")
     kept = {name: value for name, value in module_environment().items() if not name.startswith(dropped)}
     threads = str(num_threads(config["device"]))
-    return {**kept, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    return {**kept, **FLOAT32, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
 
 
 def _wait(alive: int, deadline_s: float, on_tick: Callable[[Path], None] | None, journal: Path) -> bool:

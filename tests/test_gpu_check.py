@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.contract import ConfigError
-from experiments import gpu_check
+from experiments import gpu_check, gpu_correct
 from experiments.compose import compose_cells, compose_config
 from experiments.workload import load_workload
 from tests.engines import engine
@@ -56,6 +56,8 @@ FAST = {"cuda_graph": 0.003, "bf16": 0.01}
     [
         ([True, True], FAST, {"sweep": 0}, 0.004, 0),
         ([True, False], FAST, {"sweep": 0}, 0.004, 10),
+        ([True], FAST, {"gpu_correct": 10, "sweep": 0}, 0.004, 10),
+        ([True], FAST, {"gpu_correct": 14, "sweep": 0}, 0.004, 14),
         ([True], {"cuda_graph": 0.005}, {"sweep": 0}, 0.004, 10),
         ([True], {"cuda_graph": 0.005}, {"sweep": 0}, None, 0),
         ([True], FAST, {"sweep": 0, "bf16-cuda_graph": 1}, 0.004, 14),
@@ -67,3 +69,38 @@ def test_the_verdict(
     equal: list[bool], rows: dict[str, float | None], codes: dict[str, int], max_rtf: float | None, code: int
 ) -> None:
     assert gpu_check.verdict(equal, rows, codes, max_rtf) == code
+
+
+def test_engines_that_are_right_are_near_float32_and_what_is_not_here_is_skipped(tmp_path: Path) -> None:
+    pocket = ["model=pocket", "vocoder=vocos", "device=cpu", "solver=euler_5"]
+    overrides = [*gpu_check.workload_overrides(tmp_path), *pocket]
+    rows = list(gpu_correct.correctness(["cuda_graph", "onnx", "bf16"], overrides, (60,), ("2",)))
+    assert [(row.engine, row.guidance, row.frames, row.status) for row in rows] == [
+        ("cuda_graph", "2", None, "skipped"), ("onnx", "2", 60, "ok"), ("bf16", "2", 60, "ok"),
+    ]  # fmt: skip
+    assert all(row.error and row.error > 1e-4 for row in rows if row.engine == "bf16")
+    assert all("CUDA" in str(row) for row in rows if row.status == "skipped")
+    assert gpu_correct.exit_code(rows) == 0
+
+
+MEL = np.linspace(-4, 1, 600, dtype=np.float32).reshape(6, 100)
+
+
+@pytest.mark.parametrize(
+    ("mel", "precision", "status"),
+    [
+        (MEL, "fp32", "ok"), (MEL * 1.01, "fp32", "wrong"), (MEL * 1.01, "bf16", "ok"), (MEL * 1.1, "fp16", "wrong"),
+        (MEL * 1.1, "int8_torchao", "ok"), (MEL * 0, "int8", "wrong"), (MEL[::-1], "int8", "wrong"),
+        (MEL[:5], "fp32", "wrong"), (MEL * np.float32("nan"), "int8", "wrong"),
+    ],
+)  # fmt: skip
+def test_a_mel_is_judged_by_its_precision(mel: np.ndarray, precision: str, status: str) -> None:
+    assert gpu_correct.judged(mel, MEL, gpu_correct.allowed_for(precision))[0] == status
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"), [(["ok", "wrong", "failed"], 10), (["ok", "failed"], 14), (["skipped"], 14), (["ok"], 0)]
+)
+def test_one_wrong_engine_decides(statuses: list[gpu_correct.Status], code: int) -> None:
+    rows = [gpu_correct.Row(engine="e", guidance="2", frames=9, status=status) for status in statuses]
+    assert gpu_correct.exit_code(rows) == code

@@ -23,7 +23,7 @@ from engine.denoiser import onnx_graph
 from engine.denoiser.eager import EagerDenoiser
 from engine.denoiser.onnx_graph import OnnxDenoiser, step_graphs
 from engine.export import Feeds, check_step, example_feeds
-from engine.onnx_session import SessionSettings, count_nodes, open_session, refuse_fallback
+from engine.onnx_session import SessionSettings, count_nodes, open_session, provider_options, refuse_fallback
 from engine.precision import apply_precision
 from engine.solver import solver_spec
 from tests.engines import ROOT, WIDE, config, engine, request
@@ -132,6 +132,32 @@ def test_absent_providers_are_refused_with_the_package_that_has_them(provider: s
     assert "onnxruntime-gpu" in refusal.value.remedy
 
 
+def test_tensorrt_keeps_engines_by_the_graphs_content_and_never_in_tf32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    monkeypatch.setenv("F5BENCH_CACHE", str(tmp_path))
+    settings = SessionSettings(provider="tensorrt", device="cuda:1")
+    folders = []
+    for content in (b"one", b"other"):
+        (tmp_path / "step.onnx").write_bytes(content)
+        options = provider_options(settings, tmp_path / "step.onnx")
+        assert options["device_id"] == "1"
+        folders.append(options["trt_engine_cache_path"])
+    assert folders[0] != folders[1]
+    assert all(Path(folder).is_relative_to(tmp_path) and Path(folder).is_dir() for folder in folders)
+
+    known = ["TensorrtExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: known)
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    with pytest.raises(UnsupportedEngine, match="TF32") as refusal:
+        settings.check()
+    assert "NVIDIA_TF32_OVERRIDE=0" in refusal.value.remedy
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    settings.check()
+
+
 def node(op: str, provider: str) -> dict[str, object]:
     return {"cat": "Node", "name": f"x_{op}_kernel_time", "args": {"op_name": op, "provider": provider}}
 
@@ -139,15 +165,28 @@ def node(op: str, provider: str) -> dict[str, object]:
 def test_a_gpu_provider_may_leave_shapes_to_the_cpu_and_nothing_else() -> None:
     gpu, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
     events = [node("MatMul", gpu), node("Shape", cpu), node("Concat", cpu)]
-    refuse_fallback("cuda", [gpu, cpu], events)
+    refuse_fallback("cuda", events)
     assert count_nodes(events) == ({gpu: 1, cpu: 2}, {"MatMul": 1, "Shape": 1, "Concat": 1})
     mixed = [node("TRTKernel", "TensorrtExecutionProvider"), node("SkipLayerNormalization", gpu)]
     with pytest.raises(UnsupportedEngine, match="left nodes to others: 1 SkipLayerNormalization to CUDA"):
-        refuse_fallback("tensorrt", ["TensorrtExecutionProvider", gpu, cpu], mixed)
+        refuse_fallback("tensorrt", mixed)
     with pytest.raises(UnsupportedEngine, match="left nodes to others: 1 Softmax to CPU"):
-        refuse_fallback("cuda", [gpu, cpu], [*events, node("Softmax", cpu)])
-    with pytest.raises(UnsupportedEngine, match="did not activate CUDAExecutionProvider"):
-        refuse_fallback("cuda", [cpu], events)
+        refuse_fallback("cuda", [*events, node("Softmax", cpu)])
+
+
+def test_a_provider_that_was_dropped_is_named_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dropped:
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr(SessionSettings, "check", lambda self: None)
+    monkeypatch.setattr("engine.onnx_session._session", lambda path, options, settings: Dropped())
+    ran: list[object] = []
+    with pytest.raises(UnsupportedEngine, match=r"did not activate CUDAExecutionProvider \(active: CPU"):
+        open_session(tmp_path / "step.onnx", SessionSettings(provider="cuda", device="cuda:0"), ran.append)
+    assert not ran
 
 
 def test_a_file_cut_short_is_one_clear_refusal(tmp_path: Path) -> None:

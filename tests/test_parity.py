@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from engine.build import build_engine
+from engine.clock import HostClock
 from engine.noise import noise_key
-from tests.engines import REF_TEXT, WIDE, engine, request
+from tests.engines import REF_TEXT, WIDE, config, engine, request
 
 MEL_TOLERANCE = 1e-4
 # Three chunks come from a reference that speaks 3.6 times too slowly for the model: 1,000 frames for a few words, where
@@ -21,6 +23,8 @@ def test_pocket_mel_and_audio_equal_upstreams(solver: str) -> None:
     ask = request("Turn left at the bridge.")
     with engine("engine=upstream", f"solver={solver}") as peer, engine("engine=fp32", f"solver={solver}") as ours:
         theirs, mine = peer.synthesize([ask])[0], ours.synthesize([ask])[0]
+        assert not peer.facts.proof["tf32_allowed"]
+        assert not ours.facts.proof["tf32_allowed"]
     assert mine.noise_sha256 == theirs.noise_sha256
     assert mine.num_evals == theirs.num_evals
     assert mine.mel_ND.shape == theirs.mel_ND.shape
@@ -97,3 +101,42 @@ def test_chunks_durations_loudness_and_joins_equal_infer_process(
     assert np.abs(mine.mel_ND - mel_DN.T).max() <= tolerance
     assert np.abs(mine.audio_S - theirs).max() <= tolerance
     assert mine.audio_S.dtype == np.float32
+
+
+def test_upstreams_noise_is_drawn_on_the_cpu_whatever_its_device_is_and_nothing_stays_changed() -> None:
+    from f5_tts.model import cfm
+
+    from engine.upstream import own_noise
+
+    before = torch.get_rng_state()
+    with own_noise(torch.device("cpu")):
+        torch.default_generator.manual_seed(3)
+        # A tensor of "meta" takes nothing from any generator, as one of a GPU takes nothing from the CPU's
+        drawn = cfm.torch.randn(torch.tensor(5), 4, device=torch.device("meta"), dtype=torch.float32)
+        after = torch.get_rng_state()
+        torch.default_generator.manual_seed(3)
+        torch.randn(5, 4)
+        assert torch.equal(after, torch.get_rng_state())
+        assert (drawn.shape, drawn.device.type) == ((5, 4), "meta")
+    assert cfm.torch is torch
+    assert torch.equal(before, torch.get_rng_state())
+
+
+class CountedClock(HostClock):
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def now_s(self) -> float:
+        self.calls.append("now")
+        return super().now_s()
+
+    def sync(self) -> None:
+        self.calls.append("sync")
+
+
+def test_upstreams_stages_end_when_the_device_has_finished() -> None:
+    clock = CountedClock()
+    with build_engine(config("engine=upstream", "solver=euler_5"), clock) as peer:
+        stages = peer.synthesize([request("That was close.")])[0].stages
+    assert clock.calls == ["sync", "now"] * 6  # the whole call, the solve and the vocoder, both ends of each
+    assert min(stages.denoise_s, stages.vocoder_s, stages.frontend_s) > 0

@@ -5,11 +5,13 @@ import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from engine import tensorrt_build
 from engine.contract import ConfigError, InvalidRequest, UnsupportedEngine
 from engine.plan_check import Feeds, check_plan, drawn_feeds, run_step
 from engine.plan_file import (
@@ -23,7 +25,7 @@ from engine.plan_file import (
     write_plan,
 )
 from engine.step import Arch, DiTStep
-from engine.tensorrt_build import Demands, counted, versions_here
+from engine.tensorrt_build import Demands, counted, profile_shapes, provide, step_shapes, versions_here
 from tests.engines import engine
 
 PROFILES = profiles_of([[64, 563, 750], [751, 1406, 2048]])
@@ -106,6 +108,71 @@ def test_int8_products_are_counted_and_fewer_than_demanded_is_refused() -> None:
         with pytest.raises(UnsupportedEngine, match="of 3 ") as refusal:
             counted(said, replace(asked, **{key: 3}))
         assert f"engine.needs_{key}=false" in refusal.value.remedy
+
+
+class FakeRunner:
+    def __init__(self, plan: bytes, device: str):
+        self.plan = plan
+
+
+@pytest.fixture
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Plans are built without TensorRT, into a cache of the test's own; one line for each."""
+    plans: list[str] = []
+
+    def build(onnx: Path, identity: PlanIdentity, shapes: Any) -> bytes:
+        plans.append(identity.key())
+        return b"plan"
+
+    monkeypatch.setenv("F5BENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr(tensorrt_build, "PlanRunner", FakeRunner)
+    monkeypatch.setattr(tensorrt_build, "build_plan", build)
+    monkeypatch.setattr(tensorrt_build, "verified", lambda *_: {"fused_attention": 1, "int8_products": 0})
+    return plans
+
+
+def provided(given: Path | None = None, **demanded: int) -> tensorrt_build.Ready:
+    demands = Demands(oracle=small_step(), examples_at=lambda n: [], **demanded)
+    return provide(Path("step.onnx"), HERE, demands, "cuda:0", given)
+
+
+def test_a_kept_plan_is_held_against_what_is_demanded_now(built: list[str]) -> None:
+    provided(fused_attention=0)
+    provided(fused_attention=1)
+    assert len(built) == 1, "the second one comes from the cache"
+    with pytest.raises(UnsupportedEngine, match="1 of 2 attention blocks are fused") as refusal:
+        provided(fused_attention=2)
+    assert "engine.needs_fused_attention=false" in refusal.value.remedy
+    with pytest.raises(UnsupportedEngine, match="0 of 2 int8 layers"):
+        provided(int8_products=2)
+
+
+def test_a_damaged_plan_of_the_cache_is_built_again_and_a_given_one_is_refused(
+    built: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    provided()
+    (path,) = tmp_path.rglob("*.plan")
+    path.write_bytes(b"pla")
+    with pytest.raises(UnsupportedEngine, match="is not the file that"):
+        provided(given=path)
+    assert provided().plan_bytes == 4
+    assert "it is built again" in capsys.readouterr().err
+    assert provided(given=path).plan_bytes == 4
+    assert len(built) == 2
+
+
+def test_a_profile_of_one_length_names_every_input_the_network_leaves_open() -> None:
+    one = replace(HERE, profiles=profiles_of([[1406, 1406, 1406]]), groups=1)
+    # As the export writes it: guidance rows, batch and frames stay open
+    open_sizes = {
+        "x": (-1, -1, 100), "projected": (-1, -1, -1, 64), "convolved": (-1, -1, 64, -1), "cos": (-1, 1, 32),
+        "sin": (-1, 1, 32), "modulation": (2, 6, 64), "final": (2, 64),
+    }  # fmt: skip
+    inputs = [SimpleNamespace(name=name, shape=shape) for name, shape in open_sizes.items()]
+    network: Any = SimpleNamespace(num_inputs=len(inputs), get_input=lambda i: inputs[i])
+    (profile,) = profile_shapes(step_shapes(small_step(), one), network)
+    assert set(profile) == {"x", "projected", "convolved", "cos", "sin"}
+    assert profile["x"] == ((1, 1406, 100),) * 3
 
 
 def test_tensorrt_that_is_not_installed_is_refused_with_the_package() -> None:

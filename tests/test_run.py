@@ -140,6 +140,7 @@ def test_a_worker_gets_its_threads_and_none_of_the_callers_tracking(monkeypatch:
     assert "MLFLOW_RUN_ID" not in environment
     assert (environment["OMP_NUM_THREADS"], environment["MKL_NUM_THREADS"]) == ("3", "3")
     assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
+    assert environment["NVIDIA_TF32_OVERRIDE"] == "0", "a float32 row computes in float32"
 
 
 @pytest.mark.parametrize("what", ["weights", "vocabulary"])

@@ -18,7 +18,16 @@ from engine.contract import Engine
 from engine.denoiser.eager import Tables
 from engine.export import OUTPUT, Feeds, cached_step, example_feeds
 from engine.guidance import Rows
-from engine.onnx_session import Opened, SessionSettings, bind, bind_result, constants_by_dtype, file_bytes, open_session
+from engine.onnx_session import (
+    Opened,
+    SessionSettings,
+    bind,
+    bind_result,
+    constants_by_dtype,
+    file_bytes,
+    open_session,
+    run_bound,
+)
 from engine.sampler import StepSampler
 from engine.step import Arch, padding_masks, rope_table
 
@@ -27,13 +36,13 @@ Graphs = Mapping[bool, Path]
 """The step's ONNX file without (False) and with masks (True)."""
 
 
-def run_bound(session: Any, feeds: Feeds, shape: tuple[int, ...]) -> torch.Tensor:
+def run_once(session: Any, feeds: Feeds, shape: tuple[int, ...]) -> torch.Tensor:
     """One run with everything bound; shape: of the velocity."""
     binding, velocity = session.io_binding(), torch.empty(shape, device=feeds["x"].device)
     for name, tensor in feeds.items():
         bind(binding, name, tensor)
     bind_result(binding, OUTPUT, velocity)
-    session.run_with_iobinding(binding)
+    run_bound(session, binding, velocity.device)
     return velocity
 
 
@@ -58,7 +67,7 @@ class OnnxDenoiser:
                 feeds |= {name: mask.to(self._settings.device) for name, mask in _no_padding(feeds).items()}
             shape = (*feeds["projected"].shape[:3], feeds["x"].shape[-1])
             self._opened[masked] = open_session(
-                self._graphs[masked], self._settings, lambda session: run_bound(session, feeds, shape)
+                self._graphs[masked], self._settings, lambda session: run_once(session, feeds, shape)
             )
         return self._opened[masked].session
 
@@ -106,7 +115,7 @@ class OnnxDenoiser:
             bind(binding, "modulation", self._modulation[index])
             bind(binding, "final", self._final[index])
             bind_result(binding, OUTPUT, velocity)
-            session.run_with_iobinding(binding)
+            run_bound(session, binding, x.device)
             return velocity.flatten(0, 1)
 
         return rows

@@ -1,5 +1,6 @@
 """E2-TTS: the flat U-Net transformer as a step equals upstream's own module, and runs through the same pipeline."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ from safetensors.torch import save_file
 from engine.build import Context, materials, validate_config
 from engine.checkpoint import draw_state, unett_shapes
 from engine.clock import HostClock
-from engine.conditioner import Conditioner, stack
+from engine.conditioner import Conditioner, Conditioning, stack
 from engine.contract import ConfigError, UnsupportedEngine
+from engine.denoiser.cuda_graph import GraphSampler
 from engine.denoiser.eager import EagerDenoiser
 from engine.guidance import Rows
-from engine.precision import apply_precision
+from engine.precision import PreparedStep, apply_precision
+from engine.sampler import StepSampler
 from engine.solver import solver_spec
 from tests.engines import config, engine, request
+from tests.test_cuda_graph import TracingRecorder
 
 # Four blocks, so that two pairs of skip connections have to find their mirror images
 SMALL = (
@@ -52,12 +56,17 @@ class Bound:
         assert (set(loaded.missing_keys), loaded.unexpected_keys) == ({"rotary_embed.inv_freq"}, [])
         return module.eval()
 
-    def rows(self, utterances: list[tuple[torch.Tensor, int]], precision: str = "fp32", packed: bool = False) -> Rows:
+    def conditioning(self, utterances: list[tuple[torch.Tensor, int]]) -> Conditioning:
         """utterances: reference mel and frames of each."""
         conditioner = Conditioner(self.made.arch, 100, self.made.model.state)
+        return stack([conditioner.constants(TOKENS, mel, n, True) for mel, n in utterances])
+
+    def denoiser(self, precision: str = "fp32", packed: bool = False) -> EagerDenoiser:
         prepared = apply_precision(self.made.step, precision, "cpu", packed=packed)
-        denoiser = EagerDenoiser(prepared, self.made.arch, self.made.tables, "cpu")
-        return denoiser.bind(stack([conditioner.constants(TOKENS, mel, n, True) for mel, n in utterances]))
+        return EagerDenoiser(prepared, self.made.arch, self.made.tables, "cpu")
+
+    def rows(self, utterances: list[tuple[torch.Tensor, int]], precision: str = "fp32", packed: bool = False) -> Rows:
+        return self.denoiser(precision, packed).bind(self.conditioning(utterances))
 
 
 def drawn(*shape: int) -> torch.Tensor:
@@ -126,6 +135,38 @@ def test_packed_weights_give_the_same_step() -> None:
     utterances, x = [(drawn(20, 100), 61)], drawn(1, 61, 100)
     plain, packed = (Bound().rows(utterances, packed=packed)(x, 2, True) for packed in (False, True))
     assert distance(packed, plain) <= 1e-5
+
+
+@torch.inference_mode()
+def test_a_recorded_solve_is_the_solve() -> None:
+    """What a CUDA graph holds, recorded without a GPU: the same answer for another utterance of the same length."""
+    bound = Bound("solver=euler_5")
+    solver, denoiser, recorder = bound.context.solver, bound.denoiser(), TracingRecorder()
+    graph = GraphSampler(denoiser, solver, recorder, 2)
+    for mel in (drawn(20, 100), drawn(15, 100)):
+        conditioning, x0 = bound.conditioning([(mel, 61)]), drawn(1, 61, 100)
+        recorded, plain = (s.sample(conditioning, x0.clone()) for s in (graph, StepSampler(denoiser, solver)))
+        assert distance(recorded, plain) <= 1e-6
+    assert recorder.recorded == 1
+
+
+@torch.inference_mode()
+def test_the_compiler_takes_the_step_whole_and_once_for_all_lengths() -> None:
+    """Dynamo alone: what engine=compiled hands to inductor, and how often."""
+    graphs = []
+
+    def keep(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    bound = Bound()
+    step = torch.compile(bound.made.step.eval(), fullgraph=True, dynamic=True, backend=keep)
+    compiled = EagerDenoiser(PreparedStep(step, torch.float32, None), bound.made.arch, bound.made.tables, "cpu")
+    for num_frames in (61, 54, 90):
+        conditioning, x = bound.conditioning([(drawn(20, 100), num_frames)]), drawn(1, num_frames, 100)
+        mine, exact = (denoiser.bind(conditioning)(x, 1, True) for denoiser in (compiled, bound.denoiser()))
+        assert distance(mine, exact) <= 1e-6
+    assert len(graphs) == 1
 
 
 def test_expected_names_and_shapes_are_upstreams() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.build import Build, Context, Materials, assemble, materials
+from engine.build import Build, Context, Materials, assemble, materials, needs_dit
 from engine.contract import Engine, UnsupportedEngine
 
 if TYPE_CHECKING:
@@ -94,12 +94,13 @@ def tensorrt(
     from engine.plan_file import checked_precision, profiles_of
     from engine.tensorrt_build import Demands, exported, versions_here
 
+    needs_dit(context, name)
     checked_precision(precision)
     asked = _PlanSettings(name, precision, profiles_of(profiles), plan, workspace_bytes, max_batch, max_padding_frac)
     versions_here(context.device)
     made = materials(context)
-    onnx = exported(made.step, made.model.sha256, made.arch, precision, masked=max_batch > 1)
-    oracle, groups = copy.deepcopy(made.step).eval(), _groups(context)
+    onnx = exported(made.dit, made.model.sha256, made.arch, precision, masked=max_batch > 1)
+    oracle, groups = copy.deepcopy(made.dit).eval(), _groups(context)
     demands = Demands(
         oracle=oracle, examples_at=lambda num_frames: [drawn_feeds(oracle, groups, num_frames, max_batch > 1)],
         fused_attention=made.arch.depth if needs_fused_attention and precision != "fp32" else 0,
@@ -131,6 +132,7 @@ def tensorrt_int8(
     from engine.quantization import checked_calibration
     from engine.tensorrt_build import Demands, versions_here
 
+    needs_dit(context, name)
     checked_precision(precision, INT8_PRECISIONS)
     asked = _PlanSettings(name, precision, profiles_of(profiles), plan, workspace_bytes, max_batch, max_padding_frac)
     sentences = checked_calibration(calibration)
@@ -138,7 +140,7 @@ def tensorrt_int8(
     versions_here(context.device)
     made = materials(context)
     form = Int8Form(precision=precision, layers=layers, calibration=sentences, masked=max_batch > 1)
-    oracle = copy.deepcopy(made.step).eval()
+    oracle = copy.deepcopy(made.dit).eval()
     onnx, examples_at = int8_graph(context, made, form)
     demands = Demands(
         oracle=oracle, examples_at=examples_at, fused_attention=made.arch.depth if needs_fused_attention else 0,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.checkpoint import LoadedModel, is_random, load_model, locate, random_seed
+from engine.checkpoint import LoadedModel, check_backbone, is_random, load_model, locate, random_seed
 from engine.clock import Clock
 from engine.contract import ConfigError, Engine, EngineFacts, UnsupportedEngine
 from engine.mel import check_vocoder, mel_transform
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engine.sampler import Sampler
     from engine.solver import SolverSpec
     from engine.step import Arch, DiTStep
+    from engine.step_e2 import Step
     from engine.vocoder import LoadedVocoder
 
 PACKAGES = ("torch", "torchaudio", "vocos", "numpy")
@@ -72,8 +73,7 @@ def validate_config(config: Mapping[str, Any]) -> None:
     fade_of(config["reference"], config["model"]["sample_rate_hz"])
     engine_arguments(config["engine"])
     model = config["model"]
-    if model["backbone"] != "DiT":
-        raise ConfigError("model.backbone", model["backbone"], "must be DiT", "use model=pocket or model=f5tts_v1_base")
+    check_backbone(model)
     check_vocoder(config["vocoder"], model)
     locate("model.vocab", model["vocab"])
     for key, source in (
@@ -165,21 +165,48 @@ class Materials:
     arch: Arch
     model: LoadedModel
     vocoder: LoadedVocoder
-    step: DiTStep
+    step: Step
     tables: Tables
+
+    @property
+    def dit(self) -> DiTStep:
+        """The step, for backends that begin with `needs_dit`."""
+        from engine.step import DiTStep
+
+        if not isinstance(self.step, DiTStep):
+            raise TypeError(f"{type(self.step).__name__} is not a DiT's step")
+        return self.step
+
+
+def needs_dit(context: Context, engine: str) -> None:
+    """Raises UnsupportedEngine for models whose step cannot be exported: the graphs' inputs are the DiT's tables."""
+    backbone = context.config["model"]["backbone"]
+    if backbone != "DiT":
+        raise UnsupportedEngine(
+            f"{engine} takes the exported step of a DiT and model.backbone is {backbone}",
+            "use engine=fp32, bf16, fp16, int8, compiled or cuda_graph with it",
+        )
 
 
 def materials(context: Context) -> Materials:
     """Loads weights and makes the tables of the solver's grid. Raises ConfigError for weights that do not fit."""
     from engine.denoiser.eager import Tables
-    from engine.step import Arch, DiTStep, modulation_tables
+    from engine.step import Arch, DiTStep, modulation_tables, time_embeddings
+    from engine.step_e2 import UNetTArch, UNetTStep
     from engine.vocoder import load_vocoder
 
-    model_config = context.config["model"]
-    arch, model = Arch.of(model_config["arch"]), load_model(model_config)
-    step = DiTStep(arch, model_config["mel_bins"])
+    model_config, times = context.config["model"], context.solver.evaluation_times
+    step: Step
+    if model_config["backbone"] == "UNetT":
+        unett, model = UNetTArch.of(model_config["arch"]), load_model(model_config)
+        arch, step = unett.shared, UNetTStep(unett, model_config["mel_bins"])
+        embeddings = time_embeddings(model.state, times)
+        tables = Tables(embeddings, embeddings[:, :0])
+    else:
+        arch, model = Arch.of(model_config["arch"]), load_model(model_config)
+        step = DiTStep(arch, model_config["mel_bins"])
+        tables = Tables(*modulation_tables(model.state, times, arch.depth))
     step.load(model.state)
-    tables = Tables(*modulation_tables(model.state, context.solver.evaluation_times, arch.depth))
     return Materials(arch, model, load_vocoder(context.config["vocoder"], context.device), step, tables)
 
 

@@ -132,7 +132,7 @@ def draw_state(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
         if len(shape) >= 2 and not name.endswith(("gamma", "beta")):
             state[name] = values / math.sqrt(math.prod(shape[1:]))
         else:
-            neutral = 1.0 if name.endswith("norm.weight") else 0.0
+            neutral = 1.0 if name.endswith(("norm.weight", ".g")) else 0.0
             state[name] = neutral + 0.02 * values
     return state
 
@@ -143,40 +143,109 @@ def drawn_digest(source: str, shapes: Shapes) -> str:
     return f"{source}:{hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]}"
 
 
-def dit_shapes(arch: Mapping[str, Any], num_tokens: int, mel_bins: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of upstream's CFM(DiT).state_dict() for an architecture (buffers left out)."""
-    dim, inner = arch["dim"], arch["heads"] * arch["dim_head"]
-    ff, text_dim = int(dim * arch["ff_mult"]), arch["text_dim"]
-    shapes: dict[str, tuple[int, ...]] = {}
+class _Shapes(dict[str, tuple[int, ...]]):
+    """Shapes by name, in the order in which drawn weights are drawn."""
 
-    def linear(name: str, out: int, into: int) -> None:
-        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (out, into), (out,)
+    def linear(self, name: str, out: int, into: int) -> None:
+        self[f"{name}.weight"], self[f"{name}.bias"] = (out, into), (out,)
 
-    linear("time_embed.time_mlp.0", dim, 256)
-    linear("time_embed.time_mlp.2", dim, dim)
+
+def _shared_shapes(arch: Mapping[str, Any], num_tokens: int, mel_bins: int) -> _Shapes:
+    """What DiT and UNetT have before their blocks."""
+    dim, text_dim, shapes = arch["dim"], arch.get("text_dim") or mel_bins, _Shapes()
+    shapes.linear("time_embed.time_mlp.0", dim, 256)
+    shapes.linear("time_embed.time_mlp.2", dim, dim)
     shapes["text_embed.text_embed.weight"] = (num_tokens + 1, text_dim)
-    for i in range(arch["conv_layers"]):
+    for i in range(arch.get("conv_layers", 0)):
         block = f"text_embed.text_blocks.{i}"
         shapes[f"{block}.dwconv.weight"], shapes[f"{block}.dwconv.bias"] = (text_dim, 1, 7), (text_dim,)
         shapes[f"{block}.norm.weight"] = shapes[f"{block}.norm.bias"] = (text_dim,)
-        linear(f"{block}.pwconv1", 2 * text_dim, text_dim)
+        shapes.linear(f"{block}.pwconv1", 2 * text_dim, text_dim)
         shapes[f"{block}.grn.gamma"] = shapes[f"{block}.grn.beta"] = (1, 1, 2 * text_dim)
-        linear(f"{block}.pwconv2", text_dim, 2 * text_dim)
-    linear("input_embed.proj", dim, 2 * mel_bins + text_dim)
+        shapes.linear(f"{block}.pwconv2", text_dim, 2 * text_dim)
+    shapes.linear("input_embed.proj", dim, 2 * mel_bins + text_dim)
     for i in (0, 2):
         conv = f"input_embed.conv_pos_embed.conv1d.{i}"
         shapes[f"{conv}.weight"], shapes[f"{conv}.bias"] = (dim, dim // 16, 31), (dim,)
+    return shapes
+
+
+def _add_products(shapes: _Shapes, arch: Mapping[str, Any], attn: str, ff: str) -> None:
+    """A block's linear layers, in upstream's modules `attn` and `ff`."""
+    dim, inner = arch["dim"], arch["heads"] * arch["dim_head"]
+    hidden = int(dim * arch["ff_mult"])
+    for name in ("to_q", "to_k", "to_v"):
+        shapes.linear(f"{attn}.{name}", inner, dim)
+    shapes.linear(f"{attn}.to_out.0", dim, inner)
+    shapes.linear(f"{ff}.ff.0.0", hidden, dim)
+    shapes.linear(f"{ff}.ff.2", dim, hidden)
+
+
+def dit_shapes(arch: Mapping[str, Any], num_tokens: int, mel_bins: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of upstream's CFM(DiT).state_dict() for an architecture (buffers left out)."""
+    dim, shapes = arch["dim"], _shared_shapes(arch, num_tokens, mel_bins)
     for i in range(arch["depth"]):
         block = f"transformer_blocks.{i}"
-        linear(f"{block}.attn_norm.linear", 6 * dim, dim)
-        for name in ("to_q", "to_k", "to_v"):
-            linear(f"{block}.attn.{name}", inner, dim)
-        linear(f"{block}.attn.to_out.0", dim, inner)
-        linear(f"{block}.ff.ff.0.0", ff, dim)
-        linear(f"{block}.ff.ff.2", dim, ff)
-    linear("norm_out.linear", 2 * dim, dim)
-    linear("proj_out", mel_bins, dim)
+        shapes.linear(f"{block}.attn_norm.linear", 6 * dim, dim)
+        _add_products(shapes, arch, f"{block}.attn", f"{block}.ff")
+    shapes.linear("norm_out.linear", 2 * dim, dim)
+    shapes.linear("proj_out", mel_bins, dim)
     return {f"transformer.{name}": shape for name, shape in shapes.items()}
+
+
+def unett_shapes(arch: Mapping[str, Any], num_tokens: int, mel_bins: int) -> dict[str, tuple[int, ...]]:
+    """The same of CFM(UNetT), E2-TTS's."""
+    dim, depth, shapes = arch["dim"], arch["depth"], _shared_shapes(arch, num_tokens, mel_bins)
+    for i in range(depth):
+        block = f"layers.{i}"
+        if i >= depth // 2 and arch.get("skip_connect_type", "concat") == "concat":
+            shapes[f"{block}.0.weight"] = (dim, 2 * dim)
+        shapes[f"{block}.1.g"] = shapes[f"{block}.3.g"] = (dim,)
+        _add_products(shapes, arch, f"{block}.2", f"{block}.4")
+        if arch.get("qk_norm"):
+            shapes[f"{block}.2.q_norm.weight"] = shapes[f"{block}.2.k_norm.weight"] = (arch["dim_head"],)
+    shapes["norm_out.g"] = (dim,)
+    shapes.linear("proj_out", mel_bins, dim)
+    return {f"transformer.{name}": shape for name, shape in shapes.items()}
+
+
+SHAPES = {"DiT": dit_shapes, "UNetT": unett_shapes}
+BLOCKS = {"DiT": "transformer.transformer_blocks.", "UNetT": "transformer.layers."}
+UNETT_CHOICES = {"qk_norm": (None, "rms_norm"), "skip_connect_type": ("concat", "add", "none")}
+NOT_UNETTS = ("text_embedding_average_upsampling", "long_skip_connection", "checkpoint_activations")
+
+
+def check_backbone(model: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a backbone that is not known, or that upstream could not build from this `arch`."""
+    backbone, arch = model["backbone"], model["arch"]
+    if backbone not in SHAPES:
+        raise ConfigError(
+            "model.backbone", backbone, f"must be {' or '.join(SHAPES)}", "see conf/model/pocket.yaml, e2tts_base.yaml"
+        )
+    if backbone == "DiT":
+        return
+    for name, allowed in UNETT_CHOICES.items():
+        if arch.get(name, allowed[0]) not in allowed:
+            said = ", ".join("null" if value is None else value for value in allowed)
+            raise ConfigError(f"model.arch.{name}", arch[name], f"must be one of {said}", "correct the spelling")
+    if arch["depth"] % 2:
+        raise ConfigError(
+            "model.arch.depth", arch["depth"], "must be even with a UNetT", "its halves mirror each other"
+        )
+    for name in NOT_UNETTS:
+        if name in arch:
+            raise ConfigError(f"model.arch.{name}", arch[name], "is not a key of upstream's UNetT", "remove it")
+
+
+def check_blocks(model: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> None:
+    """Raises ConfigError for a checkpoint whose blocks are the other backbone's."""
+    wanted = model["backbone"]
+    held = [backbone for backbone, prefix in BLOCKS.items() if any(name.startswith(prefix) for name in state)]
+    if held and wanted not in held:
+        raise ConfigError(
+            "model.backbone", wanted, f"does not fit model.checkpoint={model['checkpoint']}, which holds a {held[0]}",
+            "choose the model config that belongs to the weights",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -192,13 +261,14 @@ class LoadedModel:
 def load_model(model: Mapping[str, Any]) -> LoadedModel:
     vocab_path, source = locate("model.vocab", model["vocab"]), model["checkpoint"]
     vocabulary = read_vocabulary(vocab_path)
-    shapes = dit_shapes(model["arch"], len(vocabulary), model["mel_bins"])
+    shapes = SHAPES[model["backbone"]](model["arch"], len(vocabulary), model["mel_bins"])
     if is_random(source):
         state = draw_state(shapes, random_seed("model.checkpoint", source))
         digest = drawn_digest(source, shapes)
     else:
         path = locate("model.checkpoint", source)
         state, digest = read_state("model.checkpoint", path), content_sha256(path)
+        check_blocks(model, state)
         table = "transformer.text_embed.text_embed.weight"
         if table in state and len(state[table]) != len(vocabulary) + 1:
             raise ConfigError(

@@ -41,7 +41,7 @@ def int8_graph(context: Context, made: Materials, form: Int8Form) -> tuple[Path,
     """(the graph, recorded inputs of the step at a number of frames). Raises UnsupportedEngine."""
     from engine.tensorrt_build import exported, file_sha256
 
-    source = exported(made.step, made.model.sha256, made.arch, "fp32", form.masked)
+    source = exported(made.dit, made.model.sha256, made.arch, "fp32", form.masked)
     parts = {
         "source": file_sha256(source), "precision": form.precision, "layers": form.layers,
         "method": form.calibration.method, "code": source_sha256(*CODE),

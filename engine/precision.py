@@ -16,7 +16,7 @@ from torch import nn
 from engine.attention import small_gemm
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.packed import PackedConv, PackedLinear, can_pack, pack
-from engine.step import DiTStep
+from engine.step_e2 import Step
 
 PRECISIONS = ("fp32", "amp", "bf16", "fp16", "int8", "int8_torchao")
 
@@ -35,7 +35,7 @@ class PreparedStep:
     autocast: torch.dtype | None
 
 
-def apply_precision(step: DiTStep, precision: str, device: str, packed: bool = True) -> PreparedStep:
+def apply_precision(step: Step, precision: str, device: str, packed: bool = True) -> PreparedStep:
     """packed: weights laid out for oneDNN on a CPU, which a compiler cannot see through and does by itself. Raises
     UnsupportedEngine where the device cannot run it."""
     on_cpu = device == "cpu"
@@ -61,12 +61,12 @@ def apply_precision(step: DiTStep, precision: str, device: str, packed: bool = T
     raise ConfigError("engine.precision", precision, f"must be one of {', '.join(PRECISIONS)}", "use engine=fp32")
 
 
-def pack_where_possible(step: DiTStep, dtype: torch.dtype, wanted: bool) -> DiTStep:
+def pack_where_possible(step: Step, dtype: torch.dtype, wanted: bool) -> Step:
     """The same products from packed weights; `packed_linears` in the proof says whether."""
     return pack(step) if wanted and can_pack(dtype) else step
 
 
-def quantize_linears(step: DiTStep) -> DiTStep:
+def quantize_linears(step: Step) -> Step:
     """Dynamic int8: weights per output channel after training, activations per call; blocks only, since the first and
     last projections are the sensitive parts and cost little."""
     import warnings
@@ -84,7 +84,7 @@ def quantize_linears(step: DiTStep) -> DiTStep:
     return step
 
 
-def torchao_int8(step: DiTStep, on_cpu: bool, eager: bool) -> DiTStep:
+def torchao_int8(step: Step, on_cpu: bool, eager: bool) -> Step:
     """The blocks' linear layers as torchao's dynamic int8 (activations per token, weights per channel), everything else
     bfloat16. Only a compiler makes it faster than bfloat16 (sayakpaul/diffusers-torchao issue 44)."""
     if eager:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -134,6 +134,59 @@ class Block(nn.Module):
         return self.out(self.mix(qkv, cos, sin, key_mask, self.attend).reshape(rows, frames, -1))
 
 
+class InputLayers(Protocol):
+    """What every backbone's step has before its blocks."""
+
+    @property
+    def x_proj(self) -> nn.Module: ...
+
+    @property
+    def conv1(self) -> nn.Module: ...
+
+    @property
+    def conv2(self) -> nn.Module: ...
+
+
+def embed_input(
+    layers: InputLayers, x: torch.Tensor, projected: torch.Tensor, convolved: torch.Tensor, frames: torch.Tensor | None
+) -> torch.Tensor:
+    """Upstream's InputEmbedding less its constants: (R, N, C). The noise's share is computed once for both rows."""
+    repeats = projected.shape[0] // x.shape[0]
+    h = layers.x_proj(x)
+    if frames is not None:
+        h = h * frames.view(repeats, *h.shape[:2], 1)[0]
+    c = F.mish(layers.conv1(h.transpose(1, 2)).repeat(repeats, 1, 1) + convolved)
+    if frames is not None:
+        c = c * frames.transpose(1, 2)
+    return h.repeat(repeats, 1, 1) + projected + F.mish(layers.conv2(c)).transpose(1, 2)
+
+
+def end_weights(state: State, mel_bins: int) -> dict[str, torch.Tensor]:
+    """A step's own names for what upstream has before and after the blocks, less the constants' share."""
+    conv = "input_embed.conv_pos_embed.conv1d"
+    return {
+        "x_proj.weight": state["input_embed.proj.weight"][:, :mel_bins],
+        "conv1.weight": state[f"{conv}.0.weight"],
+        "conv2.weight": state[f"{conv}.2.weight"],
+        "conv2.bias": state[f"{conv}.2.bias"],
+        "proj_out.weight": state["proj_out.weight"],
+        "proj_out.bias": state["proj_out.bias"],
+    }
+
+
+def block_weights(state: State, attn: str, ff: str, arch: Arch) -> dict[str, torch.Tensor]:
+    """A block's own names for the products of upstream's modules `attn` and `ff`."""
+    new = {}
+    for kind in ("weight", "bias"):
+        q, k, v = (state[f"{attn}.to_{n}.{kind}"] for n in "qkv")
+        q, k = split_halves(q, arch.heads, arch.dim_head), split_halves(k, arch.heads, arch.dim_head)
+        new[f"qkv.{kind}"] = torch.cat((q, k, v))
+        new[f"out.{kind}"] = state[f"{attn}.to_out.0.{kind}"]
+        new[f"ff_in.{kind}"] = state[f"{ff}.ff.0.0.{kind}"]
+        new[f"ff_out.{kind}"] = state[f"{ff}.ff.2.{kind}"]
+    return new
+
+
 class DiTStep(nn.Module):
     """One evaluation for all rows. Weights come from `load`."""
 
@@ -148,25 +201,11 @@ class DiTStep(nn.Module):
 
     def load(self, state: State) -> None:
         """Upstream's tensors by name; q, k, v fused, RoPE pairs split into halves."""
-        heads, dim_head, mel_bins = self.arch.heads, self.arch.dim_head, self.x_proj.in_features
-        conv = "input_embed.conv_pos_embed.conv1d"
-        new = {
-            "x_proj.weight": state["input_embed.proj.weight"][:, :mel_bins],
-            "conv1.weight": state[f"{conv}.0.weight"],
-            "conv2.weight": state[f"{conv}.2.weight"],
-            "conv2.bias": state[f"{conv}.2.bias"],
-            "proj_out.weight": state["proj_out.weight"],
-            "proj_out.bias": state["proj_out.bias"],
-        }
+        new = end_weights(state, self.x_proj.in_features)
         for i in range(self.arch.depth):
-            old, block = f"transformer_blocks.{i}", f"blocks.{i}"
-            for kind in ("weight", "bias"):
-                q, k, v = (state[f"{old}.attn.to_{n}.{kind}"] for n in "qkv")
-                q, k = split_halves(q, heads, dim_head), split_halves(k, heads, dim_head)
-                new[f"{block}.qkv.{kind}"] = torch.cat((q, k, v))
-                new[f"{block}.out.{kind}"] = state[f"{old}.attn.to_out.0.{kind}"]
-                new[f"{block}.ff_in.{kind}"] = state[f"{old}.ff.ff.0.0.{kind}"]
-                new[f"{block}.ff_out.{kind}"] = state[f"{old}.ff.ff.2.{kind}"]
+            old = f"transformer_blocks.{i}"
+            own = block_weights(state, f"{old}.attn", f"{old}.ff", self.arch)
+            new.update({f"blocks.{i}.{name}": value for name, value in own.items()})
         self.load_state_dict(new)
 
     def forward(
@@ -183,36 +222,32 @@ class DiTStep(nn.Module):
         """x (B, N, D); projected (R, N, C) and convolved (R, C, N) from `Conditioner`; cos, sin (N, 1 or H, dim_head);
         modulation (L, 6, C); final (2, C); masks where utterances are padded -> velocity per row (R, N, D)."""
         frames, keys = masks if masks is not None else (None, None)
-        repeats = projected.shape[0] // x.shape[0]
-        h = self.x_proj(x)
-        if frames is not None:
-            h = h * frames.view(repeats, *h.shape[:2], 1)[0]
-        c = F.mish(self.conv1(h.transpose(1, 2)).repeat(repeats, 1, 1) + convolved)
-        if frames is not None:
-            c = c * frames.transpose(1, 2)
-        h = h.repeat(repeats, 1, 1) + projected + F.mish(self.conv2(c)).transpose(1, 2)
+        h = embed_input(self, x, projected, convolved, frames)
         for block, row in zip(self.blocks, modulation.unbind(0), strict=True):
             h = block(h, row, cos, sin, keys)
         h = F.layer_norm(h, h.shape[-1:], final[1], final[0], NORM_EPS)
         return self.proj_out(h)
 
 
-def modulation_tables(state: State, times: Sequence[float], depth: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """What AdaLN needs at every evaluation time: modulation (E, L, 6, C) and final (E, 2, C), float32.
+def linear_of(state: State, name: str, x: torch.Tensor) -> torch.Tensor:
+    return F.linear(x, state[f"{name}.weight"], state[f"{name}.bias"])
 
-    Sinusoid in float64 (upstream rounds 1000 t first), then time MLP, SiLU and the AdaLN projections.
-    """
+
+def time_embeddings(state: State, times: Sequence[float]) -> torch.Tensor:
+    """Upstream's TimestepEmbedding at every evaluation time: (E, C) float32. Sinusoid in float64 (upstream rounds
+    1000 t first), then the time MLP."""
     half = 128
     frequency = torch.exp(torch.arange(half, dtype=torch.float64) * -(math.log(10000) / (half - 1)))
     angle = 1000 * torch.tensor(times, dtype=torch.float64)[:, None] * frequency
     sinusoid = torch.cat((angle.sin(), angle.cos()), dim=-1).float()
+    return linear_of(state, "time_embed.time_mlp.2", F.silu(linear_of(state, "time_embed.time_mlp.0", sinusoid)))
 
-    def linear(name: str, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, state[f"{name}.weight"], state[f"{name}.bias"])
 
-    embedding = F.silu(linear("time_embed.time_mlp.2", F.silu(linear("time_embed.time_mlp.0", sinusoid))))
-    blocks = [linear(f"transformer_blocks.{i}.attn_norm.linear", embedding) for i in range(depth)]
+def modulation_tables(state: State, times: Sequence[float], depth: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What AdaLN needs at every evaluation time: modulation (E, L, 6, C) and final (E, 2, C), float32."""
+    embedding = F.silu(time_embeddings(state, times))
+    blocks = [linear_of(state, f"transformer_blocks.{i}.attn_norm.linear", embedding) for i in range(depth)]
     modulation = torch.stack(blocks, dim=1).unflatten(-1, (6, -1))  # shift, scale, gate twice
     modulation[:, :, [1, 4]] += 1
-    scale, shift = linear("norm_out.linear", embedding).chunk(2, dim=-1)
+    scale, shift = linear_of(state, "norm_out.linear", embedding).chunk(2, dim=-1)
     return modulation, torch.stack((shift, 1 + scale), dim=1)

@@ -235,7 +235,7 @@ class UpstreamEngine:
 
 def build_upstream(context: Context, model: LoadedModel, vocoder: Vocoder, facts: EngineFacts) -> UpstreamEngine:
     """Raises UnsupportedEngine for solvers and grids that upstream's inference path does not reach."""
-    from f5_tts.model import CFM, DiT
+    from f5_tts.model import CFM, DiT, UNetT
 
     config, solver = context.config, context.solver
     if config["reference"].get("cross_fade", "linear") != "linear":
@@ -252,8 +252,9 @@ def build_upstream(context: Context, model: LoadedModel, vocoder: Vocoder, facts
             f"upstream always takes the {wanted} grid at {solver.steps} steps", f"use solver.grid={wanted}"
         )
     mel_bins = config["model"]["mel_bins"]
+    backbone = {"DiT": DiT, "UNetT": UNetT}[config["model"]["backbone"]]
     cfm = CFM(
-        transformer=DiT(**config["model"]["arch"], text_num_embeds=len(model.vocabulary), mel_dim=mel_bins),
+        transformer=backbone(**config["model"]["arch"], text_num_embeds=len(model.vocabulary), mel_dim=mel_bins),
         odeint_kwargs={"method": solver.method},
         mel_spec_kwargs={"mel_spec_type": mel_kind(config["model"])},
         vocab_char_map=dict(model.vocabulary),

@@ -1,7 +1,8 @@
 """How much arithmetic the denoiser's work is, how fast it was done, and how far that is from what the device can do.
 
-Counted on the DiT of F5-TTS with everything that depends on t only taken out (engine.step): multiply-adds are two
-operations; norms, activations and gates are left out (about 1 %). Shape letters: R rows, N frames, C width, D mel bins.
+Counted on the DiT of F5-TTS, or the UNetT of E2-TTS, with everything that depends on t only taken out (engine.step):
+multiply-adds are two operations; norms, activations and gates are left out (about 1 %). Shape letters: R rows,
+N frames, C width, D mel bins.
 """
 
 from __future__ import annotations
@@ -20,24 +21,29 @@ WEIGHT_BYTES = {"fp32": 4, "amp": 4, "bf16": 2, "fp16": 2, "int8": 1}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dit:
-    """The sizes that decide the work."""
+    """The sizes that decide the work. A UNetT has a token before the frames, and products in its skip connections."""
 
     dim: int
     depth: int
     inner: int
     hidden: int
     mel_bins: int
+    extra_tokens: int = 0
+    skips: int = 0
 
     @staticmethod
     def of(model: Mapping[str, Any]) -> Dit:
         """From the `model` part of a configuration."""
-        arch = model["arch"]
+        arch, is_unett = model["arch"], model.get("backbone") == "UNetT"
+        joins = is_unett and arch.get("skip_connect_type", "concat") == "concat"
         return Dit(
             dim=int(arch["dim"]),
             depth=int(arch["depth"]),
             inner=int(arch["heads"]) * int(arch.get("dim_head", 64)),
             hidden=int(arch["dim"] * arch.get("ff_mult", 4)),
             mel_bins=int(model["mel_bins"]),
+            extra_tokens=int(is_unett),
+            skips=int(arch["depth"]) // 2 if joins else 0,
         )
 
     @property
@@ -45,18 +51,25 @@ class Dit:
         """Weights of one block's four products."""
         return 4 * self.dim * self.inner + 2 * self.dim * self.hidden
 
+    @property
+    def skip_weights(self) -> int:
+        return 2 * self.dim**2
+
     def evaluation_flop(self, num_frames: int, rows: int) -> float:
         """One evaluation for one utterance of N frames, reference included; rows: 2 guided, 1 not."""
         conv = 2 * CONV_TAPS * self.dim**2 // CONV_GROUPS  # per frame
-        block = 2 * self.block_weights + 4 * num_frames * self.inner  # per frame: products, scores and mixing
+        tokens = num_frames + self.extra_tokens
+        block = 2 * self.block_weights + 4 * tokens * self.inner  # per token: products, scores and mixing
+        skips = 2 * self.skips * self.skip_weights
         ends = 2 * self.mel_bins * self.dim
-        return float(num_frames * ((1 + rows) * conv + (1 + rows) * ends + rows * self.depth * block))
+        return float(num_frames * (1 + rows) * (conv + ends) + rows * tokens * (self.depth * block + skips))
 
     def evaluation_bytes(self, num_frames: int, rows: int, weight_bytes: int) -> float:
         """The least traffic of one evaluation: every weight once, every block's input and output once in the weights'
         float width (float32 for int8)."""
         width = 4 if weight_bytes == 1 else weight_bytes
-        return float(self.depth * (self.block_weights * weight_bytes + 2 * rows * num_frames * self.dim * width))
+        blocks = self.depth * (self.block_weights * weight_bytes + 2 * rows * num_frames * self.dim * width)
+        return float(blocks + self.skips * self.skip_weights * weight_bytes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,7 @@
 """Arithmetic counted by hand, and speeds over it."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,10 +9,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.step import Arch, DiTStep, rope_table
+from engine.step_e2 import UNetTArch, UNetTStep
 from metrics.roofline import Dit, roofline
 from tests.baseline_runs import make_run
 
-MODEL = {
+MODEL: dict[str, Any] = {
     "name": "m", "mel_bins": 100, "sample_rate_hz": 24000, "hop_samples": 256,
     "arch": {"dim": 256, "depth": 2, "heads": 4, "ff_mult": 2},
 }  # fmt: skip
@@ -29,6 +31,20 @@ def test_the_count_is_what_the_step_really_does(rows: int) -> None:
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         step(*inputs)
     assert Dit.of(MODEL).evaluation_flop(frames, rows) == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+@pytest.mark.parametrize("skip", ["concat", "add"])
+def test_the_count_of_a_unett_is_what_its_step_really_does(skip: str) -> None:
+    arch, frames, rows = {**MODEL["arch"], "skip_connect_type": skip}, 96, 2
+    step = UNetTStep(UNetTArch.of(arch), 100).eval()
+    inputs = (
+        torch.zeros(1, frames, 100), torch.zeros(rows, frames, 256), torch.zeros(rows, 256, frames),
+        *rope_table(frames, step.arch.shared), torch.zeros(256), torch.zeros(0),
+    )  # fmt: skip
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        step(*inputs)
+    dit = Dit.of({**MODEL, "arch": arch, "backbone": "UNetT"})
+    assert dit.evaluation_flop(frames, rows) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 def test_speed_peak_and_floor_come_from_the_same_trials() -> None:

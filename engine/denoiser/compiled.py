@@ -30,7 +30,7 @@ from engine.conditioner import Conditioning
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.denoiser.eager import EagerDenoiser, Placed
 from engine.guidance import Rows
-from engine.step import DiTStep
+from engine.step_e2 import Step
 
 MAX_COMPILATIONS = 64
 STEPS_KEPT = 2
@@ -92,7 +92,7 @@ def counting_inductor(options: CompileOptions) -> CountingInductor:
     return _COUNTERS.setdefault(repr(sorted(options.inductor.items())), CountingInductor(options.inductor))
 
 
-def compile_step(step: DiTStep, options: CompileOptions, device: str, identity: str) -> tuple[Any, CountingInductor]:
+def compile_step(step: Step, options: CompileOptions, device: str, identity: str) -> tuple[Any, CountingInductor]:
     """step -> (what to call instead, its counter). Nothing is compiled before the first call. The last steps of a
     process are kept by `identity` (weights, precision), so that the same engine on another grid is not compiled again.
 

@@ -17,7 +17,8 @@ from engine.step import Arch, Masks, padding_masks, rope_table
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Tables:
-    """Everything that depends on t only: modulation (E, L, 6, C) and final (E, 2, C), float32."""
+    """Everything that depends on t only: modulation (E, L, 6, C) and final (E, 2, C), float32; for a UNetT the time's
+    embedding (E, C) and nothing, (E, 0)."""
 
     modulation: torch.Tensor
     final: torch.Tensor

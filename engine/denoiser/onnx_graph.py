@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from engine.build import Build, Context, Materials, assemble, materials
+from engine.build import Build, Context, Materials, assemble, materials, needs_dit
 from engine.checkpoint import locate
 from engine.conditioner import Conditioning
 from engine.contract import Engine
@@ -161,7 +161,7 @@ def step_graphs(context: Context, made: Materials, padded: bool, fused: bool = T
     lengths may share a solve. fused: with ONNX Runtime's own operators, which TensorRT does not know."""
     identity = weights_identity(context, made)
     forms = (False, True) if padded else (False,)
-    return {masked: cached_step(identity, made.step, masked=masked, fused=fused) for masked in forms}
+    return {masked: cached_step(identity, made.dit, masked=masked, fused=fused) for masked in forms}
 
 
 def onnx(
@@ -169,6 +169,7 @@ def onnx(
     max_batch: int = 8, max_padding_frac: float = 0.1,
 ) -> Engine:  # fmt: skip
     """Our pipeline around the exported step in float32."""
+    needs_dit(context, name)
     settings = settings_of(context, session, provider)
     made = materials(context)
     graphs = step_graphs(context, made, max_padding_frac > 0, fused=provider != "tensorrt")
@@ -185,6 +186,7 @@ def onnx_int8(
     patterns that leave no layer in int8."""
     from engine.quantization import calibration_of, int8_nodes, quantized, refuse_unquantized
 
+    needs_dit(context, name)
     settings, plan = settings_of(context, session, "cpu"), calibration_of(calibration)
     made = materials(context)
     exported, identity = step_graphs(context, made, max_padding_frac > 0), weights_identity(context, made)
@@ -268,7 +270,7 @@ class _Build:
 
 
 def _engine(context: Context, made: Materials, graphs: Graphs, settings: SessionSettings, asked: _Build) -> Engine:
-    denoiser = OnnxDenoiser(graphs, settings, made.arch, made.tables, example_feeds(made.step, 2, (64,), False))
+    denoiser = OnnxDenoiser(graphs, settings, made.arch, made.tables, example_feeds(made.dit, 2, (64,), False))
     build = Build(
         name=asked.name, denoiser="onnx_graph", precision=asked.precision, step_bytes=file_bytes(graphs[False]),
         max_batch=asked.max_batch, max_padding_frac=asked.max_padding_frac,

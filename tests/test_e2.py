@@ -58,7 +58,7 @@ class Bound:
 
     def conditioning(self, utterances: list[tuple[torch.Tensor, int]]) -> Conditioning:
         """utterances: reference mel and frames of each."""
-        conditioner = Conditioner(self.made.arch, 100, self.made.model.state)
+        conditioner = Conditioner(self.made.arch, 100, self.made.model.state, "cpu")
         return stack([conditioner.constants(TOKENS, mel, n, True) for mel, n in utterances])
 
     def denoiser(self, precision: str = "fp32", packed: bool = False) -> EagerDenoiser:

@@ -76,7 +76,7 @@ def test_two_engines_in_three_lines(pytester: pytest.Pytester, monkeypatch: pyte
         """
         def test_inference_latency_regression(benchmark, f5bench_gate):
             one = "workload.select=[en04] solver=euler_6"
-            reference, candidate = f5bench_gate.engines(f"engine=fp32 {one}", f"engine=bf16 {one}")
+            reference, candidate = f5bench_gate.engines(f"engine=fp32 {one}", f"engine=int8 {one}")
             f5bench_gate(benchmark, candidate, against=reference, pairs=8)
         """
     )

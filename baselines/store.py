@@ -138,7 +138,7 @@ def save_baseline(baseline: Baseline, records: Path) -> Path:
 
 
 def load_baseline(records: Path, host_class: str, name: str) -> Baseline:
-    """Raises NoBaseline with the list of what there is, RecordError for a file that cannot be used."""
+    """Raises NoBaseline: with the list of what there is, or for a file that cannot be used."""
     path = baseline_path(records, host_class, name)
     if not path.is_file():
         raise NoBaseline(_missing(records, host_class, name))
@@ -146,7 +146,14 @@ def load_baseline(records: Path, host_class: str, name: str) -> Baseline:
 
 
 def read_baseline(path: Path) -> Baseline:
-    """Raises RecordError with the file's name: damaged, or of another schema version."""
+    """Raises NoBaseline with the file's name: damaged, or of another schema version."""
+    try:
+        return _read(path)
+    except RecordError as error:
+        raise NoBaseline(str(error)) from error
+
+
+def _read(path: Path) -> Baseline:
     try:
         data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (ValueError, UnicodeDecodeError) as error:

@@ -25,7 +25,7 @@ from experiments.fresh import fresh_run, hydra_value, read_run
 from experiments.front import refuse_flags
 from experiments.job import RESULT
 from experiments.run import default_out, sync_tracking
-from metrics.record import RecordError, RunRecord, to_json, write_atomically
+from metrics.record import RunRecord, to_json, write_atomically
 
 RULE: Rule = judge
 # What the new run takes from the baseline; the rest is a matter of the one who gates.
@@ -94,10 +94,7 @@ def _judge_fresh(given: argparse.Namespace, overrides: Sequence[str], limits: Li
 def _load(given: argparse.Namespace, host_class: str) -> Baseline:
     """Before minutes are spent. Raises NoBaseline, also for a damaged one and, where asked, for an unapproved one."""
     baseline_path(given.records, host_class, given.name)  # a name that cannot be is the user's mistake
-    try:
-        baseline = load_baseline(given.records, host_class, given.name)
-    except RecordError as error:
-        raise NoBaseline(str(error)) from error
+    baseline = load_baseline(given.records, host_class, given.name)
     same_run_sentence(host_class)  # a damaged file of it is told now
     problem = approval_problem(baseline)
     if problem is not None and given.require_approved:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from baselines.store import Baseline
 from baselines.verdict import Limits
 from metrics.record import CalibrationReading, RunRecord, Score, Trial, Utterance
 
@@ -269,3 +270,15 @@ def on_machine(factor: float) -> RunRecord:
     run = make_run(2)
     trials = tuple(replace(t, wall_s=factor * t.wall_s, cpu_s=factor * t.cpu_s) for t in run.trials)
     return with_calibration(replace(run, trials=trials), factor, factor)
+
+
+def make_baseline(*sessions: RunRecord, name: str = "nightly", host_class: str = HOST) -> Baseline:
+    return Baseline(
+        name=name,
+        host_class=host_class,
+        recorded="2026-01-01T00:00:00+00:00",
+        recorded_by="someone",
+        why="a test",
+        git_commit="abc123",
+        runs=sessions or (make_run(1),),
+    )

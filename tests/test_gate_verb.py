@@ -20,8 +20,8 @@ from experiments.fresh import hydra_value
 from experiments.gate import main, overrides_of
 from metrics.record import RunRecord
 from tests import baseline_runs as runs
-from tests.baseline_runs import Recipe, World, make_run, no_score, with_scores
-from tests.test_baseline import make_baseline, write_run
+from tests.baseline_runs import Recipe, World, make_baseline, make_run, no_score, with_scores
+from tests.test_baseline import write_run
 
 SKIPPED = make_run(2, status="skipped", reason="no fp16\x00 here", remedy="use bf16", trials=())
 SESSIONS = [make_run(seed) for seed in (1, 11, 12, 13, 14)]

@@ -7,24 +7,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 REFERENCE, CANDIDATE, SENTINEL = "reference", "candidate", "sentinel"
-METRICS = ("wall_time", "cpu_time")
+DEVICE_TIME = "device_time"
+METRICS = ("wall_time", "cpu_time", DEVICE_TIME)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Turn:
-    """Seconds of one call of each side on one sentence; order: who was called first, second, third."""
+    """Seconds of one call of each side on one sentence; order: who was called first, second, third.
+
+    device_s: by the device's own clock, between two events; empty on a CPU, which has none.
+    """
 
     utterance_id: str
     order: tuple[str, ...]
     wall_s: Mapping[str, float]
     cpu_s: Mapping[str, float]
+    device_s: Mapping[str, float] = field(default_factory=dict)
 
     def seconds(self, metric: str, side: str) -> float:
-        return (self.wall_s if metric == "wall_time" else self.cpu_s)[side]
+        """Raises KeyError for a metric or a side that was not measured."""
+        return {"wall_time": self.wall_s, "cpu_time": self.cpu_s, DEVICE_TIME: self.device_s}[metric][side]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +53,7 @@ def log_ratio(over_s: float, under_s: float) -> float:
 def turn_content(turn: Turn) -> dict[str, Any]:
     return {
         "utterance_id": turn.utterance_id, "order": list(turn.order), "wall_s": dict(turn.wall_s),
-        "cpu_s": dict(turn.cpu_s),
+        "cpu_s": dict(turn.cpu_s), **({"device_s": dict(turn.device_s)} if turn.device_s else {}),
     }  # fmt: skip
 
 
@@ -60,6 +66,7 @@ def relabelled(block: Block, names: Mapping[str, str]) -> Block:
                 order=tuple(names[side] for side in turn.order if side in names),
                 wall_s={names[side]: s for side, s in turn.wall_s.items() if side in names},
                 cpu_s={names[side]: s for side, s in turn.cpu_s.items() if side in names},
+                device_s={names[side]: s for side, s in turn.device_s.items() if side in names},
             )
             for turn in block.turns
         )
@@ -67,14 +74,13 @@ def relabelled(block: Block, names: Mapping[str, str]) -> Block:
 
 
 def scaled(block: Block, side: str, factor: float) -> Block:
-    """`side` slower by `factor` in wall and CPU time."""
+    """`side` slower by `factor` by every clock."""
 
     def change(times: Mapping[str, float]) -> dict[str, float]:
         return {name: s * factor if name == side else s for name, s in times.items()}
 
     return Block(
         turns=tuple(
-            Turn(utterance_id=t.utterance_id, order=t.order, wall_s=change(t.wall_s), cpu_s=change(t.cpu_s))
-            for t in block.turns
+            replace(t, wall_s=change(t.wall_s), cpu_s=change(t.cpu_s), device_s=change(t.device_s)) for t in block.turns
         )
     )

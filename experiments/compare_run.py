@@ -139,6 +139,7 @@ class Bench:
                 order=order,
                 wall_s={side: float(answer["wall_s"]) for side, answer in answers.items()},
                 cpu_s={side: float(answer["cpu_s"]) for side, answer in answers.items()},
+                device_s={side: float(answer["device_s"]) for side, answer in answers.items() if "device_s" in answer},
             )
             self.journal.append("turn", {"block": self._num_blocks, "turn": i, **turn_content(turn)})
             yield turn

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from baselines.paired import EXIT_CODES, PairedVerdict, decide, judge
-from baselines.paired_data import CANDIDATE, SENTINEL, Block, Turn
+from baselines.paired_data import CANDIDATE, DEVICE_TIME, SENTINEL, Block, Turn
 from baselines.paired_publish import Comparison
 from baselines.selftests import SELFTESTS, HostErrors, error_sentence, load_errors
 from engine.contract import ConfigError
@@ -58,6 +58,7 @@ def prepare(command: Command, out: Path, stack: ExitStack) -> Prepared:
         if command.sides[side].revision is None:
             validate(configs[side])
     _refuse_different(configs)
+    _refuse_device_time(command.settings, configs[CANDIDATE]["device"])
     workload = load_workload(configs[CANDIDATE])
     validate_out(out, 1, len(workload.requests))
     requests = write_requests(workload, out.resolve() / "requests")  # sides may run in another tree
@@ -108,6 +109,14 @@ def _refuse_different(configs: Mapping[str, Mapping[str, Any]]) -> None:
             )  # fmt: skip
     if reference["device"]["kind"] != candidate["device"]["kind"]:
         raise ConfigError("device.kind", candidate["device"]["kind"], "must be that of the other side", "set device=..")
+
+
+def _refuse_device_time(settings: Settings, device: Mapping[str, Any]) -> None:
+    if DEVICE_TIME in settings.limits.metrics and device["kind"] == "cpu":
+        raise ConfigError(
+            "metrics", DEVICE_TIME, "a CPU has no clock of its own; wall_time and cpu_time are measured on it",
+            "use metrics=[wall_time], or device=cuda",
+        )  # fmt: skip
 
 
 def write_requests(workload: Workload, folder: Path) -> Path:

@@ -108,13 +108,16 @@ class Side:
 
         clock_module = importlib.import_module("engine.clock")
         torch.set_num_threads(order["threads"])
-        self._clock = clock_module.make_clock(str(order["config"]["device"]["kind"]))
+        device = str(order["config"]["device"]["kind"])
+        self._clock = clock_module.make_clock(device)
         self._requests = read_requests(Path(order["requests"]))
         self._slow_frac = float(order["slow_frac"])
         before_s = self._clock.now_s()
         self.engine = importlib.import_module("engine.build").build_engine(order["config"], self._clock)
         self._clock.sync()
         self.build_s = self._clock.now_s() - before_s
+        # After the engine has said whether there is such a device
+        self._events = None if device == "cpu" else DeviceEvents(device)
 
     def facts(self) -> Message:
         """What was built, with its proof, as JSON holds it."""
@@ -131,22 +134,24 @@ class Side:
         gc.collect()
         gc.disable()
         try:
-            result, wall_s, cpu_s = self._timed(request)
+            result, times = self._timed(request)
         finally:
             gc.enable()
         if message.get("keep"):
             _keep(Path(message["keep"]), result)
         return {
-            "wall_s": wall_s, "cpu_s": cpu_s, "num_evals": result.num_evals, "num_chunks": result.num_chunks,
+            **times, "num_evals": result.num_evals, "num_chunks": result.num_chunks,
             "num_frames": len(result.mel_ND), "sample_rate_hz": result.sample_rate_hz,
             "num_samples": len(result.audio_S), "noise_sha256": result.noise_sha256,
             "audio_sha256": hashlib.sha256(result.audio_S.tobytes()).hexdigest(), **_levels(result.audio_S),
         }  # fmt: skip
 
-    def _timed(self, request: Any) -> tuple[Any, float, float]:
+    def _timed(self, request: Any) -> tuple[Any, Message]:
         """`synthesize` alone, device-synchronised; an injected slowdown keeps the processor busy inside the region."""
-        clock = self._clock
+        clock, events = self._clock, self._events
         clock.sync()
+        if events is not None:
+            events.start()
         cpu_before_s, before_s = time.process_time(), clock.now_s()
         results = self.engine.synthesize([request])
         clock.sync()
@@ -155,11 +160,34 @@ class Side:
             while clock.now_s() < until_s:
                 pass
         after_s, cpu_after_s = clock.now_s(), time.process_time()
-        return results[0], after_s - before_s, cpu_after_s - cpu_before_s
+        times = {"wall_s": after_s - before_s, "cpu_s": cpu_after_s - cpu_before_s}
+        return results[0], times if events is None else {**times, "device_s": events.stop_s()}
 
     def _request(self, index: int, seed: int) -> Any:
         contract = importlib.import_module("engine.contract")
         return contract.SynthesisRequest(**{**self._requests[index], "seed": seed})
+
+
+class DeviceEvents:
+    """Seconds on the device's own clock, between two events of the current stream.
+
+    Both are recorded while the device is drained, so they bracket a call on whatever streams its backend works: one
+    clock for all of them, and one that no scheduling of the host's threads moves.
+    """
+
+    def __init__(self, device: str):
+        import torch
+
+        self._stream = torch.cuda.current_stream(device)
+        self._first, self._last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def start(self) -> None:
+        self._first.record(self._stream)
+
+    def stop_s(self) -> float:
+        self._last.record(self._stream)
+        self._last.synchronize()
+        return float(self._first.elapsed_time(self._last)) / 1000
 
 
 def read_requests(path: Path) -> list[Message]:

@@ -73,6 +73,11 @@ def test_sides_find_their_requests_from_any_tree(tmp_path: Path, monkeypatch: py
     assert {spec.requests for spec in prepared.specs} == {tmp_path / "out" / "requests" / "requests.json"}
 
 
+def test_a_cpu_has_no_clock_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare.run_verb(compare.main, [*SHORT, "metrics=[wall_time,device_time]", f"out={tmp_path}"]) == 2
+    assert "metrics=device_time: a CPU has no clock of its own" in capsys.readouterr().err
+
+
 def test_sides_that_speak_different_sentences_are_refused(tmp_path: Path) -> None:
     assert compare.run_verb(compare.main, ["reference.seed=1", f"out={tmp_path}"]) == 2
 
@@ -162,11 +167,12 @@ class BusyEngine:
 @pytest.mark.parametrize("slow_frac", [0.5, 1.0])
 def test_an_injected_slowdown_is_spent_inside_the_timed_region(slow_frac: float) -> None:
     side = object.__new__(Side)  # a built side without the seconds of building one
-    side.engine, side._clock, side._slow_frac = BusyEngine(), HostClock(), slow_frac
-    result, wall_s, cpu_s = side._timed(None)
+    side.engine, side._clock, side._slow_frac, side._events = BusyEngine(), HostClock(), slow_frac, None
+    result, times = side._timed(None)
     assert result == "spoken"
-    assert wall_s >= (1 + slow_frac) * side.engine.own_s
-    assert cpu_s > 0
+    assert times["wall_s"] >= (1 + slow_frac) * side.engine.own_s
+    assert times["cpu_s"] > 0
+    assert "device_s" not in times
 
 
 FACTS = {"name": "fp32", "steps": 7, "evals_per_step": 1, "proof": {"calls": 1}, "random_weights": False}

@@ -12,9 +12,11 @@ from typing import BinaryIO
 
 import numpy as np
 import pytest
+import torch
 
 from experiments.compare_processes import START_LIMIT_S, Server, SideFailed
 from experiments.compare_run import Bench
+from experiments.compare_worker import DeviceEvents
 from tests.engines import config
 from tests.stub_trees import open_bench, stub_side, stub_tree
 
@@ -89,3 +91,33 @@ def test_counters_that_stand_still_and_an_engine_without_any_are_compared(tmp_pa
     still = 'def own_proof(self): return {"steady_counters": {"compilations": 3}}'
     with ExitStack() as stack:
         assert len(bench_of(tmp_path, log, stack, still).block().turns) == 2
+
+
+class StandInEvent:
+    """What torch.cuda.Event does with a stream, here a list of device times in seconds."""
+
+    def __init__(self, *, enable_timing: bool):
+        self.is_timing, self.is_reached = enable_timing, False
+
+    def record(self, stream: list[float]) -> None:
+        self.at_s = stream.pop(0)
+
+    def synchronize(self) -> None:
+        self.is_reached = True
+
+    def elapsed_time(self, end: StandInEvent) -> float:
+        assert self.is_timing
+        assert end.is_reached, "CUDA has no time of an event that was not reached"
+        return 1000 * (end.at_s - self.at_s)
+
+
+def test_a_call_is_timed_between_two_events_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = [1.0, 1.25, 3.0, 3.5]
+    monkeypatch.setattr(torch.cuda, "Event", StandInEvent)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    events = DeviceEvents("cuda")
+    times = []
+    for _ in range(2):
+        events.start()
+        times.append(events.stop_s())
+    assert times == [0.25, 0.5]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baselines.paired import PairedLimits, decide, judge, replay
-from baselines.paired_data import CANDIDATE, REFERENCE, SENTINEL, Block, Turn
+from baselines.paired_data import CANDIDATE, REFERENCE, SENTINEL, Block, Turn, relabelled, scaled, turn_content
 from metrics.paired import Errors, between_sd, between_sd_upper, blocks_to_settle, sign_bounds, t_bounds
 
 LIMITS = PairedLimits()
@@ -44,6 +44,23 @@ def test_what_four_blocks_say(ratios: tuple[float, ...], outcome: str, exit_code
     verdict = judge(blocks(*ratios), LIMITS)
     assert (verdict.outcome, verdict.exit_code) == (outcome, exit_code)
     assert verdict.findings[0].ratio == pytest.approx(math.exp(sum(map(math.log, ratios)) / 4))
+
+
+def test_the_devices_own_clock_is_a_metric_of_its_own() -> None:
+    """The host hides a kernel that became slower, as long as it waits for other things anyway."""
+    times = {REFERENCE: 0.1, CANDIDATE: 0.1}
+    turn = Turn(
+        utterance_id="a", order=tuple(times), wall_s=times, cpu_s=times, device_s={REFERENCE: 0.05, CANDIDATE: 0.06}
+    )
+    four = [Block(turns=(turn, turn))] * 4
+    assert judge(four, LIMITS).outcome == "PASS"
+    by_device = judge(four, PairedLimits(metrics=("device_time",)))
+    assert (by_device.outcome, by_device.findings[0].ratio) == ("FAIL", pytest.approx(1.2))
+    assert turn_content(turn)["device_s"] == {REFERENCE: 0.05, CANDIDATE: 0.06}
+    assert "device_s" not in turn_content(block(1.0).turns[0])
+    faster = scaled(four[0], CANDIDATE, 0.5).turns[0]
+    assert faster.device_s == {REFERENCE: 0.05, CANDIDATE: 0.03}
+    assert relabelled(four[0], {CANDIDATE: REFERENCE}).turns[0].device_s == {REFERENCE: 0.06}
 
 
 def test_a_look_that_does_not_decide_goes_on_and_the_last_is_inconclusive() -> None:

@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -40,6 +41,16 @@ def source_sha256(*modules: str) -> str:
             raise ModuleNotFoundError(name)
         digest.update(Path(spec.origin).read_bytes())
     return digest.hexdigest()
+
+
+def cpu_sha256() -> str:
+    """What layout decisions for a CPU depend on, hashed."""
+    text = platform.machine() + platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        lines = info.read_text("utf-8").splitlines()
+        text += next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def cached_folder(kind: str, parts: Mapping[str, Any], make: Callable[[Path], object]) -> Path:

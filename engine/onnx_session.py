@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.artifacts import cache_root, cached_folder
+from engine.artifacts import cache_root, cached_folder, cpu_sha256
 from engine.checkpoint import content_sha256
 from engine.contract import ConfigError, UnsupportedEngine
+from engine.onnx_profiles import Shapes, profile_options
 
 if TYPE_CHECKING:
     import torch
@@ -94,9 +95,12 @@ class Opened:
     file_bytes: int
 
 
-def open_session(path: Path, settings: SessionSettings, first_run: Callable[[Any], object]) -> Opened:
+def open_session(
+    path: Path, settings: SessionSettings, first_run: Callable[[Any], object], shapes: Shapes | None = None
+) -> Opened:
     """`path` (an ONNX file) -> a session ready to run. `first_run` is called with it once, profiled.
 
+    shapes: what provider=tensorrt plans for; without them it builds anew, in the middle of a run, for every new shape.
     Raises UnsupportedEngine for an unreadable file, and where the provider left more than shapes to the CPU.
     """
     settings.check()
@@ -105,7 +109,7 @@ def open_session(path: Path, settings: SessionSettings, first_run: Callable[[Any
         options = session_options(settings, "none" if source != path else settings.optimization)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        session = _session(source, options, settings)
+        session = _session(source, options, settings, shapes)
         refuse_inactive(settings.provider, session.get_providers())  # before it runs: the CPU cannot read its inputs
         first_run(session)
         events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
@@ -145,17 +149,17 @@ def optimised(path: Path, settings: SessionSettings) -> Path:
             options.add_session_config_entry(
                 "session.optimized_model_external_initializers_file_name", "step.onnx.data"
             )
-        _session(path, options, settings)
+        _session(path, options, settings, None)
 
     return cached_folder("onnx_optimised", parts, make) / "step.onnx"
 
 
-def _session(path: Path, options: Any, settings: SessionSettings) -> Any:
+def _session(path: Path, options: Any, settings: SessionSettings, shapes: Shapes | None) -> Any:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as states
 
     name = PROVIDERS[settings.provider]
-    providers: list[Any] = [(name, provider_options(settings, path))]
+    providers: list[Any] = [(name, provider_options(settings, path, shapes))]
     if settings.provider == "tensorrt":
         providers.append((PROVIDERS["cuda"], _cuda_options(settings)))
     unreadable = (
@@ -180,19 +184,21 @@ def _cuda_options(settings: SessionSettings) -> dict[str, str]:
     }
 
 
-def provider_options(settings: SessionSettings, path: Path) -> dict[str, str]:
+def provider_options(settings: SessionSettings, path: Path, shapes: Shapes | None = None) -> dict[str, str]:
     if settings.provider == "cpu":
         return {}
     if settings.provider == "cuda":
         return _cuda_options(settings)
+    profile = profile_options(shapes)
     # Built once per graph: ONNX Runtime names a kept engine by the graph's form and file name, not by its weights
-    digests = "".join(content_sha256(file) for file in graph_files(path))
-    folder = cache_root() / "onnx_tensorrt" / hashlib.sha256(digests.encode()).hexdigest()[:24]
+    parts = [*(content_sha256(file) for file in graph_files(path)), json.dumps(profile, sort_keys=True)]
+    folder = cache_root() / "onnx_tensorrt" / hashlib.sha256("".join(parts).encode()).hexdigest()[:24]
     folder.mkdir(parents=True, exist_ok=True)
     return {
         "device_id": _cuda_options(settings)["device_id"],
-        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_enable": "True",  # the binding takes no other word
         "trt_engine_cache_path": str(folder),
+        **profile,
     }
 
 
@@ -253,18 +259,6 @@ def constants_by_dtype(path: Path) -> Mapping[str, int]:
 
 def _version() -> str:
     return importlib.metadata.version("onnxruntime")
-
-
-def cpu_sha256() -> str:
-    """What ONNX Runtime's layout decisions depend on, hashed."""
-    import platform
-
-    text = platform.machine() + platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = info.read_text("utf-8").splitlines()
-        text += next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def bind(binding: Any, name: str, tensor: Any) -> None:

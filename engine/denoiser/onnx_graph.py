@@ -18,6 +18,7 @@ from engine.contract import Engine
 from engine.denoiser.eager import Tables
 from engine.export import OUTPUT, Feeds, cached_step, example_feeds
 from engine.guidance import Rows
+from engine.onnx_profiles import Planned, planned_of
 from engine.onnx_session import (
     Opened,
     SessionSettings,
@@ -49,8 +50,12 @@ def run_once(session: Any, feeds: Feeds, shape: tuple[int, ...]) -> torch.Tensor
 class OnnxDenoiser:
     """Implements engine.sampler.Denoiser. The session for padded batches is opened when the first one comes."""
 
-    def __init__(self, graphs: Graphs, settings: SessionSettings, arch: Arch, tables: Tables, example: Feeds):
+    def __init__(
+        self, graphs: Graphs, settings: SessionSettings, arch: Arch, tables: Tables, example: Feeds,
+        planned: Planned | None = None,
+    ):  # fmt: skip
         self._graphs, self._settings, self._arch, self._example = graphs, settings, arch, example
+        self._planned = planned
         device = settings.device
         self._modulation, self._final = tables.modulation.to(device), tables.final.to(device)
         self._opened: dict[bool, Opened] = {}
@@ -66,8 +71,9 @@ class OnnxDenoiser:
             if masked:
                 feeds |= {name: mask.to(self._settings.device) for name, mask in _no_padding(feeds).items()}
             shape = (*feeds["projected"].shape[:3], feeds["x"].shape[-1])
+            planned = self._planned.shapes(feeds) if self._planned else None
             self._opened[masked] = open_session(
-                self._graphs[masked], self._settings, lambda session: run_once(session, feeds, shape)
+                self._graphs[masked], self._settings, lambda session: run_once(session, feeds, shape), planned
             )
         return self._opened[masked].session
 
@@ -86,6 +92,8 @@ class OnnxDenoiser:
 
     def bind(self, conditioning: Conditioning) -> Rows:
         batch, num_rows = len(conditioning.lengths), len(conditioning.projected)
+        if self._planned:
+            self._planned.check(conditioning.num_frames, batch)
         device, split = self._settings.device, (num_rows // batch, batch)
         cos, sin = self._rope_of(conditioning.num_frames)
         constants = {
@@ -166,14 +174,17 @@ def step_graphs(context: Context, made: Materials, padded: bool, fused: bool = T
 
 def onnx(
     *, context: Context, name: str, provider: str = "cpu", session: Mapping[str, Any] | None = None,
-    max_batch: int = 8, max_padding_frac: float = 0.1,
+    max_batch: int = 8, max_padding_frac: float = 0.1, profiles: Sequence[Sequence[int]] | None = None,
 ) -> Engine:  # fmt: skip
-    """Our pipeline around the exported step in float32."""
+    """Our pipeline around the exported step in float32. profiles: as of engine=tensorrt, with provider=tensorrt only.
+
+    Raises ConfigError for profiles that are missing there, or given elsewhere."""
     needs_dit(context, name)
+    planned = planned_of(provider, profiles, max_batch)
     settings = settings_of(context, session, provider)
     made = materials(context)
     graphs = step_graphs(context, made, max_padding_frac > 0, fused=provider != "tensorrt")
-    return _engine(context, made, graphs, settings, _Build(name, "fp32", max_batch, max_padding_frac))
+    return _engine(context, made, graphs, settings, _Build(name, "fp32", max_batch, max_padding_frac, planned))
 
 
 def onnx_int8(
@@ -267,10 +278,12 @@ class _Build:
     precision: str
     max_batch: int
     max_padding_frac: float
+    planned: Planned | None = None
 
 
 def _engine(context: Context, made: Materials, graphs: Graphs, settings: SessionSettings, asked: _Build) -> Engine:
-    denoiser = OnnxDenoiser(graphs, settings, made.arch, made.tables, example_feeds(made.dit, 2, (64,), False))
+    example = example_feeds(made.dit, 2, (asked.planned.profile.min_frames if asked.planned else 64,), False)
+    denoiser = OnnxDenoiser(graphs, settings, made.arch, made.tables, example, asked.planned)
     build = Build(
         name=asked.name, denoiser="onnx_graph", precision=asked.precision, step_bytes=file_bytes(graphs[False]),
         max_batch=asked.max_batch, max_padding_frac=asked.max_padding_frac,

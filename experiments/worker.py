@@ -35,6 +35,7 @@ from experiments.peaks import gemm_peaks
 from experiments.workload import Workload, load_workload
 from metrics.memory import read_memory, reset_peak
 from metrics.record import Utterance, save_record
+from metrics.steady import counted
 
 Build = Callable[[Mapping[str, Any], Clock], Engine]
 
@@ -97,15 +98,16 @@ def _perform(spec: JobSpec, build: Build, journal: JournalWriter) -> None:
     config = spec.config
     workload = load_workload(config)
     clock = make_clock(str(config["device"]["kind"]))
-    journal.append(
-        "start",
-        {
-            "created": now_iso(),
-            "environment": {**fingerprint(config["device"]), **gemm_peaks(config, clock)},
-            "workload": workload.describe(),
-            "num_utterances": len(workload.requests),
-        },
-    )
+    if spec.kind != "cold":  # a cold start is what a user's process does, and that measures and reads nothing first
+        journal.append(
+            "start",
+            {
+                "created": now_iso(),
+                "environment": {**fingerprint(config["device"]), **gemm_peaks(config, clock)},
+                "workload": workload.describe(),
+                "num_utterances": len(workload.requests),
+            },
+        )
     _limit_memory(config["measure"]["memory_limit_bytes"])
     before_s = clock.now_s()
     with build(config, clock) as engine:
@@ -155,12 +157,12 @@ def _measure(spec: JobSpec, engine: Engine, workload: Workload, clock: Clock, jo
 
 def steady_counters(engine: Engine, device: str) -> dict[str, int]:
     """What the engine says must not change while it is timed, and on a GPU the segments its allocator has asked for."""
-    counted = {str(name): int(count) for name, count in dict(engine.facts.proof.get("steady_counters", {})).items()}
+    counters = counted(engine.facts.proof)
     if device != "cpu":
         import torch
 
-        counted["device_memory_segments"] = int(torch.cuda.memory_stats(device).get("segment.all.allocated", 0))
-    return counted
+        counters["device_memory_segments"] = int(torch.cuda.memory_stats(device).get("segment.all.allocated", 0))
+    return counters
 
 
 def write_utterance(folder: Path, synthesis: Synthesis, category: str, text: str) -> Utterance:

@@ -8,6 +8,7 @@ for. Engines without counters are not checked, and their records have no such sc
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from metrics.record import RunRecord, Score
 
@@ -22,18 +23,28 @@ def changed_counters(before: Mapping[str, int], after: Mapping[str, int]) -> dic
     return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
 
 
+def counted(proof: Mapping[str, Any]) -> dict[str, int]:
+    """The counters of facts.proof; empty where an engine counts nothing."""
+    return {str(name): int(count) for name, count in dict(proof.get("steady_counters", {})).items()}
+
+
+def changed_text(before: Mapping[str, int], after: Mapping[str, int]) -> str | None:
+    """The counters that moved, in words; None where all stood still."""
+    changed = changed_counters(before, after)
+    return ", ".join(f"{name} went from {old} to {new}" for name, (old, new) in changed.items()) or None
+
+
 def counters_score(before: Mapping[str, int], after: Mapping[str, int]) -> Score | None:
     """1.0 where nothing changed in the timed region, status error with the counters that did; None without counters."""
     if not before and not after:
         return None
-    changed = changed_counters(before, after)
-    said = ", ".join(f"{name} went from {old} to {new}" for name, (old, new) in changed.items())
+    said = changed_text(before, after)
     return Score(
         metric=STEADY_COUNTERS,
         utterance_id=None,
-        value=None if changed else 1.0,
-        status="error" if changed else "ok",
-        reason=f"{said} in the timed region" if changed else None,
+        value=None if said else 1.0,
+        status="error" if said else "ok",
+        reason=f"{said} in the timed region" if said else None,
         better="higher",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from dataclasses import replace
@@ -35,6 +36,11 @@ def test_cold_starts_are_processes_of_their_own_before_the_measurement(tmp_path:
         assert 0 < start.build_s + start.first_call_s < start.start_s
         assert start.audio_sha256 in {utterance.audio_sha256 for utterance in record.utterances}
     assert sorted(path.name for path in (tmp_path / "out" / "cold").iterdir()) == ["01", "02"]
+    lines = (tmp_path / "out" / "cold" / "01" / "journal.jsonl").read_text().splitlines()
+    kinds = [json.loads(line)["kind"] for line in lines]
+    assert kinds[0] == "build", "a user's process reads no fingerprint and measures no peak before it builds"
+    alone = load_record(tmp_path / "out" / "cold" / "01" / "result.json")
+    assert alone.environment["host_class"] == record.environment["host_class"]
 
 
 def test_one_setting_times_cold_starts_of_every_cell_of_a_sweep(

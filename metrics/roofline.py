@@ -14,7 +14,7 @@ from typing import Any
 from metrics.record import RunRecord
 
 CONV_TAPS, CONV_GROUPS = 31, 16
-# Whose matrix products a row of this precision can use
+# Whose matrix products a row of this precision can use; int8 ones are not measured, and no other peak is their roof
 PEAK_OF = {"fp32": "float32", "amp": "bfloat16", "bf16": "bfloat16", "fp16": "bfloat16"}
 WEIGHT_BYTES = {"fp32": 4, "amp": 4, "bf16": 2, "fp16": 2, "int8": 1}
 
@@ -110,7 +110,7 @@ def roofline(record: RunRecord) -> Roofline | None:
             num_bytes += evals * frac * dit.evaluation_bytes(frames, rows, WEIGHT_BYTES.get(precision, 4))
         seconds += trial.denoise_s
         audio_s += trial.audio_s
-    peak = record.environment.get("gemm_peak_flop_per_s", {}).get(PEAK_OF.get(precision, "bfloat16"))
+    peak = record.environment.get("gemm_peak_flop_per_s", {}).get(PEAK_OF.get(precision, ""))
     return Roofline(
         flop_per_s=flop / seconds,
         bytes_per_s=num_bytes / seconds,

@@ -73,6 +73,17 @@ def test_speed_peak_and_floor_come_from_the_same_trials() -> None:
     assert work.floor_rtf == pytest.approx(flop / audio_s / 1e12)
 
 
+def test_int8_has_no_roof_made_of_other_products() -> None:
+    run = make_run(0)
+    facts = {**(run.facts or {}), "precision": "int8", "cfg_strength": 2.0, "proof": {}}
+    peaks = {**run.environment, "gemm_peak_flop_per_s": {"float32": 1e12, "bfloat16": 1e10}}
+    workload = {**run.workload, "reference_s": 1.0}
+    found = roofline(replace(run, config={"model": MODEL}, facts=facts, environment=peaks, workload=workload))
+    assert found is not None
+    assert (found.peak_frac, found.floor_rtf) == (None, None)
+    assert found.flop_per_s > 0
+
+
 def test_no_peak_measured_means_no_share_of_it() -> None:
     run = make_run(0)
     run = replace(

@@ -17,6 +17,7 @@ from baselines.quality_rules import QualityLimits
 from metrics.record import RunRecord
 from metrics.speed import speed_of
 from metrics.stats import ratio_interval
+from metrics.steady import unsteady_reason
 
 Decided = Literal["pass", "fail", "cannot tell"]
 SpeedRule = Literal["faster", "no slower"]
@@ -121,6 +122,9 @@ def _decide(
         text = f"not measured: {', '.join(missing)}"
         return Decision(question=question, decided="cannot tell", explanation=text)
     base, candidate = records[question.base], records[question.candidate]
+    unsteady = [f"{run.label}: {reason}" for run in (base, candidate) if (reason := unsteady_reason(run)) is not None]
+    if unsteady:
+        return Decision(question=question, decided="cannot tell", explanation=f"not steady: {'; '.join(unsteady)}")
     speed = judge_speed(base, candidate, question.speed, rule)
     quality = judge_quality(base, candidate, limits)
     parts = (speed.decided, QUALITY.get(quality.outcome, "cannot tell"))

@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from engine.contract import ConfigError
 from experiments.cells import Sweep, Watch, folder_lock, measure_cell, read_cells, review, stop_reason
 from experiments.cli import EXIT_INTERRUPTED, EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
 from experiments.compose import Cell, compose_cell, compose_config
+from experiments.device_lock import device_name
 from experiments.front import answered
 from experiments.job import RESULT
 from experiments.ledger import Ledger, load_ledger, new_ledger
@@ -108,12 +110,12 @@ def run_search(search: Search) -> int:
         search.sweep.ledger.start()
         try:
             with ExitStack() as stack:
-                _loop(search, stack)
+                stopped = _loop(search, stack)
         except KeyboardInterrupt:
             search.sweep.ledger.end("interrupted")
             complain(f"interrupted; go on with: python -m experiments.optimize resume={shlex.quote(str(folder))}")
             return EXIT_INTERRUPTED
-        search.sweep.ledger.end("done")
+        search.sweep.ledger.end("interrupted" if stopped else "done")
         if not search.sweep.cells:
             return EXIT_JOB_FAILED
         code = publish(search.sweep)
@@ -123,10 +125,13 @@ def run_search(search: Search) -> int:
                 f"{name} {value:.4g}" for name, value in zip(search.objectives, row["values"], strict=True)
             )
             print(f"front    {row['label']}: {values}")
-    return code if any(row["values"] for row in search.rows) else EXIT_JOB_FAILED
+    if stopped:
+        complain(f"{stopped}; go on with: python -m experiments.optimize resume={shlex.quote(str(folder))}")
+    return code if any(row["values"] for row in search.rows) and not stopped else EXIT_JOB_FAILED
 
 
-def _loop(search: Search, stack: ExitStack) -> None:
+def _loop(search: Search, stack: ExitStack) -> str | None:
+    """Why it ended before its trials were made; None where it did not, or the sampler had no more to ask."""
     sweep, first = search.sweep, _first_cell(search)
     study = open_study(search, first)
     board = stack.enter_context(Board([]))
@@ -139,15 +144,32 @@ def _loop(search: Search, stack: ExitStack) -> None:
         cell = _cell_of(search, trial)
         label = cell if isinstance(cell, str) else cell.label
         num_idle = num_idle + 1 if label in told else 0
-        if label not in told:
-            told[label] = Told(reason=cell) if isinstance(cell, str) else _measured(search, cell, watch)
+        if isinstance(cell, str):
+            told.setdefault(label, Told(reason=cell))
+        elif label not in told:
+            watch = _locked(watch, cell, stack)
+            measured = _measured(search, cell, watch)
+            if measured is None:  # not told to the sampler, for which it would have failed for ever
+                return f"{label}: its audio could not be scored"
+            told[label] = measured
         tell(study, trial, label, told[label])
         search.rows.append(row_of(trial.number, label, trial.params, told[label]))
         save_search(search)
         stop = _stop_reason(sweep, label) if num_idle == 0 else None
-        if num_idle >= MAX_IDLE or stop:
-            board.say(stop or "the sampler only repeats itself: enough")
+        if stop:
+            return stop
+        if num_idle >= MAX_IDLE:
+            board.say("the sampler only repeats itself: enough")
             break
+    return None
+
+
+def _locked(watch: Watch, cell: Cell, stack: ExitStack) -> Watch:
+    """Holding the device of this cell, too: a space may name several. One device has one lock, whatever its name."""
+    kind = str(cell.config["device"]["kind"])
+    held = [lock for other, lock in watch.locks.items() if device_name(other) == device_name(kind)]
+    locks = {kind: held[0]} if held else lock_devices([cell], watch.board, stack)
+    return replace(watch, locks={**watch.locks, **locks})
 
 
 def _stop_reason(sweep: Sweep, label: str) -> str | None:
@@ -172,7 +194,8 @@ def _first_cell(search: Search) -> Cell:
     return Cell(label="search", overrides=search.space.fixed, config=config)
 
 
-def _measured(search: Search, cell: Cell, watch: Watch) -> Told:
+def _measured(search: Search, cell: Cell, watch: Watch) -> Told | None:
+    """None where the cell was measured and its audio could not be scored."""
     sweep = search.sweep
     index = sweep.index_of(cell.label)
     if index is None:
@@ -181,8 +204,8 @@ def _measured(search: Search, cell: Cell, watch: Watch) -> Told:
         position = watch.board.add(planned(cell, len(load_workload(cell.config).lines)))
         measure_cell(sweep, index, position, watch)
     folder = sweep.dir_of(index)
-    if sweep.ledger.entries[index].state == "ok":
-        score(folder, references_of(sweep, watch)[index], None)
+    if sweep.ledger.entries[index].state == "ok" and not score(folder, references_of(sweep, watch)[index], None):
+        return None
     return figures_of(load_record(folder / RESULT), search)
 
 

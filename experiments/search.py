@@ -20,6 +20,7 @@ from metrics.catalog import by_name
 from metrics.pareto import Direction
 from metrics.record import RunRecord
 from metrics.speed import speed_of
+from metrics.steady import unsteady_reason
 
 SPEED_OBJECTIVES = ("rtf", "latency_p50_s", "cpu_s_per_call", "peak_bytes")
 # Against the reference or nothing (a search has no oracle cell on every grid), and with a better direction
@@ -178,6 +179,9 @@ def figure_of(record: RunRecord, name: str) -> float:
         if known is None:
             raise NoFigure("peak memory was not read")
         return float(known)
+    unsteady = unsteady_reason(record)
+    if unsteady is not None:
+        raise NoFigure(f"not steady: {unsteady}")
     speed = speed_of(record.trials)
     return {"rtf": speed.rtf_ratio, "latency_p50_s": speed.latency_p50_s, "cpu_s_per_call": speed.cpu_s_per_call}[name]
 

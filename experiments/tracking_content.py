@@ -27,6 +27,7 @@ from experiments.tracking_series import (
 )
 from experiments.tracking_tags import as_tags, fingerprint, host_tags, params_of, plain, quotable, verdict_tags
 from metrics.record import RecordError, RunRecord, to_json
+from metrics.steady import unsteady_reason
 from reports.quality import validity_of
 from reports.source import SWEEP, Cell, Source, load_source
 
@@ -209,13 +210,16 @@ def _of_record(record: RunRecord, is_reference: bool) -> _Part:
     generated_s = sum(trial.audio_s for trial in record.steady_trials)
     countable = record.status == "ok" and validity in ("valid", "random") and generated_s > 0
     summary: dict[str, float] = {}
+    unsteady = unsteady_reason(record)
+    tags["timing.unsteady"] = unsteady
     if countable:
         quality, tags["quality.gaps"] = quality_summary(record, is_reference)
-        summary = {**speed_summary(record), **quality}
+        # A call that compiled is not the call a user waits for: its audio counts, its time does not
+        summary = {**(speed_summary(record) if unsteady is None else {}), **quality}
     if record.utterances:
         texts[SENTENCES] = to_json(sentence_table(record, countable))
         tags["mlflow.loggedArtifacts"] = json.dumps([{"path": SENTENCES, "type": "table"}])
-    points = trial_points(record) if countable else ()
+    points = trial_points(record) if countable and unsteady is None else ()
     return _Part(span_ms=_span_ms(record), tags=tags, summary=summary, points=points, texts=texts)
 
 

@@ -14,6 +14,7 @@ from experiments.compose import compose_cells
 from experiments.decide import main, read_rule
 from experiments.quality_gate import read_quality_limits
 from metrics.record import RunRecord
+from metrics.steady import counters_score
 from tests.scored_runs import ARTIFACT, BLIND, SIMILARITY, WER, scored, write_run
 
 RULE = read_rule("nfe6")
@@ -79,6 +80,18 @@ def test_equal_cost_asks_for_no_slower_only() -> None:
     assert decide(cells(), RULE, LENIENT)[1].speed is not None
     slower = timed(scored("c"), "fp32-midpoint_nfe6", 0.24)
     assert decided({**cells(), "fp32-midpoint_nfe6": slower})[1] == "fail"
+
+
+def test_a_cell_that_was_not_steady_has_no_speed_to_decide_by() -> None:
+    moved = counters_score({"captures": 1}, {"captures": 2})
+    assert moved is not None
+    records = cells()
+    records["fp32-euler_6"] = replace(records["fp32-euler_6"], scores=(*records["fp32-euler_6"].scores, moved))
+    decisions = decide(records, RULE, LENIENT)
+    assert [d.decided for d in decisions] == ["cannot tell", "cannot tell", "fail"]
+    said = "not steady: fp32-euler_6: captures went from 1 to 2 in the timed region"
+    assert (decisions[0].explanation, decisions[0].speed) == (said, None)
+    assert said in decision_markdown(decisions, RULE)
 
 
 def test_a_cell_that_was_not_measured_leaves_its_questions_open() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,15 @@ from hypothesis import strategies as st
 
 from engine.contract import ConfigError
 from experiments import optimize
+from experiments.cells import Watch
+from experiments.compose import compose_cell
 from experiments.optimize import main, new_search, run_search
+from experiments.progress import Board
 from experiments.search import Constraint, NoFigure, directions_of, figure_of, read_constraints, read_space
+from experiments.sweep import lock_devices
 from metrics.pareto import pareto_front
 from metrics.record import Score
+from metrics.steady import counters_score
 from tests.tracking_folders import record
 
 FAKE = (sys.executable, "-m", "tests.fakes")
@@ -77,6 +83,39 @@ def test_a_search_measures_a_whole_small_space_and_goes_on_where_it_was_killed(
     assert "front    bf16-euler_7" in capfd.readouterr().out
 
 
+def test_a_search_that_was_stopped_by_its_policy_is_not_done(capfd: pytest.CaptureFixture[str]) -> None:
+    search = new_search([*SMALL, "engine=int8,bf16", "sweep.num_trials=6", "sweep.fail_fast=true"])
+    search.sweep.command = FAKE
+    assert run_search(search) == 14
+    assert trials()[-1]["label"].startswith("int8")
+    assert json.loads(Path("out/sweep.json").read_text())["status"] == "interrupted"
+    assert "python -m experiments.optimize resume=out" in capfd.readouterr().err
+
+
+def test_what_could_not_be_scored_is_asked_again_when_the_search_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = new_search([*SMALL, "engine=bf16,fp32", "sweep.num_trials=2"])
+    search.sweep.command = FAKE
+    with monkeypatch.context() as broken:
+        broken.setattr(optimize, "score", lambda *given: False)
+        assert run_search(search) == 14
+    assert json.loads(Path("out/sweep.json").read_text())["status"] == "interrupted"
+    resumed = optimize._resumed(["resume=out"])
+    resumed.sweep.command = FAKE
+    assert run_search(resumed) == 0
+    assert set(labels().values()) == {1}, "nothing is measured twice"
+    assert all(trial["values"] for trial in trials())
+
+
+def test_every_device_of_a_space_is_locked_once(tmp_path: Path) -> None:
+    cells = [compose_cell([f"device.kind={kind}"], []) for kind in ("cpu", "cuda", "cuda:0")]
+    with ExitStack() as stack:
+        watch = Watch(Board([]), lock_devices(cells[:1], Board([]), stack))
+        for cell in cells:
+            watch = optimize._locked(watch, cell, stack)
+    assert set(watch.locks) == {"cpu", "cuda", "cuda:0"}
+    assert watch.locks["cuda"] == watch.locks["cuda:0"] != watch.locks["cpu"]
+
+
 def test_a_space_is_written_as_hydra_writes_sweeps() -> None:
     argv = ["engine=fp32,bf16", "solver.steps=range(4,12,2)", "solver.sway=interval(-1,0.5)", "seed=3"]
     space = read_space(argv, {"engine": "int8,fp16"})
@@ -134,6 +173,10 @@ def test_a_figure_needs_valid_audio_and_every_sentence() -> None:
         figure_of(replace(good, scores=()), "peak_bytes")  # the scorer crashed
     with pytest.raises(NoFigure, match="failed"):
         figure_of(replace(good, status="failed", reason="it failed"), "rtf")
+    moved = counters_score({"captures": 1}, {"captures": 2})
+    assert moved is not None
+    with pytest.raises(NoFigure, match="not steady: captures went from 1 to 2"):
+        figure_of(replace(good, scores=(*good.scores, moved)), "rtf")
 
 
 POINTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4)), max_size=12)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from experiments.cli import run_verb
 from experiments.tracking import main
-from tests.tracking_folders import write_sweep
+from experiments.tracking_content import load_content
+from metrics.steady import counters_score
+from tests.tracking_folders import record, write_run, write_sweep
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOWN = "http://127.0.0.1:9"
@@ -34,6 +37,21 @@ def test_a_server_that_is_down_costs_one_line(sweep: Path, flags: list[str], cod
     assert "tracking server http://127.0.0.1:9 cannot be reached (Connection refused" in line
     assert f"nothing is lost; later: python -m experiments.tracking sync {sweep}" in line
     assert {path: path.read_bytes() for path in sorted(sweep.rglob("*")) if path.is_file()} == before
+
+
+def test_a_run_that_was_not_steady_brings_its_quality_and_no_time(tmp_path: Path) -> None:
+    run = record("run-9", "fp32-euler_7", DOWN)
+    moved = counters_score({"compilations": 1}, {"compilations": 2})
+    assert moved is not None
+    for name, scores in (("steady", run.scores), ("unsteady", (*run.scores, moved))):
+        write_run(tmp_path / name, replace(run, scores=scores))
+    (steady,), (unsteady,) = (list(load_content(tmp_path / name).runs())[-1:] for name in ("steady", "unsteady"))
+    assert {"rtf", "latency/p50_s"} <= set(steady.summary)
+    assert steady.points
+    assert not unsteady.points
+    assert not [name for name in unsteady.summary if name.startswith(("rtf", "latency", "stage"))]
+    assert unsteady.tags["timing.unsteady"] == "compilations went from 1 to 2 in the timed region"
+    assert "timing.unsteady" not in steady.tags
 
 
 def test_without_mlflow_the_remedy_is_named(sweep: Path, tmp_path: Path) -> None:

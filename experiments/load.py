@@ -28,6 +28,7 @@ from experiments.run import default_out
 from experiments.validate import one_cell, validate_out
 from experiments.worker import build_by_name, facts_content
 from experiments.workload import load_workload
+from metrics.steady import counted
 
 HELP = """Drive one engine as a service would: requests that wait, batches, percentiles, errors, memory.
 
@@ -86,7 +87,8 @@ def in_process(order: Order, stack: ExitStack) -> LoadReport:
     journal = open_journal(order, stack)
     world = stack.enter_context(EngineWorld(lambda: build_by_name(order.config, clock), order.workload.requests, clock))
     rule = order.settings.rule(world.facts.max_batch)
-    bench = make_bench(order, world, rule, journal, bool(world.facts.random_weights))
+    facts = facts_content(world.facts)
+    bench = make_bench(order, world, rule, journal, facts, lambda: counted(world.facts.proof))
     result = run_scenario(bench)
     journal.append("facts", facts_content(world.facts))
     return make_report(order, facts_content(world.facts), result, bench.check)
@@ -115,6 +117,9 @@ def exit_code(report: LoadReport) -> int:
     result = report.result
     if report.invalid:
         complain(f"invalid audio: {report.invalid[0]}")
+        return EXIT_JOB_FAILED
+    if result.unsteady is not None:
+        complain(f"the engine was not steady: {result.unsteady}")
         return EXIT_JOB_FAILED
     if report.gone is not None:
         complain(report.gone)

@@ -116,9 +116,12 @@ def bodies_of(workload: Workload) -> list[Body]:
 
 
 def open_client(url: str, connections: int, limit_s: float) -> httpx.Client:
-    """Proxies of the environment are not for a service that is measured."""
+    """Proxies of the environment are not for a service that is measured. Raises ConfigError for what is no address."""
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    return httpx.Client(base_url=url, timeout=limit_s, limits=limits, trust_env=False)
+    try:
+        return httpx.Client(base_url=url, timeout=limit_s, limits=limits, trust_env=False)
+    except httpx.InvalidURL as error:
+        raise ConfigError("url", url, f"is no address ({error})", "write url=http://localhost:8000") from error
 
 
 def ask_json(client: httpx.Client, path: str) -> dict[str, Any]:

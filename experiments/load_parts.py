@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ from experiments.load_run import Bench, Result
 from experiments.load_settings import Settings
 from experiments.workload import Workload
 from metrics.memory import read_memory
+
+Counters = Callable[[], Mapping[str, int]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +48,10 @@ def open_journal(order: Order, stack: ExitStack) -> JournalWriter:
     return journal
 
 
-def make_bench(order: Order, world: World, rule: BatchRule, journal: JournalWriter, is_random: bool) -> Bench:
+def make_bench(
+    order: Order, world: World, rule: BatchRule, journal: JournalWriter, facts: Mapping[str, Any], counters: Counters
+) -> Bench:
+    """counters: of the engine as they are by now (metrics.steady)."""
     lines = order.workload.lines
     return Bench(
         items=[Item(utterance_id=line.utterance_id, num_chars=len(line.text)) for line in lines],
@@ -55,22 +60,28 @@ def make_bench(order: Order, world: World, rule: BatchRule, journal: JournalWrit
         rule=rule,
         max_batch=rule.max_batch,
         journal=journal,
-        check=AudioCheck(config=order.config, lines=lines, folder=order.out, random_weights=is_random),
+        check=AudioCheck(
+            config=order.config, lines=lines, folder=order.out, random_weights=bool(facts["random_weights"])
+        ),
         settings=order.settings,
         read_pss=lambda: read_memory().pss_bytes,
         say=say,
+        counters=counters,
     )
 
 
 def make_report(order: Order, facts: Mapping[str, Any], result: Result, check: AudioCheck) -> LoadReport:
     if check.num_heard and facts["proof"].get("calls") == 0:
         check.invalid.append("the engine counted no call: its answers were made before")
+    served = dict(facts)
+    # A service says what it runs on; without a service it is this process
+    environment = served.pop("environment", None) or fingerprint(order.config["device"])
     head = {
         "created": now_iso(),
         "settings": dict(order.settings.values),
         "config": dict(order.config),
-        "facts": dict(facts),
-        "environment": fingerprint(order.config["device"]),
+        "facts": served,
+        "environment": environment,
         "workload": order.workload.describe(),
     }
     return LoadReport(

@@ -46,16 +46,17 @@ class LoadReport:
 
 def content_of(report: LoadReport) -> dict[str, Any]:
     """load.json. With invalid audio there is no figure in it."""
-    status = "invalid" if report.invalid else "failed" if report.gone else "ok"
+    unsteady = report.result.unsteady
+    status = "invalid" if report.invalid else "failed" if report.gone else "unsteady" if unsteady else "ok"
     audio = {
         "num_heard": report.num_heard, "num_distinct": report.num_distinct, "num_invalid": len(report.invalid),
         "invalid": list(report.invalid[:MOST_FAULTS]),
     }  # fmt: skip
     content = {
-        "schema_version": SCHEMA_VERSION, "status": status, "reason": report.gone, "label": report.label,
+        "schema_version": SCHEMA_VERSION, "status": status, "reason": report.gone or unsteady, "label": report.label,
         **report.head, "audio": audio,
     }  # fmt: skip
-    if report.invalid:
+    if report.invalid or unsteady:
         return content
     result = report.result
     return {
@@ -91,6 +92,10 @@ def markdown_of(report: LoadReport) -> str:
     if report.invalid:
         faults = [f"- {escape(fault)}" for fault in report.invalid[:MOST_FAULTS]]
         return "\n".join([*lines, "No figure is given, because audio is invalid:", "", *faults, ""])
+    if report.result.unsteady is not None:
+        return "\n".join(
+            [*lines, f"No figure is given, because the engine was not steady: {report.result.unsteady}.", ""]
+        )
     if report.gone is not None:
         lines += [f"**{escape(report.gone)}.** What was not answered counts as an error below.", ""]
     if report.result.levels:

@@ -29,6 +29,7 @@ from experiments.load_settings import Settings
 from metrics.leak import LeakVerdict, judge_leak
 from metrics.load import LimitVerdict, LoadSummary, Served, judge_limit, summarise
 from metrics.speed import LENGTHS, length_of
+from metrics.steady import changed_text
 
 TAIL = 0.95
 OPEN_LOAD_FRAC = 0.7
@@ -50,9 +51,10 @@ class Level:
 
 @dataclass(slots=True)
 class Result:
-    """What a load found; `judge` is asked only after all audio was judged."""
+    """What a load found; `judge` is asked only after all audio was judged. unsteady: the counters that moved."""
 
     levels: list[Level] = field(default_factory=list)
+    unsteady: str | None = None
     leak: LeakVerdict | None = None
     search: SearchResult | None = None
 
@@ -60,7 +62,7 @@ class Result:
 @dataclass(slots=True)
 class Bench:
     """Everything a level needs. max_batch: how many requests the engine really takes in one call; the rule is that of
-    the line on this side, which over HTTP only passes on."""
+    the line on this side, which over HTTP only passes on. counters: what must not move once the engine is warm."""
 
     items: Sequence[Item]
     texts: Mapping[str, str]
@@ -72,6 +74,7 @@ class Bench:
     settings: Settings
     read_pss: Callable[[], int | None]
     say: Say
+    counters: Callable[[], Mapping[str, int]]
     memory: list[tuple[float, int]] = field(default_factory=list)
     level: str = ""
 
@@ -107,14 +110,21 @@ class Bench:
 
 
 def run_scenario(bench: Bench) -> Result:
-    """closed, open, offline or search. Nothing of the warm-up is in a level."""
+    """closed, open, offline or search. Nothing of the warm-up is in a level.
+
+    An engine that counts what it compiles, captures or opens hears every sentence in the warm-up.
+    """
     settings, result = bench.settings, Result()
     num_warmup = int(settings.values["warmup_requests"])
     if num_warmup:
+        num_warmup = max(num_warmup, len(bench.items) if bench.counters() else 0)
         users = max(settings.users) if settings.scenario == "closed" else bench.max_batch
         bench.run("warmup", bench.closed(users, Extent(num_requests=num_warmup)))
     scenarios = {"closed": _closed, "open": _open, "offline": _offline, "search": _search}
+    before = bench.counters()
     scenarios[settings.scenario](bench, result)
+    said = changed_text(before, bench.counters())
+    result.unsteady = f"{said} while requests were timed; raise warmup_requests" if said else None
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,14 +12,17 @@ import httpx
 
 from engine.clock import make_clock
 from engine.contract import ConfigError
+from engine.solver import solver_spec
 from experiments.job import LOG
 from experiments.load_audio import AudioCheck
 from experiments.load_cold import ColdBench, cold_vs_warm
 from experiments.load_http import HttpWorld, ask_json, bodies_of, open_client, started_service
-from experiments.load_parts import Order, make_bench, make_report, open_journal, say
+from experiments.load_parts import Counters, Order, make_bench, make_report, open_journal, say
 from experiments.load_queue import BatchRule
 from experiments.load_report import LoadReport
 from experiments.load_run import Result, run_scenario
+from experiments.load_settings import Settings
+from metrics.steady import counted
 
 PASSED_ON = ("batching", "batch_window_s", "max_batch", "bucket_chars", "queue_limit")
 UNBOUNDED = 1 << 30
@@ -28,15 +32,17 @@ def over_http(order: Order, lock: int, stack: ExitStack) -> LoadReport:
     """Raises ConfigError for a service that is not what the command line names, UnsupportedEngine where none starts."""
     values = order.settings.values
     url = values["url"] or stack.enter_context(
-        started_service(order.config, [*order.cell.overrides, *_passed_on(values)], order.out / LOG, lock)
+        started_service(order.config, [*order.cell.overrides, *_passed_on(order.settings)], order.out / LOG, lock)
     )
     client = stack.enter_context(open_client(str(url), int(values["connections"]), float(values["request_limit_s"])))
     return load_client(client, order, lock, stack)
 
 
-def _passed_on(values: Mapping[str, Any]) -> list[str]:
-    """Settings of the line, as the service's command line reads them."""
-    words = {True: "true", False: "false", None: "null"}
+def _passed_on(settings: Settings) -> list[str]:
+    """Settings of the line, as the service's command line reads them. No line is too long for an offline load."""
+    words, values = {True: "true", False: "false", None: "null"}, dict(settings.values)
+    if settings.scenario == "offline":
+        values["queue_limit"] = max(values["queue_limit"], values["requests"])
     return [
         f"{key}={words[values[key]] if values[key] is None or isinstance(values[key], bool) else values[key]}"
         for key in PASSED_ON
@@ -46,13 +52,16 @@ def _passed_on(values: Mapping[str, Any]) -> list[str]:
 def load_client(client: httpx.Client, order: Order, lock: int, stack: ExitStack) -> LoadReport:
     """The scenario against whatever answers `client`."""
     values, facts = order.settings.values, ask_json(client, "/facts")
-    _refuse_other(facts, order)
+    if values["url"] is not None:  # else it was started with this very command line
+        _refuse_other(facts, order)
+        _refuse_other_line(facts["batching"], order)
     journal = open_journal(order, stack)
     journal.append("facts", facts)
     clock = make_clock("cpu")  # the device is the service's; here only the wall clock counts
     world = stack.enter_context(HttpWorld(client, bodies_of(order.workload), int(values["connections"]), clock))
     # The line on this side only passes on; how long a request waits there is part of its latency
-    bench = make_bench(order, world, BatchRule(capacity=UNBOUNDED), journal, bool(facts["random_weights"]))
+    rule = BatchRule(capacity=UNBOUNDED)
+    bench = make_bench(order, world, rule, journal, facts, counters_reader(client, facts))
     bench.max_batch = int(facts["batching"]["max_batch"])
     bench.read_pss = lambda: read_pss(client)
     if order.settings.scenario != "cold_vs_warm":
@@ -85,6 +94,21 @@ def _report(
     return make_report(order, facts, result, check)
 
 
+def counters_reader(client: httpx.Client, first: Mapping[str, Any]) -> Counters:
+    """Reads the service's counters; the last known ones where it does not answer: that it is gone is told by itself."""
+    last = counted(first["proof"])
+
+    def read() -> dict[str, int]:
+        nonlocal last
+        try:
+            last = counted(ask_json(client, "/facts")["proof"])
+        except ConfigError:
+            pass
+        return last
+
+    return read
+
+
 def read_pss(client: httpx.Client) -> int | None:
     """None where the service does not answer: a reading less, and the requests say the rest."""
     try:
@@ -96,8 +120,43 @@ def read_pss(client: httpx.Client) -> int | None:
 
 def _refuse_other(facts: Mapping[str, Any], order: Order) -> None:
     """The service must be the variant whose name the report will bear, as far as its facts tell."""
-    name, steps = order.config["engine"]["name"], order.config["solver"]["steps"]
-    if facts.get("name") != name:
-        raise ConfigError("engine", name, f"the service runs {facts.get('name')}", "name the same engine, or start one")
-    if steps is not None and facts.get("steps") != steps:
-        raise ConfigError("solver.steps", steps, f"the service takes {facts.get('steps')}", "name the same solver")
+    config, spec = order.config, solver_spec(order.config["solver"])
+    asked = {
+        "engine": ("name", config["engine"]["name"]), "model": ("model", config["model"]["name"]),
+        "solver": ("solver", spec.name), "solver.steps": ("steps", spec.steps), "solver.grid": ("time_grid", spec.grid),
+        "solver.cfg_strength": ("cfg_strength", spec.cfg_strength),
+    }  # fmt: skip
+    for key, (fact, wanted) in asked.items():
+        found = facts.get(fact)
+        found = tuple(found) if isinstance(found, list) else found
+        if found is not None and found != wanted:
+            raise ConfigError(key, wanted, f"the service runs {found}", f"name the same {key}, or start a service")
+
+
+def _refuse_other_line(line: Mapping[str, Any], order: Order) -> None:
+    """The report says how requests were batched, and with url= the service decides that."""
+    values, settings = order.settings.values, order.settings
+    asked = dataclasses.asdict(settings.rule(UNBOUNDED if values["max_batch"] is None else int(values["max_batch"])))
+    found = {**line, "bucket_chars": tuple(line["bucket_chars"])}
+    batching = found["max_batch"] > 1
+    if batching != values["batching"]:
+        raise ConfigError(
+            "batching", values["batching"], f"the service was started with batching={str(batching).lower()}",
+            "give the service's own settings, or start it with these",
+        )  # fmt: skip
+    names = {"capacity": "queue_limit"}
+    if batching:
+        names |= {"window_s": "batch_window_s", "bucket_chars": "bucket_chars"}
+        names |= {} if values["max_batch"] is None else {"max_batch": "max_batch"}
+    for field, key in names.items():
+        if asked[field] != found[field]:
+            raise ConfigError(
+                key, values[key], f"the service was started with {found[field]}",
+                "give the service's own settings, or start it with these",
+            )  # fmt: skip
+    in_line = min(int(values["requests"]), int(values["connections"]))
+    if settings.scenario == "offline" and in_line > found["capacity"]:
+        raise ConfigError(
+            "requests", values["requests"], f"{in_line} are on their way at once, the service's line takes "
+            f"{found['capacity']}", f"start it with queue_limit={in_line}, or use fewer connections",
+        )  # fmt: skip

@@ -20,6 +20,7 @@ WHOLE = {
 POSITIVE = ("rate_per_s", "soak_min", "memory_every_s", "limit_s", "search_time_limit_s", "request_limit_s")
 NULLABLE = ("rate_per_s", "max_batch", "soak_min", "url")
 LONGEST_WINDOW_S = 0.1
+LAST_PORT = 65535
 FILE = "load.yaml"
 SEE = f"see conf/{FILE}"
 
@@ -94,6 +95,8 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
     for key, least in WHOLE.items():
         if not (values[key] is None and key in NULLABLE) and not _is_whole(values[key], least):
             raise ConfigError(key, values[key], f"must be a whole number from {least}", SEE)
+    if values["port"] > LAST_PORT:
+        raise ConfigError("port", values["port"], f"must be a whole number from 0 to {LAST_PORT}", "use port=0")
     for key in POSITIVE:
         if not (values[key] is None and key in NULLABLE) and not (_is_number(values[key]) and values[key] > 0):
             raise ConfigError(key, values[key], "must be a number above 0", SEE)

@@ -15,6 +15,7 @@ from engine.clock import make_clock
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.frontend import read_vocabulary
 from experiments.cli import EXIT_OK, run_verb
+from experiments.environment import fingerprint
 from experiments.front import is_help, refuse_flags
 from experiments.load_settings import split_command
 from experiments.serve_service import Service
@@ -81,7 +82,8 @@ def serve(service: Service, config: Mapping[str, Any], listener: socket.socket) 
 
     from experiments.serve_app import create_app
 
-    app = create_app(service, voices_of(config), text_check(config), lambda: facts_content(service.facts))
+    environment = fingerprint(config["device"])
+    app = create_app(service, voices_of(config), text_check(config), lambda: facts_content(service.facts), environment)
     host, port = listener.getsockname()
     print(f"{READY}http://{host}:{port}", flush=True)
     uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])

@@ -46,8 +46,9 @@ def create_app(
     voices: Mapping[str, Voice],
     check_text: Callable[[str], None],
     facts: Callable[[], dict[str, Any]],
+    environment: Mapping[str, Any],
 ) -> FastAPI:
-    """check_text raises ConfigError for a text that the model cannot speak."""
+    """check_text raises ConfigError for a text that the model cannot speak. environment: what the engine runs on."""
     app = FastAPI(title="f5bench", docs_url=None, redoc_url=None)
 
     @app.post("/synthesize")
@@ -62,7 +63,7 @@ def create_app(
 
     @app.get("/facts")
     async def built() -> dict[str, Any]:
-        return {**facts(), "batching": dataclasses.asdict(service.rule)}
+        return {**facts(), "batching": dataclasses.asdict(service.rule), "environment": dict(environment)}
 
     @app.get("/memory")
     async def memory() -> dict[str, Any]:

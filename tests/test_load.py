@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def test_settings_and_overrides_are_told_apart() -> None:
         ("rate_per_s=-1", "rate_per_s"), ("batch_window_s=0.2", "batch_window_s"), ("requests=1.5", "requests"),
         ("bucket_chars=[100,40]", "bucket_chars"), ("batching=1", "batching"), ("url=http://a", "url"),
         ("scenario=cold_vs_warm", "transport"), ("search_ratio=1", "search_ratio"), ("rate_per_sec=3", "rate_per_sec"),
-        ("requests=", "requests"), ("limit_s=.nan", "limit_s"),
+        ("requests=", "requests"), ("limit_s=.nan", "limit_s"), ("port=70000", "port"),
     ],
 )  # fmt: skip
 def test_a_setting_that_means_nothing_is_refused_by_name(text: str, key: str) -> None:
@@ -127,6 +128,43 @@ def test_no_figure_stands_beside_invalid_audio(
     printed = capsys.readouterr().out + (tmp_path / "load.md").read_text()
     assert "No figure is given" in printed
     assert "requests/s" not in printed
+
+
+class Capturing(ToneEngine):
+    """Captures something once for every utterance that it has not spoken before, and counts that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.facts = replace(self.facts, proof={"steady_counters": {"captures": 0}})
+
+    def synthesize(self, requests: Sequence[SynthesisRequest]) -> list[Synthesis]:
+        spoken = super().synthesize(requests)
+        proof = {**self.facts.proof, "steady_counters": {"captures": len(set(self.calls))}}
+        self.facts = replace(self.facts, proof=proof)
+        return spoken
+
+
+def test_an_engine_that_counts_captures_hears_every_sentence_before_it_is_timed(
+    fake: dict[str, Any], tmp_path: Path
+) -> None:
+    fake["kind"] = Capturing
+    assert load.main([*SMOKE, "warmup_requests=1", "users=[1]", "requests=10", f"out={tmp_path}"]) == 0
+    requests = Counter(line["level"] for line in lines_of(tmp_path) if line["kind"] == "request")
+    assert requests == {"warmup": 2, "users-1": 10}
+
+
+def test_no_figure_of_an_engine_that_captured_while_it_was_timed(
+    fake: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake["kind"] = Capturing
+    assert load.main([*SMOKE, "warmup_requests=0", "users=[1]", "requests=10", f"out={tmp_path}"]) == 14
+    content = json.loads((tmp_path / "load.json").read_text())
+    assert (content["status"], "levels" in content) == ("unsteady", False)
+    said = "captures went from 0 to 2 while requests were timed; raise warmup_requests"
+    assert content["reason"] == said
+    assert said in (tmp_path / "load.md").read_text()
+    assert said in capsys.readouterr().err
+    assert len([line for line in lines_of(tmp_path) if line["kind"] == "request"]) == 10
 
 
 def test_an_engine_that_answers_nothing_fails_the_load(fake: dict[str, Any], tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ def _own_locks(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
 def served(engine: ToneEngine, *settings: str) -> Iterator[TestClient]:
     rule = read_settings(settings).rule
     with Service(lambda: engine, rule, HostClock()) as service:
-        app = create_app(service, voices_of(CONFIG), text_check(CONFIG), lambda: facts_content(engine.facts))
+        facts, host = (lambda: facts_content(engine.facts)), {"host_class": "the-services-own"}
+        app = create_app(service, voices_of(CONFIG), text_check(CONFIG), facts, host)
         with TestClient(app, raise_server_exceptions=False) as client:
             yield client
 
@@ -212,14 +213,6 @@ def test_memory_of_a_service_that_is_gone_is_no_reading() -> None:
     with served(ToneEngine()) as service:
         assert load_service.read_pss(service)
         assert load_service.read_pss(httpx.Client(transport=Dying(service, 0), base_url="http://there")) is None
-
-
-def test_a_service_of_another_engine_is_refused(tmp_path: Path) -> None:
-    cell = compose_run(["workload=smoke", "engine=bf16"])
-    other = order_for(tmp_path)
-    order = Order(cell=cell, settings=other.settings, workload=other.workload, out=tmp_path)
-    with served(ToneEngine()) as client, pytest.raises(ConfigError, match="the service runs fp32"):
-        run_over(client, order)
 
 
 def test_what_is_no_service_of_ours_is_named() -> None:

@@ -126,7 +126,12 @@ class Side:
 
     def counted(self) -> Message:
         """What the engine says must not change once it is warm; empty where it, or its revision, counts nothing."""
-        return {str(name): int(count) for name, count in self.facts()["proof"].get("steady_counters", {}).items()}
+        counters = {str(name): int(count) for name, count in self.facts()["proof"].get("steady_counters", {}).items()}
+        if self._events is not None:
+            import torch
+
+            counters["device_memory_segments"] = int(torch.cuda.memory_stats().get("segment.all.allocated", 0))
+        return counters
 
     def call(self, message: Mapping[str, Any]) -> Message:
         """One timed call of sentence `utterance` with noise of `seed`; its audio goes to `keep` where that is given."""

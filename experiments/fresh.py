@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.cli import EXIT_JOB_FAILED
 from experiments.job import RESULT, module_environment
 from metrics.record import RunRecord, load_record, to_json
 
@@ -21,12 +22,16 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def fresh_run(overrides: Sequence[str], out: Path) -> int:
-    """`python -m experiments.run` in a process of its own; its table goes to stderr. Returns its exit code."""
+    """`python -m experiments.run` in a process of its own; its table goes to stderr.
+
+    Returns its exit code, and that of a failed job where a signal ended it.
+    """
     kept = [text for text in overrides if not text.startswith("out=")]
     command = [sys.executable, "-m", "experiments.run", *kept, f"out={hydra_value(str(out))}"]
     process = subprocess.Popen(command, env=module_environment(), stdout=2)
     try:
-        return process.wait()
+        code = process.wait()
+        return code if code >= 0 else EXIT_JOB_FAILED
     except BaseException:
         # Ctrl-C in a terminal has reached the run as well; a signal sent to this process alone has not
         try:

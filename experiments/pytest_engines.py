@@ -19,15 +19,23 @@ from experiments.load_world import heard_of
 from experiments.validate import validate
 from experiments.worker import build_by_name
 from experiments.workload import Workload, load_workload
+from metrics.steady import changed_text, counted
 
 
 class Speaker:
-    """Every call speaks the next request; an engine's answer is audio in memory, so it has finished."""
+    """Every call speaks the next request; an engine's answer is audio in memory, so it has finished.
+
+    An engine that counts what it compiles, captures or opens speaks every request once before anything is timed.
+    """
 
     def __init__(self, label: str, engine: Engine, workload: Workload, check: AudioCheck):
         self._label, self._engine, self._requests, self._check = label, engine, workload.requests, check
         self._num_calls = 0
         self._first: dict[int, Synthesis] = {}
+        if counted(engine.facts.proof):
+            for item, request in enumerate(self._requests):
+                (self._first[item],) = engine.synthesize([request])
+        self._warm = counted(engine.facts.proof)
 
     def __call__(self) -> Synthesis:
         item = self._num_calls % len(self._requests)
@@ -37,10 +45,13 @@ class Speaker:
         return said
 
     def fault(self) -> str | None:
-        """What is wrong with the first answer to a sentence, by the rules of every verb, else None."""
+        """What is wrong with the first answer to a sentence, or moved while calls were timed; else None."""
         for item in sorted(self._first):
             self._check.hear(item, heard_of(self._first.pop(item)))
-        return f"{self._label}: invalid audio of {self._check.invalid[0]}" if self._check.invalid else None
+        if self._check.invalid:
+            return f"{self._label}: invalid audio of {self._check.invalid[0]}"
+        said = changed_text(self._warm, counted(self._engine.facts.proof))
+        return f"{self._label}: not steady, {said} in the timed calls" if said else None
 
 
 def speakers(variants: Sequence[str], stack: ExitStack) -> tuple[Speaker, ...]:

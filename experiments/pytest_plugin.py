@@ -14,7 +14,6 @@ share one process: what differs from process to process is not seen, `python -m 
 from __future__ import annotations
 
 import random
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -116,17 +115,18 @@ class Gate:
         *,
         against: Call,
         pairs: int | None = None,
-        timer: Callable[[], float] = time.perf_counter,
+        timer: Callable[[], float] | None = None,
     ) -> PairVerdict:
         """Run, judge, and fail, warn or skip the test. Both functions must have finished when they return.
 
-        A GPU call synchronises by itself or is wrapped so. Returns the verdict where the test goes on.
+        A GPU call synchronises by itself or is wrapped so. timer: of the reference; pytest-benchmark's own, which times
+        the candidate, by default. Returns the verdict where the test goes on.
         """
         if benchmark.disabled:
             pytest.skip("f5bench: benchmarks are disabled, nothing was timed")
         num_pairs = int(self._config.getoption("f5bench_pairs")) if pairs is None else pairs
         warmups = 3
-        turns = Pairs(against, num_pairs, warmups, timer)
+        turns = Pairs(against, num_pairs, warmups, timer or benchmark._timer)
         benchmark.pedantic(candidate, setup=turns.before_round, rounds=num_pairs, iterations=1, warmup_rounds=warmups)
         turns.settle()
         self._refuse_invalid()

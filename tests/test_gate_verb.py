@@ -16,7 +16,7 @@ from baselines.verdict import Limits
 from experiments import baseline
 from experiments.cli import run_verb
 from experiments.compose import compose_config
-from experiments.fresh import hydra_value
+from experiments.fresh import fresh_run, hydra_value
 from experiments.gate import main, overrides_of
 from metrics.record import RunRecord
 from tests import baseline_runs as runs
@@ -196,6 +196,14 @@ def test_mistakes_are_one_line(
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_a_run_that_a_signal_ended_is_a_failed_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = tmp_path / "python"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr("experiments.fresh.sys.executable", str(killed))
+    assert fresh_run([], tmp_path / "out") == 14
 
 
 @pytest.mark.parametrize(

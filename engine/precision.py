@@ -66,22 +66,33 @@ def pack_where_possible(step: Step, dtype: torch.dtype, wanted: bool) -> Step:
     return pack(step) if wanted and can_pack(dtype) else step
 
 
+def has_int8() -> bool:
+    """Whether this build of torch has the int8 products of x86 CPUs."""
+    return "x86" in torch.backends.quantized.supported_engines
+
+
 def quantize_linears(step: Step) -> Step:
     """Dynamic int8: weights per output channel after training, activations per call; blocks only, since the first and
     last projections are the sensitive parts and cost little."""
-    import warnings
-
-    if "x86" not in torch.backends.quantized.supported_engines:
+    if not has_int8():
         raise UnsupportedEngine(
             f"this build of torch has no x86 int8 kernels ({torch.backends.quantized.supported_engines})",
             "use engine=bf16, or a torch build for x86 with FBGEMM and oneDNN",
         )
+    for block in step.blocks:
+        quantize_inside(block)
+    return step
+
+
+def quantize_inside(module: nn.Module) -> nn.Module:
+    """The linear layers below `module` in dynamic int8, in place."""
+    import warnings
+
     torch.backends.quantized.engine = "x86"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.ao moves to torchao, which needs compile to gain
-        for block in step.blocks:
-            torch.ao.quantization.quantize_dynamic(block, {nn.Linear}, dtype=torch.qint8, inplace=True)
-    return step
+        torch.ao.quantization.quantize_dynamic(module, {nn.Linear}, dtype=torch.qint8, inplace=True)
+    return module
 
 
 def torchao_int8(step: Step, on_cpu: bool, eager: bool) -> Step:

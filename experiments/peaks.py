@@ -10,6 +10,7 @@ from experiments.calibration import GemmShape, gemm_shape
 
 REPEATS = 5  # the best counts: a peak is what the device can do, not what it did between other programs
 DTYPES = ("float32", "bfloat16")
+INT8 = "int8"  # float32 in and out, as a layer of engine=int8: to be had on x86 CPUs only
 
 
 def gemm_peaks(config: Mapping[str, Any], clock: Clock) -> dict[str, Any]:
@@ -19,17 +20,21 @@ def gemm_peaks(config: Mapping[str, Any], clock: Clock) -> dict[str, Any]:
         return {}
     device = str(config["device"]["kind"])
     shape = gemm_shape(config["model"]["arch"], device)
-    return {"gemm_peak_flop_per_s": {dtype: _peak(shape, dtype, device, clock) for dtype in DTYPES}}
+    from engine.precision import has_int8
+
+    kinds = (*DTYPES, INT8) if device == "cpu" and has_int8() else DTYPES
+    return {"gemm_peak_flop_per_s": {kind: _peak(shape, kind, device, clock) for kind in kinds}}
 
 
 def _peak(shape: GemmShape, dtype: str, device: str, clock: Clock) -> float:
     import torch
 
-    kind: torch.dtype = getattr(torch, dtype)
+    kind: torch.dtype = torch.float32 if dtype == INT8 else getattr(torch, dtype)
     generator = torch.Generator().manual_seed(0)
     left = torch.randn(shape.rows, shape.inner, generator=generator).to(device, kind)
     linear = torch.nn.Linear(shape.inner, shape.columns, bias=False).to(device, kind)
-    best_s = min(_seconds(product, left, shape.count, clock) for product in _products(linear, device))
+    products = _int8_products(linear) if dtype == INT8 else _products(linear, device)
+    best_s = min(_seconds(product, left, shape.count, clock) for product in products)
     return 2.0 * shape.rows * shape.inner * shape.columns * shape.count / best_s
 
 
@@ -38,6 +43,14 @@ def _products(linear: Any, device: str) -> list[Callable[[Any], Any]]:
 
     packed = device == "cpu" and can_pack(linear.weight.dtype)
     return [linear, PackedLinear(linear)] if packed else [linear]
+
+
+def _int8_products(linear: Any) -> list[Callable[[Any], Any]]:
+    import torch
+
+    from engine.precision import quantize_inside
+
+    return [quantize_inside(torch.nn.Sequential(linear))]
 
 
 def _seconds(product: Callable[[Any], Any], left: Any, count: int, clock: Clock) -> float:

@@ -19,7 +19,7 @@ def work_columns() -> tuple[Column, ...]:
         _column(
             "peak_pct",
             "% of GEMM peak",
-            "the same over the best matrix product of the row's kind (float32 or bfloat16; int8 has none) measured in "
+            "the same over the best matrix product of the row's kind (float32, bfloat16 or int8) measured in "
             "the same process; the rest of the way to the device's floor",
             lambda w: None if w.peak_frac is None else 100 * w.peak_frac,
         ),

@@ -81,7 +81,10 @@ def test_int8_has_no_roof_made_of_other_products() -> None:
     found = roofline(replace(run, config={"model": MODEL}, facts=facts, environment=peaks, workload=workload))
     assert found is not None
     assert (found.peak_frac, found.floor_rtf) == (None, None)
-    assert found.flop_per_s > 0
+    own = {**peaks, "gemm_peak_flop_per_s": {**peaks["gemm_peak_flop_per_s"], "int8": 2 * found.flop_per_s}}
+    held = roofline(replace(run, config={"model": MODEL}, facts=facts, environment=own, workload=workload))
+    assert held is not None
+    assert held.peak_frac == pytest.approx(0.5)
 
 
 def test_no_peak_measured_means_no_share_of_it() -> None:

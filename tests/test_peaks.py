@@ -7,7 +7,7 @@ from tests.engines import config
 
 def test_the_peak_is_a_rate_of_each_dtype_and_off_where_it_is_not_asked_for() -> None:
     peaks = gemm_peaks(config("measure=steady"), HostClock())["gemm_peak_flop_per_s"]
-    assert set(peaks) == {"float32", "bfloat16"}
+    assert set(peaks) == {"float32", "bfloat16", "int8"}
     assert all(1e8 < rate < 1e16 for rate in peaks.values())
     assert gemm_peaks(config("measure=quick"), HostClock()) == {}
 
@@ -24,4 +24,4 @@ def test_the_peak_counts_the_products_it_times() -> None:
 
     rates = gemm_peaks(config("measure=steady"), Second())["gemm_peak_flop_per_s"]
     rows, inner, columns, count = 1024, 256, 512, 10
-    assert rates["float32"] == rates["bfloat16"] == 2 * rows * inner * columns * count
+    assert rates["float32"] == rates["bfloat16"] == rates["int8"] == 2 * rows * inner * columns * count

@@ -10,7 +10,6 @@ Shape letters: G guidance rows (1 or 2), B utterances, N frames, D mel bins, C m
 
 from __future__ import annotations
 
-import importlib.metadata
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from torch import nn
 from engine.artifacts import cached_folder, source_sha256
 from engine.attention import Attend
 from engine.contract import UnsupportedEngine
+from engine.onnx_package import required, versions
 from engine.step import DiTStep, padding_masks, rope_table
 
 OPSET = 20  # the first with Gelu; LayerNormalization is 17
@@ -149,11 +149,8 @@ def export_step(step: DiTStep, path: Path, *, masked: bool, fused: bool = False)
     masked: with the inputs `frames` and `keys`. fused: ONNX Runtime's operators, float32 only; otherwise standard ones.
     Raises UnsupportedEngine where an exporter is missing, fails, or gives another answer than the step.
     """
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401  the exporter's own need, asked for here to say what to install
-    except ImportError as absent:
-        raise UnsupportedEngine(f"{absent.name} is not installed", "pip install '.[onnx]'") from absent
+    onnxruntime = required("onnxruntime")
+    required("onnxscript")  # the exporter's own need, asked for here to say what to install
     feeds = example_feeds(step, 2, (64, 48, 40), masked)
     _trace(step, feeds, path, fused and step.arch.pe_attn_head is None)  # one operator turns all heads or none
     if fused:
@@ -235,7 +232,7 @@ def cached_step(identity: Mapping[str, Any], step: DiTStep, *, masked: bool, fus
     parts = {
         **identity, "dtype": str(step.x_proj.weight.dtype), "masked": masked, "fused": fused, "opset": OPSET,
         "code": source_sha256("engine.step", "engine.attention", "engine.export", "engine.onnx_rewrite"),
-        "versions": {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxruntime")},
+        "versions": versions("torch", "onnx", "onnxruntime"),
     }  # fmt: skip
     folder = cached_folder(
         "onnx_step", parts, lambda new: export_step(step, new / "step.onnx", masked=masked, fused=fused)

@@ -4,7 +4,6 @@ nodes counted where they really ran."""
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import tempfile
@@ -19,6 +18,7 @@ import numpy as np
 from engine.artifacts import cache_root, cached_folder, cpu_sha256
 from engine.checkpoint import content_sha256
 from engine.contract import ConfigError, UnsupportedEngine
+from engine.onnx_package import onnxruntime_version, required, runtime_failures
 from engine.onnx_profiles import Shapes, profile_options
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ class SessionSettings:
 
     def check(self) -> None:
         """Raises ConfigError for what no machine has, UnsupportedEngine for what this one has not."""
-        import onnxruntime
-
+        onnxruntime = required("onnxruntime")
         for key, value, known in (
             ("provider", self.provider, PROVIDERS),
             ("session.execution_mode", self.execution_mode, EXECUTIONS),
@@ -70,8 +69,8 @@ class SessionSettings:
         available = onnxruntime.get_available_providers()
         if PROVIDERS[self.provider] not in available:
             raise UnsupportedEngine(
-                f"onnxruntime {_version()} here has no {PROVIDERS[self.provider]} ({', '.join(available)})",
-                "pip install onnxruntime-gpu in place of onnxruntime, or use engine.provider=cpu",
+                f"onnxruntime {onnxruntime_version()} here has no {PROVIDERS[self.provider]} ({', '.join(available)})",
+                "pip uninstall onnxruntime, then pip install '.[gpu]' (onnxruntime-gpu), or use engine.provider=cpu",
             )
         if (self.provider == "cpu") != (self.device == "cpu"):
             raise UnsupportedEngine(
@@ -137,7 +136,7 @@ def session_options(settings: SessionSettings, optimization: str) -> Any:
 def optimised(path: Path, settings: SessionSettings) -> Path:
     """The graph as ONNX Runtime rewrites it for this CPU, made once and kept."""
     parts = {
-        "graph": {file.name: content_sha256(file) for file in graph_files(path)}, "onnxruntime": _version(),
+        "graph": {file.name: content_sha256(file) for file in graph_files(path)}, "onnxruntime": onnxruntime_version(),
         "optimization": settings.optimization, "provider": settings.provider, "cpu": cpu_sha256(),
         "exact_int8": settings.exact_int8,
     }  # fmt: skip
@@ -166,14 +165,24 @@ def _session(path: Path, options: Any, settings: SessionSettings, shapes: Shapes
         states.InvalidProtobuf, states.InvalidGraph, states.InvalidArgument, states.NoSuchFile, states.Fail,
         states.NotImplemented,
     )  # fmt: skip
+    failures: tuple[type[Exception], ...] = (ValueError, *runtime_failures())
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except unreadable as error:
+        # By itself the constructor opens another provider in place of one that fails, and only prints why
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+    except failures as error:
+        first = (str(error).splitlines() or [""])[0]
+        if settings.provider != "cpu":
+            raise UnsupportedEngine(
+                f"ONNX Runtime {onnxruntime_version()} cannot open {path.name} with {name} ({first})",
+                "mend what it names (a library, the driver, memory), or use engine.provider=cpu",
+            ) from error
+        if not isinstance(error, unreadable):
+            raise
         raise UnsupportedEngine(
-            f"ONNX Runtime {_version()} cannot open {path.name} ({str(error).splitlines()[0]})",
+            f"ONNX Runtime {onnxruntime_version()} cannot open {path.name} ({first})",
             "the file is cut short or of another version: export it again",
         ) from error
-    session.disable_fallback()
+    session.disable_fallback()  # of a run
     return session
 
 
@@ -255,10 +264,6 @@ def constants_by_dtype(path: Path) -> Mapping[str, int]:
         name = names.get(tensor.data_type, f"onnx type {tensor.data_type}")
         counts[name] = counts.get(name, 0) + int(np.prod(tensor.dims))
     return counts
-
-
-def _version() -> str:
-    return importlib.metadata.version("onnxruntime")
 
 
 def bind(binding: Any, name: str, tensor: Any) -> None:

@@ -9,7 +9,6 @@ file's size.
 from __future__ import annotations
 
 import fnmatch
-import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from engine.artifacts import cached_folder, source_sha256
 from engine.checkpoint import content_sha256, locate
 from engine.contract import ConfigError, UnsupportedEngine
+from engine.onnx_package import versions
 
 if TYPE_CHECKING:
     from engine.export import Feeds
@@ -69,10 +69,6 @@ class Calibration:
             "mel": {key: model[key] for key in ("mel_spec_type", "mel_bins", "sample_rate_hz", "hop_samples")},
             "recorded_by": source_sha256(*RECORDING), "recorded_with": versions("torch", "torchaudio"),
         }  # fmt: skip
-
-
-def versions(*packages: str) -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in packages}
 
 
 def calibration_of(given: Mapping[str, Any] | None) -> Calibration | None:

@@ -7,7 +7,6 @@ a window has hops. Shape letters: B batch, D mel bins, N frames, F = n_fft / 2 +
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import warnings
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from torch import nn
 
 from engine.artifacts import cached_folder, source_sha256
 from engine.contract import UnsupportedEngine
+from engine.onnx_package import required, versions
 from engine.onnx_session import SessionSettings, bind, bind_result, open_session, run_bound
 from engine.vocoder import VocosSpectrum
 
@@ -76,6 +76,7 @@ def export_vocos(vocos: Any, path: Path) -> Path:
     """Writes Vocos as ONNX and compares it with the module. Raises UnsupportedEngine where they differ."""
     from torch.export import Dim
 
+    required("onnxscript")  # the exporter's own need, asked for here to say what to install
     axes = ({0: Dim("B", min=1, max=64), 2: Dim("N", min=4, max=65536)},)
     mel = torch.randn(2, vocos.backbone.input_channels, 64)
     with warnings.catch_warnings():
@@ -147,7 +148,7 @@ def vocos_by_onnx(vocos: Any, digest: str, config: Mapping[str, Any], device: st
     parts = {
         "weights": digest, "backbone": config["backbone"], "head": config["head"],
         "code": source_sha256("engine.vocoder", "engine.vocoder_onnx"),
-        "versions": {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxruntime", "vocos")},
+        "versions": versions("torch", "onnx", "onnxruntime", "vocos"),
     }  # fmt: skip
     folder = cached_folder("onnx_vocoder", parts, lambda new: export_vocos(vocos, new / "vocos.onnx"))
     return OnnxVocos(vocos, folder / "vocos.onnx", settings)

@@ -23,6 +23,7 @@ import psutil
 from experiments.compose import ROOT
 
 PACKAGES = ("torch", "torchaudio", "f5-tts", "vocos", "numpy", "onnxruntime", "hydra-core", "tensorrt")
+DISTRIBUTIONS = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}  # of one module, where there are several
 # What decides which kernels a CPU can run
 CPU_FLAGS = (
     "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "amx_tile", "amx_bf16",
@@ -146,10 +147,12 @@ def num_threads(device: Mapping[str, Any]) -> int:
 def _installed() -> tuple[tuple[str, str], ...]:
     found = []
     for name in PACKAGES:
-        try:
-            found.append((name, metadata.version(name)))
-        except metadata.PackageNotFoundError:
-            continue
+        for distribution in DISTRIBUTIONS.get(name, (name,)):
+            try:
+                found.append((name, metadata.version(distribution)))
+                break
+            except metadata.PackageNotFoundError:
+                continue
     return tuple(found)
 
 

@@ -176,6 +176,32 @@ def test_a_provider_that_was_dropped_is_named_before_anything_runs(
     assert not ran
 
 
+@pytest.mark.parametrize(("provider", "name"), [("cuda", "CUDA"), ("tensorrt", "Tensorrt")])
+def test_a_provider_that_cannot_start_is_refused_with_its_own_reason_and_nothing_else_is_opened(
+    provider: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ONNX Runtime's constructor by itself opens the file with another provider then."""
+    import onnxruntime
+
+    context, parts = made()
+    path = step_graphs(context, parts, padded=False)[False]
+    create = onnxruntime.InferenceSession._create_inference_session
+
+    def failing(session: object, providers: list[object], *rest: object) -> None:
+        if providers != ["CPUExecutionProvider"]:
+            raise RuntimeError("CUDA failure 35: the driver is too old\nin file x")
+        create(session, providers, *rest)
+
+    monkeypatch.setenv("F5BENCH_CACHE", str(tmp_path))  # of TensorRT's engines
+    monkeypatch.setattr(SessionSettings, "check", lambda self: None)
+    monkeypatch.setattr(onnxruntime.InferenceSession, "_create_inference_session", failing)
+    says = rf"cannot open step.onnx with {name}ExecutionProvider \(CUDA failure 35: the driver is too old\)"
+    with pytest.raises(UnsupportedEngine, match=says) as refusal:
+        open_session(path, SessionSettings(provider=provider, device="cuda:0"), lambda session: None)
+    assert "engine.provider=cpu" in refusal.value.remedy
+    assert "Falling back" not in capsys.readouterr().out
+
+
 def test_a_file_cut_short_is_one_clear_refusal(tmp_path: Path) -> None:
     context, parts = made()
     whole = step_graphs(context, parts, padded=False)[False].read_bytes()

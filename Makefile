@@ -1,15 +1,16 @@
 # Two commands that are enough by themselves from a clean clone: `make bench` (the main job) and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
+EXTRAS ?= quality,speaker,mlflow,onnx,optimize,serve,torchao,dev
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: bench test lint format doctor gpu-check clean
+.PHONY: bench test lint format doctor gpu-check gpu-check-here clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[quality,speaker,mlflow,onnx,optimize,serve,torchao,dev]"
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	touch $(READY)
 
 bench: $(READY)  ## the default sweep: table, audio, MLflow runs, report
@@ -30,7 +31,11 @@ format: $(READY)
 doctor: $(READY)  ## what is here, what is missing, what that disables
 	$(RUN) -m experiments.doctor
 
-gpu-check: $(READY)  ## prove the CUDA engines on this machine
+# An environment of its own: onnxruntime-gpu (extra gpu) stands in the place of onnxruntime (extra onnx)
+gpu-check:  ## prove the CUDA engines on this machine
+	$(MAKE) gpu-check-here VENV=.venv-gpu EXTRAS=gpu,tensorrt,torchao,quality,mlflow,dev
+
+gpu-check-here: $(READY)
 	$(RUN) -m experiments.gpu_check $(ARGS)
 
 clean:

@@ -5,10 +5,12 @@ means: the captured loop is compared bit by bit with the eager one (three length
 and off); every engine's mel is compared with float32's (`experiments.gpu_correct`); every CUDA engine is measured
 (`experiments.sweep experiment=gpu_check`); pairs of engines are measured interleaved (`experiments.compare`). Leaves
 OUT/equality.json, OUT/correctness.json, OUT/sweep/ with records and report, OUT/compare-*/, OUT/gpu_check.json.
-KEY=VALUE go to every part.
+KEY=VALUE go to every part. Ratios against `upstream` are against float32 with TF32 off, as this harness runs it; by
+itself upstream loads its model in float16 on a GPU.
 
-exit codes: 0 proven, 2 usage, 10 an engine is not equal, not near float32 or slower than gpu_check.max_rtf=0.004 allows
-(H200 class; null on other cards), 12 no CUDA device here, 14 an engine failed, 130 interrupted
+exit codes: 0 every engine proven, 2 usage, 10 an engine is not equal, not near float32 or slower than
+gpu_check.max_rtf=0.004 allows (H200 class; null on other cards), 11 all that ran is proven, but engines were skipped
+(named, with the reason), 12 no CUDA device here, 14 an engine failed, 130 interrupted
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,23 @@ import numpy as np
 
 from engine.clock import make_clock
 from engine.contract import ConfigError, Engine, SynthesisRequest
-from experiments.cli import EXIT_ENVIRONMENT, EXIT_JOB_FAILED, EXIT_OK, EXIT_REGRESSION, EXIT_UNSURE, complain, run_verb
-from experiments.compose import ROOT, compose_config
+from experiments.cli import (
+    EXIT_ENVIRONMENT,
+    EXIT_JOB_FAILED,
+    EXIT_OK,
+    EXIT_REGRESSION,
+    EXIT_UNSURE,
+    complain,
+    one_line,
+    run_verb,
+)
+from experiments.compose import ROOT, compose_cells, compose_config
 from experiments.job import FLOAT32, module_environment
 from experiments.run import default_out
-from metrics.record import RecordError, load_record, to_json, write_atomically
+from metrics.record import RecordError, RunRecord, load_record, to_json, write_atomically
 from metrics.speed import speed_of
 
+PRESET = "experiment=gpu_check"
 CORRECT = "gpu_correct"  # the verb that compares every engine's mel with float32's
 REFERENCE_S, GENERATED_S = 5.0, 10.0
 MAX_RTF, RTF_CARD = 0.004, "H200"
@@ -43,6 +55,16 @@ TRANSCRIPT = "We walk along the sea in the morning, and look for birds."
 TEXT = (
     "When the wind turned to the north, we carried the boats up to the house and waited there until the evening light."
 )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineRow:
+    """One engine of the sweep. rtf_ratio: None where it was not measured, for the reason given."""
+
+    engine: str
+    status: str
+    rtf_ratio: float | None = None
+    reason: str | None = None
 
 
 def main(argv: Sequence[str]) -> int:
@@ -108,31 +130,56 @@ def workload_overrides(folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
+def compare_arguments(reference: str, candidate: str, overrides: Sequence[str]) -> list[str]:
+    """A comparison of two engines. There `reference.KEY` is a setting of the reference side, so what sets the group
+    `reference` is said of both sides."""
+    sides = ("reference", "candidate")
+    arguments = [f"reference.engine={reference}", f"candidate.engine={candidate}", "mode=quick", "pairs=48"]
+    for override in overrides:
+        of_voices = override.partition("=")[0].partition(".")[0] == "reference"
+        arguments += [f"{side}.{override}" for side in sides] if of_voices else [override]
+    return arguments
+
+
 def check(folder: Path, overrides: Sequence[str], max_rtf: float | None) -> int:
+    asked = list(dict.fromkeys(str(c.config["engine"]["name"]) for c in compose_cells([PRESET, *overrides])))
     equal = equality(overrides)
     write_atomically(folder / "equality.json", to_json(equal) + "\n")
     for row in equal:
         print(f"{'equal' if row['equal'] else 'NOT EQUAL'}  {row['what']}", flush=True)
     codes = {CORRECT: verb(CORRECT, *overrides, f"out={folder}")}
-    codes["sweep"] = verb("sweep", "experiment=gpu_check", *overrides, f"out={folder / 'sweep'}")
+    codes["sweep"] = verb("sweep", PRESET, *overrides, f"out={folder / 'sweep'}")
     for reference, candidate in PAIRS:
-        sides = (f"reference.engine={reference}", f"candidate.engine={candidate}", "mode=quick", "pairs=48")
-        codes[f"{reference}-{candidate}"] = verb(
-            "compare", *sides, *overrides, f"out={folder / f'compare-{reference}-{candidate}'}"
-        )
-    rows = rtf_rows(folder / "sweep" / "cells")
-    code = verdict([row["equal"] for row in equal], rows, codes, max_rtf)
-    content = {"equality": equal, "rtf": rows, "max_rtf": max_rtf, "codes": codes, "exit_code": code}
+        name = f"{reference}-{candidate}"
+        out = f"out={folder / f'compare-{name}'}"
+        codes[name] = verb("compare", *compare_arguments(reference, candidate, overrides), out)
+    rows = engine_rows(folder / "sweep" / "cells", asked)
+    missing = unproven(rows, folder / "correctness.json")
+    rtf = {row.engine: row.rtf_ratio for row in rows}
+    code = verdict([row["equal"] for row in equal], rtf, codes, max_rtf, missing)
+    content = {
+        "equality": equal, "rows": [asdict(row) for row in rows], "unproven": missing, "max_rtf": max_rtf,
+        "codes": codes, "exit_code": code,
+    }  # fmt: skip
     write_atomically(folder / "gpu_check.json", to_json(content) + "\n")
+    for engine, reason in missing.items():
+        print(f"not proven  {engine}: {reason}")
+    if code == EXIT_UNSURE:
+        complain(f"cannot tell: what ran is proven, but not {', '.join(missing)}")
     print(f"records  {folder}")
     return code
 
 
 def verdict(
-    equal: Sequence[bool], rows: Mapping[str, float | None], codes: Mapping[str, int], max_rtf: float | None
+    equal: Sequence[bool],
+    rtf: Mapping[str, float | None],
+    codes: Mapping[str, int],
+    max_rtf: float | None,
+    missing: Collection[str],
 ) -> int:
-    """10 before 14: an engine that is wrong or too slow is a finding, a part that could not run is none."""
-    graphs = [rtf for name, rtf in rows.items() if name.startswith("cuda_graph") and rtf is not None]
+    """10 before 14: an engine that is wrong or too slow is a finding, a part that could not run is none. missing: the
+    engines that nothing is known of, which leave the rest proven."""
+    graphs = [value for name, value in rtf.items() if name.startswith("cuda_graph") and value is not None]
     if (
         not all(equal)
         or codes.get(CORRECT) == EXIT_REGRESSION
@@ -141,7 +188,7 @@ def verdict(
         return EXIT_REGRESSION
     if not set(codes.values()) <= MEASURED or not equal or not graphs:
         return EXIT_JOB_FAILED
-    return EXIT_OK
+    return EXIT_UNSURE if missing else EXIT_OK
 
 
 def verb(name: str, *arguments: str) -> int:
@@ -150,17 +197,38 @@ def verb(name: str, *arguments: str) -> int:
     return subprocess.run(command, cwd=ROOT, env={**module_environment(), **FLOAT32}, check=False).returncode
 
 
-def rtf_rows(cells: Path) -> dict[str, float | None]:
-    """Engine -> RTF from the sweep's records; None where it was skipped or failed."""
-    rows: dict[str, float | None] = {}
+def engine_rows(cells: Path, asked: Sequence[str]) -> list[EngineRow]:
+    """A row for every engine that the sweep was asked for, from its records."""
+    found: dict[str, EngineRow] = {}
     for path in sorted(cells.glob("*/result.json")):
         try:
-            record = load_record(path)
-            rows[str(record.config["engine"]["name"])] = speed_of(record.trials).rtf_ratio
-        except (RecordError, ValueError) as error:
-            rows[path.parent.name] = None
-            complain(f"{path.parent.name}: {error}")
-    return rows
+            row = row_of(load_record(path))
+        except RecordError as error:
+            complain(error)
+        else:
+            found[row.engine] = row
+    lost = {name: EngineRow(engine=name, status="failed", reason="the sweep left no record of it") for name in asked}
+    return [found.get(name, lost[name]) for name in asked]
+
+
+def row_of(record: RunRecord) -> EngineRow:
+    name, reason = str(record.config["engine"]["name"]), "; ".join(filter(None, (record.reason, record.remedy)))
+    if record.status != "ok":
+        return EngineRow(engine=name, status=record.status, reason=one_line(reason) or "no reason given")
+    try:
+        return EngineRow(engine=name, status="ok", rtf_ratio=speed_of(record.trials).rtf_ratio)
+    except ValueError as error:
+        return EngineRow(engine=name, status="failed", reason=one_line(error))
+
+
+def unproven(rows: Sequence[EngineRow], correctness: Path) -> dict[str, str]:
+    """Engine -> why its speed or its mel is not known."""
+    found = {row.engine: f"{row.status} ({row.reason})" for row in rows if row.rtf_ratio is None}
+    compared = json.loads(correctness.read_text("utf-8")) if correctness.is_file() else []
+    for row in compared:
+        if row["status"] in ("skipped", "failed"):
+            found.setdefault(row["engine"], f"{row['status']} at guidance {row['guidance']} ({row['reason']})")
+    return found
 
 
 def equality(overrides: Sequence[str]) -> list[dict[str, Any]]:

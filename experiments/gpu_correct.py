@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 from engine.contract import SynthesisRequest, UnsupportedEngine
+from engine.onnx_package import runtime_failures
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_REGRESSION, run_verb
 from experiments.compose import compose_cells, compose_config
 from experiments.gpu_check import FRAMES, engine_of
@@ -93,8 +94,8 @@ def correctness(
 def rows_of(
     name: str, overrides: Sequence[str], guidance: str, cases: Sequence[tuple[SynthesisRequest, np.ndarray]]
 ) -> Iterator[Row]:
-    """What cannot be built here is skipped. An error of torch's (a device that ran out of memory, a kernel that is not
-    there) costs this engine alone; any other ends the process, and gpu_check sees its exit code."""
+    """What cannot be built here is skipped. An error of torch's or ONNX Runtime's (a device that ran out of memory, a
+    kernel that is not there) costs this engine alone; any other ends the process, and gpu_check sees its exit code."""
     try:
         with engine_of(name, overrides, guidance) as engine:
             allowed = allowed_for(engine.facts.precision)
@@ -108,7 +109,7 @@ def rows_of(
     except UnsupportedEngine as refusal:
         reason = f"{refusal.reason}; {refusal.remedy}"
         yield Row(engine=name, guidance=guidance, frames=None, status="skipped", reason=reason)
-    except RuntimeError as failure:
+    except runtime_failures() as failure:
         reason = f"{type(failure).__name__}: {(str(failure).splitlines() or [''])[0]}"
         yield Row(engine=name, guidance=guidance, frames=None, status="failed", reason=reason)
 

@@ -1,16 +1,23 @@
 """`experiments.gpu_check` as far as a machine without GPU can run it."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from engine.contract import ConfigError
+from engine.denoiser import onnx_graph
 from experiments import gpu_check, gpu_correct
+from experiments.compare_settings import read_command
 from experiments.compose import compose_cells, compose_config
 from experiments.workload import load_workload
+from metrics.record import to_json
 from tests.engines import engine
+from tests.test_report_data import FakeCell, write_sweep
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
@@ -48,27 +55,102 @@ def test_every_cell_composes_with_the_workload(tmp_path: Path) -> None:
     assert {name for pair in gpu_check.PAIRS for name in pair} <= names
 
 
+@pytest.mark.parametrize(("reference", "candidate"), gpu_check.PAIRS)
+def test_both_sides_of_a_comparison_speak_the_same_with_one_voice(
+    tmp_path: Path, reference: str, candidate: str
+) -> None:
+    own = ["reference.target_rms=0.2", "solver=euler_7"]
+    overrides = [*gpu_check.workload_overrides(tmp_path), *own]
+    command = read_command([*gpu_check.compare_arguments(reference, candidate, overrides), f"out={tmp_path / 'out'}"])
+    sides = {name: compose_config(side.overrides) for name, side in command.sides.items()}
+    assert {name: side["engine"]["name"] for name, side in sides.items()} == {
+        "reference": reference, "candidate": candidate,
+    }  # fmt: skip
+    for group in ("reference", "workload", "model", "vocoder", "solver", "device"):
+        assert sides["reference"][group] == sides["candidate"][group]
+    assert [voice["id"] for voice in sides["candidate"]["reference"]["voices"]] == ["repeated"]
+    assert sides["candidate"]["reference"]["target_rms"] == 0.2
+    assert (command.settings.values["mode"], command.settings.values["pairs"]) == ("quick", 48)
+
+
 FAST = {"cuda_graph": 0.003, "bf16": 0.01}
 
 
 @pytest.mark.parametrize(
-    ("equal", "rows", "codes", "max_rtf", "code"),
+    ("equal", "rows", "codes", "max_rtf", "missing", "code"),
     [
-        ([True, True], FAST, {"sweep": 0}, 0.004, 0),
-        ([True, False], FAST, {"sweep": 0}, 0.004, 10),
-        ([True], FAST, {"gpu_correct": 10, "sweep": 0}, 0.004, 10),
-        ([True], FAST, {"gpu_correct": 14, "sweep": 0}, 0.004, 14),
-        ([True], {"cuda_graph": 0.005}, {"sweep": 0}, 0.004, 10),
-        ([True], {"cuda_graph": 0.005}, {"sweep": 0}, None, 0),
-        ([True], FAST, {"sweep": 0, "bf16-cuda_graph": 1}, 0.004, 14),
-        ([True], {"cuda_graph": None, "bf16": 0.01}, {"sweep": 0}, 0.004, 14),
-        ([], FAST, {"sweep": 0}, 0.004, 14),
+        ([True, True], FAST, {"sweep": 0}, 0.004, (), 0),
+        ([True, False], FAST, {"sweep": 0}, 0.004, (), 10),
+        ([True], FAST, {"gpu_correct": 10, "sweep": 0}, 0.004, (), 10),
+        ([True], FAST, {"gpu_correct": 14, "sweep": 0}, 0.004, (), 14),
+        ([True], {"cuda_graph": 0.005}, {"sweep": 0}, 0.004, (), 10),
+        ([True], {"cuda_graph": 0.005}, {"sweep": 0}, None, (), 0),
+        ([True], FAST, {"sweep": 0, "bf16-cuda_graph": 1}, 0.004, (), 14),
+        ([True], {"cuda_graph": None, "bf16": 0.01}, {"sweep": 0}, 0.004, (), 14),
+        ([], FAST, {"sweep": 0}, 0.004, (), 14),
+        ([True], FAST, {"sweep": 0}, 0.004, ("tensorrt",), 11),
+        ([True], FAST, {"sweep": 14}, 0.004, ("tensorrt",), 14),
+        ([False], FAST, {"sweep": 0}, 0.004, ("tensorrt",), 10),
     ],
 )
 def test_the_verdict(
-    equal: list[bool], rows: dict[str, float | None], codes: dict[str, int], max_rtf: float | None, code: int
+    equal: list[bool],
+    rows: dict[str, float | None],
+    codes: dict[str, int],
+    max_rtf: float | None,
+    missing: tuple[str, ...],
+    code: int,
 ) -> None:
-    assert gpu_check.verdict(equal, rows, codes, max_rtf) == code
+    assert gpu_check.verdict(equal, rows, codes, max_rtf, missing) == code
+
+
+def checked(folder: Path, monkeypatch: pytest.MonkeyPatch, sweep_code: int, *cells: FakeCell) -> int:
+    """`check` where every engine of the preset has RTF 0.002 but those given; what needs a GPU is made up."""
+    names = [cell.config["engine"]["name"] for cell in compose_cells([gpu_check.PRESET])]
+    given = {cell.engine: cell for cell in cells}
+    made = [given.get(name) or FakeCell(label=f"{name}-euler_7", rtf=0.002, scores=()) for name in names]
+    skipped = [gpu_correct.Row(engine=c.engine, guidance="2", frames=None, status="skipped", reason="x") for c in cells]
+
+    def verb(name: str, *arguments: str) -> int:
+        if name == gpu_check.CORRECT:
+            (folder / "correctness.json").write_text(to_json([asdict(row) for row in skipped]))
+        if name == "sweep":
+            write_sweep(folder / "sweep", made)
+        return sweep_code if name == "sweep" else 0
+
+    monkeypatch.setattr(gpu_check, "verb", verb)
+    monkeypatch.setattr(gpu_check, "equality", lambda overrides: [{"what": "563 frames", "equal": True}])
+    return gpu_check.check(folder, gpu_check.workload_overrides(folder), None)
+
+
+NO_TENSORRT = {"state": "skipped", "reason": "TensorRT is not installed", "remedy": "pip install '.[tensorrt]'"}
+
+
+def test_engines_that_were_skipped_are_not_proven_and_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = [FakeCell(label=f"{name}-euler_7", **NO_TENSORRT) for name in ("tensorrt", "tensorrt_fp32")]
+    assert checked(tmp_path, monkeypatch, 0, *absent) == 11
+    said = capsys.readouterr()
+    assert said.err == "error: cannot tell: what ran is proven, but not tensorrt, tensorrt_fp32\n"
+    assert "not proven  tensorrt: skipped (TensorRT is not installed; pip install '.[tensorrt]')" in said.out
+    content = json.loads((tmp_path / "gpu_check.json").read_text())
+    assert (content["exit_code"], list(content["unproven"])) == (11, ["tensorrt", "tensorrt_fp32"])
+
+
+def test_an_engine_that_failed_or_left_no_record_is_named_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = FakeCell(label="tensorrt-euler_7", state="failed", reason="killed by signal 9", remedy="see worker.log")
+    lost = FakeCell(label="onnx_cuda-euler_7", state="failed", has_record=False)
+    assert checked(tmp_path, monkeypatch, 14, failed, lost) == 14
+    said = capsys.readouterr().out
+    assert "not proven  tensorrt: failed (killed by signal 9; see worker.log)" in said
+    assert "not proven  onnx_cuda: failed (the sweep left no record of it)" in said
+
+
+def test_all_engines_proven_is_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checked(tmp_path, monkeypatch, 0) == 0
 
 
 def test_engines_that_are_right_are_near_float32_and_what_is_not_here_is_skipped(tmp_path: Path) -> None:
@@ -81,6 +163,21 @@ def test_engines_that_are_right_are_near_float32_and_what_is_not_here_is_skipped
     assert all(row.error and row.error > 1e-4 for row in rows if row.engine == "bf16")
     assert all("CUDA" in str(row) for row in rows if row.status == "skipped")
     assert gpu_correct.exit_code(rows) == 0
+
+
+def test_an_error_of_onnx_runtimes_own_costs_that_engine_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+
+    def unbound(session: Any, binding: Any, device: torch.device) -> None:
+        session.run_with_iobinding(session.io_binding())
+
+    monkeypatch.setattr(onnx_graph, "run_bound", unbound)
+    pocket = ["model=pocket", "vocoder=vocos", "device=cpu", "solver=euler_5"]
+    overrides = [*gpu_check.workload_overrides(tmp_path), *pocket]
+    rows = list(gpu_correct.correctness(["onnx", "bf16"], overrides, (60,), ("2",)))
+    assert [(row.engine, row.status) for row in rows] == [("onnx", "failed"), ("bf16", "ok")]
+    assert rows[0].reason
+    assert gpu_correct.exit_code(rows) == 14
 
 
 MEL = np.linspace(-4, 1, 600, dtype=np.float32).reshape(6, 100)

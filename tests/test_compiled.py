@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from engine.backends import eager_denoiser
 from engine.build import Build, Context, assemble, materials
@@ -49,7 +50,9 @@ def test_one_compilation_serves_every_length_and_the_answer_is_the_eager_ones() 
         assert compilations(ours) == 2, "a batch has masks, which is another graph"
         assert worst(ours, eager, TEXTS[::-1]) < 1e-3
         assert compilations(ours) == 2
-        assert ours.facts.proof["compile_s"] > 0
+        proof = ours.facts.proof
+        assert proof["compile_s"] > 0
+        assert proof["compiled_evals"] == proof["num_evals"] > 0
     with fp32(UNGUIDED) as ours, engine(*EAGER, UNGUIDED) as eager:
         assert worst(ours, eager, TEXTS[:1]) < 1e-3
 
@@ -61,7 +64,9 @@ def test_buckets_pad_and_mask_to_the_same_answer() -> None:
     made = materials(context)
     inner, step_bytes = eager_denoiser(context, made, "fp32")
     options = CompileOptions.of("step", "bucketed", 512, None)
-    padding = CompiledDenoiser(inner, CountingInductor({}), options)
+    counter = CountingInductor({})
+    made.step.register_forward_pre_hook(lambda *_: setattr(counter, "runs", counter.runs + 1))  # as a compiled graph
+    padding = CompiledDenoiser(inner, counter, options)
     build = Build(name="x", denoiser="x", precision="fp32", step_bytes=step_bytes, max_padding_frac=0.9)
     with assemble(context, made, StepSampler(padding, context.solver), build) as ours, engine(*EAGER) as eager:
         assert all(worst(ours, eager, (text,)) < 1e-3 for text in TEXTS)
@@ -97,6 +102,43 @@ def test_without_a_cpp_compiler_the_engine_refuses(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UnsupportedEngine, match="C\\+\\+ compiler") as refusal:
         engine("engine=compiled_bf16")
     assert "apt-get install g++" in refusal.value.remedy
+
+
+@pytest.mark.parametrize("name", ["compiled", "compiled_bf16", "int8_torchao"])
+@pytest.mark.parametrize("by_environment", [True, False])
+def test_where_the_compiler_is_switched_off_the_engine_refuses(
+    name: str, by_environment: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "int8_torchao":
+        pytest.importorskip("torchao")
+    if by_environment:
+        monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    off = torch._dynamo.config.patch(disable=not by_environment)
+    with off, pytest.raises(UnsupportedEngine, match="is switched off here") as refusal:
+        engine(*EAGER, f"engine={name}")
+    assert refusal.value.remedy == "unset them, or use engine=bf16"
+
+
+def test_an_evaluation_outside_of_a_compiled_graph_is_refused() -> None:
+    ask = request(TEXTS[0])
+    with fp32() as ours:
+        ours.synthesize([ask])
+        with torch.compiler.set_stance("force_eager"), pytest.raises(UnsupportedEngine, match="ran the plain function"):
+            ours.synthesize([ask])
+        assert len(ours.synthesize([ask])[0].audio_S) > 0
+
+
+def test_bfloat16_attention_compiles_once_more_where_its_scores_leave_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The bound lowered to 260 frames of two rows of four heads; the reference has some 141."""
+    monkeypatch.setattr("engine.attention.SCORES_MAX_BYTES", 2 * 4 * 260**2 * 2)
+    with compiled(*EAGER, "engine=compiled_bf16") as ours:
+        counts = []
+        for num_frames in (60, 100, 140, 200):
+            ours.synthesize([request(TEXTS[0], num_frames=num_frames)])
+            counts.append(compilations(ours))
+    assert counts == [1, 1, 2, 2]
 
 
 def test_int8_kernels_that_the_compiler_cannot_see_are_refused() -> None:

@@ -43,6 +43,9 @@ def test_one_compilation_decodes_every_length_as_the_eager_one_does() -> None:
     proof = ours.decoder.proof()
     assert (proof["graphs_compiled"], proof["recompiles"]) == (1, 0)
     assert proof["compile_s"] > 0
+    assert proof["compiled_runs"] == 3
+    with torch.compiler.set_stance("force_eager"), pytest.raises(UnsupportedEngine, match="ran the plain function"):
+        ours.decoder.decode(mel(100))
 
 
 def test_an_engines_own_compilations_and_its_vocoders_are_counted_apart() -> None:
@@ -63,6 +66,10 @@ def test_an_engines_own_compilations_and_its_vocoders_are_counted_apart() -> Non
 def test_what_the_compiler_lacks_or_does_not_know_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"vocoder.inductor.freezzing=True: is not a setting"):
         engine("vocoder=vocos_compiled", "+vocoder.inductor.freezzing=true")
+    off = torch._dynamo.config.patch(disable=True)
+    with off, pytest.raises(UnsupportedEngine, match="is switched off here") as refusal:
+        engine("vocoder=vocos_compiled")
+    assert "use vocoder=vocos" in refusal.value.remedy
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(UnsupportedEngine, match="C\\+\\+ compiler") as refusal:

@@ -5,8 +5,11 @@ out of inductor's cache on disk. region=block compiles one block with its weight
 block, so a model of 22 blocks costs no more to compile than one of 6; the convolutions before the blocks stay eager.
 
 Dynamic shapes compile once per kind of batch (one utterance or several, guided or not, padded or not) and then take
-any length; static ones compile per bucket of lengths, the padding behind each utterance masked. The compiler sits
-behind a counter, so that a compilation inside a timed region shows.
+any length, but that bfloat16 attention on a CPU (`small_gemm`) compiles once more beyond the length at which its scores
+leave SCORES_MAX_BYTES: for a guided utterance 512 frames, reference included, at full size and 1024 on pocket. Static
+ones compile per bucket of lengths, the padding behind each utterance masked. The compiler sits behind a counter, so
+that a compilation inside a timed region shows, and every evaluation is known to have run in a compiled graph:
+torch.compile gives back the plain function where it is switched off.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from engine.step_e2 import Step
 
 MAX_COMPILATIONS = 64
 STEPS_KEPT = 2
+EAGER = "engine=bf16"  # what needs no compiler
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,11 +69,11 @@ class CompileOptions:
 
 class CountingInductor:
     """torch.compile's backend: inductor behind a counter. One call is one graph handed over for compilation, also
-    where the kernels then come from the cache on disk."""
+    where the kernels then come from the cache on disk. runs: calls of the graphs that were made."""
 
     def __init__(self, inductor: Mapping[str, Any]):
         self._inductor = inductor
-        self.compilations = 0
+        self.compilations = self.runs = 0
         self.compile_s = 0.0
 
     def __call__(self, graph: torch.fx.GraphModule, inputs: Sequence[torch.Tensor]) -> Callable[..., Any]:
@@ -79,7 +83,20 @@ class CountingInductor:
         made = compile_fx(graph, list(inputs), config_patches=dict(self._inductor))  # Dynamo may ask to start again
         self.compilations += 1
         self.compile_s += time.perf_counter() - before_s
-        return made
+
+        def run(*given: torch.Tensor) -> Any:
+            self.runs += 1
+            return made(*given)
+
+        return run
+
+    def refuse_eager(self, runs_before: int, instead: str) -> None:
+        """Raises UnsupportedEngine where no compiled graph has run since `runs` was that."""
+        if self.runs == runs_before:
+            raise UnsupportedEngine(
+                "torch.compile ran the plain function: no compiled graph was called",
+                f"leave Dynamo on (no torch.compiler.set_stance or disable), or use {instead}",
+            )
 
 
 _COUNTERS: dict[str, CountingInductor] = {}
@@ -97,7 +114,7 @@ def compile_step(step: Step, options: CompileOptions, device: str, identity: str
     process are kept by `identity` (weights, precision), so that the same engine on another grid is not compiled again.
 
     Raises UnsupportedEngine where the compiler's own needs are not met, ConfigError for settings it does not know."""
-    ready_compiler(options.inductor, device, "engine", "engine=bf16")
+    ready_compiler(options.inductor, device, "engine", EAGER)
     counter = counting_inductor(options)
     dynamic = options.shapes == "dynamic"
     if options.region == "step":
@@ -117,11 +134,21 @@ def ready_compiler(inductor: Mapping[str, Any], device: str, group: str, instead
     """What every use of the compiler needs first. group: of the settings; instead: what needs no compiler.
 
     Raises UnsupportedEngine where a part of it is missing, ConfigError for settings it does not know."""
+    refuse_disabled(instead)
     check_compiler(device, instead)
     check_settings(inductor, group)
     # Kernels are made for this processor and thread count; inductor's own key does not know the latter
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(kernel_folder())
     torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, MAX_COMPILATIONS)
+
+
+def refuse_disabled(instead: str) -> None:
+    """Raises UnsupportedEngine where torch.compile would give back the plain function."""
+    if torch._dynamo.config.disable or os.environ.get("TORCHDYNAMO_DISABLE") == "1":
+        raise UnsupportedEngine(
+            "torch.compile is switched off here, by TORCHDYNAMO_DISABLE, TORCH_COMPILE_DISABLE or torch._dynamo.config",
+            f"unset them, or use {instead}",
+        )
 
 
 def check_compiler(device: str, instead: str) -> None:
@@ -176,6 +203,7 @@ class CompiledDenoiser:
     def __init__(self, inner: EagerDenoiser, counter: CountingInductor, options: CompileOptions):
         self._inner, self._counter, self._options = inner, counter, options
         self._before = counter.compilations, counter.compile_s
+        self._compiled_evals = 0
 
     @property
     def num_evals(self) -> int:
@@ -191,19 +219,22 @@ class CompiledDenoiser:
         return self._inner.place(padded_to(conditioning, -(-conditioning.num_frames // bucket) * bucket))
 
     def rows(self, placed: Placed) -> Rows:
-        inner, num_frames = self._inner.rows(placed), placed.projected.shape[1]
-        if self._options.bucket_frames is None:
-            return inner
+        inner, num_frames, counter = self._inner.rows(placed), placed.projected.shape[1], self._counter
 
         def rows(x: torch.Tensor, index: int, guided: bool) -> torch.Tensor:
-            own = x.shape[1]
-            return inner(F.pad(x, (0, 0, 0, num_frames - own)), index, guided)[:, :own]
+            own, before = x.shape[1], counter.runs
+            room = num_frames - own  # of a bucket
+            velocity = inner(F.pad(x, (0, 0, 0, room)) if room else x, index, guided)
+            counter.refuse_eager(before, EAGER)
+            self._compiled_evals += 1
+            return velocity[:, :own] if room else velocity
 
         return rows
 
     def proof(self) -> Mapping[str, Any]:
         return {
             **self._inner.proof(),
+            "compiled_evals": self._compiled_evals,
             "steady_counters": {"compilations": self._counter.compilations - self._before[0]},
             "compile_s": round(self._counter.compile_s - self._before[1], 3),
             "compiled_region": self._options.region,

@@ -57,8 +57,9 @@ def cuda_graph(
 ) -> Engine:
     """The whole solve as one CUDA graph per length and batch, around the eager or the compiled step."""
     from engine.denoiser.compiled import CompileOptions
-    from engine.denoiser.cuda_graph import CudaRecorder, GraphSampler, check_capturable
+    from engine.denoiser.cuda_graph import CudaRecorder, GraphSampler, check_capturable, check_max_graphs
 
+    check_max_graphs(max_graphs)
     check_capturable(context.solver, context.device, max_batch)
     made = materials(context)
     if compiled:

@@ -15,6 +15,8 @@ from metrics.record import RunRecord, Score
 STEADY_COUNTERS = "steady_counters"
 WARM_UP_STEADY = "warm_up_steady"
 REMEDY = "let the warm-up see every shape: raise measure.warmup_rounds, or repair the engine"
+EVICTED = "graphs_evicted"
+KEEP_MORE = "raise engine.max_graphs to at least the number of lengths and batches of the workload"
 
 
 def changed_counters(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, tuple[int, int]]:
@@ -29,9 +31,11 @@ def counted(proof: Mapping[str, Any]) -> dict[str, int]:
 
 
 def changed_text(before: Mapping[str, int], after: Mapping[str, int]) -> str | None:
-    """The counters that moved, in words; None where all stood still."""
+    """The counters that moved, in words, with the cause where a setting is at fault; None where all stood still."""
     changed = changed_counters(before, after)
-    return ", ".join(f"{name} went from {old} to {new}" for name, (old, new) in changed.items()) or None
+    cause = " (more lengths than engine.max_graphs keeps)" if EVICTED in changed else ""
+    said = ", ".join(f"{name} went from {old} to {new}" for name, (old, new) in changed.items())
+    return f"{said}{cause}" if said else None
 
 
 def counters_score(before: Mapping[str, int], after: Mapping[str, int]) -> Score | None:
@@ -71,3 +75,8 @@ def unsteady_reason(record: RunRecord) -> str | None:
     """Why the timed calls of a record are not those of a steady engine; None where nothing speaks against them."""
     broken = [score for score in record.scores_of(STEADY_COUNTERS) if score.status == "error"]
     return broken[0].reason if broken else None
+
+
+def remedy_of(reason: str) -> str:
+    """What helps against an `unsteady_reason`."""
+    return KEEP_MORE if EVICTED in reason else REMEDY

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from metrics.record import RecordError, RunRecord
 from metrics.speed import Speed, latency_by_length, speed_of
-from metrics.steady import REMEDY, unsteady_reason
+from metrics.steady import remedy_of, unsteady_reason
 from reports.quality import QUALITY, Summary, Validity, summaries_of, validity_of
 from reports.scale import Ratios, SentenceTiming, Timing, mib, scaled, sentence_timing
 from reports.source import Cell, Source, load_source
@@ -194,7 +194,7 @@ def _outcome(cell: Cell) -> tuple[RowStatus, str | None, str | None, Validity | 
         return "unchecked", why, "score the run again; a speed is printed only of audio that was checked", validity
     unsteady = unsteady_reason(cell.record)
     if unsteady is not None:
-        return "unsteady", unsteady, REMEDY, validity
+        return "unsteady", unsteady, remedy_of(unsteady), validity
     return "ok", None, None, validity
 
 

@@ -12,9 +12,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from engine.backends import eager_denoiser
 from engine.build import Build, Context, assemble, materials
 from engine.clock import HostClock
-from engine.contract import Engine, UnsupportedEngine
+from engine.contract import ConfigError, Engine, UnsupportedEngine
 from engine.denoiser.cuda_graph import GraphSampler, check_capturable
 from engine.solver import solver_spec
+from metrics.steady import counters_score, remedy_of
 from tests.engines import config, engine, request
 
 SMALL = ("model.checkpoint=random:0", "model.arch.depth=1")
@@ -72,7 +73,7 @@ def test_replays_are_bit_equal_to_the_loop_at_three_lengths_and_in_a_batch(
                 assert one.num_evals == other.num_evals == num_evals
         proof = ours.facts.proof
     assert recorder.recorded == 4, "three lengths and one batch, each captured once"
-    assert proof["steady_counters"] == {"graph_captures": 4}
+    assert proof["steady_counters"] == {"graph_captures": 4, "graphs_evicted": 0}
     assert (proof["graph_replays"], proof["num_evals"]) == (6, 6 * num_evals)
 
 
@@ -89,11 +90,26 @@ def test_a_graph_reads_this_requests_noise_text_and_reference_not_those_it_was_c
 def test_the_graphs_used_longest_ago_are_dropped() -> None:
     replayed, recorder = graphed("solver=euler_6", max_graphs=2)
     with replayed as ours:
-        for text in (TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[2], TEXTS[0], TEXTS[1]):
+        for text in (TEXTS[0], TEXTS[1], TEXTS[0], TEXTS[2], TEXTS[0]):
             ours.synthesize([request(text)])
+        before = ours.facts.proof["steady_counters"]
+        ours.synthesize([request(TEXTS[1])])
         proof = ours.facts.proof
     assert recorder.recorded == 4, "the second text had to be captured again"
-    assert (proof["graphs_kept"], proof["graphs_evicted"]) == (2, 2)
+    assert (proof["graphs_kept"], proof["steady_counters"]["graphs_evicted"]) == (2, 2)
+    score = counters_score(before, proof["steady_counters"])
+    assert score is not None
+    assert score.reason == (
+        "graph_captures went from 3 to 4, graphs_evicted went from 1 to 2 (more lengths than engine.max_graphs keeps) "
+        "in the timed region"
+    )
+    assert remedy_of(score.reason).startswith("raise engine.max_graphs")
+
+
+@pytest.mark.parametrize("max_graphs", ["0", "-1", "1.5", "true", "null"])
+def test_no_graph_at_all_is_a_setting(max_graphs: str) -> None:
+    with pytest.raises(ConfigError, match=r"engine.max_graphs=.*: must be a whole number from 1.*; use 16"):
+        engine("engine=cuda_graph", f"engine.max_graphs={max_graphs}")
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,8 @@ def test_an_engine_that_was_not_steady_shows_no_speed_and_says_what_moved(tmp_pa
     row = row_of(load_table(tmp_path), "fp32-euler_7")
     assert (row.status, row.timing) == ("unsteady", None)
     assert note_of(row).startswith("not steady: graph_captures went from 4 to 5 in the timed region; let the warm-up")
+    rewrite_record(folder, scores=[*scores, {**moved, "reason": "graphs_evicted went from 0 to 1 in the timed region"}])
+    assert "raise engine.max_graphs" in note_of(row_of(load_table(tmp_path), "fp32-euler_7"))
 
 
 def test_a_warm_up_that_never_settled_is_a_warning(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 
 from engine.conditioner import Conditioning
-from engine.contract import UnsupportedEngine
+from engine.contract import ConfigError, UnsupportedEngine
 from engine.denoiser.eager import Placed
 from engine.guidance import Rows
 from engine.sampler import planned_velocity
@@ -76,6 +76,14 @@ class Captured:
     mel: torch.Tensor
     replay: Callable[[], None]
     counts: Mapping[str, int]
+
+
+def check_max_graphs(max_graphs: object) -> None:
+    """Raises ConfigError where not one graph may be kept."""
+    if not isinstance(max_graphs, int) or isinstance(max_graphs, bool) or max_graphs < 1:
+        raise ConfigError(
+            "engine.max_graphs", max_graphs, "must be a whole number from 1: so many graphs are kept", "use 16"
+        )
 
 
 def check_capturable(solver: SolverSpec, device: str, max_batch: int) -> None:
@@ -144,11 +152,11 @@ class GraphSampler:
 
     def proof(self) -> Mapping[str, Any]:
         inner = dict(self._denoiser.proof())
-        steady = {**inner.pop("steady_counters", {}), "graph_captures": self._captures}
+        steady = {**inner.pop("steady_counters", {}), "graph_captures": self._captures, "graphs_evicted": self._evicted}
         own = {f"{kind}_evals": self._counts[kind] for kind in ("guided", "unguided", "reused", "zeroed")}
         return {
             **inner, **own, "num_evals": self.num_evals, "graph_replays": self._replays,
-            "graphs_kept": len(self._graphs), "graphs_evicted": self._evicted, "steady_counters": steady,
+            "graphs_kept": len(self._graphs), "steady_counters": steady,
         }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 In half: matrix products, convolutions, and what stands between two of them (RoPE, softmax, GELU, layout), so that a
 compiler finds attention in one type; an island around RoPE or softmax costs every fused attention kernel
 (stable-audio-3 issue 79). In float32: norms, AdaLN scales and gates, the residual sum, Mish, all inputs and outputs but
-the RoPE tables: where float16 overflows (NVIDIA/TensorRT-Model-Connect PR 657).
+the RoPE tables and the mask of keys: where float16 overflows (NVIDIA/TensorRT-Model-Connect PR 657).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.contract import UnsupportedEngine
+from engine.onnx_package import required
 
 PRODUCTS = {"MatMul", "Gemm", "Conv", "DequantizeLinear"}  # the last stands before a product's operand
 BETWEEN = {
@@ -22,7 +22,7 @@ BETWEEN = {
 SHAPE_INPUTS = {
     "Reshape": 1, "Unsqueeze": 1, "Squeeze": 1, "Split": 1, "Slice": 1, "Expand": 1, "Gather": 1, "Tile": 1,
 }  # fmt: skip
-TABLES = ("cos", "sin")
+TABLES = ("cos", "sin", "keys")  # keys: 0 and -inf, which every half type holds
 
 
 class HalfTyper:
@@ -142,10 +142,7 @@ class HalfTyper:
 
 def typed(source: Path, target: Path, precision: str) -> Path:
     """Writes `source` (float32) as a fp16 or bf16 graph. Raises UnsupportedEngine where onnx is missing."""
-    try:
-        import onnx
-    except ImportError as absent:
-        raise UnsupportedEngine("onnx is not installed", "pip install '.[onnx]'") from absent
+    onnx = required("onnx")
     model = onnx.load(str(source))
     to_half(model, precision)
     onnx.checker.check_model(model)

@@ -1,6 +1,6 @@
 """What a freshly built plan must show before it is used: at the shortest, tuned and longest length of every profile the
 velocity is finite, has the oracle's energy and is near the oracle's (NVIDIA/TensorRT issue 4450: blank audio at every
-length but the tuned one).
+length but the tuned one). A plan for batches shows it for a full batch of unequal lengths, too.
 
 Shape letters as in engine.step; G guidance rows.
 """
@@ -50,6 +50,19 @@ def unpadded_masks(groups: int, num_frames: int) -> dict[str, torch.Tensor]:
     return {"frames": frames.unflatten(0, (groups, 1)), "keys": keys.unflatten(0, (groups, 1))}
 
 
+def batched(feeds: Feeds, batch: int) -> dict[str, torch.Tensor]:
+    """One utterance's inputs -> those of `batch` utterances in one solve, the i-th shorter than the one before and
+    masked behind its end, down to about half the frames."""
+    groups, num_frames = feeds["projected"].shape[0], feeds["x"].shape[1]
+    lengths = [num_frames - i * num_frames // (2 * batch) for i in range(batch)]
+    frames, keys = padding_masks(lengths, groups * batch, num_frames, torch.float32)
+    return {
+        **feeds, "x": torch.cat([feeds["x"].roll(i, 1) for i in range(batch)]),
+        "projected": feeds["projected"].repeat(1, batch, 1, 1), "convolved": feeds["convolved"].repeat(1, batch, 1, 1),
+        "frames": frames.unflatten(0, (groups, batch)), "keys": keys.unflatten(0, (groups, batch)),
+    }  # fmt: skip
+
+
 @torch.inference_mode()
 def run_step(step: DiTStep, feeds: Feeds) -> torch.Tensor:
     """The PyTorch module on the same inputs: velocity (G, B, N, D)."""
@@ -63,20 +76,31 @@ def run_step(step: DiTStep, feeds: Feeds) -> torch.Tensor:
 
 
 def check_plan(
-    run: Run, oracle: DiTStep, profiles: Sequence[Profile], examples_at: ExamplesAt, precision: str
+    run: Run,
+    oracle: DiTStep,
+    profiles: Sequence[Profile],
+    examples_at: ExamplesAt,
+    precision: str,
+    max_batch: int = 1,
 ) -> dict[str, dict[str, Any]]:
     """{frames: {relative_l2, energy_ratio}} of the worst example. Raises UnsupportedEngine naming the length at which
-    the plan fails. examples_at: the inputs to try at a number of frames."""
+    the plan fails. examples_at: inputs of one utterance to try at a number of frames; max_batch: above 1 the first of
+    them also as a batch."""
     lengths = sorted({n for p in profiles for n in (p.min_frames, p.opt_frames, p.max_frames)})
     found = {}
     for num_frames in lengths:
-        rows = [_compared(run, oracle, feeds, precision) for feeds in examples_at(num_frames)]
+        examples = list(examples_at(num_frames))
+        full = [batched(examples[0], max_batch)] if max_batch > 1 else []
+        rows = [_compared(run, oracle, feeds, precision) for feeds in (*examples, *full)]
         found[str(num_frames)] = max(rows, key=lambda row: row["relative_l2"])
     return found
 
 
 def _compared(run: Run, oracle: DiTStep, feeds: Feeds, precision: str) -> dict[str, float]:
     expected, made, allowed = run_step(oracle, feeds), run(feeds).float().cpu(), TOLERANCE[precision]
+    if "frames" in feeds:  # what stands in the padding is nobody's
+        padding = feeds["frames"] == 0
+        expected, made = expected.masked_fill(padding, 0), made.masked_fill(padding, 0)
     if bool(torch.isfinite(made).all()):
         error = float((made - expected).norm() / expected.norm())
         energy = float(made.square().sum() / expected.square().sum())
@@ -85,7 +109,8 @@ def _compared(run: Run, oracle: DiTStep, feeds: Feeds, precision: str) -> dict[s
         said = f"relative error {error:.3g}, energy x {energy:.3g}"
     else:
         said = "values that are not finite"
+    batch = f" of {len(feeds['x'])} utterances" if len(feeds["x"]) > 1 else ""
     raise UnsupportedEngine(
-        f"the built plan is wrong at {feeds['x'].shape[1]} frames: {said} (allowed {allowed:g})",
+        f"the built plan is wrong at {feeds['x'].shape[1]} frames{batch}: {said} (allowed {allowed:g})",
         "use engine=tensorrt or engine=cuda_graph, and keep this plan's log",
     )

@@ -126,7 +126,9 @@ def verified(runner: PlanRunner, identity: PlanIdentity, demands: Demands) -> di
         runner.use_profile(index)
         return runner({name: runner.place(name, value) for name, value in feeds.items()})
 
-    lengths = check_plan(run, demands.oracle, identity.profiles, demands.examples_at, identity.precision)
+    lengths = check_plan(
+        run, demands.oracle, identity.profiles, demands.examples_at, identity.precision, identity.max_batch
+    )
     return {"lengths": lengths, **counts, "context_bytes": runner.context_bytes()}
 
 

@@ -221,6 +221,29 @@ def test_a_plan_that_is_blank_or_wrong_at_one_length_only_is_refused(spoil: Any,
         check_plan(run, oracle, profiles, lambda n: [drawn_feeds(oracle, 1, n, False)], "fp32")
 
 
+def test_a_plan_for_batches_is_tried_with_a_full_one_of_unequal_lengths() -> None:
+    """A plan that forgets the mask is right for every utterance alone."""
+    oracle, batches = small_step(), []
+
+    def run(feeds: Feeds) -> torch.Tensor:
+        batches.append(len(feeds["x"]))
+        return run_step(oracle, feeds)
+
+    def unmasked(feeds: Feeds) -> torch.Tensor:
+        return run_step(oracle, {**feeds, "keys": torch.zeros_like(feeds["keys"])})
+
+    profiles = (Profile(min_frames=8, opt_frames=20, max_frames=40),)
+
+    def examples_at(num_frames: int) -> list[Feeds]:
+        return [drawn_feeds(oracle, 2, num_frames, True)]
+
+    assert list(check_plan(run, oracle, profiles, examples_at, "fp32", 3)) == ["8", "20", "40"]
+    assert batches == [1, 3] * 3
+    check_plan(unmasked, oracle, profiles, examples_at, "fp32")
+    with pytest.raises(UnsupportedEngine, match="the built plan is wrong at 8 frames of 3 utterances: relative error"):
+        check_plan(unmasked, oracle, profiles, examples_at, "fp32", 3)
+
+
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt_fp16", "tensorrt_fp32", "tensorrt_int8"])
 def test_without_a_gpu_the_engine_says_so_and_what_to_use(name: str) -> None:
     with pytest.raises(UnsupportedEngine, match="TensorRT needs a CUDA device") as refusal:

@@ -48,7 +48,7 @@ class SearchResult:
 
 
 class _Bisection:
-    """low holds; nothing above or at `high` was shown to hold."""
+    """What was asked so far, and how a rate is asked."""
 
     def __init__(self, plan: Search, probe: Probe, elapsed_s: Callable[[], float]):
         self.plan, self._probe, self._elapsed_s = plan, probe, elapsed_s
@@ -72,16 +72,23 @@ class _Bisection:
 
 
 def search_rate(plan: Search, probe: Probe, elapsed_s: Callable[[], float]) -> SearchResult:
-    """Both ends first, then halves of what lies between, on a logarithmic scale."""
+    """From the highest rate down by halves until one holds, then halves of what lies between, on a logarithmic scale.
+
+    In this order because a low rate takes long: as many requests at a twentieth of the capacity last twenty times as
+    long as at the capacity.
+    """
     state = _Bisection(plan, probe, elapsed_s)
-    if state.ask(plan.lowest) == "holds" and state.ask(plan.highest) != "holds":
-        low, high = plan.lowest, plan.highest
-        while high / low > plan.ratio and not state.is_late():
-            middle = math.sqrt(low * high)
-            if state.ask(middle) == "holds":
-                low = middle
-            else:
-                high = middle
+    low = high = plan.highest
+    while state.ask(low) != "holds":
+        if low <= plan.lowest or state.is_late():
+            return _result(state)
+        low, high = max(plan.lowest, low / 2), low
+    while high / low > plan.ratio and not state.is_late():
+        middle = math.sqrt(low * high)
+        if state.ask(middle) == "holds":
+            low = middle
+        else:
+            high = middle
     return _result(state)
 
 

@@ -61,8 +61,12 @@ class _Bisection:
             verdict = self._probe(rate_per_s, num, len(self.probes))
             self.probes.append(Probed(rate_per_s=rate_per_s, verdict=verdict))
             num *= 2
-            if verdict.outcome != "cannot tell" or num > self.plan.num_requests_most or self.is_late():
+            if verdict.outcome != "cannot tell" or num > self.plan.num_requests_most or not self._fits(rate_per_s, num):
                 return verdict.outcome
+
+    def _fits(self, rate_per_s: float, num: int) -> bool:
+        """Whether so many requests will be over within the time limit."""
+        return self._elapsed_s() + num / rate_per_s <= self.plan.time_limit_s
 
     def is_late(self) -> bool:
         return self._elapsed_s() >= self.plan.time_limit_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -61,6 +62,17 @@ def test_what_decides_nothing_is_asked_again_with_more_requests() -> None:
     found = search_rate(PLAN, probe, lambda: 0.0)
     assert sizes == [100, 200, 400] * 6  # at 12, 6, 3, 1.5, 0.75 and 0.5
     assert (found.outcome, found.holds_per_s, found.fails_per_s) == ("cannot tell", None, None)
+
+
+def test_no_more_requests_than_the_time_left_holds() -> None:
+    sizes: list[int] = []
+
+    def probe(rate: float, num_requests: int, number: int) -> LimitVerdict:
+        sizes.append(num_requests)
+        return verdict("cannot tell")
+
+    search_rate(replace(PLAN, lowest=12.0, time_limit_s=20), probe, lambda: 0.0)
+    assert sizes == [100, 200], "400 requests at 12 a second take 33 s"
 
 
 def test_both_ends_have_words_of_their_own() -> None:

@@ -99,7 +99,7 @@ def document_of(table: Table, out: Path) -> Document:
         warnings=warnings_of(table),
         table=table,
         main=main_columns(table, all_metrics(table)),
-        times=(*time_columns(), *work_columns()),
+        times=(*time_columns(), *work_columns(table)),
         built=built_columns(),
         missing=missing_scores(table),
         determinism=determinism_of(table),

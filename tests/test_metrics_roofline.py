@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from engine.step import Arch, DiTStep, rope_table
 from engine.step_e2 import UNetTArch, UNetTStep
-from metrics.roofline import Dit, roofline
+from metrics.roofline import Dit, best_peaks, roofline
 from tests.baseline_runs import make_run
 
 MODEL: dict[str, Any] = {
@@ -85,6 +85,20 @@ def test_int8_has_no_roof_made_of_other_products() -> None:
     held = roofline(replace(run, config={"model": MODEL}, facts=facts, environment=own, workload=workload))
     assert held is not None
     assert held.peak_frac == pytest.approx(0.5)
+
+
+def test_the_best_peak_of_a_table_is_the_roof_of_its_rows() -> None:
+    """One that was taken in a busy moment lies under what the very engine then reached."""
+    run = make_run(0)
+    busy, quiet = ({"gemm_peak_flop_per_s": {"float32": rate, "int8": 3 * rate}} for rate in (1e10, 2e10))
+    runs = [replace(run, environment={**run.environment, **peaks}) for peaks in (busy, quiet, {})]
+    assert best_peaks(runs) == {"float32": 2e10, "int8": 6e10}
+    facts = {**(run.facts or {}), "precision": "fp32", "cfg_strength": 2.0, "proof": {}}
+    row = replace(runs[0], config={"model": MODEL}, facts=facts, workload={**run.workload, "reference_s": 1.0})
+    own, held = roofline(row), roofline(row, best_peaks(runs))
+    assert own is not None
+    assert held is not None
+    assert own.peak_frac == pytest.approx(2 * (held.peak_frac or 0))
 
 
 def test_no_peak_measured_means_no_share_of_it() -> None:

@@ -115,7 +115,7 @@ def test_absent_providers_are_refused_with_the_package_that_has_them(provider: s
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("onnxruntime-gpu is installed")
     with pytest.raises(UnsupportedEngine, match=r"has no .*ExecutionProvider") as refusal:
-        engine("engine=onnx", f"engine.provider={provider}")
+        engine(f"engine=onnx_{provider}")
     assert "onnxruntime-gpu" in refusal.value.remedy
 
 

@@ -128,9 +128,7 @@ class Side:
         """What the engine says must not change once it is warm; empty where it, or its revision, counts nothing."""
         counters = {str(name): int(count) for name, count in self.facts()["proof"].get("steady_counters", {}).items()}
         if self._events is not None:
-            import torch
-
-            counters["device_memory_segments"] = int(torch.cuda.memory_stats().get("segment.all.allocated", 0))
+            counters["device_memory_segments"] = self._events.memory_segments()
         return counters
 
     def call(self, message: Mapping[str, Any]) -> Message:
@@ -183,8 +181,14 @@ class DeviceEvents:
     def __init__(self, device: str):
         import torch
 
-        self._stream = torch.cuda.current_stream(device)
+        self._device, self._stream = device, torch.cuda.current_stream(device)
         self._first, self._last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def memory_segments(self) -> int:
+        """How many the allocator has asked this very device for."""
+        import torch
+
+        return int(torch.cuda.memory_stats(self._device).get("segment.all.allocated", 0))
 
     def start(self) -> None:
         self._first.record(self._stream)

@@ -217,7 +217,7 @@ def compiled_denoiser(
         raise UnsupportedEngine(
             "FBGEMM's quantised linears are opaque to the compiler", "use engine=int8, or engine=int8_torchao"
         )
-    prepared = apply_precision(made.step, precision, context.device, packed=False)
+    prepared = apply_precision(made.step, precision, context.device, compiled=True)
     step_bytes = weight_bytes(weight_histogram(prepared.module))
     identity = f"{made.model.sha256} {precision} {made.arch}"
     module, counter = compile_step(made.step.to(context.device).eval(), options, context.device, identity)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
+from engine.packed import pack_conv
 from engine.step import Arch
 
 MAX_POSITIONS = 8192
@@ -59,6 +61,14 @@ def text_positions(num_frames: int, dim: int) -> torch.Tensor:
     return torch.cat((angle.cos(), angle.sin()), dim=-1).float()
 
 
+def first_conv(weight: torch.Tensor, bias: torch.Tensor) -> nn.Module:
+    """The first of the input's two convolutions, (C, C / 16, 31) and (C,), packed on a CPU where that pays."""
+    channels = len(weight)
+    conv = nn.Conv1d(channels, channels, 31, groups=16, padding=15, device="meta").requires_grad_(False)
+    conv.load_state_dict({"weight": weight, "bias": bias}, assign=True)
+    return pack_conv(conv) if weight.device.type == "cpu" else conv
+
+
 class Conditioner:
     """Text tokens and reference mel -> the constant terms of `DiTStep.forward`, made and left on the device."""
 
@@ -70,7 +80,7 @@ class Conditioner:
         self._cond_weight, self._text_weight = weight[:, mel_bins : 2 * mel_bins], weight[:, 2 * mel_bins :]
         self._bias = state["input_embed.proj.bias"]
         conv = "input_embed.conv_pos_embed.conv1d.0"
-        self._conv_weight, self._conv_bias = state[f"{conv}.weight"], state[f"{conv}.bias"]
+        self._conv = first_conv(state[f"{conv}.weight"], state[f"{conv}.bias"])
         self._dropped: OrderedDict[tuple[int, int], torch.Tensor] = OrderedDict()
         self.dropped_text_hits = 0
 
@@ -116,8 +126,7 @@ class Conditioner:
         if guided:
             rows.append(self._dropped_text(token_ids, num_frames))
         projected = torch.stack(rows)
-        convolved = F.conv1d(projected.transpose(1, 2), self._conv_weight, self._conv_bias, padding=15, groups=16)
-        return projected, convolved
+        return projected, self._conv(projected.transpose(1, 2))
 
     def _dropped_text(self, token_ids: Sequence[int], num_frames: int) -> torch.Tensor:
         """The unconditional row depends on the number of tokens and frames alone, so it is kept across requests."""

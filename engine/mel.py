@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 N_FFT = 1024
 FLOOR = 1e-5  # of the amplitude before the logarithm
 RUNTIMES = {"vocos": ("eager", "compiled", "onnx"), "bigvgan": ("eager",)}
+PRECISIONS = ("fp32", "bf16")  # of a compiled vocoder
 
 
 def mel_kind(model: Mapping[str, Any]) -> str:
@@ -76,6 +77,10 @@ def check_vocoder(vocoder: Mapping[str, Any], model: Mapping[str, Any]) -> None:
     if runtime not in RUNTIMES[kind]:
         allowed = f"must be {' or '.join(RUNTIMES[kind])} with vocoder.kind={kind}"
         raise ConfigError("vocoder.runtime", runtime, allowed, f"use vocoder.runtime={RUNTIMES[kind][0]}")
+    precision = vocoder.get("precision", "fp32")
+    if precision not in (PRECISIONS if runtime == "compiled" else ("fp32",)):
+        allowed = "must be fp32 or bf16" if runtime == "compiled" else f"must be fp32 with vocoder.runtime={runtime}"
+        raise ConfigError("vocoder.precision", precision, allowed, "use vocoder=vocos_compiled_bf16 for bf16")
     if mel not in RUNTIMES:
         raise ConfigError("model.mel_spec_type", mel, f"must be {' or '.join(RUNTIMES)}", "see conf/model/pocket.yaml")
     part = vocoder["backbone"] if kind == "vocos" else vocoder["generator"]

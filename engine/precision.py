@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from engine.attention import small_gemm
+from engine.attention import bfloat16_on_cpu
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.packed import PackedConv, PackedLinear, can_pack, pack
 from engine.step_e2 import Step
@@ -35,21 +35,22 @@ class PreparedStep:
     autocast: torch.dtype | None
 
 
-def apply_precision(step: Step, precision: str, device: str, packed: bool = True) -> PreparedStep:
-    """packed: weights laid out for oneDNN on a CPU, which a compiler cannot see through and does by itself. Raises
+def apply_precision(
+    step: Step, precision: str, device: str, packed: bool = True, compiled: bool = False
+) -> PreparedStep:
+    """packed: weights laid out for oneDNN on a CPU; compiled: the step will be, which int8_torchao needs. Raises
     UnsupportedEngine where the device cannot run it."""
     on_cpu = device == "cpu"
-    can_be_packed = on_cpu and packed
+    is_packed = on_cpu and packed
     if precision == "fp32":
-        return PreparedStep(pack_where_possible(step, torch.float32, can_be_packed), torch.float32, None)
+        return PreparedStep(pack_where_possible(step, torch.float32, is_packed, compiled), torch.float32, None)
     if precision == "amp":
         return PreparedStep(step, torch.float32, torch.bfloat16 if on_cpu else torch.float16)
     if precision == "bf16":
         step = step.to(torch.bfloat16)
         if on_cpu:
-            for block in step.blocks:
-                block.attend = small_gemm
-        return PreparedStep(pack_where_possible(step, torch.bfloat16, can_be_packed), torch.bfloat16, None)
+            attend_in_bfloat16(step)
+        return PreparedStep(pack_where_possible(step, torch.bfloat16, is_packed, compiled), torch.bfloat16, None)
     if precision == "fp16":
         return PreparedStep(step.to(torch.float16), torch.float16, None)
     if precision == "int8":
@@ -57,13 +58,18 @@ def apply_precision(step: Step, precision: str, device: str, packed: bool = True
             raise UnsupportedEngine("int8 is built for the CPU only", "use engine=fp16 on CUDA")
         return PreparedStep(quantize_linears(step), torch.float32, None)
     if precision == "int8_torchao":
-        return PreparedStep(torchao_int8(step.to(torch.bfloat16), on_cpu, packed), torch.bfloat16, None)
+        return PreparedStep(torchao_int8(step.to(torch.bfloat16), on_cpu, compiled), torch.bfloat16, None)
     raise ConfigError("engine.precision", precision, f"must be one of {', '.join(PRECISIONS)}", "use engine=fp32")
 
 
-def pack_where_possible(step: Step, dtype: torch.dtype, wanted: bool) -> Step:
+def pack_where_possible(step: Step, dtype: torch.dtype, wanted: bool, compiled: bool) -> Step:
     """The same products from packed weights; `packed_linears` in the proof says whether."""
-    return pack(step) if wanted and can_pack(dtype) else step
+    return pack(step, compiled) if wanted and can_pack(dtype) else step
+
+
+def attend_in_bfloat16(step: Step) -> None:
+    for block in step.blocks:
+        block.attend = bfloat16_on_cpu()
 
 
 def has_int8() -> bool:
@@ -95,10 +101,10 @@ def quantize_inside(module: nn.Module) -> nn.Module:
     return module
 
 
-def torchao_int8(step: Step, on_cpu: bool, eager: bool) -> Step:
+def torchao_int8(step: Step, on_cpu: bool, compiled: bool) -> Step:
     """The blocks' linear layers as torchao's dynamic int8 (activations per token, weights per channel), everything else
     bfloat16. Only a compiler makes it faster than bfloat16 (sayakpaul/diffusers-torchao issue 44)."""
-    if eager:
+    if not compiled:
         raise UnsupportedEngine("torchao's int8 gains nothing without a compiler", "use engine=int8_torchao")
     try:
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
@@ -107,8 +113,7 @@ def torchao_int8(step: Step, on_cpu: bool, eager: bool) -> Step:
             f"torchao is not installed ({absent})", "pip install '.[torchao]', or use engine=int8 on a CPU"
         ) from absent
     if on_cpu:
-        for block in step.blocks:
-            block.attend = small_gemm
+        attend_in_bfloat16(step)
     quantize_(step.blocks, Int8DynamicActivationInt8WeightConfig())
     return step
 

@@ -110,6 +110,7 @@ class Block(nn.Module):
         self.qkv = nn.Linear(arch.dim, 3 * inner)
         self.out = nn.Linear(inner, arch.dim)
         self.ff_in = nn.Linear(arch.dim, hidden)
+        self.act: nn.Module = nn.GELU(approximate="tanh")
         self.ff_out = nn.Linear(hidden, arch.dim)
 
     def forward(
@@ -124,7 +125,7 @@ class Block(nn.Module):
         h = F.layer_norm(x, x.shape[-1:], scale_a, shift_a, NORM_EPS)
         x = torch.addcmul(x, gate_a, self.attention(h, cos, sin, key_mask))
         h = F.layer_norm(x, x.shape[-1:], scale_f, shift_f, NORM_EPS)
-        return torch.addcmul(x, gate_f, self.ff_out(F.gelu(self.ff_in(h), approximate="tanh")))
+        return torch.addcmul(x, gate_f, self.ff_out(self.act(self.ff_in(h))))
 
     def attention(
         self, h: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, key_mask: torch.Tensor | None
@@ -147,6 +148,16 @@ class InputLayers(Protocol):
     def conv2(self) -> nn.Module: ...
 
 
+def mish(x: torch.Tensor) -> torch.Tensor:
+    """x tanh(ln(1 + e^x)). For a compiler written with one exponential, exactly: with n = e^x (e^x + 2), x n / (n + 2);
+    beyond 20 the fraction is 1 in float32. Eager PyTorch has one kernel for it, inductor would call three functions."""
+    if not torch.compiler.is_dynamo_compiling():  # an export has an operator for it, too
+        return F.mish(x)
+    grown = x.float().clamp(max=20.0).exp()
+    n = grown * (grown + 2)
+    return (x * (n / (n + 2))).to(x.dtype)
+
+
 def embed_input(
     layers: InputLayers, x: torch.Tensor, projected: torch.Tensor, convolved: torch.Tensor, frames: torch.Tensor | None
 ) -> torch.Tensor:
@@ -155,10 +166,10 @@ def embed_input(
     h = layers.x_proj(x)
     if frames is not None:
         h = h * frames.view(repeats, *h.shape[:2], 1)[0]
-    c = F.mish(layers.conv1(h.transpose(1, 2)).repeat(repeats, 1, 1) + convolved)
+    c = mish(layers.conv1(h.transpose(1, 2)).repeat(repeats, 1, 1) + convolved)
     if frames is not None:
         c = c * frames.transpose(1, 2)
-    return h.repeat(repeats, 1, 1) + projected + F.mish(layers.conv2(c)).transpose(1, 2)
+    return h.repeat(repeats, 1, 1) + projected + mish(layers.conv2(c)).transpose(1, 2)
 
 
 def end_weights(state: State, mel_bins: int) -> dict[str, torch.Tensor]:

@@ -77,6 +77,7 @@ class UNetTBlock(nn.Module):
         self.qkv = nn.Linear(shared.dim, 3 * inner)
         self.out = nn.Linear(inner, shared.dim)
         self.ff_in = nn.Linear(shared.dim, hidden)
+        self.act: nn.Module = nn.GELU(approximate="tanh")
         self.ff_out = nn.Linear(hidden, shared.dim)
 
     def forward(
@@ -91,7 +92,7 @@ class UNetTBlock(nn.Module):
             # Autocast would hand the narrow dtype on to every later sum
             x = x + skipped if self.skip is None else self.skip(torch.cat((x, skipped), dim=-1)).to(x.dtype)
         x = x + self.attention(rms_norm(x, self.norm_a), cos, sin, key_mask)
-        return x + self.ff_out(F.gelu(self.ff_in(rms_norm(x, self.norm_f)), approximate="tanh"))
+        return x + self.ff_out(self.act(self.ff_in(rms_norm(x, self.norm_f))))
 
     def attention(
         self, h: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, key_mask: torch.Tensor | None

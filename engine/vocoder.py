@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from engine.checkpoint import check_shapes, content_sha256, draw_state, is_random, locate, random_seed, read_state
-from engine.precision import weight_histogram
+from engine.precision import weight_bytes, weight_histogram
 
 
 class Vocoder(Protocol):
@@ -88,6 +88,8 @@ def load_vocoder(config: Mapping[str, Any], device: str) -> LoadedVocoder:
     module = module.to(device).eval()
     num_bytes = sum(p.numel() * p.element_size() for p in module.parameters())
     decoder = run_by(config.get("runtime", "eager"), module, digest, config, device)
+    if (histogram := decoder.proof().get("weight_elements_by_dtype")) is not None:
+        num_bytes = weight_bytes(histogram)
     return LoadedVocoder(decoder, config["name"], digest, num_bytes, is_random(source))
 
 
@@ -124,5 +126,5 @@ def run_by(runtime: str, module: Any, digest: str, config: Mapping[str, Any], de
     if runtime == "compiled":
         from engine.vocoder_compiled import CompiledVocos
 
-        return CompiledVocos(module, config.get("inductor") or {}, device)
+        return CompiledVocos(module, config.get("precision", "fp32"), config.get("inductor") or {}, device)
     return EagerVocoder(module)

@@ -57,13 +57,14 @@ def test_one_compilation_serves_every_length_and_the_answer_is_the_eager_ones() 
         assert worst(ours, eager, TEXTS[:1]) < 1e-3
 
 
-def test_buckets_pad_and_mask_to_the_same_answer() -> None:
+@pytest.mark.parametrize("shapes", ["bucketed", "dynamic"])
+def test_buckets_pad_and_mask_to_the_same_answer(shapes: str) -> None:
     """Without the compiler: what a bucket does to shapes and masks is the same."""
     composed = config(*EAGER)
     context = Context(composed, solver_spec(composed["solver"]), HostClock())
     made = materials(context)
     inner, step_bytes = eager_denoiser(context, made, "fp32")
-    options = CompileOptions.of("step", "bucketed", 512, None)
+    options = CompileOptions.of("step", shapes, 512, None)
     counter = CountingInductor({})
     made.step.register_forward_pre_hook(lambda *_: setattr(counter, "runs", counter.runs + 1))  # as a compiled graph
     padding = CompiledDenoiser(inner, counter, options)
@@ -87,7 +88,7 @@ def test_blocks_compiled_one_by_one_share_their_compilation() -> None:
         ("engine.region=loop", "must be step or block"),
         ("engine.shapes=any", "must be dynamic or bucketed"),
         ("engine.shapes=bucketed", "must be a positive whole number"),
-        ("engine.bucket_frames=64", "must be null"),
+        ("engine.bucket_frames=0", "must be a positive whole number or null"),
         ("+engine.inductor.freezzing=true", "is not a setting of torch._inductor.config"),
     ],
 )
@@ -131,7 +132,9 @@ def test_an_evaluation_outside_of_a_compiled_graph_is_refused() -> None:
 def test_bfloat16_attention_compiles_once_more_where_its_scores_leave_the_cache(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The bound lowered to 260 frames of two rows of four heads; the reference has some 141."""
+    """The bound lowered to 260 frames of two rows of four heads; the reference has some 141. A CPU with tiles uses the
+    fused kernel at every length."""
+    monkeypatch.setattr("engine.attention.has_tiles", lambda: False)
     monkeypatch.setattr("engine.attention.SCORES_MAX_BYTES", 2 * 4 * 260**2 * 2)
     with compiled(*EAGER, "engine=compiled_bf16") as ours:
         counts = []
@@ -139,6 +142,19 @@ def test_bfloat16_attention_compiles_once_more_where_its_scores_leave_the_cache(
             ours.synthesize([request(TEXTS[0], num_frames=num_frames)])
             counts.append(compilations(ours))
     assert counts == [1, 1, 2, 2]
+
+
+def test_dynamic_shapes_in_multiples_make_one_graph_also_for_a_length_that_needs_no_padding() -> None:
+    with compiled(*EAGER, "engine=compiled_bf16", "engine.bucket_frames=16") as ours, engine(*EAGER) as eager:
+        frames = [60, 61, 75]
+        reference = ours._parts.frontend.prepare(request(TEXTS[0]), 0.1).reference.mel_ND  # type: ignore[attr-defined]
+        frames.append(-len(reference) % 16 + 64)
+        for num_frames in frames:
+            ask = request(TEXTS[0], num_frames=num_frames)
+            mine, plain = (one.synthesize([ask])[0] for one in (ours, eager))
+            assert mine.mel_ND.shape == plain.mel_ND.shape
+            assert np.abs(mine.mel_ND - plain.mel_ND).mean() < 0.05
+        assert compilations(ours) <= 1
 
 
 def test_int8_kernels_that_the_compiler_cannot_see_are_refused() -> None:

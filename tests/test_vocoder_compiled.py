@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from engine.contract import ConfigError, Engine, UnsupportedEngine
+from engine.packed import can_pack
 from engine.vocoder import LoadedVocoder, load_vocoder
 from tests.engines import config, engine, request
 
@@ -75,3 +76,29 @@ def test_what_the_compiler_lacks_or_does_not_know_is_refused(monkeypatch: pytest
     with pytest.raises(UnsupportedEngine, match="C\\+\\+ compiler") as refusal:
         engine("vocoder=vocos_compiled")
     assert "use vocoder=vocos" in refusal.value.remedy
+
+
+@pytest.mark.skipif(not can_pack(torch.bfloat16), reason="this CPU has no bfloat16 products")
+def test_narrow_products_leave_the_sound_and_are_counted() -> None:
+    ours, eager = loaded("vocos_compiled_bf16"), loaded("vocos")
+    with torch.inference_mode():
+        found, expected = ours.decoder.decode(mel(100)), eager.decoder.decode(mel(100))
+    assert 1e-5 < (found - expected).norm() / expected.norm() < 0.05
+    stored = ours.decoder.proof()["weight_elements_by_dtype"]
+    assert stored["bfloat16"] >= 6 * 2 * 256 * 768, "two products a block"
+    assert stored["float32"] > 256 * 1026, "the head"
+    assert ours.num_bytes == 4 * stored["float32"] + 2 * stored["bfloat16"] < eager.num_bytes
+
+
+def test_a_precision_that_the_vocoder_has_not_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"vocoder.precision=int8: must be fp32 or bf16"):
+        engine("vocoder=vocos_compiled", "vocoder.precision=int8")
+    with pytest.raises(ConfigError, match=r"must be fp32 with vocoder.runtime=eager"):
+        engine("vocoder=vocos", "+vocoder.precision=bf16")
+
+
+def test_a_cpu_without_bfloat16_products_refuses_the_narrow_vocoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.vocoder_compiled.can_pack", lambda dtype: False)
+    with pytest.raises(UnsupportedEngine, match="bfloat16 products") as refusal:
+        engine("vocoder=vocos_compiled_bf16")
+    assert refusal.value.remedy == "use vocoder=vocos_compiled"

@@ -1,15 +1,16 @@
 """The step compiled by torch.compile: what is compiled is what the solver calls, with no graph break.
 
-region=step is one graph with the weights as inputs: frozen into it they gain nothing here and keep the compiled graph
-out of inductor's cache on disk. region=block compiles one block with its weights as inputs and calls it for every
-block, so a model of 22 blocks costs no more to compile than one of 6; the convolutions before the blocks stay eager.
+region=step is one graph with the weights as inputs: frozen into it they would keep the compiled graph out of inductor's
+cache on disk. On a CPU they are packed for oneDNN (engine.packed), as freezing would. region=block compiles one block
+with its weights as inputs and calls it for every block, so a model of 22 blocks costs no more to compile than one of 6;
+the convolutions before the blocks stay eager.
 
-Dynamic shapes compile once per kind of batch (one utterance or several, guided or not, padded or not) and then take
-any length, but that bfloat16 attention on a CPU (`small_gemm`) compiles once more beyond the length at which its scores
-leave SCORES_MAX_BYTES: for a guided utterance 512 frames, reference included, at full size and 1024 on pocket. Static
-ones compile per bucket of lengths, the padding behind each utterance masked. The compiler sits behind a counter, so
-that a compilation inside a timed region shows, and every evaluation is known to have run in a compiled graph:
-torch.compile gives back the plain function where it is switched off.
+Dynamic shapes compile once per kind of batch (one utterance or several, guided or not, padded or not) and then take any
+length, but that bfloat16 attention on a CPU without tiles (`small_gemm`) compiles once more beyond the length at which
+its scores leave SCORES_MAX_BYTES: for a guided utterance 512 frames, reference included, at full size and 1024 on
+pocket. Static ones compile per bucket of lengths, the padding behind each utterance masked. The compiler sits behind a
+counter, so that a compilation inside a timed region shows, and every evaluation is known to have run in a compiled
+graph: torch.compile gives back the plain function where it is switched off.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ EAGER = "engine=bf16"  # what needs no compiler
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompileOptions:
-    """region: `step` or `block`. shapes: `dynamic` or `bucketed`; bucket_frames: lengths are padded to a multiple of it
-    (None with dynamic). inductor: settings of torch._inductor.config, as written there."""
+    """region: `step` or `block`. shapes: `dynamic` or `bucketed`. bucket_frames: lengths are padded to a multiple of it
+    and the padding masked; with dynamic shapes this serves kernels that like multiples, None leaves lengths alone.
+    inductor: settings of torch._inductor.config, as written there."""
 
     region: str
     shapes: str
@@ -58,10 +60,10 @@ class CompileOptions:
         if shapes not in ("dynamic", "bucketed"):
             raise ConfigError("engine.shapes", shapes, "must be dynamic or bucketed", "use engine.shapes=dynamic")
         whole = isinstance(bucket_frames, int) and not isinstance(bucket_frames, bool) and bucket_frames > 0
-        if (shapes == "bucketed") != (bucket_frames is not None) or not (bucket_frames is None or whole):
+        if (shapes == "bucketed" and bucket_frames is None) or not (bucket_frames is None or whole):
             raise ConfigError(
                 "engine.bucket_frames", bucket_frames, f"with engine.shapes={shapes} must be "
-                + ("a positive whole number" if shapes == "bucketed" else "null"),
+                + ("a positive whole number" if shapes == "bucketed" else "a positive whole number or null"),
                 "use engine.shapes=bucketed engine.bucket_frames=64",
             )  # fmt: skip
         return CompileOptions(region=region, shapes=shapes, bucket_frames=bucket_frames, inductor=dict(inductor or {}))
@@ -216,7 +218,8 @@ class CompiledDenoiser:
         bucket = self._options.bucket_frames
         if bucket is None:
             return self._inner.place(conditioning)
-        return self._inner.place(padded_to(conditioning, -(-conditioning.num_frames // bucket) * bucket))
+        padded = padded_to(conditioning, -(-conditioning.num_frames // bucket) * bucket)
+        return self._inner.place(padded, masked=True)  # also where nothing is padded: one graph for all
 
     def rows(self, placed: Placed) -> Rows:
         inner, num_frames, counter = self._inner.rows(placed), placed.projected.shape[1], self._counter

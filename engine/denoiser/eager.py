@@ -59,10 +59,11 @@ class EagerDenoiser:
     def bind(self, conditioning: Conditioning) -> Rows:
         return self.rows(self.place(conditioning))
 
-    def place(self, conditioning: Conditioning) -> Placed:
+    def place(self, conditioning: Conditioning, masked: bool = False) -> Placed:
+        """masked: with masks also where nothing is padded."""
         cos, sin = self._rope_of(conditioning.num_frames)
         masks = None
-        if conditioning.padded:
+        if masked or conditioning.padded:
             rows, num_frames = len(conditioning.projected), conditioning.num_frames
             frames, keys = padding_masks(conditioning.lengths, rows, num_frames, self._dtype)
             masks = frames.to(self._device), keys.to(self._device)

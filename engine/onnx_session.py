@@ -211,9 +211,14 @@ def provider_options(settings: SessionSettings, path: Path, shapes: Shapes | Non
     }
 
 
+def kernel_events(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of ONNX Runtime's profile those that are a node's own work, in the order of time."""
+    return [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+
+
 def count_nodes(events: list[dict[str, Any]]) -> tuple[dict[str, int], dict[str, int]]:
     """Nodes per provider and per operator in ONNX Runtime's profile of one run."""
-    ran = [event["args"] for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+    ran = [event["args"] for event in kernel_events(events)]
     return dict(Counter(node["provider"] for node in ran)), dict(Counter(node["op_name"] for node in ran))
 
 

@@ -19,9 +19,10 @@ import torch
 
 from engine.build import Context, build_engine, materials
 from engine.clock import HostClock
+from engine.contract import ConfigError, UnsupportedEngine
 from engine.denoiser.onnx_graph import OnnxDenoiser, run_once
 from engine.export import example_feeds
-from engine.onnx_session import PROVIDERS, session_options
+from engine.onnx_session import PROVIDERS, kernel_events, session_options
 from engine.solver import solver_spec
 from experiments.compose import compose_config
 
@@ -29,7 +30,7 @@ from experiments.compose import compose_config
 def milliseconds(events: list[dict[str, Any]], skipped: int, runs: int) -> tuple[float, dict[str, tuple[int, float]]]:
     """Of one run after the first `skipped`: its whole time, nodes and kernel time by operator."""
     totals = [event for event in events if event["name"] == "model_run"][skipped:]
-    nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+    nodes = kernel_events(events)
     nodes = nodes[skipped * len(nodes) // (skipped + runs) :]
     spent_us: Counter[str] = Counter()
     for event in nodes:
@@ -44,7 +45,11 @@ def profiled(overrides: list[str], frames: int, runs: int, skipped: int = 3) -> 
     torch.set_num_threads(config["device"]["threads"] or torch.get_num_threads())
     context = Context(config, solver_spec(config["solver"]), HostClock())
     with build_engine(config, HostClock()) as engine, tempfile.TemporaryDirectory() as folder:
-        denoiser: OnnxDenoiser = engine._parts.sampler._denoiser  # type: ignore[attr-defined]
+        denoiser = engine._parts.sampler._denoiser  # type: ignore[attr-defined]
+        if not isinstance(denoiser, OnnxDenoiser):
+            raise ConfigError(
+                "engine.name", config["engine"]["name"], "is not run by ONNX Runtime", "use engine=onnx_int8"
+            )
         options = session_options(denoiser._settings, denoiser._settings.optimization)
         options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
         graph, providers = str(denoiser._graphs[False]), [PROVIDERS[denoiser._settings.provider]]
@@ -63,7 +68,10 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=20)
     asked = parser.parse_args()
     for overrides in (asked.overrides, [*asked.overrides, "engine=onnx"]):
-        whole_ms, operators = profiled(overrides, asked.frames, asked.runs)
+        try:
+            whole_ms, operators = profiled(overrides, asked.frames, asked.runs)
+        except (ConfigError, UnsupportedEngine) as refusal:
+            parser.error(str(refusal))
         print(f"{' '.join(overrides)}: {whole_ms:.2f} ms an evaluation of {asked.frames} frames, guided")
         for operator, (count, ms) in operators.items():
             print(f"  {operator:28s} {count:4d} nodes {ms:8.3f} ms {100 * ms / whole_ms:5.1f} %")

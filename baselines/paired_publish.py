@@ -45,11 +45,15 @@ def comparison_content(comparison: Comparison, created: str, settings: Mapping[s
     }  # fmt: skip
 
 
-def failed_content(side: str, reason: str, remedy: str, created: str) -> dict[str, Any]:
-    """verdict.json where a side could not be measured, or must not be: no figure at all."""
+def failed_content(
+    side: str, reason: str, remedy: str, created: str, asked: Mapping[str, Any], tracking: Mapping[str, Any]
+) -> dict[str, Any]:
+    """verdict.json where a side could not be measured, or must not be: no figure at all. asked: per side its overrides
+    and revision; tracking: where the verdict is logged."""
     return {
         "schema_version": COMPARISON_SCHEMA_VERSION, "kind": "same-run", "created": created, "outcome": "FAILED",
         "exit_code": 14, "findings": [], "side": side, "reason": reason, "remedy": remedy,
+        "sides": dict(asked), "tracking": dict(tracking),
     }  # fmt: skip
 
 

@@ -27,12 +27,14 @@ WORDS: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gated:
-    """What was compared, by which limits, and what came of it. same_run: what baselines.selftests says of the host."""
+    """What was compared, by which limits, and what came of it. stored, same_run: the rates of error that
+    baselines.selftests knows of this rule and of the other on the host."""
 
     baseline: Baseline
     run: RunRecord
     limits: Limits
     verdict: Verdict
+    stored: str
     same_run: str
 
 
@@ -56,6 +58,7 @@ def verdict_content(gated: Gated, created: str) -> dict[str, Any]:
         },
         "run": {"run_id": gated.run.run_id, "label": gated.run.label, "status": gated.run.status},
         "limits": asdict(gated.limits),
+        "known_errors": gated.stored,
         "same_run_errors": gated.same_run,
         "environment": dict(gated.run.environment),
     }
@@ -68,6 +71,7 @@ def terminal_lines(gated: Gated) -> Iterator[str]:
         yield f"  {finding.outcome:<11} {finding.metric:<20} {_change(finding)}".rstrip(" -")
         yield f"              {' '.join(finding.explanation.split())}"
     yield _error_rate(verdict)
+    yield gated.stored
     yield gated.same_run
     yield from _warnings(gated)
 
@@ -107,7 +111,8 @@ def summary_markdown(gated: Gated) -> str:
         f"the one that passes it at {100 * gated.limits.pass_confidence:g} %. "
         "Finds from: the slowdown that fails in 95 % of gates."
     )
-    return "\n".join([*lines, bounds, "", f"{_cell(gated.same_run)}.", "", _environment(gated), "", STICKY_MARK]) + "\n"
+    rates = f"{_cell(gated.stored)}. {_cell(gated.same_run)}."
+    return "\n".join([*lines, bounds, "", rates, "", _environment(gated), "", STICKY_MARK]) + "\n"
 
 
 def _environment(gated: Gated) -> str:

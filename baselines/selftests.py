@@ -1,12 +1,13 @@
-"""How often this gate has been wrong on a host class, as measured by `experiments.selftest`; printed in every verdict.
+"""How often a gate has been wrong on a host class, as measured by `experiments.selftest` for the same-run rule and by
+`experiments.gate_selftest` for stored baselines; printed in every verdict.
 
-One JSON file per host class beside the stored records, small enough to review.
+One JSON file per host class and rule beside the stored records, small enough to review.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from metrics.stats import clopper_pearson
 
 SELFTESTS = Path(__file__).resolve().parent / "selftests"
 SCHEMA_VERSION = 1
-LIVE, SYNTHETIC = "live", "synthetic"  # sources of a tally; any other is a recorded trace
+STORED = SELFTESTS / "stored"  # of the rule that judges by stored baselines
+# Sources of a tally; any other is a recorded trace. Scaled: times of live sessions, multiplied by the true ratio
+LIVE, SCALED, SYNTHETIC = "live", "live, scaled", "synthetic"
 ONE_SIDED_95 = 0.90  # a two-sided 90 % interval has 5 % on either side
 
 
@@ -31,6 +34,11 @@ class Tally:
     @property
     def num(self) -> int:
         return sum(self.outcomes.values())
+
+    @property
+    def adds_up(self) -> bool:
+        """Over invocations; a replay with the same seeds would be counted twice."""
+        return self.source in (LIVE, SCALED)
 
     def bound(self, *names: str) -> tuple[int, float]:
         """(how many had one of these outcomes, upper 95 % bound of the rate; exact binomial)."""
@@ -73,7 +81,7 @@ class HostErrors:
             if total.num:
                 count, upper = total.bound("FAIL", "WARN")
                 parts.append(f"{count} of {total.num} {title} (upper bound {100 * upper:.2g} %)")
-        found = merged([t for t in self.tallies if t.true_ratio == 1.05 and t.source == LIVE])
+        found = merged([t for t in self.tallies if t.true_ratio == 1.05 and t.adds_up])
         text = f"false alarms on this host class: {', '.join(parts)}" if parts else "no self-comparisons yet"
         if found.num:
             settled, _ = found.bound("FAIL", "WARN")
@@ -134,6 +142,31 @@ def _read(content: Mapping[str, Any]) -> HostErrors:
 def same_run_sentence(host_class: str, folder: Path = SELFTESTS) -> str:
     """For what is not judged by the same-run rule itself, and must not borrow its figures. Raises RecordError."""
     return f"Same-run comparisons: {error_sentence(load_errors(host_class, folder), host_class)}"
+
+
+def stored_sentence(host_class: str, folder: Path = STORED) -> str:
+    """For a gate by a stored baseline. Raises RecordError."""
+    errors = load_errors(host_class, folder)
+    if errors is None:
+        return (
+            f"Stored baselines: no self-test of host class {host_class} yet: python -m experiments.gate_selftest "
+            "measures their false alarms"
+        )
+    return f"Stored baselines: {error_sentence(errors, host_class)}"
+
+
+def tally_table(tallies: Sequence[Tally], outcomes: Sequence[str]) -> list[str]:
+    """Markdown: a row for every source and true ratio."""
+    head = ["times of", "true ratio", "comparisons", *outcomes]
+    rows = [
+        [one.source, f"{one.true_ratio:g}", str(one.num), *(str(one.outcomes.get(name, 0)) for name in outcomes)]
+        for one in tallies
+    ]
+    return [
+        f"| {' | '.join(head)} |",
+        "|---" + "|---:" * (len(head) - 1) + "|",
+        *(f"| {' | '.join(r)} |" for r in rows),
+    ]
 
 
 def error_sentence(errors: HostErrors | None, host_class: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from experiments.compose import compose_config
 from experiments.device_lock import device_lock
 from experiments.environment import now_iso
 from experiments.front import is_help, refuse_flags
-from experiments.run import default_out
+from experiments.run import default_out, sync_tracking
 from metrics.record import to_json, write_atomically
 
 HELP = """Compare two engines in one run: pairs of calls on the same sentence with the same noise, in random order, in
@@ -54,14 +55,18 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK
     refuse_flags(argv)
     command = read_command(argv)
-    out = Path(_out(command) or default_out("compare"))
+    config = _own_settings(command)
+    out = Path(config["out"] or default_out("compare"))
     with ExitStack() as stack:
         try:
             comparison = run_comparison(command, out, stack)
         except SideFailed as failure:
-            return report_failure(failure, out)
-    publish(comparison, out, command)
-    return comparison.verdict.exit_code
+            exit_code = report_failure(failure, out, command, config["tracking"])
+        else:
+            publish(comparison, out, command)
+            exit_code = comparison.verdict.exit_code
+    sync_tracking(config, out)
+    return exit_code
 
 
 def run_comparison(command: Command, out: Path, stack: ExitStack) -> Comparison:
@@ -93,9 +98,10 @@ def publish(comparison: Comparison, out: Path, command: Command) -> None:
     print(f"verdict {out / 'verdict.json'}")
 
 
-def report_failure(failure: SideFailed, out: Path) -> int:
+def report_failure(failure: SideFailed, out: Path, command: Command, tracking: Mapping[str, Any]) -> int:
     """A side that failed leaves a verdict without any figure."""
-    content: dict[str, Any] = failed_content(failure.side, failure.reason, failure.remedy, now_iso())
+    asked = {side: asdict(request) for side, request in command.sides.items()}
+    content = failed_content(failure.side, failure.reason, failure.remedy, now_iso(), asked, tracking)
     write_atomically(out / "verdict.json", to_json(content) + "\n")
     write_atomically(out / "summary.md", f"## FAILED: {failure.side}\n\n{failure.reason}; {failure.remedy}.\n")
     write_atomically(out / "junit.xml", failed_junit(failure.side, failure.reason))
@@ -107,10 +113,10 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _out(command: Command) -> str | None:
-    candidate = [text for text in command.sides["candidate"].overrides if text.startswith("out=")]
-    out = compose_config(candidate)["out"]
-    return None if out is None else str(out)
+def _own_settings(command: Command) -> Mapping[str, Any]:
+    """`out` and `tracking`, which belong to no side."""
+    own = [text for text in command.sides["candidate"].overrides if text.startswith(("out=", "tracking"))]
+    return compose_config(own)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from baselines.comparable import flatten
 from baselines.gate import Rule, judge
 from baselines.known import known_of
 from baselines.publish import Gated, junit_xml, summary_markdown, terminal_lines, verdict_content
-from baselines.selftests import same_run_sentence
+from baselines.selftests import same_run_sentence, stored_sentence
 from baselines.store import RECORDS, Baseline, NoBaseline, baseline_path, load_baseline
 from baselines.verdict import Limits
 from engine.contract import ConfigError
@@ -95,7 +95,7 @@ def _load(given: argparse.Namespace, host_class: str) -> Baseline:
     """Before minutes are spent. Raises NoBaseline, also for a damaged one and, where asked, for an unapproved one."""
     baseline_path(given.records, host_class, given.name)  # a name that cannot be is the user's mistake
     baseline = load_baseline(given.records, host_class, given.name)
-    same_run_sentence(host_class)  # a damaged file of it is told now
+    stored_sentence(host_class), same_run_sentence(host_class)  # a damaged file of them is told now
     problem = approval_problem(baseline)
     if problem is not None and given.require_approved:
         raise NoBaseline(
@@ -121,8 +121,10 @@ def overrides_of(config: Mapping[str, Any]) -> list[str]:
 
 def _finish(given: argparse.Namespace, baseline: Baseline, run: RunRecord, limits: Limits, out: Path) -> int:
     verdict = RULE(baseline.runs, run, limits, known_of(baseline, given.records))
-    same_run = same_run_sentence(baseline.host_class)
-    gated = Gated(baseline=baseline, run=run, limits=limits, verdict=verdict, same_run=same_run)
+    gated = Gated(
+        baseline=baseline, run=run, limits=limits, verdict=verdict,
+        stored=stored_sentence(baseline.host_class), same_run=same_run_sentence(baseline.host_class),
+    )  # fmt: skip
     summary = summary_markdown(gated)
     with refuse_unwritable("out", out):
         write_atomically(out / "verdict.json", to_json(verdict_content(gated, now_iso())) + "\n")

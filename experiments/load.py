@@ -24,7 +24,7 @@ from experiments.load_report import LoadReport, markdown_of, write_report
 from experiments.load_run import run_scenario
 from experiments.load_settings import split_command
 from experiments.load_world import EngineWorld
-from experiments.run import default_out
+from experiments.run import default_out, sync_tracking
 from experiments.validate import one_cell, validate_out
 from experiments.worker import build_by_name, facts_content
 from experiments.workload import load_workload
@@ -70,7 +70,9 @@ def main(argv: Sequence[str]) -> int:
     with ExitStack() as stack:
         lock = stack.enter_context(device_lock(order.device, cell.config["sweep"]["lock"], say))
         report = in_process(order, stack) if settings.transport == "inprocess" else over_http(order, lock, stack)
-    return publish(report, order.out)
+    exit_code = publish(report, order.out)
+    sync_tracking(order.config, order.out)
+    return exit_code
 
 
 def refuse_used(out: Path) -> None:

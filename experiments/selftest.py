@@ -137,9 +137,9 @@ def read_asked(argv: Sequence[str]) -> Asked:
         _refuse_other_rule(rest)
     ratios = own.get("ratios")
     return Asked(
-        minutes=None if minutes is None else _number("minutes", minutes),
+        minutes=None if minutes is None else positive("minutes", minutes),
         ratios=LIVE_RATIOS if ratios is None else _ratios(ratios),
-        replays=int(_number("replays", own.get("replays", "100"))),
+        replays=int(positive("replays", own.get("replays", "100"))),
         record=own.get("record"),
         keep=own.get("keep", "true") == "true",
         rest=rest,
@@ -157,14 +157,14 @@ def _refuse_other_rule(rest: Sequence[str]) -> None:
 
 
 def _ratios(text: str) -> tuple[float, ...]:
-    ratios = tuple(_number("ratios", part) for part in text.strip("[]").split(","))
+    ratios = tuple(positive("ratios", part) for part in text.strip("[]").split(","))
     for ratio in ratios:
         if ratio not in RATIOS:
             raise ConfigError("ratios", ratio, f"must be among {', '.join(map(str, RATIOS))}", "use ratios=[1,1.05]")
     return ratios
 
 
-def _number(key: str, text: str) -> float:
+def positive(key: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from baselines.paired import PairedLimits
-from baselines.selftests import LIVE, SELFTESTS, HostErrors, Restarts, Tally, load_errors, save_errors
+from baselines.selftests import SELFTESTS, HostErrors, Restarts, Tally, load_errors, save_errors
 from experiments.device_lock import lock_folder
 from experiments.environment import now_iso
 
@@ -18,9 +18,9 @@ from experiments.environment import now_iso
 class Keeper:
     """On disk before the next comparison starts: an interrupted self-test has lost the one in flight at most."""
 
-    def __init__(self, host_class: str, *, is_kept: bool, folder: Path = SELFTESTS):
+    def __init__(self, host_class: str, *, is_kept: bool, folder: Path = SELFTESTS, rule: str = PairedLimits().rule):
         """is_kept: False leaves the host class's file alone. Raises RecordError for a damaged one, before any work."""
-        self._host_class, self._is_kept, self._folder = host_class, is_kept, folder
+        self._host_class, self._is_kept, self._folder, self._rule = host_class, is_kept, folder, rule
         self._saved: Mapping[float, Mapping[str, int]] = {}
         if is_kept:
             load_errors(host_class, folder)
@@ -28,18 +28,18 @@ class Keeper:
     def __call__(self, tallies: Sequence[Tally], found: Restarts | None) -> HostErrors:
         """This self-test's outcomes so far. What it had not saved yet is added to the file as it is by now."""
         errors = HostErrors(
-            host_class=self._host_class, rule=PairedLimits().rule, created=now_iso(), tallies=tuple(tallies),
+            host_class=self._host_class, rule=self._rule, created=now_iso(), tallies=tuple(tallies),
             restart_sd_frac=None if found is None else found.sd_frac, restarts=found,
         )  # fmt: skip
         if self._is_kept:
             news = replace(errors, tallies=tuple(map(self._news, tallies)))
             with figures_lock(self._host_class):
                 save_errors(together(load_errors(self._host_class, self._folder), news), self._folder)
-            self._saved = {tally.true_ratio: tally.outcomes for tally in tallies if tally.source == LIVE}
+            self._saved = {tally.true_ratio: tally.outcomes for tally in tallies if tally.adds_up}
         return errors
 
     def _news(self, tally: Tally) -> Tally:
-        saved = self._saved.get(tally.true_ratio, {}) if tally.source == LIVE else {}
+        saved = self._saved.get(tally.true_ratio, {}) if tally.adds_up else {}
         return replace(tally, outcomes={name: num - saved.get(name, 0) for name, num in tally.outcomes.items()})
 
 
@@ -64,7 +64,7 @@ def together(before: HostErrors | None, now: HostErrors) -> HostErrors:
     for tally in now.tallies:
         key = (tally.source, tally.true_ratio)
         outcomes = dict(tally.outcomes)
-        if tally.source == LIVE and key in kept:
+        if tally.adds_up and key in kept:
             for name, count in kept[key].outcomes.items():
                 outcomes[name] = outcomes.get(name, 0) + count
         kept[key] = Tally(source=tally.source, true_ratio=tally.true_ratio, outcomes=outcomes)

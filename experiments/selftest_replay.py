@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from baselines.paired import SEVERITY, PairedLimits, replay
 from baselines.paired_data import Block
 from baselines.rivals import RIVALS, run_after_run
-from baselines.selftests import SYNTHETIC, Tally
+from baselines.selftests import SYNTHETIC, Tally, tally_table
 from baselines.traces import Trace, trace_blocks
 from baselines.worlds import WORLDS, world_blocks
 
@@ -58,13 +58,7 @@ def rival_rates(blocks: Source, num: int) -> dict[str, dict[float, float]]:
 
 def table(tallies: Sequence[Tally], traces: Sequence[Trace], num: int, *, rivals: bool) -> list[str]:
     """Markdown: outcomes by source and ratio, then the rules side by side on the same times."""
-    lines = [
-        "| times of | true ratio | comparisons | " + " | ".join(SEVERITY[:4]) + " |",
-        "|---|---:|---:|" + "---:|" * 4,
-    ]
-    for one in tallies:
-        counts = " | ".join(str(one.outcomes.get(name, 0)) for name in SEVERITY[:4])
-        lines.append(f"| {one.source} | {one.true_ratio:g} | {one.num} | {counts} |")
+    lines = tally_table(tallies, SEVERITY[:4])
     if not rivals:
         return lines
     lines += [

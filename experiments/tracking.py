@@ -1,4 +1,4 @@
-"""MLflow as a sink: fills a store from what runs and sweeps left on disk, at any time after the measurement.
+"""MLflow as a sink: fills a store from what runs, sweeps, comparisons and loads left on disk, at any time afterwards.
 
     python -m experiments.tracking sync [DIR ...] [--uri URI] [--experiment NAME] [--best-effort]
     python -m experiments.tracking status [DIR ...] [--uri URI] [--experiment NAME]
@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, one_line, run_verb
-from experiments.tracking_content import FolderContent, RunContent, load_content
+from experiments.tracking_content import load_content
+from experiments.tracking_runs import FolderContent, RunContent
 from experiments.tracking_state import (
     SyncedRun,
     changed_files,
@@ -37,9 +38,10 @@ from experiments.tracking_store import (
     one_line_errors,
     open_store,
 )
+from experiments.tracking_verdicts import is_comparison, is_load, verdict_folder
 from metrics.record import RecordError
 
-MARKERS = ("sweep.json", "result.json")
+MEASURED = ("sweep.json", "result.json")
 # A local store keeps copies of records: they are not runs of their own
 NEVER_ENTERED = ("mlartifacts", "mlruns", "audio", "mel", "plots")
 VERB = "python -m experiments.tracking sync"
@@ -66,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments.tracking", description="MLflow, filled from disk")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for name, purpose in (("sync", "fill MLflow from runs and sweeps"), ("status", "which folders are synced")):
+    for name, purpose in (("sync", "fill MLflow from output folders"), ("status", "which folders are synced")):
         verb = verbs.add_parser(name, help=purpose, description=purpose)
         verb.add_argument("dirs", nargs="*", type=Path, metavar="DIR", help="default: all below outputs/")
         verb.add_argument("--uri", help="default: tracking.uri of the stored configuration")
@@ -77,12 +79,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _folders(given: Sequence[Path]) -> list[Path]:
-    """Raises RecordError for a DIR that holds no run and no sweep."""
+    """Raises RecordError for a DIR that holds nothing that could be logged."""
     found: list[Path] = []
     for directory in given or [REPOSITORY / "outputs"]:
         below = list(_discover(_whole(directory)))
         if given and not below:
-            raise RecordError(f"{directory}: no sweep.json or result.json in it or below; give an output folder")
+            raise RecordError(
+                f"{directory}: no sweep.json, result.json, load.json or verdict.json of a comparison in it or below; "
+                "give an output folder"
+            )
         found += below
     return list(dict.fromkeys(found))
 
@@ -92,19 +97,25 @@ def _whole(directory: Path) -> Path:
     directory = directory.resolve()
     for sweep in (directory.parent, directory.parent.parent):
         if directory.name == "reference" or directory.parent.name == "cells":
-            if any((sweep / marker).is_file() for marker in MARKERS):
+            if any((sweep / marker).is_file() for marker in MEASURED):
                 return sweep
     return directory
 
 
 def _discover(root: Path) -> Iterator[Path]:
-    """The folders with a marker; nothing is searched inside of one, nor in what is hidden (cached references)."""
+    """Runs, sweeps, comparisons and loads; nothing is searched inside of one, nor in hidden folders (references)."""
     for folder, names, files in os.walk(root):
-        if any(marker in files for marker in MARKERS):
+        if any(marker in files for marker in MEASURED) or is_load(Path(folder)) or is_comparison(Path(folder)):
             names.clear()
             yield Path(folder)
         else:
             names[:] = sorted(name for name in names if name not in NEVER_ENTERED and not name.startswith("."))
+
+
+def _content(folder: Path) -> FolderContent:
+    """Raises RecordError where the files cannot be read."""
+    is_measured = any((folder / marker).is_file() for marker in MEASURED)
+    return load_content(folder) if is_measured else verdict_folder(folder)
 
 
 def _destination(content: FolderContent, options: argparse.Namespace) -> Destination | None:
@@ -129,7 +140,7 @@ def _is_settled(content: FolderContent, destination: Destination) -> bool:
 def _status(folders: Sequence[Path], options: argparse.Namespace) -> int:
     for folder in folders:
         try:
-            content = load_content(folder)
+            content = _content(folder)
         except RecordError as error:
             print(f"broken   {_shown(folder)}  {one_line(error)}")
             continue
@@ -140,7 +151,7 @@ def _status(folders: Sequence[Path], options: argparse.Namespace) -> int:
         word = "synced " if _is_settled(content, destination) else "pending"
         print(f"{word}  {_shown(folder)}  {destination.uri}, experiment {destination.experiment}")
     if not folders:
-        print("no runs or sweeps below outputs/")
+        print("nothing to log below outputs/")
     return EXIT_OK
 
 
@@ -164,7 +175,7 @@ def _sync(folders: Sequence[Path], options: argparse.Namespace) -> int:
 
 
 def _sync_one(folder: Path, options: argparse.Namespace, stores: dict[Destination, Store | TrackingError]) -> None:
-    content = load_content(folder)
+    content = _content(folder)
     destination = _destination(content, options)
     if destination is None:
         print(f"{_shown(folder)}: tracking is off in its configuration; --uri URI would log it all the same")

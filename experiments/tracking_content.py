@@ -5,18 +5,24 @@ The same files give the same content, so that a second sync finds nothing to wri
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from experiments.listening_tracking import LISTENING, heard_of
+from experiments.tracking_runs import (
+    RENDERED_FILES,
+    FolderContent,
+    RunContent,
+    default_settings,
+    files_of,
+    run_tags,
+    unix_ms,
+)
 from experiments.tracking_series import (
     Point,
     quality_summary,
@@ -25,62 +31,30 @@ from experiments.tracking_series import (
     speed_summary,
     trial_points,
 )
-from experiments.tracking_tags import as_tags, fingerprint, host_tags, params_of, plain, quotable, verdict_tags
+from experiments.tracking_tags import (
+    QUALITY_GATE,
+    as_tags,
+    fingerprint,
+    host_tags,
+    params_of,
+    plain,
+    quotable,
+    verdict_tags,
+)
 from metrics.record import RecordError, RunRecord, to_json
 from metrics.steady import unsteady_reason
 from reports.quality import validity_of
 from reports.source import SWEEP, Cell, Source, load_source
 
-RUN_UUID = "harness.run_uuid"
 SENTENCES = "sentences.json"
-RENDERED_FILES = ("verdict.json", "summary.md", "junit.xml", "report.md", "report.html", "rows.csv", "samples.parquet")
-RUN_FILES = ("result.json", "job.json", "journal.jsonl", "log.txt", "error.txt", LISTENING, *RENDERED_FILES)
+QUALITY_FILES = tuple(f"{QUALITY_GATE}/{name}" for name in ("verdict.json", "summary.md"))
+RUN_FILES = (
+    "result.json", "job.json", "journal.jsonl", "log.txt", "error.txt", LISTENING, *RENDERED_FILES, *QUALITY_FILES
+)  # fmt: skip
 SWEEP_FILES = ("sweep.json", "search.json", *RENDERED_FILES)
-FOLDERS = {"audio": (".wav",), "plots": (".png", ".svg", ".html")}
 SWEEP_STATUS = {"done": "FINISHED", "interrupted": "KILLED"}
 # A skipped variant never ran: not FINISHED, or a query for finished runs would find it.
 CELL_STATUS = {"ok": "FINISHED", "failed": "FAILED", "skipped": "KILLED"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class RunContent:
-    """One MLflow run to be. `key` names it below its folder ("." the folder itself, else the cell's folder).
-
-    texts: artifact path -> content made here; files: artifact path -> file on disk. end_ms is None while it runs.
-    """
-
-    key: str
-    run_uuid: str
-    name: str
-    status: str
-    start_ms: int
-    end_ms: int | None
-    tags: Mapping[str, str]
-    params: Mapping[str, str]
-    summary: Mapping[str, float]
-    points: tuple[Point, ...]
-    texts: Mapping[str, str]
-    files: Mapping[str, Path]
-
-    def sha256(self) -> str:
-        """Over everything but the files on disk."""
-        parts = [self.run_uuid, self.name, self.status, self.start_ms, self.end_ms, dict(self.tags), dict(self.params)]
-        numbers = [dict(self.summary), [asdict(point) for point in self.points], dict(self.texts)]
-        return hashlib.sha256(to_json([parts, numbers]).encode()).hexdigest()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class FolderContent:
-    """A folder's run and the runs below it, with the tracking settings it was measured under."""
-
-    folder: Path
-    parent: RunContent
-    children: tuple[RunContent, ...]
-    settings: Mapping[str, Any]
-
-    def runs(self) -> Iterator[RunContent]:
-        yield self.parent
-        yield from self.children
 
 
 def load_content(folder: Path) -> FolderContent:
@@ -115,17 +89,12 @@ def _settings(source: Source, records: Sequence[RunRecord]) -> dict[str, Any]:
     stored: list[Mapping[str, Any]] = [record.config for record in records]
     stored += [_job(source, cell).get("config", {}) for cell in source.cells]
     settings: Mapping[str, Any] = next((config["tracking"] for config in stored if config.get("tracking")), {})
-    return {**_default_settings(), **settings}
+    return {**default_settings(), **settings}
 
 
 def _job(source: Source, cell: Cell) -> dict[str, Any]:
     path = source.root / cell.dir / "job.json"
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-
-
-def _default_settings() -> dict[str, Any]:
-    path = Path(__file__).resolve().parents[1] / "conf" / "tracking" / "local.yaml"
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def _sweep_content(source: Source, record: RunRecord | None) -> RunContent:
@@ -137,7 +106,7 @@ def _sweep_content(source: Source, record: RunRecord | None) -> RunContent:
     start_ms = unix_ms(source.created)
     last_ms = max([start_ms, *(_span_ms(cell.record)[1] for cell in source.cells if cell.record is not None)])
     run_uuid = quotable(_parent_uuid(source))
-    tags = {**_run_tags("sweep", run_uuid, source.status), **(host_tags(record) if record else {})}
+    tags = {**run_tags("sweep", "experiments.sweep", run_uuid, source.status), **(host_tags(record) if record else {})}
     tags.update({"sweep.id": source.name, "sweep.reference": sweep.get("reference")})
     return RunContent(
         key=".",
@@ -151,7 +120,7 @@ def _sweep_content(source: Source, record: RunRecord | None) -> RunContent:
         summary=counts if over else {},
         points=(),
         texts={},
-        files=_files(source.root, SWEEP_FILES),
+        files=files_of(source.root, SWEEP_FILES),
     )
 
 
@@ -175,13 +144,19 @@ def _cell_content(source: Source, cell: Cell) -> RunContent:
         start_ms=own.span_ms[0],
         end_ms=own.span_ms[1],
         tags=as_tags(
-            {**_run_tags(kind, run_uuid, cell.state), **outcome, **own.tags, **verdict_tags(folder), **heard.tags}
+            {
+                **run_tags(kind, "experiments.run", run_uuid, cell.state),
+                **outcome,
+                **own.tags,
+                **verdict_tags(folder),
+                **heard.tags,
+            }
         ),
         params=params_of(record) if record is not None else {},
         summary={**own.summary, **heard.summary},
         points=own.points,
         texts=own.texts,
-        files=_files(folder, RUN_FILES),
+        files=files_of(folder, RUN_FILES),
     )
 
 
@@ -204,7 +179,9 @@ class _Part:
 def _of_record(record: RunRecord, is_reference: bool) -> _Part:
     validity = validity_of(record)[0]
     tags = {"audio.valid": validity if record.status == "ok" else None, "workload": str(record.workload.get("name"))}
-    tags.update({"harness.fingerprint": fingerprint(record), **host_tags(record)})
+    tags.update(
+        {"harness.fingerprint": fingerprint(record.workload.get("identity_sha256"), record.config), **host_tags(record)}
+    )
     texts = {"config.yaml": yaml.safe_dump(plain(record.config), sort_keys=True), "samples.csv": sample_rows(record)}
     # No number without valid audio behind it, and none of a run that failed; its raw samples stay in samples.csv.
     generated_s = sum(trial.audio_s for trial in record.steady_trials)
@@ -221,14 +198,6 @@ def _of_record(record: RunRecord, is_reference: bool) -> _Part:
         tags["mlflow.loggedArtifacts"] = json.dumps([{"path": SENTENCES, "type": "table"}])
     points = trial_points(record) if countable and unsteady is None else ()
     return _Part(span_ms=_span_ms(record), tags=tags, summary=summary, points=points, texts=texts)
-
-
-def unix_ms(stamp: str) -> int:
-    """Milliseconds since 1970 of an ISO time; one without a zone is UTC. Python 3.10 does not read a trailing Z."""
-    moment = datetime.fromisoformat(re.sub(r"Z$", "+00:00", stamp))
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return int(moment.timestamp() * 1000)
 
 
 def _span_ms(record: RunRecord) -> tuple[int, int]:
@@ -252,22 +221,3 @@ def _run_uuid(source: Source, cell: Cell) -> str:
     if run_id is None or cell.dir == "reference":
         return f"{_parent_uuid(source)}/{cell.label}/{run_id or 'none'}"
     return str(run_id)
-
-
-def _run_tags(kind: str, run_uuid: str, state: str) -> dict[str, str | None]:
-    verb = "experiments.sweep" if kind == "sweep" else "experiments.run"
-    return {
-        RUN_UUID: run_uuid,
-        "harness.kind": kind,
-        "harness.status": state,
-        "mlflow.source.name": verb,
-        "mlflow.source.type": "JOB",
-    }
-
-
-def _files(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:
-    found = {name: folder / name for name in names if (folder / name).is_file()}
-    for below, endings in FOLDERS.items():
-        paths = sorted((folder / below).glob("*")) if (folder / below).is_dir() else []
-        found.update({f"{below}/{path.name}": path for path in paths if path.suffix in endings and path.is_file()})
-    return found

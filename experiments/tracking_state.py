@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.tracking_content import FolderContent, RunContent
+from experiments.tracking_runs import FolderContent, RunContent
 from metrics.record import write_atomically
 
 STATE_FILE = ".tracking.json"

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from engine.contract import ConfigError
-from experiments.tracking_content import RUN_UUID, RunContent
+from experiments.tracking_runs import RUN_UUID, RunContent
 from experiments.tracking_series import Point
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -18,17 +18,22 @@ MAX_TAG_CHARS = 2000
 # What is fixed for one workload: two runs may be compared when these and the host class agree.
 FINGERPRINTED = ("model", "engine", "solver", "vocoder")
 NOT_PARAMETERS = ("tracking", "out", "sweep")
+QUALITY_GATE = "quality_gate"
+UNREADABLE = "unreadable"
 
 
-def fingerprint(record: RunRecord) -> str:
+def fingerprint(workload: Any, *configs: Mapping[str, Any]) -> str:
     """Same workload, model, engine, solver and vocoder settings: same fingerprint. The host is a tag of its own."""
-    settings = {group: record.config.get(group) for group in FINGERPRINTED}
-    identity = to_json([record.workload.get("identity_sha256"), settings])
+    settings = [{group: config.get(group) for group in FINGERPRINTED} for config in configs]
+    identity = to_json([workload, *settings])
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def host_tags(record: RunRecord) -> dict[str, str | None]:
-    known = record.environment
+    return {**environment_tags(record.environment), **({"random_weights": "true"} if is_random(record) else {})}
+
+
+def environment_tags(known: Mapping[str, Any]) -> dict[str, str | None]:
     names = {"host_class": "host.class", "device": "device", "gpu": "gpu", "power_mode": "power_mode"}
     tags = {tag: None if known.get(key) is None else str(known[key]) for key, tag in names.items()}
     commit, dirty = known.get("git_commit"), known.get("git_dirty")
@@ -36,28 +41,41 @@ def host_tags(record: RunRecord) -> dict[str, str | None]:
         tags.update({"git.commit": str(commit), "mlflow.source.git.commit": str(commit)})
     if dirty is not None:
         tags["git.dirty"] = str(bool(dirty)).lower()
-    if is_random(record):
-        tags["random_weights"] = "true"
     return tags
 
 
 def verdict_tags(folder: Path) -> dict[str, str | None]:
-    path = folder / "verdict.json"
-    if not path.is_file():
-        return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return {"verdict": "unreadable"}
-    outcome = str(data.get("outcome", "unknown"))
+    """Of a speed gate, and of a quality gate in its folder below the run."""
+    speed, quality = _outcome(folder / "verdict.json"), _outcome(folder / QUALITY_GATE / "verdict.json")
+    return {**({} if speed is None else outcome_tags(speed)), "quality.verdict": quality and quality.lower()}
+
+
+def outcome_tags(outcome: str) -> dict[str, str | None]:
+    if outcome == UNREADABLE:
+        return {"verdict": outcome}
     return {"verdict": outcome.lower(), "env.valid": "false" if outcome == "INVALID_ENV" else "true"}
 
 
+def _outcome(path: Path) -> str | None:
+    """None where nobody judged."""
+    if not path.is_file():
+        return None
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8")).get("outcome", "unknown"))
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
+        return UNREADABLE
+
+
 def params_of(record: RunRecord) -> dict[str, str]:
-    """The configuration and, below `built.`, what the engine says of itself; long values are in config.yaml only."""
-    config = {group: value for group, value in record.config.items() if group not in NOT_PARAMETERS}
-    facts = {key: value for key, value in (record.facts or {}).items() if key not in ("proof", "versions")}
-    flat = {**_flat("", config), **_flat("built.", facts)}
+    """The configuration and, below `built.`, what the engine says of itself."""
+    return settings_params("", record.config, record.facts or {})
+
+
+def settings_params(prefix: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]:
+    """Long values are in the folder's own files only."""
+    config = {group: value for group, value in config.items() if group not in NOT_PARAMETERS}
+    facts = {key: value for key, value in facts.items() if key not in ("proof", "versions", "environment")}
+    flat = {**_flat(prefix, config), **_flat(f"{prefix}built.", facts)}
     return {key: value for key, value in flat.items() if len(value) <= MAX_PARAM_CHARS}
 
 

@@ -34,7 +34,7 @@ from experiments.compose import ROOT
 from tests.engines import config
 from tests.test_paired_rule import LIMITS, block, blocks, judge
 
-SHORT = ["workload=smoke", "workload.select=[en04]", "solver=euler_6"]
+SHORT = ["workload=smoke", "workload.select=[en04]", "solver=euler_6", "tracking=none"]
 
 
 def test_the_command_line_is_split_by_side() -> None:

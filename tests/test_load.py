@@ -18,7 +18,7 @@ from experiments.load_queue import BatchRule
 from experiments.load_settings import read_settings, split_command
 from tests.load_fakes import ToneEngine
 
-SMOKE = ["workload=smoke", "solver=euler_6", "warmup_requests=2"]
+SMOKE = ["workload=smoke", "solver=euler_6", "warmup_requests=2", "tracking=none"]
 
 
 @pytest.fixture(autouse=True)

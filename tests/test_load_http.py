@@ -235,7 +235,14 @@ def test_an_address_that_cannot_be_had_is_a_setting() -> None:
 @pytest.mark.enable_socket
 def test_a_fresh_process_beside_the_warm_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Both sides with the real engine and real processes, over loopback."""
-    argv = ["workload=smoke", "workload.select=[en04]", "solver=euler_6", "transport=http", "scenario=cold_vs_warm"]
+    argv = [
+        "workload=smoke",
+        "workload.select=[en04]",
+        "solver=euler_6",
+        "tracking=none",
+        "transport=http",
+        "scenario=cold_vs_warm",
+    ]
     assert load.main([*argv, "cold_pairs=1", f"out={tmp_path}"]) == 0
     content = json.loads((tmp_path / "load.json").read_text())
     cold = content["cold_vs_warm"]

@@ -68,7 +68,7 @@ def test_without_mlflow_the_remedy_is_named(sweep: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["sync", "NOWHERE"], "no sweep.json or result.json"),
+        (["sync", "NOWHERE"], "no sweep.json, result.json"),
         (["sync", "SWEEP", "--uri", "http://me:secret@host"], "MLFLOW_TRACKING_PASSWORD"),
     ],
 )

@@ -1,0 +1,193 @@
+"""Comparisons, loads and quality verdicts in MLflow, against a real MLflow on sqlite."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baselines.paired import judge
+from baselines.paired_data import Block, turn_content
+from baselines.paired_publish import Comparison, comparison_content, failed_content
+from experiments import load
+from experiments.cli import run_verb
+from experiments.tracking import main
+from tests.load_fakes import ToneEngine
+from tests.test_paired_rule import LIMITS, blocks
+from tests.tracking_folders import keep_environment, record, rows, runs, runs_by_name, write_run
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+pytest.importorskip("mlflow")
+
+CREATED = "2023-11-14T22:14:00+00:00"
+ENDED_MS = 1_700_000_040_000
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    keep_environment(monkeypatch)
+    monkeypatch.setenv("F5BENCH_STATE_DIR", str(tmp_path / "locks"))
+    return tmp_path / "mlflow.db"
+
+
+def tracking(database: Path) -> dict[str, Any]:
+    return {"name": "local", "mode": "auto", "uri": f"sqlite:///{database}", "experiment": "f5bench", "timeout_s": 2}
+
+
+def write_comparison(folder: Path, database: Path, measured: list[Block], **changes: Any) -> Path:
+    """Of int8 against fp32, as experiments.compare leaves one."""
+    folder.mkdir(parents=True)
+    sides = {
+        side: {
+            "label": f"{name}-euler_7", "commit": f"{name}-commit", "facts": {"precision": name, "proof": {"evals": 7}},
+            "config": {"engine": {"name": name}, "workload": {"name": "smoke"}, "tracking": tracking(database)},
+        }
+        for side, name in (("reference", "fp32"), ("candidate", "int8"))
+    }  # fmt: skip
+    comparison = Comparison(
+        verdict=replace(judge(measured, LIMITS), **changes), limits=LIMITS, sides=sides,
+        labels={side: str(content["label"]) for side, content in sides.items()},
+        environment={"host_class": "test-2c-cpu", "device": "cpu", "git_commit": "abc123", "git_dirty": False},
+        checked={"reference": 1, "candidate": 1}, error_rate="0 of 9", wall_s=20.5, seconds_per_block=5.0,
+    )  # fmt: skip
+    (folder / "verdict.json").write_text(json.dumps(comparison_content(comparison, CREATED, {})))
+    (folder / "summary.md").write_text("## a summary\n")
+    turns = [turn_content(turn) for block in measured for turn in block.turns]
+    lines = [{"kind": "build", "side": "candidate"}, *({"kind": "turn", **turn} for turn in turns)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_a_comparison_is_a_run_with_its_verdict_its_ratio_and_every_turn(tmp_path: Path, database: Path) -> None:
+    folder = write_comparison(tmp_path / "versus", database, blocks(0.9, 0.91, 0.89, 0.9))
+    assert run_verb(main, ["sync", str(folder)]) == 0
+    (run,) = runs(database)
+    expected = {
+        "verdict": "pass", "env.valid": "true", "harness.kind": "compare", "host.class": "test-2c-cpu",
+        "git.commit": "abc123", "candidate.git.commit": "int8-commit", "reference.git.commit": "fp32-commit",
+    }  # fmt: skip
+    assert expected.items() <= run.data.tags.items()
+    assert (run.info.status, run.info.start_time, run.info.end_time) == ("FINISHED", ENDED_MS - 20_500, ENDED_MS)
+    assert run.data.params == {
+        "reference.engine.name": "fp32", "reference.built.precision": "fp32", "reference.workload.name": "smoke",
+        "candidate.engine.name": "int8", "candidate.built.precision": "int8", "candidate.workload.name": "smoke",
+    }  # fmt: skip
+    metrics = run.data.metrics
+    assert metrics["wall_time/ratio"] == pytest.approx(0.9, abs=1e-4)
+    assert metrics["wall_time/ratio_low"] < metrics["wall_time/ratio"] < metrics["wall_time/ratio_high"]
+    assert metrics["wall_time/reference_p50_s"] == 0.2
+    assert (metrics["num_blocks"], metrics["num_turns"]) == (4.0, 8.0)
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{database}")
+    turns = client.get_metric_history(run.info.run_id, "turn/candidate_wall_s")
+    assert [turn.step for turn in turns] == list(range(8))
+    assert turns[2].value == pytest.approx(0.2 * 0.91)
+    names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    assert names == {"verdict.json", "summary.md", "pairs.jsonl"}
+
+
+def test_a_second_sync_writes_nothing(tmp_path: Path, database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_comparison(tmp_path / "versus", database, blocks(1.0, 1.0, 1.0, 1.0))
+    assert run_verb(main, ["sync", str(folder)]) == 0
+    before = rows(database)
+    assert run_verb(main, ["sync", str(tmp_path)]) == 0
+    assert rows(database) == before
+    assert "0 new, 0 changed" in capsys.readouterr().out
+
+
+def test_the_same_question_has_the_same_fingerprint(tmp_path: Path, database: Path) -> None:
+    for name, ratio in (("monday", 1.0), ("friday", 1.2)):
+        write_comparison(tmp_path / name, database, blocks(*[ratio] * 4))
+    assert run_verb(main, ["sync", str(tmp_path)]) == 0
+    tags = [run.data.tags for run in runs_by_name(database).values()]
+    assert {tag["verdict"] for tag in tags} == {"pass", "fail"}
+    assert len({tag["harness.fingerprint"] for tag in tags}) == 1
+
+
+def test_what_proves_nothing_has_no_number(tmp_path: Path, database: Path) -> None:
+    changes = {"outcome": "INVALID_ENV", "exit_code": 12, "reason": "the host class changed"}
+    invalid = write_comparison(tmp_path / "invalid", database, blocks(1.0, 1.0, 1.0, 1.0), **changes)
+    failed = tmp_path / "failed"
+    failed.mkdir()
+    asked = {"candidate": {"overrides": ["engine=onnx"], "revision": None}}
+    content = failed_content("candidate", "no kernels", "use fp32", CREATED, asked, tracking(database))
+    (failed / "verdict.json").write_text(json.dumps(content))
+    assert run_verb(main, ["sync", str(invalid), str(failed)]) == 0
+    found = runs_by_name(database)
+    assert found["invalid"].data.metrics == found["failed"].data.metrics == {}
+    assert found["invalid"].data.tags["env.valid"] == "false"
+    assert found["invalid"].data.tags["verdict.reason"] == "the host class changed"
+    assert found["failed"].info.status == "FAILED"
+    assert found["failed"].data.tags["verdict"] == "failed"
+
+
+def test_a_damaged_comparison_is_a_line_and_keeps_no_other_back(
+    tmp_path: Path, database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = write_comparison(tmp_path / "damaged", database, blocks(1.0, 1.0, 1.0, 1.0))
+    (damaged / "pairs.jsonl").write_text('{"kind": "tu')
+    write_comparison(tmp_path / "whole", database, blocks(1.0, 1.0, 1.0, 1.0))
+    assert run_verb(main, ["sync", str(tmp_path)]) == 2
+    assert "holds what cannot be tracked" in capsys.readouterr().err
+    assert set(runs_by_name(database)) == {"whole"}
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The verb with a fake engine; what stands in the dictionary makes it."""
+    made: dict[str, Any] = {}
+    monkeypatch.setattr(load, "build_by_name", lambda config, clock: ToneEngine(**made))
+    return made
+
+
+def loaded(tmp_path: Path, database: Path, *settings: str) -> int:
+    """The whole verb, which logs what it has measured by itself."""
+    where = [f"tracking.uri=sqlite:///{database}", f"out={tmp_path / 'load'}"]
+    return load.main(["workload=smoke", "solver=euler_6", "warmup_requests=2", *settings, *where])
+
+
+def test_a_load_logs_a_step_for_every_level(tmp_path: Path, database: Path, fake: dict[str, Any]) -> None:
+    assert loaded(tmp_path, database, "users=2", "requests=20") == 0
+    (run,) = runs(database)
+    expected = {"harness.kind": "load", "load.scenario": "closed", "audio.valid": "valid", "workload": "smoke"}
+    assert expected.items() <= run.data.tags.items()
+    assert run.info.status == "FINISHED"
+    assert run.info.start_time <= run.info.end_time
+    assert (run.data.params["solver.name"], run.data.params["load.requests"]) == ("euler_6", "20")
+    assert {"load/p50_s", "load/requests_per_s", "load/error_frac", "load/queue_mean"} <= set(run.data.metrics)
+    assert "load/p99_s" not in run.data.metrics, "twenty requests have no p99"
+    from mlflow.tracking import MlflowClient
+
+    users = MlflowClient(tracking_uri=f"sqlite:///{database}").get_metric_history(run.info.run_id, "load/users")
+    assert [(point.step, point.value) for point in users] == [(0, 1.0), (1, 2.0)]
+
+
+def test_a_load_with_invalid_audio_has_no_number(tmp_path: Path, database: Path, fake: dict[str, Any]) -> None:
+    fake["silent"] = True
+    assert loaded(tmp_path, database, "users=[1]", "requests=10") == 14
+    (run,) = runs(database)
+    assert run.data.metrics == {}
+    assert run.data.tags["audio.valid"] == "invalid"
+
+
+def test_a_load_that_is_not_tracked_leaves_no_store(tmp_path: Path, database: Path, fake: dict[str, Any]) -> None:
+    assert loaded(tmp_path, database, "users=[1]", "requests=10", "tracking=none") == 0
+    assert not database.exists()
+
+
+def test_a_quality_verdict_below_a_run_is_carried_along(tmp_path: Path, database: Path) -> None:
+    folder = tmp_path / "run"
+    write_run(folder, record("run-1", "int8-euler_7", f"sqlite:///{database}"))
+    assert run_verb(main, ["sync", str(folder)]) == 0
+    assert "quality.verdict" not in runs(database)[0].data.tags
+    (folder / "quality_gate").mkdir()
+    (folder / "quality_gate/verdict.json").write_text('{"outcome": "INCONCLUSIVE"}')
+    assert run_verb(main, ["sync", str(folder)]) == 0
+    (run,) = runs(database)
+    assert run.data.tags["quality.verdict"] == "inconclusive"
+    assert "verdict" not in run.data.tags, "nobody judged its speed"

@@ -21,13 +21,15 @@ WORDS: Mapping[PairedOutcome, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """What was compared and what came of it. sides: per side label, revision, facts; proof: what was checked."""
+    """What was compared and what came of it. sides: per side label, revision, facts; checked: audio that was;
+    workload: its name and identity."""
 
     verdict: PairedVerdict
     limits: PairedLimits
     labels: Mapping[str, str]
     sides: Mapping[str, Mapping[str, Any]]
     environment: Mapping[str, Any]
+    workload: Mapping[str, Any]
     checked: Mapping[str, int]
     error_rate: str
     wall_s: float
@@ -41,19 +43,19 @@ def comparison_content(comparison: Comparison, created: str, settings: Mapping[s
         **asdict(comparison.verdict), "limits": asdict(comparison.limits), "settings": dict(settings),
         "sides": {side: dict(content) for side, content in comparison.sides.items()},
         "audio_checked": dict(comparison.checked), "known_errors": comparison.error_rate,
-        "environment": dict(comparison.environment), "wall_s": comparison.wall_s,
+        "environment": dict(comparison.environment), "workload": dict(comparison.workload), "wall_s": comparison.wall_s,
     }  # fmt: skip
 
 
 def failed_content(
-    side: str, reason: str, remedy: str, created: str, asked: Mapping[str, Any], tracking: Mapping[str, Any]
+    side: str, reason: str, remedy: str, created: str, asked: Mapping[str, Any], environment: Mapping[str, Any]
 ) -> dict[str, Any]:
     """verdict.json where a side could not be measured, or must not be: no figure at all. asked: per side its overrides
-    and revision; tracking: where the verdict is logged."""
+    and revision."""
     return {
         "schema_version": COMPARISON_SCHEMA_VERSION, "kind": "same-run", "created": created, "outcome": "FAILED",
         "exit_code": 14, "findings": [], "side": side, "reason": reason, "remedy": remedy,
-        "sides": dict(asked), "tracking": dict(tracking),
+        "sides": dict(asked), "environment": dict(environment),
     }  # fmt: skip
 
 
@@ -142,8 +144,8 @@ def _sentence(finding: PairedFinding, comparison: Comparison) -> str:
     text = f"{spread} spreads by {100 * finding.sd_frac:.1f} %"
     if finding.detectable is not None and finding.detectable < HOPELESS_RATIO:
         text += f", so {comparison.limits.looks[-1]} blocks find x{finding.detectable:.3f} in 95 % of comparisons"
-    if finding.outcome != "INCONCLUSIVE":
-        return text
+    if finding.outcome != "INCONCLUSIVE" or comparison.verdict.reason is not None:
+        return text  # with a reason of its own: the rule was not allowed to decide, whatever the figures say
     if finding.needed is None:
         return f"{text}: more {unit} would not settle it in reach; quieten the machine or raise catch_ratio"
     more = finding.needed - (comparison.verdict.num_turns if quick else comparison.verdict.num_blocks)

@@ -20,6 +20,7 @@ SCHEMA_VERSION = 1
 STORED = SELFTESTS / "stored"  # of the rule that judges by stored baselines
 # Sources of a tally; any other is a recorded trace. Scaled: times of live sessions, multiplied by the true ratio
 LIVE, SCALED, SYNTHETIC = "live", "live, scaled", "synthetic"
+UNDECIDED = ("INCONCLUSIVE", "CANNOT_TELL", "INVALID_ENV")  # in the words of both rules
 ONE_SIDED_95 = 0.90  # a two-sided 90 % interval has 5 % on either side
 
 
@@ -80,7 +81,11 @@ class HostErrors:
             total = merged([t for t in real if t.true_ratio == 1.0 and (t.source == LIVE) == is_meant])
             if total.num:
                 count, upper = total.bound("FAIL", "WARN")
-                parts.append(f"{count} of {total.num} {title} (upper bound {100 * upper:.2g} %)")
+                # Replays of one trace share its blocks: they are not so many independent comparisons
+                bound = [f"upper bound {100 * upper:.2g} %"] if title == "live" else []
+                undecided = total.bound(*UNDECIDED)[0]
+                notes = [*bound, *([f"{undecided} undecided"] if undecided else [])]
+                parts.append(f"{count} of {total.num} {title}" + (f" ({', '.join(notes)})" if notes else ""))
         found = merged([t for t in self.tallies if t.true_ratio == 1.05 and t.adds_up])
         text = f"false alarms on this host class: {', '.join(parts)}" if parts else "no self-comparisons yet"
         if found.num:
@@ -125,7 +130,7 @@ def load_errors(host_class: str, folder: Path = SELFTESTS) -> HostErrors | None:
     try:
         return _read(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{path}: damaged ({error}); run python -m experiments.selftest again") from error
+        raise RecordError(f"{path}: damaged ({error}); delete it, then let its self-test count anew") from error
 
 
 def _read(content: Mapping[str, Any]) -> HostErrors:

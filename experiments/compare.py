@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from baselines.paired_data import CANDIDATE, REFERENCE
 from baselines.paired_publish import (
     Comparison,
     comparison_content,
@@ -23,13 +24,14 @@ from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, run_
 from experiments.compare_processes import SideFailed
 from experiments.compare_session import LOG, PAIRS, measure, open_bench, prepare
 from experiments.compare_settings import Command, read_command
-from experiments.compose import compose_config
+from experiments.compose import compose_config, key_of
 from experiments.device_lock import device_lock
-from experiments.environment import now_iso
+from experiments.environment import fingerprint, now_iso
 from experiments.front import is_help, refuse_flags
 from experiments.run import default_out, sync_tracking
 from metrics.record import to_json, write_atomically
 
+OWN = ("out", "tracking", "device")
 HELP = """Compare two engines in one run: pairs of calls on the same sentence with the same noise, in random order, in
 blocks of fresh processes, until the verdict is certain. Only one process works at a time.
 
@@ -56,14 +58,14 @@ def main(argv: Sequence[str]) -> int:
     refuse_flags(argv)
     command = read_command(argv)
     config = _own_settings(command)
-    out = Path(config["out"] or default_out("compare"))
+    out = Path(str(config["out"] or default_out("compare")))
     with ExitStack() as stack:
         try:
             comparison = run_comparison(command, out, stack)
         except SideFailed as failure:
-            exit_code = report_failure(failure, out, command, config["tracking"])
+            exit_code = report_failure(failure, out, command, config)
         else:
-            publish(comparison, out, command)
+            publish(comparison, out, command, config)
             exit_code = comparison.verdict.exit_code
     sync_tracking(config, out)
     return exit_code
@@ -87,9 +89,10 @@ def refuse_used(out: Path) -> None:
             )
 
 
-def publish(comparison: Comparison, out: Path, command: Command) -> None:
-    """The files first: what is printed is on the disk already."""
+def publish(comparison: Comparison, out: Path, command: Command, config: Mapping[str, Any]) -> None:
+    """The files first: what is printed is on the disk already. config: with the tracking of the whole comparison."""
     content = comparison_content(comparison, now_iso(), command.settings.values)
+    content["tracking"] = config["tracking"]
     write_atomically(out / "verdict.json", to_json(content) + "\n")
     write_atomically(out / "summary.md", comparison_summary(comparison))
     write_atomically(out / "junit.xml", comparison_junit(comparison))
@@ -98,10 +101,12 @@ def publish(comparison: Comparison, out: Path, command: Command) -> None:
     print(f"verdict {out / 'verdict.json'}")
 
 
-def report_failure(failure: SideFailed, out: Path, command: Command, tracking: Mapping[str, Any]) -> int:
+def report_failure(failure: SideFailed, out: Path, command: Command, config: Mapping[str, Any]) -> int:
     """A side that failed leaves a verdict without any figure."""
     asked = {side: asdict(request) for side, request in command.sides.items()}
-    content = failed_content(failure.side, failure.reason, failure.remedy, now_iso(), asked, tracking)
+    environment = fingerprint(config["device"])
+    content = failed_content(failure.side, failure.reason, failure.remedy, now_iso(), asked, environment)
+    content["tracking"] = config["tracking"]
     write_atomically(out / "verdict.json", to_json(content) + "\n")
     write_atomically(out / "summary.md", f"## FAILED: {failure.side}\n\n{failure.reason}; {failure.remedy}.\n")
     write_atomically(out / "junit.xml", failed_junit(failure.side, failure.reason))
@@ -114,9 +119,16 @@ def say(text: str) -> None:
 
 
 def _own_settings(command: Command) -> Mapping[str, Any]:
-    """`out` and `tracking`, which belong to no side."""
-    own = [text for text in command.sides["candidate"].overrides if text.startswith(("out=", "tracking"))]
-    return compose_config(own)
+    """`out`, `tracking` and `device`, which are those of the whole comparison. Raises ConfigError."""
+    own = {
+        side: compose_config([text for text in request.overrides if key_of(text).split(".")[0] in OWN])
+        for side, request in command.sides.items()
+    }
+    if own[REFERENCE]["tracking"] != own[CANDIDATE]["tracking"]:
+        raise ConfigError(
+            "tracking", "(differs)", "a comparison is logged once", "set it without reference. or candidate. before it"
+        )
+    return own[CANDIDATE]
 
 
 if __name__ == "__main__":

@@ -171,9 +171,15 @@ def measure(prepared: Prepared, bench: Bench, say: Say) -> Comparison:
     wall_s = time.monotonic() - started_s
     return Comparison(
         verdict=verdict, limits=settings.limits, labels=prepared.labels, sides=_sides(prepared, bench),
-        environment=before, checked=bench.proof.checked, error_rate=error_sentence(errors, str(before["host_class"])),
-        wall_s=wall_s, seconds_per_block=wall_s / len(blocks),
+        environment=before, workload=_named(prepared.workload), checked=bench.proof.checked,
+        error_rate=error_sentence(errors, str(before["host_class"])), wall_s=wall_s,
+        seconds_per_block=wall_s / len(blocks),
     )  # fmt: skip
+
+
+def _named(workload: Workload) -> dict[str, Any]:
+    described = workload.describe()
+    return {key: described[key] for key in ("name", "identity_sha256")}
 
 
 def _quick(bench: Bench, settings: Settings, blocks: list[Block], say: Say) -> PairedVerdict:

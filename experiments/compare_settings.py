@@ -12,10 +12,12 @@ from baselines.paired_data import CANDIDATE, REFERENCE
 from engine.contract import ConfigError
 from experiments.cli import refused_limit
 from experiments.compare_run import RunPlan
+from experiments.compose import key_of
 from experiments.flat_settings import flat_settings, refuse_misspelt
 
 FILE = "compare.yaml"
 SEE = f"see conf/{FILE}"
+UNREAD = ("measure", "quality", "gate", "stream", "experiment")
 SIDES = (REFERENCE, CANDIDATE)
 FEWEST_PAIRS = 12
 SERVED_BLOCKS = 4
@@ -74,8 +76,18 @@ def read_command(argv: Sequence[str]) -> Command:
             refuse_misspelt(key, value, defaults)
             for own in overrides.values():
                 own.append(text)
+    _refuse_unread([text for own in overrides.values() for text in own])
     sides = {s: SideRequest(overrides=tuple(overrides[s]), revision=revisions[s]) for s in SIDES}
     return Command(sides=sides, settings=read_settings(given, num_trees=len(set(revisions.values()))))
+
+
+def _refuse_unread(overrides: Sequence[str]) -> None:
+    for text in overrides:
+        key, value = key_of(text), text.partition("=")[2]
+        group = key.split(".")[0]
+        if group in UNREAD or (group == "sweep" and key != "sweep.lock"):
+            remedy = f"leave it out; limits, pairs and looks of a comparison are keys of their own, {SEE}"
+            raise ConfigError(key, value, "a comparison does not read it", remedy)
 
 
 def read_settings(given: Sequence[str], num_trees: int = 1) -> Settings:

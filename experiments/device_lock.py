@@ -27,9 +27,13 @@ def lock_folder() -> Path:
 
 
 def device_name(kind: str) -> str:
-    """One name per device: torch means the first GPU by "cuda", too."""
-    name = kind.lower()
-    return "cuda:0" if name == "cuda" else name
+    """One name per device: "cuda" is the first GPU, and torch counts those that CUDA_VISIBLE_DEVICES names."""
+    name = "cuda:0" if kind.lower() == "cuda" else kind.lower()
+    visible = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
+    number = name.removeprefix("cuda:")
+    if number != name and number.isdigit() and int(number) < len(visible):
+        return f"cuda:{visible[int(number)]}".lower()
+    return name
 
 
 @contextmanager

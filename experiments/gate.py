@@ -19,7 +19,7 @@ from baselines.verdict import Limits
 from engine.contract import ConfigError
 from experiments.baseline import refuse_unwritable, this_host_class
 from experiments.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain, refused_limit, run_verb
-from experiments.compose import compose_config, options
+from experiments.compose import compose_config, key_of, options
 from experiments.environment import now_iso
 from experiments.fresh import fresh_run, hydra_value, read_run
 from experiments.front import refuse_flags
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
 
 def read_limits(overrides: Sequence[str]) -> Limits:
     """The `gate` group as the overrides leave it. Raises ConfigError."""
-    gate = compose_config([text for text in overrides if _key(text).split(".")[0] == "gate"])["gate"]
+    gate = compose_config([text for text in overrides if key_of(text).split(".")[0] == "gate"])["gate"]
     try:
         return Limits.from_mapping(gate)
     except ValueError as error:
@@ -70,8 +70,10 @@ def read_limits(overrides: Sequence[str]) -> Limits:
 
 def _judge_stored(given: argparse.Namespace, overrides: Sequence[str], limits: Limits) -> int:
     for text in overrides:
-        if _key(text).split(".")[0] not in ("gate", "out"):
-            raise ConfigError(_key(text), text.partition("=")[2], "--run takes a finished run as it is", "leave it out")
+        if key_of(text).split(".")[0] not in ("gate", "out"):
+            raise ConfigError(
+                key_of(text), text.partition("=")[2], "--run takes a finished run as it is", "leave it out"
+            )
     run = read_run(given.run)
     baseline = _load(given, str(run.environment["host_class"]))
     beside = given.run if given.run.is_dir() else given.run.parent
@@ -79,7 +81,7 @@ def _judge_stored(given: argparse.Namespace, overrides: Sequence[str], limits: L
 
 
 def _judge_fresh(given: argparse.Namespace, overrides: Sequence[str], limits: Limits) -> int:
-    device = [text for text in overrides if _key(text).split(".")[0] == "device"]
+    device = [text for text in overrides if key_of(text).split(".")[0] == "device"]
     baseline = _load(given, this_host_class(device))
     out = Path(_out(overrides) or default_out(f"gate-{given.name}"))
     exit_code = fresh_run([*overrides_of(baseline.runs[-1].config), *overrides], out)
@@ -136,12 +138,8 @@ def _finish(given: argparse.Namespace, baseline: Baseline, run: RunRecord, limit
     return gated.verdict.exit_code
 
 
-def _key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
-
-
 def _out(overrides: Sequence[str]) -> str | None:
-    out = compose_config([text for text in overrides if _key(text) == "out"])["out"]
+    out = compose_config([text for text in overrides if key_of(text) == "out"])["out"]
     return None if out is None else str(out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections import Counter
@@ -12,12 +13,12 @@ from pathlib import Path
 from baselines.gate import RULE, judge
 from baselines.known import chosen_works, known_of
 from baselines.selftests import LIVE, SCALED, STORED, Tally, path_of, stored_sentence, tally_table
-from baselines.store import Baseline, save_baseline
+from baselines.store import RECORDS, Baseline, BaselineRefused, save_baseline
 from baselines.verdict import SEVERITY, Limits
 from engine.contract import ConfigError
 from experiments.baseline import this_host_class
-from experiments.cli import EXIT_OK, complain, run_verb
-from experiments.compose import compose_run
+from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
+from experiments.compose import compose_run, key_of
 from experiments.environment import now_iso
 from experiments.fresh import fresh_run, read_run
 from experiments.front import is_help, refuse_flags
@@ -29,24 +30,27 @@ from metrics.record import RunRecord, write_atomically
 
 HELP = """The stored-baseline gate on an engine that has not changed: how often it cries wolf on this machine.
 
-Session after session of one engine is measured, each by `experiments.run` in fresh processes. From the one after
-sessions=N on, each is judged by the complete gate against the N before it; so is the same session with all its times
-multiplied by 0.95, 1.05 and 1.10, which shows what is found. Counts of a host class add up over invocations. Sessions
-that follow each other at once differ less than sessions of different days, of which baselines should be made.
+Session after session of one engine is measured, each by `experiments.run` in fresh processes. Five make a baseline, the
+sixth is judged by the complete gate, and so it goes on with five new ones: no two verdicts share a session. The sixth
+is judged again with all times of its calls multiplied by 0.95, 1.025, 1.05 and 1.10, which shows what is found. Counts
+of a host class add up over invocations. Sessions that follow each other at once differ less than sessions of different
+days, of which baselines should be made.
 
-  minutes=M          for M minutes (the session in flight is finished); every outcome is kept at once
-  sessions=N         of the baseline (default 5)
+  minutes=M          for M minutes (the session in flight is finished); every verdict is kept at once
+  sessions=N         make a baseline (default 5; another number needs keep=false)
   keep=false         do not change this host class's figures below baselines/selftests/stored/
   everything else    as for experiments.run; the default workload is smoke
 
 examples:
   python -m experiments.gate_selftest minutes=30
-  python -m experiments.gate_selftest minutes=60 engine=bf16 sessions=3 workload=bench
+  python -m experiments.gate_selftest minutes=60 engine=bf16 sessions=3 workload=bench keep=false
 
-Leaves gate_selftest.md and every session in out=DIR. exit codes: 0 done, 2 usage, 14 the engine failed, 130 interrupted
+Leaves gate_selftest.md and every session in out=DIR. exit codes: 0 done, 2 usage, 14 the engine failed or spoke
+invalidly, 130 interrupted
 """
 OWN = ("minutes", "sessions", "keep")
-SCALES = (0.95, 1.05, 1.10)
+SCALES = (0.95, 1.025, 1.05, 1.10)
+DEFAULT_SESSIONS = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +65,10 @@ class Asked:
 
 @dataclass(kw_only=True, slots=True)
 class Gates:
-    """Judges every new session against the `sessions` before it. folder: where the baselines are stored."""
+    """Judges the session after every `sessions` against these. folder: where the baselines are stored.
+
+    Verdicts that shared sessions would not be independent, and the bound on their rate would be too good.
+    """
 
     sessions: int
     limits: Limits
@@ -70,17 +77,18 @@ class Gates:
     _counts: dict[tuple[str, float], Counter[str]] = field(default_factory=dict)
 
     def add(self, run: RunRecord) -> str | None:
-        """The outcome on unchanged code, None while the baseline is being made. Raises BaselineRefused."""
-        base, self._runs = self._runs[-self.sessions :], [*self._runs, run]
-        if len(base) < self.sessions:
+        """The outcome on unchanged code, None while a baseline is being made. Raises BaselineRefused."""
+        if len(self._runs) < self.sessions:
+            self._runs.append(run)
             return None
-        baseline = self._stored(base)
+        baseline = self._stored(self._runs)
+        self._runs = []
         known = known_of(baseline, self.folder)
         outcome = judge(baseline.runs, run, self.limits, known).outcome
         self._counts.setdefault((LIVE, 1.0), Counter())[outcome] += 1
         for ratio in SCALES:
-            slower = judge(baseline.runs, slowed(run, ratio), self.limits, known).outcome
-            self._counts.setdefault((SCALED, ratio), Counter())[slower] += 1
+            scaled = judge(baseline.runs, slowed(run, ratio), self.limits, known).outcome
+            self._counts.setdefault((SCALED, ratio), Counter())[scaled] += 1
         return outcome
 
     def tallies(self) -> list[Tally]:
@@ -112,23 +120,34 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK
     refuse_flags(argv)
     asked = read_asked(argv)
-    cell = compose_run([text for text in argv if text.partition("=")[0] not in OWN])
-    out = Path(cell.config["out"] or default_out("gate-selftest"))
-    host_class = this_host_class([text for text in asked.rest if text.startswith("device")])
+    cell = compose_run([text for text in argv if key_of(text) not in OWN])
+    out = Path(str(cell.config["out"] or default_out("gate-selftest")))
+    host_class = this_host_class([text for text in asked.rest if key_of(text).split(".")[0] == "device"])
     keep = Keeper(host_class, is_kept=asked.keep, folder=STORED, rule=RULE)
     gates = Gates(sessions=asked.sessions, limits=read_limits(asked.rest), folder=out / "records")
-    deadline_s, number = time.monotonic() + 60 * asked.minutes, 0
-    while time.monotonic() < deadline_s:
-        folder = out / f"{number:04d}"
-        exit_code = fresh_run(asked.rest, folder)
-        if exit_code != EXIT_OK:
-            complain(f"session {number} failed ({folder})")
-            return exit_code
+    if (RECORDS / host_class).is_dir():  # a gate knows the host class's noise from all its baselines
+        shutil.copytree(RECORDS / host_class, gates.folder / host_class)
+    deadline_s, number, exit_code = time.monotonic() + 60 * asked.minutes, 0, EXIT_OK
+    while exit_code == EXIT_OK and time.monotonic() < deadline_s:
+        exit_code = _one_session(asked, gates, out / f"{number:04d}", keep)
         number += 1
-        outcome = gates.add(read_run(folder))
-        print(f"session {number}: {outcome or 'of the first baseline'}", file=sys.stderr, flush=True)
-        keep(gates.tallies(), None)
     show(gates, host_class, out, is_kept=asked.keep)
+    return exit_code
+
+
+def _one_session(asked: Asked, gates: Gates, folder: Path, keep: Keeper) -> int:
+    exit_code = fresh_run(asked.rest, folder)
+    if exit_code != EXIT_OK:
+        complain(f"session {folder.name} failed ({folder})")
+        return exit_code
+    try:
+        outcome = gates.add(read_run(folder))
+    except BaselineRefused as refused:
+        complain(f"before session {folder.name}: {refused}")
+        return EXIT_JOB_FAILED
+    print(f"session {folder.name}: {outcome or 'of a baseline'}", file=sys.stderr, flush=True)
+    if outcome is not None:
+        keep(gates.tallies(), None)
     return EXIT_OK
 
 
@@ -145,21 +164,17 @@ def show(gates: Gates, host_class: str, out: Path, *, is_kept: bool) -> None:
 
 def read_asked(argv: Sequence[str]) -> Asked:
     """Raises ConfigError."""
-    own = {key: text.partition("=")[2] for text in argv if (key := text.partition("=")[0]) in OWN}
-    rest = [text for text in argv if text.partition("=")[0] not in OWN and not text.startswith("out=")]
+    own = {key: text.partition("=")[2] for text in argv if (key := key_of(text)) in OWN}
+    rest = [text for text in argv if key_of(text) not in (*OWN, "out")]
     if "minutes" not in own:
         raise ConfigError("minutes", "(missing)", "the sessions are measured live", "add minutes=30")
     if own.get("keep", "true") not in ("true", "false"):
         raise ConfigError("keep", own["keep"], "must be true or false", "use keep=false")
-    sessions = positive("sessions", own.get("sessions", "5"))
+    sessions = positive("sessions", own.get("sessions", str(DEFAULT_SESSIONS)))
     if sessions != int(sessions):
         raise ConfigError("sessions", own["sessions"], "must be a whole number", "use sessions=5")
-    for text in rest:
-        if text.startswith("gate") and own.get("keep", "true") == "true":
-            key, _, value = text.partition("=")
-            raise ConfigError(
-                key, value, "the figures kept are of the default limits", "leave it out, or add keep=false"
-            )
+    if own.get("keep", "true") == "true":
+        _refuse_other_rule(int(sessions), rest)
     if not any(text.startswith(("workload=", "workload.")) for text in rest):
         rest.insert(0, "workload=smoke")
     if not any(text.startswith(("tracking=", "tracking.")) for text in rest):
@@ -168,6 +183,16 @@ def read_asked(argv: Sequence[str]) -> Asked:
         minutes=positive("minutes", own["minutes"]), sessions=int(sessions), keep=own.get("keep", "true") == "true",
         rest=tuple(rest),
     )  # fmt: skip
+
+
+def _refuse_other_rule(sessions: int, rest: Sequence[str]) -> None:
+    """The figures of a host class are of one rule and one way to use it."""
+    others = [text for text in rest if key_of(text).split(".")[0] in ("gate", "measure")]
+    for text in [f"sessions={sessions}"] * (sessions != DEFAULT_SESSIONS) + others:
+        value = text.partition("=")[2]
+        raise ConfigError(
+            key_of(text), value, "the figures kept are of the default rule", "leave it out, or add keep=false"
+        )
 
 
 if __name__ == "__main__":

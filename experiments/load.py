@@ -22,7 +22,7 @@ from experiments.front import is_help, refuse_flags
 from experiments.load_parts import Order, make_bench, make_report, open_journal, say
 from experiments.load_report import LoadReport, markdown_of, write_report
 from experiments.load_run import run_scenario
-from experiments.load_settings import split_command
+from experiments.load_settings import refuse_unread, split_command
 from experiments.load_world import EngineWorld
 from experiments.run import default_out, sync_tracking
 from experiments.validate import one_cell, validate_out
@@ -60,6 +60,7 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK
     refuse_flags(argv)
     settings, overrides = split_command(argv)
+    refuse_unread(argv, settings)
     cell = one_cell(overrides)
     order = Order(
         cell=cell, settings=settings, workload=load_workload(cell.config),

@@ -53,6 +53,7 @@ class _Bisection:
     def __init__(self, plan: Search, probe: Probe, elapsed_s: Callable[[], float]):
         self.plan, self._probe, self._elapsed_s = plan, probe, elapsed_s
         self.probes: list[Probed] = []
+        self.lacked_time = False
 
     def ask(self, rate_per_s: float) -> LimitOutcome:
         """With more requests where the first ones decide nothing; every attempt stands for itself."""
@@ -61,7 +62,10 @@ class _Bisection:
             verdict = self._probe(rate_per_s, num, len(self.probes))
             self.probes.append(Probed(rate_per_s=rate_per_s, verdict=verdict))
             num *= 2
-            if verdict.outcome != "cannot tell" or num > self.plan.num_requests_most or not self._fits(rate_per_s, num):
+            if verdict.outcome != "cannot tell" or num > self.plan.num_requests_most:
+                return verdict.outcome
+            if not self._fits(rate_per_s, num):
+                self.lacked_time = True
                 return verdict.outcome
 
     def _fits(self, rate_per_s: float, num: int) -> bool:
@@ -115,5 +119,7 @@ def _word(state: _Bisection, holds: float | None, fails: float | None) -> tuple[
     if holds is None and fails == plan.lowest:
         return "fails everywhere", "even the lowest rate breaks the limit"
     if state.is_late():
-        return "cannot tell", f"the time limit of {plan.time_limit_s:g} s ended the search"
+        return "cannot tell", f"the time limit of {plan.time_limit_s:g} s ended the search: raise search_time_limit_s"
+    if state.lacked_time:
+        return "cannot tell", "more requests would have taken longer than was left: raise search_time_limit_s"
     return "cannot tell", "rates between the two have too few samples for a p95: raise probe_requests_most"

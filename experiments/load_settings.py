@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from engine.contract import ConfigError
 from experiments.flat_settings import flat_settings, refuse_misspelt
@@ -19,6 +20,14 @@ WHOLE = {
 }  # fmt: skip
 POSITIVE = ("rate_per_s", "soak_min", "memory_every_s", "limit_s", "search_time_limit_s", "request_limit_s")
 NULLABLE = ("rate_per_s", "max_batch", "soak_min", "url")
+# The scenarios that read a key; keys without an entry are read by all
+SCENARIO_OF = {
+    "users": ("closed",), "think_s": ("closed",), "rate_per_s": ("open",), "requests": ("closed", "open", "offline"),
+    "limit_s": ("search",), "search_ratio": ("search",), "probe_requests": ("search",),
+    "probe_requests_most": ("search",), "search_time_limit_s": ("search",), "cold_pairs": ("cold_vs_warm",),
+}  # fmt: skip
+BATCHING = ("batch_window_s", "max_batch", "bucket_chars")
+SERVED = ("batching", *BATCHING, "queue_limit", "host", "port")
 LONGEST_WINDOW_S = 0.1
 LAST_PORT = 65535
 FILE = "load.yaml"
@@ -66,6 +75,30 @@ def split_command(argv: Sequence[str]) -> tuple[Settings, list[str]]:
     return read_settings(given), overrides
 
 
+def refuse_unread(argv: Sequence[str], settings: Settings) -> None:
+    """Raises ConfigError for a setting that this load would not read."""
+    values = settings.values
+    for key in [text.partition("=")[0] for text in argv]:
+        if key in SCENARIO_OF and settings.scenario not in SCENARIO_OF[key]:
+            scenarios = " or ".join(f"scenario={name}" for name in SCENARIO_OF[key])
+            raise ConfigError(key, values[key], f"is for {scenarios}", f"leave it out, or set {scenarios}")
+        if key == "requests" and settings.soak_s is not None:
+            raise ConfigError(key, values[key], "a soak is as long as soak_min says", "leave one of the two out")
+        if key == "leak_limit_bytes_per_h" and settings.soak_s is None:
+            raise ConfigError(key, values[key], "is for a soak", "add soak_min=10")
+        if key in BATCHING and not values["batching"]:
+            raise ConfigError(key, values[key], "is for batching=true", "add batching=true, or leave it out")
+        if key == "connections" and settings.transport != "http":
+            raise ConfigError(key, values[key], "is for a load over HTTP", "add transport=http, or leave it out")
+
+
+def refuse_unserved(argv: Sequence[str]) -> None:
+    """Raises ConfigError for a setting of a load, given to a service."""
+    for key in [text.partition("=")[0] for text in argv]:
+        if key in flat_settings(FILE) and key not in SERVED:
+            raise ConfigError(key, "(given)", "is for a load", f"a service takes {', '.join(SERVED)}")
+
+
 def read_settings(given: Sequence[str]) -> Settings:
     """conf/load.yaml with `KEY=VALUE` changes. Raises ConfigError."""
     values = flat_settings(FILE, given)
@@ -76,6 +109,8 @@ def read_settings(given: Sequence[str]) -> Settings:
         raise ConfigError("batching", values["batching"], "must be true or false", "use batching=true")
     if values["url"] is not None and values["transport"] != "http":
         raise ConfigError("url", values["url"], "is for a load over HTTP", "add transport=http")
+    if values["url"] is not None and "@" in urlsplit(str(values["url"])).netloc:
+        raise ConfigError("url", "http://...@...", "it is stored with every load", "leave the password out of it")
     if values["scenario"] == "cold_vs_warm" and values["transport"] != "http":
         raise ConfigError("transport", values["transport"], "the warm side is a service", "use transport=http")
     edges = values["bucket_chars"]

@@ -18,7 +18,7 @@ from typing import Any
 from engine.contract import ConfigError
 from experiments.cells import Sweep, Watch, folder_lock, measure_cell, read_cells, review, stop_reason
 from experiments.cli import EXIT_INTERRUPTED, EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
-from experiments.compose import Cell, compose_cell, compose_config
+from experiments.compose import Cell, compose_cell, compose_config, key_of
 from experiments.device_lock import device_name
 from experiments.front import answered
 from experiments.job import RESULT
@@ -65,14 +65,14 @@ def new_search(argv: Sequence[str]) -> Search:
 
 
 def _asked(argv: Sequence[str]) -> tuple[Space, dict[str, Any]]:
-    settings = [arg for arg in argv if _key(arg).startswith("sweep.")]
+    settings = [arg for arg in argv if key_of(arg).startswith("sweep.")]
     space = read_space(argv, compose_config([SEARCH_SWEEP, *settings])["sweep"]["space"])
     return space, compose_config([SEARCH_SWEEP, *space.fixed])
 
 
 def _resumed(argv: Sequence[str]) -> Search:
     """The search of a folder; only the number of its trials may be another."""
-    more = [arg for arg in argv if _key(arg) == "sweep.num_trials"]
+    more = [arg for arg in argv if key_of(arg) == "sweep.num_trials"]
     folder = resume_folder([arg for arg in argv if arg not in more])
     assert folder is not None
     try:
@@ -81,7 +81,7 @@ def _resumed(argv: Sequence[str]) -> Search:
         raise RecordError(
             f"{folder / REQUEST}: no such search; give the folder that experiments.optimize left"
         ) from error
-    argv = [*[arg for arg in asked if not more or _key(arg) != "sweep.num_trials"], *more]
+    argv = [*[arg for arg in asked if not more or key_of(arg) != "sweep.num_trials"], *more]
     space, config = _asked(argv)
     ledger: Ledger = load_ledger(folder)
     return _search_of(space, config["sweep"], Sweep(folder=folder, cells=read_cells(ledger), ledger=ledger))
@@ -207,10 +207,6 @@ def _measured(search: Search, cell: Cell, watch: Watch) -> Told | None:
     if sweep.ledger.entries[index].state == "ok" and not score(folder, references_of(sweep, watch)[index], None):
         return None
     return figures_of(load_record(folder / RESULT), search)
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
 
 
 if __name__ == "__main__":

@@ -108,14 +108,18 @@ def watch_parent(cell: Cell) -> ParentWatch:
     watch = ParentWatch.start()
     Path("outputs").mkdir(exist_ok=True)
     plan = planned(cell, len(load_workload(cell.config).lines))
-    with tempfile.TemporaryDirectory(dir="outputs", prefix=".overhead-") as folder, Board([plan]) as board:
+    with (
+        tempfile.TemporaryDirectory(dir="outputs", prefix=".overhead-") as folder,
+        Board([plan]) as board,
+        device_lock(str(cell.config["device"]["kind"]), "wait", board.say) as lock,
+    ):
         board.start(0)
 
         def tick(journal: Path) -> None:
             board.tick(0, journal)
             watch.wake()
 
-        result = launch(new_job(Path(folder), cell.label, "measure", cell.config), Launcher(on_tick=tick))
+        result = launch(new_job(Path(folder), cell.label, "measure", cell.config), Launcher(lock=lock, on_tick=tick))
         board.finish(0, result.record.status, result.record.reason)
     return watch
 

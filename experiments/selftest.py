@@ -30,9 +30,10 @@ from metrics.record import to_json, write_atomically
 HELP = """The same-run verdict on engines whose true ratio is known: how often it cries wolf here, and what it finds.
 
 Without minutes=: replays of the recorded traces (baselines/traces/) and of six synthetic machines, fixed seeds, about a
-minute; with a table of what other tools' rules do on the same times. With minutes=M: live self-comparisons through the
-complete machinery of experiments.compare until M minutes are over; a slowdown is injected by keeping the processor busy
-inside the timed region, in proportion to the call's own time. Live counts of a host class add up over invocations.
+minute; with a table of what other tools' rules do on the same times. With minutes=M: live self-comparisons with the
+processes, checks, journal and looks of experiments.compare (a comparison's own time_limit_s and its look at a changed
+machine are left out) until M minutes are over; a slowdown is injected by keeping the processor busy inside the timed
+region, in proportion to the call's own time. Live counts of a host class add up over invocations.
 
   minutes=M          live, for M minutes (the comparison in flight is finished); every outcome is kept at once
   ratios=[1,1.05]    true ratios of the live comparisons, in turn; default [1,1.05,1,0.95,1,1.1,1,1.025]
@@ -40,17 +41,19 @@ inside the timed region, in proportion to the call's own time. Live counts of a 
   record=NAME        keep the live self-comparisons' times as baselines/traces/NAME.json (take ratios=[1])
   keep=false         do not change this host class's figures below baselines/selftests/
   everything else    as for experiments.compare, for both sides; the default workload is one short sentence.
-                     Sides that differ (candidate.KEY=) and another rule (looks=, catch_ratio=) need keep=false
+                     Sides that differ (candidate.KEY=), another rule (looks=, catch_ratio=) and another protocol
+                     (pairs_per_block=, blocks_per_server=, sentinel=) need keep=false
 
 examples:
   python -m experiments.selftest
   python -m experiments.selftest minutes=30 ratios=[1]
-  python -m experiments.selftest minutes=10 engine=bf16 pairs_per_block=12
+  python -m experiments.selftest minutes=10 engine=bf16 pairs_per_block=12 keep=false
 
 Leaves selftest.json and selftest.md in out=DIR. exit codes: 0 done, 2 usage, 14 an engine failed, 130 interrupted
 """
 OWN = ("minutes", "ratios", "replays", "record", "keep")
-RULE = tuple(limit.name for limit in fields(PairedLimits))
+PROTOCOL = ("pairs_per_block", "blocks_per_server", "sentinel")
+RULE = (*PROTOCOL, *(limit.name for limit in fields(PairedLimits)))
 LIVE_RATIOS = (1.0, 1.05, 1.0, 0.95, 1.0, 1.10, 1.0, 1.025)
 
 

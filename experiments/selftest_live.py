@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from baselines.paired import PairedVerdict, decide
-from baselines.paired_data import CANDIDATE, REFERENCE, Block
+from baselines.paired_data import CANDIDATE, REFERENCE, SENTINEL, Block
 from baselines.selftests import LIVE, Restarts, Tally
 from baselines.traces import TRACES, Trace, save_trace
 from engine.contract import ConfigError
@@ -81,7 +81,8 @@ def one_comparison(prepared: Prepared, out: Path, lock: int, ratio: float) -> tu
     """A comparison of its own: processes, random order and journal; the last number of `out` seeds the order."""
     plan = replace(prepared.settings.plan, order_seed=prepared.settings.plan.order_seed + int(out.name))
     settings = replace(prepared.settings, plan=plan)
-    slow_frac = {CANDIDATE: max(0.0, ratio - 1), REFERENCE: max(0.0, 1 / ratio - 1)}
+    slower = max(0.0, 1 / ratio - 1)
+    slow_frac = {CANDIDATE: max(0.0, ratio - 1), REFERENCE: slower, SENTINEL: slower}
     specs = tuple(replace(spec, slow_frac=slow_frac.get(spec.side, 0.0)) for spec in prepared.specs)
     out.mkdir(parents=True, exist_ok=True)
     blocks: list[Block] = []

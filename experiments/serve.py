@@ -17,7 +17,7 @@ from engine.frontend import read_vocabulary
 from experiments.cli import EXIT_OK, run_verb
 from experiments.environment import fingerprint
 from experiments.front import is_help, refuse_flags
-from experiments.load_settings import split_command
+from experiments.load_settings import refuse_unserved, split_command
 from experiments.serve_service import Service
 from experiments.validate import check_text, one_cell
 from experiments.worker import build_by_name, facts_content
@@ -53,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
     refuse_flags(watched)
     _refuse_bare()
     settings, overrides = split_command(watched)
+    refuse_unserved(watched)
     cell = one_cell(overrides)
     host, port = str(settings.values["host"]), int(settings.values["port"])
     clock = make_clock(str(cell.config["device"]["kind"]))

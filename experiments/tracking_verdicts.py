@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ from metrics.record import RecordError
 VERDICT, PAIRS, LOAD, REQUESTS = "verdict.json", "pairs.jsonl", "load.json", "requests.jsonl"
 COMPARISON_FILES = (VERDICT, "summary.md", "junit.xml", PAIRS, "log.txt")
 LOAD_FILES = (LOAD, "load.md", REQUESTS)
-SAME_RUN = "same-run"
-WITHOUT_NUMBERS = ("INVALID_ENV", "FAILED")
+SAME_RUN, FAILED = "same-run", "FAILED"
+WITHOUT_NUMBERS = ("INVALID_ENV", FAILED)
 PERCENTILES = ("p50", "p95", "p99")
 
 
@@ -65,28 +65,31 @@ def verdict_folder(folder: Path) -> FolderContent:
 
 def _comparison(folder: Path, verdict: Mapping[str, Any]) -> FolderContent:
     outcome, end_ms = str(verdict["outcome"]), unix_ms(verdict["created"])
+    has_failed, countable = outcome == FAILED, outcome not in WITHOUT_NUMBERS
     sides = {name: side for name, side in verdict.get("sides", {}).items() if "config" in side}
-    configs = {name: side["config"] for name, side in sides.items()}
     run_uuid = quotable(f"{folder.name} {verdict['created']}")
     tags: dict[str, str | None] = {
-        **run_tags("compare", "experiments.compare", run_uuid, "failed" if outcome == "FAILED" else "ok"),
+        **run_tags("compare", "experiments.compare", run_uuid, "failed" if has_failed else "ok"),
         **environment_tags(verdict.get("environment", {})),
-        **outcome_tags(outcome),
+        **({"verdict": FAILED.lower()} if has_failed else outcome_tags(outcome)),
         "verdict.reason": verdict.get("reason"),
+        "random_weights": "true" if any(side["facts"].get("random_weights") for side in sides.values()) else None,
     }
     params: dict[str, str] = {}
     for name, side in sides.items():
         tags[f"{name}.git.commit"] = side.get("commit")
-        params.update(settings_params(f"{name}.", side["config"], side.get("facts") or {}))
-    if configs:
-        asked = [config.get("workload") for config in configs.values()]
-        tags["harness.fingerprint"] = fingerprint(asked, *configs.values())
-    countable = outcome not in WITHOUT_NUMBERS
+        params.update(settings_params(f"{name}.", side["config"], side["facts"]))
+    if workload := verdict.get("workload"):
+        tags["workload"] = workload["name"]
+        # Not the revisions: HEAD against the one before is the same question in every pull request
+        tags["harness.fingerprint"] = fingerprint(
+            workload["identity_sha256"], *(side["config"] for side in sides.values())
+        )
     run = RunContent(
         key=".",
         run_uuid=run_uuid,
         name=folder.name,
-        status="FAILED" if outcome == "FAILED" else "FINISHED",
+        status="FAILED" if has_failed else "FINISHED",
         start_ms=end_ms - round(1000 * float(verdict.get("wall_s", 0.0))),
         end_ms=end_ms,
         tags=as_tags(tags),
@@ -96,8 +99,8 @@ def _comparison(folder: Path, verdict: Mapping[str, Any]) -> FolderContent:
         texts={},
         files=files_of(folder, COMPARISON_FILES),
     )
-    tracking = verdict.get("tracking") or configs.get("candidate", {}).get("tracking") or {}
-    return FolderContent(folder=folder, parent=run, children=(), settings={**default_settings(), **tracking})
+    settings = {**default_settings(), **verdict.get("tracking", {})}
+    return FolderContent(folder=folder, parent=run, children=(), settings=settings)
 
 
 def _ratios(verdict: Mapping[str, Any]) -> dict[str, float]:
@@ -125,18 +128,23 @@ def _turns(folder: Path, end_ms: int) -> tuple[Point, ...]:
 
 def _load(folder: Path, load: Mapping[str, Any]) -> FolderContent:
     end_ms, config, status = unix_ms(load["created"]), load["config"], str(load["status"])
+    facts, reason, levels = load.get("facts") or {}, load.get("reason"), load.get("levels") or []
+    answered = bool(load.get("cold_vs_warm")) or any(level["num_ok"] for level in levels)
+    if status == "ok" and not answered:
+        status, reason = "failed", "no request was answered"
+    countable = answered and status in ("ok", "failed")
     run_uuid = quotable(f"{folder.name} {load['created']}")
     tags = {
         **run_tags("load", "experiments.load", run_uuid, status),
         **environment_tags(load["environment"]),
         "harness.label": load["label"],
-        "harness.reason": load["reason"],
+        "harness.reason": reason,
         "harness.fingerprint": fingerprint(load["workload"].get("identity_sha256"), config),
         "workload": str(load["workload"].get("name")),
         "load.scenario": load["settings"]["scenario"],
-        "audio.valid": "invalid" if load["audio"]["num_invalid"] else "valid",
-        "timing.unsteady": load["reason"] if status == "unsteady" else None,
-        "random_weights": "true" if (load.get("facts") or {}).get("random_weights") else None,
+        "audio.valid": _validity(load["audio"], bool(facts.get("random_weights"))),
+        "timing.unsteady": reason if status == "unsteady" else None,
+        "random_weights": "true" if facts.get("random_weights") else None,
     }
     for name in ("leak", "search"):
         if load.get(name):
@@ -150,9 +158,9 @@ def _load(folder: Path, load: Mapping[str, Any]) -> FolderContent:
         start_ms=_load_start_ms(folder),
         end_ms=end_ms,
         tags=as_tags(tags),
-        params=settings_params("", {**config, **asked}, load.get("facts") or {}),
-        summary=_load_summary(load),
-        points=_level_points(load.get("levels") or [], end_ms),
+        params=settings_params("", {**config, **asked}, facts),
+        summary=_load_summary(load) if countable else {},
+        points=(),
         texts={},
         files=files_of(folder, LOAD_FILES),
     )
@@ -160,11 +168,21 @@ def _load(folder: Path, load: Mapping[str, Any]) -> FolderContent:
     return FolderContent(folder=folder, parent=run, children=(), settings=settings)
 
 
+def _validity(audio: Mapping[str, Any], is_random: bool) -> str | None:
+    """In the words of a run's tag; None where nothing was heard."""
+    if not audio["num_heard"]:
+        return None
+    return "invalid" if audio["num_invalid"] else "random" if is_random else "valid"
+
+
 def _load_summary(load: Mapping[str, Any]) -> dict[str, float]:
-    """What the load was for: the rate that holds, the leak's slope, cold over warm."""
+    """The levels, or what else the load was for: the rate that holds, the leak's slope, cold over warm."""
     found: dict[str, Any] = {}
     if search := load.get("search"):
         found.update({f"search/{end}_per_s": search[f"{end}_per_s"] for end in ("holds", "fails")})
+    else:  # a search's levels are probes, of which it has made its own sense
+        for level in load.get("levels") or []:
+            found.update(_level(level))
     if leak := load.get("leak"):
         low, high = leak["interval_bytes_per_h"] or (None, None)
         slope = {"": leak["slope_bytes_per_h"], "_low": low, "_high": high}
@@ -180,18 +198,12 @@ def _load_start_ms(folder: Path) -> int:
         return unix_ms(json.loads(journal.readline())["created"])
 
 
-def _level_points(levels: Sequence[Mapping[str, Any]], end_ms: int) -> tuple[Point, ...]:
-    """Step: the level's place in the load. A percentile that had too few requests has no point."""
-    points = []
-    for step, level in enumerate(levels):
-        values = {f"load/{name}_s": level[f"latency_{name}"]["value_s"] for name in PERCENTILES}
-        values.update({f"load/{name}": level[name] for name in ("requests_per_s", "generated_s_per_s", "error_frac")})
-        values["load/queue_mean"] = level["queue"]["mean"]
-        values.update({f"load/{name}": value for name, value in level["setting"].items()})
-        points += [
-            Point(key=key, value=value, timestamp_ms=end_ms, step=step) for key, value in _finite(values).items()
-        ]
-    return tuple(points)
+def _level(level: Mapping[str, Any]) -> dict[str, Any]:
+    """Named by the level, so that no figure of one stands beside those of another as if they were of one."""
+    found = {f"{name}_s": level[f"latency_{name}"]["value_s"] for name in PERCENTILES}
+    found.update({name: level[name] for name in ("requests_per_s", "generated_s_per_s", "error_frac")})
+    found["queue_mean"] = level["queue"]["mean"]
+    return {f"load/{level['name']}/{name}": value for name, value in found.items()}
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, float]:

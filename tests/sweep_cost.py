@@ -2,6 +2,7 @@
 
 Everything of the command is counted (composing, validating, keys, ledger, starting processes, the report) except the
 time in which a worker of its own ran. Scoring, a process per cell like the workers, is left out: the stub has no audio.
+Ends with 1 where a cell costs more than 150 ms or a hundred of them more than 4 MiB.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from experiments import job, sweep
 from experiments.compose import compose_cells
 
 STUB = (sys.executable, "-m", "tests.stub_worker")
+MOST_S_PER_CELL = 0.150
+MOST_MIB_PER_CELL = 0.04
 SETTINGS = ("workload=smoke", "quality.enabled=false", "tracking=none")
 
 
@@ -44,6 +47,11 @@ class Cost:
             "resident_mib_after_20_cells": early / 2**20,
             "resident_mib_at_the_end": self.resident_bytes[-1] / 2**20,
         }
+
+
+def is_over(summary: dict[str, Any]) -> bool:
+    grown_mib = summary["resident_mib_at_the_end"] - summary["resident_mib_after_20_cells"]
+    return summary["harness_s_per_cell"] > MOST_S_PER_CELL or grown_mib > MOST_MIB_PER_CELL * summary["num_cells"]
 
 
 def measure(num_cells: int, out: Path) -> Cost:
@@ -90,8 +98,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="f5bench-cost-") as folder:
         os.environ["F5BENCH_STATE_DIR"] = folder
         cost = measure(options.cells, Path(folder) / "out")
-    print(json.dumps(cost.summary(), indent=1))
-    return 0
+    summary = cost.summary()
+    print(json.dumps(summary, indent=1))
+    return int(is_over(summary))
 
 
 if __name__ == "__main__":

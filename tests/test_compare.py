@@ -61,7 +61,22 @@ def test_a_setting_that_means_nothing_is_refused_by_name(text: str, key: str) ->
     assert refused.value.key == key
 
 
-@pytest.mark.parametrize("text", ["model=f5tts_v1_base_random", "model.checkpoint=random:1", "measure=quick"])
+@pytest.mark.parametrize(
+    "text",
+    ["gate.catch_ratio=1.2", "measure=quick", "candidate.quality=full", "++stream.name=x", "sweep.fail_fast=true"],
+)
+def test_what_a_comparison_does_not_read_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="does not read it"):
+        read_command([text])
+    assert read_command(["sweep.lock=refuse"]).sides["candidate"].overrides == ("sweep.lock=refuse",)
+
+
+def test_a_comparison_is_logged_in_one_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="logged once"):
+        compare.main([*SHORT, "reference.tracking.experiment=other", f"out={tmp_path}"])
+
+
+@pytest.mark.parametrize("text", ["model=f5tts_v1_base_random", "model.checkpoint=random:1", "device.threads=1"])
 def test_a_group_is_no_misspelt_setting(text: str) -> None:
     assert read_command([text]).sides["candidate"].overrides == (text,)
 
@@ -271,10 +286,13 @@ def test_the_summary_says_how_much_more_would_settle_it() -> None:
     verdict = judge([block(1.0, 1.0), block(1.1, 1.1)] * 4, LIMITS)
     comparison = compare_session.Comparison(
         verdict=verdict, limits=LIMITS, labels={"reference": "fp32", "candidate": "bf16"}, sides={},
-        environment={"host_class": "h"}, checked={"reference": 1}, error_rate="no selftest", wall_s=10.0,
+        environment={"host_class": "h"}, workload={}, checked={"reference": 1}, error_rate="no selftest", wall_s=10.0,
         seconds_per_block=2.0,
     )  # fmt: skip
     text = comparison_summary(comparison)
     assert "more blocks (about" in text
     assert text.startswith("## INCONCLUSIVE: bf16 against fp32")
     assert "moved" not in comparison_summary(replace(comparison, verdict=replace(verdict, reason=None)))
+    late = comparison_summary(replace(comparison, verdict=replace(verdict, reason="time_limit_s was reached")))
+    assert "Time_limit_s was reached" in late
+    assert "would settle it" not in late, "nobody knows what the rule would have said"

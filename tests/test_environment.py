@@ -10,7 +10,7 @@ import pytest
 
 from engine.contract import ConfigError
 from experiments.compose import compose_cells
-from experiments.device_lock import device_lock
+from experiments.device_lock import device_lock, device_name
 from experiments.environment import fingerprint, host_class, num_threads, other_cpu_frac, read_cpu, read_quota
 from experiments.progress import Board
 from experiments.sweep import lock_devices
@@ -158,3 +158,19 @@ def test_a_sweep_over_both_names_does_not_wait_for_itself(tmp_path: Path, monkey
     with ExitStack() as stack:
         locks = lock_devices(cells, Board([]), stack)
     assert locks["cuda"] == locks["cuda:0"]
+
+
+@pytest.mark.parametrize(
+    ("visible", "kind", "name"),
+    [
+        (None, "cuda", "cuda:0"), ("1", "cuda", "cuda:1"), ("2,0", "cuda:1", "cuda:0"), ("1", "cpu", "cpu"),
+        ("GPU-8f2a", "cuda:0", "cuda:gpu-8f2a"), ("1", "cuda:3", "cuda:3"), ("", "cuda:0", "cuda:0"),
+    ],
+)  # fmt: skip
+def test_two_names_of_one_gpu_are_one_lock(
+    visible: str | None, kind: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert device_name(kind) == name

@@ -15,7 +15,7 @@ from engine.contract import ConfigError, Synthesis, SynthesisRequest
 from experiments import load
 from experiments.cli import run_verb
 from experiments.load_queue import BatchRule
-from experiments.load_settings import read_settings, split_command
+from experiments.load_settings import read_settings, refuse_unread, refuse_unserved, split_command
 from tests.load_fakes import ToneEngine
 
 SMOKE = ["workload=smoke", "solver=euler_6", "warmup_requests=2", "tracking=none"]
@@ -68,6 +68,29 @@ def test_a_setting_that_means_nothing_is_refused_by_name(text: str, key: str) ->
     with pytest.raises(ConfigError) as refused:
         split_command([text])
     assert refused.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("argv", "key"),
+    [
+        (["scenario=open", "users=4"], "users"), (["rate_per_s=3"], "rate_per_s"), (["limit_s=0.5"], "limit_s"),
+        (["soak_min=1", "requests=10"], "requests"), (["batch_window_s=0.05"], "batch_window_s"),
+        (["connections=4"], "connections"), (["leak_limit_bytes_per_h=1"], "leak_limit_bytes_per_h"),
+        (["cold_pairs=4"], "cold_pairs"), (["scenario=search", "requests=50"], "requests"),
+        (["transport=http", "url=http://me:secret@host"], "url"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_this_load_would_not_read_is_refused(argv: list[str], key: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        refuse_unread(argv, split_command(argv)[0])
+    assert refused.value.key == key
+    assert "secret" not in str(refused.value)
+
+
+def test_a_service_takes_no_settings_of_a_load() -> None:
+    refuse_unserved(["batching=true", "port=0", "engine=bf16"])
+    with pytest.raises(ConfigError, match="is for a load"):
+        refuse_unserved(["users=4"])
 
 
 def test_a_soak_of_an_offline_batch_is_refused() -> None:
@@ -197,7 +220,20 @@ def test_a_soak_reads_memory_and_says_whether_it_leaks(
     assert f"## Memory\n\n{leak['outcome']}: " in capsys.readouterr().out
 
 
-def test_pocket_under_a_search_of_its_rate(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("limit_s", "outcome", "code"), [(60.0, "cannot tell", 11), (1e-6, "fails everywhere", 0)])
+def test_a_search_says_where_the_limit_breaks(
+    fake: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], limit_s: float, outcome: str, code: int
+) -> None:
+    """Twenty requests can show that a p95 breaks its limit, not that it holds."""
+    few = ["probe_requests=20", "probe_requests_most=20"]
+    assert load.main([*SMOKE, "scenario=search", *few, f"limit_s={limit_s:g}", f"out={tmp_path}"]) == code
+    content = json.loads((tmp_path / "load.json").read_text())
+    assert content["search"]["outcome"] == outcome
+    assert [level["name"].split("-")[0] for level in content["levels"][:2]] == ["capacity", "rate"]
+    assert f"{outcome};" in capsys.readouterr().out
+
+
+def test_pocket_under_an_open_load_in_batches(tmp_path: Path) -> None:
     """The real engine: closed levels are covered above, so this one makes it batch, wait and answer on its thread."""
     argv = [*SMOKE, "workload.select=[en04]", "scenario=open", "requests=6", "batching=true", "max_batch=2"]
     assert load.main([*argv, f"out={tmp_path}"]) == 0

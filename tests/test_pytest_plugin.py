@@ -1,5 +1,6 @@
 """The fixture in somebody else's test suite: what fails, what warns, what is left open, and in which order it calls."""
 
+import itertools
 import json
 import random
 
@@ -123,14 +124,24 @@ def test_an_engine_that_says_nothing_fails_and_another_number_of_threads_is_refu
 
 def test_pairs_are_in_random_balanced_order_and_belong_together() -> None:
     log: list[str] = []
-    pairs = Pairs(lambda: log.append("R"), num_pairs=40, num_warmups=2, timer=lambda: float(len(log)))
+
+    def timer() -> float:
+        log.append("|")
+        return float(len(log))
+
+    pairs = Pairs(lambda: log.append("r"), lambda: log.append("c"), num_pairs=40, num_warmups=2, timer=timer)
     for _ in range(42):
         pairs.before_round()
         log.append("C")
     pairs.settle()
     assert len(pairs.reference_s) == 40
-    assert (log.count("R"), log.count("C")) == (42, 42)
-    timed = "".join(log[4:])
+    calls = "".join(log).replace("|r|", "R")
+    assert calls.startswith("rCrC")
+    assert calls.count("c") == calls.count("r") - 2, "both speak the same sentences"
+    for before, call in itertools.pairwise(calls[4:]):
+        assert call.islower() or before.lower() != call.lower(), "no timed call finds its own weights in the cache"
+    timed = "".join(call for call in calls[4:] if call.isupper())
+    assert len(timed) == 80
     assert {timed[i : i + 2] for i in range(0, 80, 2)} == {"RC", "CR"}
     assert [timed[i] == "R" for i in range(0, 80, 2)] == balanced_coin(40)
     assert all(sum(balanced_coin(40)[i : i + 4]) == 2 for i in range(0, 40, 4))

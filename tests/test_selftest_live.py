@@ -13,7 +13,8 @@ from baselines.paired_data import Block
 from baselines.selftests import Tally
 from baselines.traces import load_trace, load_traces, trace_blocks
 from experiments import selftest_live
-from experiments.selftest_live import Live, run_live
+from experiments.compare_session import Prepared, prepare
+from experiments.selftest_live import Live, live_command, one_comparison, run_live
 
 
 def test_every_outcome_is_given_away_and_the_trace_written_before_the_next_comparison(
@@ -38,3 +39,26 @@ def test_every_outcome_is_given_away_and_the_trace_written_before_the_next_compa
         run_live(live, tmp_path / "out", stack, lambda tallies, _: kept.append(list(tallies)))
     assert [sum(tally.num for tally in tallies) for tallies in kept] == [1, 2]
     assert len(load_trace(tmp_path / "here.json").blocks) == 16
+
+
+@pytest.mark.parametrize(
+    ("ratio", "candidate", "others"), [(1.05, 0.05, 0.0), (1.0, 0.0, 0.0), (0.95, 0.0, 1 / 0.95 - 1)]
+)
+def test_a_known_ratio_is_made_by_slowing_one_side_down(
+    ratio: float, candidate: float, others: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third side is the unchanged reference: it is as slow as that."""
+    opened: list[Prepared] = []
+
+    def open_bench(prepared: Prepared, *_: object) -> None:
+        opened.append(prepared)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(selftest_live, "open_bench", open_bench)
+    with ExitStack() as stack:
+        prepared = prepare(live_command(["sentinel=true"]), tmp_path, stack)
+        with pytest.raises(KeyboardInterrupt):
+            one_comparison(prepared, tmp_path / "0007", 0, ratio)
+    slowed = {spec.side: spec.slow_frac for spec in opened[0].specs}
+    assert slowed == pytest.approx({"candidate": candidate, "reference": others, "sentinel": others})
+    assert opened[0].settings.plan.order_seed == prepared.settings.plan.order_seed + 7

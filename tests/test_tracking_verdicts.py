@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,12 @@ import pytest
 from baselines.paired import judge
 from baselines.paired_data import Block, turn_content
 from baselines.paired_publish import Comparison, comparison_content, failed_content
-from experiments import load
+from experiments import compare, load
 from experiments.cli import run_verb
+from experiments.compare_processes import SideFailed
+from experiments.load_search import SearchResult
 from experiments.tracking import main
+from metrics.leak import LeakVerdict
 from tests.load_fakes import ToneEngine
 from tests.test_paired_rule import LIMITS, blocks
 from tests.tracking_folders import keep_environment, record, rows, runs, runs_by_name, write_run
@@ -44,7 +47,7 @@ def write_comparison(folder: Path, database: Path, measured: list[Block], **chan
     sides = {
         side: {
             "label": f"{name}-euler_7", "commit": f"{name}-commit", "facts": {"precision": name, "proof": {"evals": 7}},
-            "config": {"engine": {"name": name}, "workload": {"name": "smoke"}, "tracking": tracking(database)},
+            "config": {"engine": {"name": name}, "workload": {"name": "smoke"}},
         }
         for side, name in (("reference", "fp32"), ("candidate", "int8"))
     }  # fmt: skip
@@ -52,9 +55,12 @@ def write_comparison(folder: Path, database: Path, measured: list[Block], **chan
         verdict=replace(judge(measured, LIMITS), **changes), limits=LIMITS, sides=sides,
         labels={side: str(content["label"]) for side, content in sides.items()},
         environment={"host_class": "test-2c-cpu", "device": "cpu", "git_commit": "abc123", "git_dirty": False},
-        checked={"reference": 1, "candidate": 1}, error_rate="0 of 9", wall_s=20.5, seconds_per_block=5.0,
+        workload={"name": "smoke", "identity_sha256": "w0"},
+        checked={"reference": 1, "candidate": 1}, error_rate="0 of 9",
+        wall_s=20.5, seconds_per_block=5.0,
     )  # fmt: skip
-    (folder / "verdict.json").write_text(json.dumps(comparison_content(comparison, CREATED, {})))
+    content = {**comparison_content(comparison, CREATED, {}), "tracking": tracking(database)}
+    (folder / "verdict.json").write_text(json.dumps(content))
     (folder / "summary.md").write_text("## a summary\n")
     turns = [turn_content(turn) for block in measured for turn in block.turns]
     lines = [{"kind": "build", "side": "candidate"}, *({"kind": "turn", **turn} for turn in turns)]
@@ -115,7 +121,9 @@ def test_what_proves_nothing_has_no_number(tmp_path: Path, database: Path) -> No
     failed = tmp_path / "failed"
     failed.mkdir()
     asked = {"candidate": {"overrides": ["engine=onnx"], "revision": None}}
-    content = failed_content("candidate", "no kernels", "use fp32", CREATED, asked, tracking(database))
+    environment = {"host_class": "test-2c-cpu"}
+    content = failed_content("candidate", "no kernels", "use fp32", CREATED, asked, environment)
+    content["tracking"] = tracking(database)
     (failed / "verdict.json").write_text(json.dumps(content))
     assert run_verb(main, ["sync", str(invalid), str(failed)]) == 0
     found = runs_by_name(database)
@@ -123,7 +131,23 @@ def test_what_proves_nothing_has_no_number(tmp_path: Path, database: Path) -> No
     assert found["invalid"].data.tags["env.valid"] == "false"
     assert found["invalid"].data.tags["verdict.reason"] == "the host class changed"
     assert found["failed"].info.status == "FAILED"
-    assert found["failed"].data.tags["verdict"] == "failed"
+    tags = found["failed"].data.tags
+    assert (tags["verdict"], tags["host.class"]) == ("failed", "test-2c-cpu")
+    assert "env.valid" not in tags, "nothing was checked"
+
+
+def test_the_verb_logs_by_itself_also_where_a_side_fails(
+    tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise SideFailed("candidate", "UnsupportedEngine", "no kernels", "use fp32")
+
+    monkeypatch.setattr(compare, "measure", fail)
+    argv = ["workload=smoke", "workload.select=[en04]", f"out={tmp_path / 'failed'}"]
+    assert compare.main([*argv, f"tracking.uri=sqlite:///{database}"]) == 14
+    (run,) = runs(database)
+    assert (run.info.run_name, run.info.status) == ("failed", "FAILED")
+    assert run.data.tags["verdict.reason"] == "no kernels"
 
 
 def test_a_damaged_comparison_is_a_line_and_keeps_no_other_back(
@@ -151,7 +175,7 @@ def loaded(tmp_path: Path, database: Path, *settings: str) -> int:
     return load.main(["workload=smoke", "solver=euler_6", "warmup_requests=2", *settings, *where])
 
 
-def test_a_load_logs_a_step_for_every_level(tmp_path: Path, database: Path, fake: dict[str, Any]) -> None:
+def test_a_load_logs_every_level_by_its_name(tmp_path: Path, database: Path, fake: dict[str, Any]) -> None:
     assert loaded(tmp_path, database, "users=2", "requests=20") == 0
     (run,) = runs(database)
     expected = {"harness.kind": "load", "load.scenario": "closed", "audio.valid": "valid", "workload": "smoke"}
@@ -159,12 +183,12 @@ def test_a_load_logs_a_step_for_every_level(tmp_path: Path, database: Path, fake
     assert run.info.status == "FINISHED"
     assert run.info.start_time <= run.info.end_time
     assert (run.data.params["solver.name"], run.data.params["load.requests"]) == ("euler_6", "20")
-    assert {"load/p50_s", "load/requests_per_s", "load/error_frac", "load/queue_mean"} <= set(run.data.metrics)
-    assert "load/p99_s" not in run.data.metrics, "twenty requests have no p99"
-    from mlflow.tracking import MlflowClient
-
-    users = MlflowClient(tracking_uri=f"sqlite:///{database}").get_metric_history(run.info.run_id, "load/users")
-    assert [(point.step, point.value) for point in users] == [(0, 1.0), (1, 2.0)]
+    content = json.loads((tmp_path / "load/load.json").read_text())
+    for level in content["levels"]:
+        logged = run.data.metrics[f"load/{level['name']}/requests_per_s"]
+        assert logged == pytest.approx(level["requests_per_s"])
+    assert {f"load/users-1/{name}" for name in ("p50_s", "error_frac", "queue_mean")} <= set(run.data.metrics)
+    assert "load/users-1/p99_s" not in run.data.metrics, "twenty requests have no p99"
 
 
 def test_a_load_with_invalid_audio_has_no_number(tmp_path: Path, database: Path, fake: dict[str, Any]) -> None:
@@ -173,6 +197,45 @@ def test_a_load_with_invalid_audio_has_no_number(tmp_path: Path, database: Path,
     (run,) = runs(database)
     assert run.data.metrics == {}
     assert run.data.tags["audio.valid"] == "invalid"
+
+
+def test_a_load_that_nobody_answered_has_failed(tmp_path: Path, database: Path, fake: dict[str, Any]) -> None:
+    fake["breaks"] = "en05"
+    assert loaded(tmp_path, database, "workload.select=[en05]", "users=[1]", "requests=10") == 14
+    (run,) = runs(database)
+    assert run.info.status == "FAILED"
+    assert run.data.metrics == {}
+    assert run.data.tags["harness.reason"] == "no request was answered"
+    assert "audio.valid" not in run.data.tags, "nothing was heard"
+
+
+def test_what_a_load_was_for_is_its_summary(tmp_path: Path, database: Path, fake: dict[str, Any]) -> None:
+    """A search, a soak and a pair of cold and warm, as load.json holds them."""
+    assert loaded(tmp_path, database, "users=[1]", "requests=10", "tracking=none") == 0
+    path = tmp_path / "load/load.json"
+    content = json.loads(path.read_text())
+    del content["reason"]  # as loads had it once
+    content["config"]["tracking"] = tracking(database)
+    content["search"] = asdict(
+        SearchResult(outcome="found", holds_per_s=4.0, fails_per_s=4.5, probes=(), reason="close enough")
+    )
+    content["leak"] = asdict(
+        LeakVerdict(
+            outcome="cannot tell", slope_bytes_per_h=5.0, interval_bytes_per_h=(-1.0, 11.0), num_samples=9,
+            soak_s=60.0, limit_bytes_per_h=8.0, reason="too short",
+        )
+    )  # fmt: skip
+    content["cold_vs_warm"] = {"ratio": {"ratio": 9.0, "low": 8.0, "high": 10.0, "num_pairs": 8}}
+    path.write_text(json.dumps(content))
+    assert run_verb(main, ["sync", str(tmp_path / "load")]) == 0
+    (run,) = runs(database)
+    assert run.data.metrics == {
+        "search/holds_per_s": 4.0, "search/fails_per_s": 4.5, "leak/bytes_per_h": 5.0, "leak/bytes_per_h_low": -1.0,
+        "leak/bytes_per_h_high": 11.0, "cold_over_warm/ratio": 9.0, "cold_over_warm/low": 8.0,
+        "cold_over_warm/high": 10.0,
+    }  # fmt: skip
+    assert run.data.tags["load.search"] == "found"
+    assert run.data.tags["load.leak"] == "cannot tell"
 
 
 def test_a_load_that_is_not_tracked_leaves_no_store(tmp_path: Path, database: Path, fake: dict[str, Any]) -> None:

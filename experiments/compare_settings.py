@@ -81,13 +81,18 @@ def read_command(argv: Sequence[str]) -> Command:
     return Command(sides=sides, settings=read_settings(given, num_trees=len(set(revisions.values()))))
 
 
+def is_read(override: str) -> bool:
+    """Whether a comparison makes anything of an override."""
+    key = key_of(override)
+    group = key.split(".")[0]
+    return group not in UNREAD and (group != "sweep" or key == "sweep.lock")
+
+
 def _refuse_unread(overrides: Sequence[str]) -> None:
     for text in overrides:
-        key, value = key_of(text), text.partition("=")[2]
-        group = key.split(".")[0]
-        if group in UNREAD or (group == "sweep" and key != "sweep.lock"):
+        if not is_read(text):
             remedy = f"leave it out; limits, pairs and looks of a comparison are keys of their own, {SEE}"
-            raise ConfigError(key, value, "a comparison does not read it", remedy)
+            raise ConfigError(key_of(text), text.partition("=")[2], "a comparison does not read it", remedy)
 
 
 def read_settings(given: Sequence[str], num_trees: int = 1) -> Settings:

@@ -27,13 +27,16 @@ def lock_folder() -> Path:
 
 
 def device_name(kind: str) -> str:
-    """One name per device: "cuda" is the first GPU, and torch counts those that CUDA_VISIBLE_DEVICES names."""
+    """One name per device: "cuda" is the first GPU, and torch counts those that CUDA_VISIBLE_DEVICES names by number.
+
+    Names of another kind (GPU-8f2a, MIG) cannot be told from numbers here: all of them share the number's lock.
+    """
     name = "cuda:0" if kind.lower() == "cuda" else kind.lower()
     visible = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
     number = name.removeprefix("cuda:")
-    if number != name and number.isdigit() and int(number) < len(visible):
-        return f"cuda:{visible[int(number)]}".lower()
-    return name
+    if number == name or not all(part.isdigit() for part in [number, *visible]) or int(number) >= len(visible):
+        return name
+    return f"cuda:{int(visible[int(number)])}"
 
 
 @contextmanager

@@ -153,6 +153,7 @@ def _one_session(asked: Asked, gates: Gates, folder: Path, keep: Keeper) -> int:
 
 def show(gates: Gates, host_class: str, out: Path, *, is_kept: bool) -> None:
     lines = tally_table(gates.tallies(), SEVERITY)
+    is_kept = is_kept and bool(gates.tallies())
     if is_kept:
         lines += ["", f"{stored_sentence(host_class)}."]
     text = "\n".join(lines) + "\n"

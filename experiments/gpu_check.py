@@ -37,6 +37,7 @@ from experiments.cli import (
     one_line,
     run_verb,
 )
+from experiments.compare_settings import is_read
 from experiments.compose import ROOT, compose_cells, compose_config
 from experiments.job import FLOAT32, module_environment
 from experiments.run import default_out
@@ -132,10 +133,10 @@ def workload_overrides(folder: Path) -> list[str]:
 
 def compare_arguments(reference: str, candidate: str, overrides: Sequence[str]) -> list[str]:
     """A comparison of two engines. There `reference.KEY` is a setting of the reference side, so what sets the group
-    `reference` is said of both sides."""
+    `reference` is said of both sides; what only the sweep reads is left to that."""
     sides = ("reference", "candidate")
     arguments = [f"reference.engine={reference}", f"candidate.engine={candidate}", "mode=quick", "pairs=48"]
-    for override in overrides:
+    for override in filter(is_read, overrides):
         of_voices = override.partition("=")[0].partition(".")[0] == "reference"
         arguments += [f"{side}.{override}" for side in sides] if of_voices else [override]
     return arguments

@@ -20,14 +20,18 @@ WHOLE = {
 }  # fmt: skip
 POSITIVE = ("rate_per_s", "soak_min", "memory_every_s", "limit_s", "search_time_limit_s", "request_limit_s")
 NULLABLE = ("rate_per_s", "max_batch", "soak_min", "url")
-# The scenarios that read a key; keys without an entry are read by all
+# The scenarios that read a key
 SCENARIO_OF = {
     "users": ("closed",), "think_s": ("closed",), "rate_per_s": ("open",), "requests": ("closed", "open", "offline"),
     "limit_s": ("search",), "search_ratio": ("search",), "probe_requests": ("search",),
     "probe_requests_most": ("search",), "search_time_limit_s": ("search",), "cold_pairs": ("cold_vs_warm",),
+    "warmup_requests": ("closed", "open", "offline", "search"),
 }  # fmt: skip
+SOAK = ("leak_limit_bytes_per_h", "memory_every_s")
+HTTP = ("connections", "request_limit_s")
+ADDRESS = ("host", "port")
 BATCHING = ("batch_window_s", "max_batch", "bucket_chars")
-SERVED = ("batching", *BATCHING, "queue_limit", "host", "port")
+SERVED = ("batching", *BATCHING, "queue_limit", *ADDRESS)
 LONGEST_WINDOW_S = 0.1
 LAST_PORT = 65535
 FILE = "load.yaml"
@@ -84,12 +88,14 @@ def refuse_unread(argv: Sequence[str], settings: Settings) -> None:
             raise ConfigError(key, values[key], f"is for {scenarios}", f"leave it out, or set {scenarios}")
         if key == "requests" and settings.soak_s is not None:
             raise ConfigError(key, values[key], "a soak is as long as soak_min says", "leave one of the two out")
-        if key == "leak_limit_bytes_per_h" and settings.soak_s is None:
+        if key in SOAK and settings.soak_s is None:
             raise ConfigError(key, values[key], "is for a soak", "add soak_min=10")
         if key in BATCHING and not values["batching"]:
             raise ConfigError(key, values[key], "is for batching=true", "add batching=true, or leave it out")
-        if key == "connections" and settings.transport != "http":
+        if key in HTTP and settings.transport != "http":
             raise ConfigError(key, values[key], "is for a load over HTTP", "add transport=http, or leave it out")
+        if key in ADDRESS:
+            raise ConfigError(key, values[key], "is for experiments.serve", "leave it out, or name a service by url=")
 
 
 def refuse_unserved(argv: Sequence[str]) -> None:

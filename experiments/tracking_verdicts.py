@@ -99,7 +99,9 @@ def _comparison(folder: Path, verdict: Mapping[str, Any]) -> FolderContent:
         texts={},
         files=files_of(folder, COMPARISON_FILES),
     )
-    settings = {**default_settings(), **verdict.get("tracking", {})}
+    # Verdicts once held it with the candidate's other settings only
+    tracking = verdict.get("tracking") or sides.get("candidate", {"config": {}})["config"].get("tracking") or {}
+    settings = {**default_settings(), **tracking}
     return FolderContent(folder=folder, parent=run, children=(), settings=settings)
 
 

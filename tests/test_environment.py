@@ -164,7 +164,7 @@ def test_a_sweep_over_both_names_does_not_wait_for_itself(tmp_path: Path, monkey
     ("visible", "kind", "name"),
     [
         (None, "cuda", "cuda:0"), ("1", "cuda", "cuda:1"), ("2,0", "cuda:1", "cuda:0"), ("1", "cpu", "cpu"),
-        ("GPU-8f2a", "cuda:0", "cuda:gpu-8f2a"), ("1", "cuda:3", "cuda:3"), ("", "cuda:0", "cuda:0"),
+        ("GPU-8f2a", "cuda", "cuda:0"), ("1", "cuda:3", "cuda:3"), ("", "cuda:0", "cuda:0"),
     ],
 )  # fmt: skip
 def test_two_names_of_one_gpu_are_one_lock(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine.contract import ConfigError, Synthesis, SynthesisRequest
-from experiments import load
+from experiments import load, serve
 from experiments.cli import run_verb
 from experiments.load_queue import BatchRule
 from experiments.load_settings import read_settings, refuse_unread, refuse_unserved, split_command
@@ -77,7 +77,9 @@ def test_a_setting_that_means_nothing_is_refused_by_name(text: str, key: str) ->
         (["soak_min=1", "requests=10"], "requests"), (["batch_window_s=0.05"], "batch_window_s"),
         (["connections=4"], "connections"), (["leak_limit_bytes_per_h=1"], "leak_limit_bytes_per_h"),
         (["cold_pairs=4"], "cold_pairs"), (["scenario=search", "requests=50"], "requests"),
-        (["transport=http", "url=http://me:secret@host"], "url"),
+        (["transport=http", "url=http://me:secret@host"], "url"), (["port=9000"], "port"),
+        (["memory_every_s=1"], "memory_every_s"), (["request_limit_s=5"], "request_limit_s"),
+        (["transport=http", "scenario=cold_vs_warm", "warmup_requests=3"], "warmup_requests"),
     ],
 )  # fmt: skip
 def test_a_setting_that_this_load_would_not_read_is_refused(argv: list[str], key: str) -> None:
@@ -85,6 +87,13 @@ def test_a_setting_that_this_load_would_not_read_is_refused(argv: list[str], key
         refuse_unread(argv, split_command(argv)[0])
     assert refused.value.key == key
     assert "secret" not in str(refused.value)
+
+
+def test_the_verbs_refuse_them_before_anything_is_built(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_verb(load.main, [*SMOKE, "scenario=offline", "users=4", f"out={tmp_path}"]) == 2
+    assert run_verb(serve.main, ["workload=smoke", "port=0", "users=4"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert ["users=" in line for line in lines] == [True, True]
 
 
 def test_a_service_takes_no_settings_of_a_load() -> None:

@@ -65,6 +65,12 @@ def test_what_cannot_be_told_fails_where_one_wants_it_to(pytester: pytest.Pytest
     suite(pytester, 1.05, 0.2, "--f5bench-unsure=fail").assert_outcomes(failed=1)
 
 
+def test_ratios_that_mean_nothing_are_refused(pytester: pytest.Pytester) -> None:
+    result = suite(pytester, 1.0, 0.02, "--f5bench-catch-ratio=0.95")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "use 1.00 and 1.05" in result.stderr.str()
+
+
 def test_switched_off_benchmarks_are_no_pass(pytester: pytest.Pytester) -> None:
     suite(pytester, 1.0, 0.02, "--benchmark-disable").assert_outcomes(skipped=1)
 

@@ -154,7 +154,17 @@ def test_what_a_selftest_cannot_do_is_refused(argv: list[str]) -> None:
         read_asked(argv)
 
 
-@pytest.mark.parametrize("text", ["candidate.engine=bf16", "reference.revision=HEAD~1", "looks=[4]", "catch_ratio=1.2"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "candidate.engine=bf16",
+        "reference.revision=HEAD~1",
+        "looks=[4]",
+        "catch_ratio=1.2",
+        "pairs_per_block=12",
+        "sentinel=true",
+    ],
+)
 def test_what_is_no_self_comparison_by_the_default_rule_is_not_counted_as_one(text: str) -> None:
     with pytest.raises(ConfigError, match="keep=false"):
         read_asked(["minutes=1", text])

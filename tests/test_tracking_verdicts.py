@@ -97,6 +97,16 @@ def test_a_comparison_is_a_run_with_its_verdict_its_ratio_and_every_turn(tmp_pat
     assert names == {"verdict.json", "summary.md", "pairs.jsonl"}
 
 
+def test_a_verdict_of_old_is_logged_where_its_candidate_said(tmp_path: Path, database: Path) -> None:
+    folder = write_comparison(tmp_path / "old", database, blocks(1.0, 1.0, 1.0, 1.0))
+    content = json.loads((folder / "verdict.json").read_text())
+    content["sides"]["candidate"]["config"]["tracking"] = {**content.pop("tracking"), "mode": "off"}
+    del content["workload"]
+    (folder / "verdict.json").write_text(json.dumps(content))
+    assert run_verb(main, ["sync", str(folder)]) == 0
+    assert not database.exists(), "it was measured with tracking=none"
+
+
 def test_a_second_sync_writes_nothing(tmp_path: Path, database: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_comparison(tmp_path / "versus", database, blocks(1.0, 1.0, 1.0, 1.0))
     assert run_verb(main, ["sync", str(folder)]) == 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from baselines.paired import PairedLimits
 from baselines.paired_data import CANDIDATE
-from baselines.selftests import SELFTESTS, HostErrors, Restarts, Tally, error_sentence, path_of
+from baselines.selftests import SELFTESTS, HostErrors, Restarts, Tally, error_sentence, load_errors, path_of
 from baselines.traces import TRACES, load_traces
 from engine.contract import ConfigError
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
@@ -92,7 +92,9 @@ def main(argv: Sequence[str]) -> int:
     except SideFailed as failure:
         complain(failure)
         return EXIT_JOB_FAILED
-    show(errors, out, environment, live=asked.minutes is not None, replays=asked.replays)
+    known = load_errors(host_class) if asked.keep else errors  # with what earlier self-tests found
+    sentence = error_sentence(known, host_class)
+    show(errors, sentence, out, environment, live=asked.minutes is not None, replays=asked.replays)
     if asked.keep:
         print(f"kept    {path_of(host_class, SELFTESTS)}")
     return EXIT_OK
@@ -107,10 +109,12 @@ def _tallies(
     return run_live(live, out, stack, keep)
 
 
-def show(errors: HostErrors, out: Path, environment: Mapping[str, Any], *, live: bool, replays: int) -> None:
-    """The table on stdout, both files in `out`."""
+def show(
+    errors: HostErrors, sentence: str, out: Path, environment: Mapping[str, Any], *, live: bool, replays: int
+) -> None:
+    """The table of this self-test and what is known of the host class on stdout, both files in `out`."""
     lines = table(errors.tallies, load_traces(TRACES), replays, rivals=not live)
-    text = "\n".join([*lines, "", error_sentence(errors, errors.host_class)]) + "\n"
+    text = "\n".join([*lines, "", sentence]) + "\n"
     content = {
         "schema_version": 1, "created": errors.created, "host_class": errors.host_class, "rule": errors.rule,
         "restart_sd_frac": errors.restart_sd_frac,

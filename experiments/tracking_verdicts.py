@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.compare_settings import is_read
 from experiments.tracking_runs import (
     FolderContent,
     RunContent,
@@ -78,7 +79,8 @@ def _comparison(folder: Path, verdict: Mapping[str, Any]) -> FolderContent:
     params: dict[str, str] = {}
     for name, side in sides.items():
         tags[f"{name}.git.commit"] = side.get("commit")
-        params.update(settings_params(f"{name}.", side["config"], side["facts"]))
+        read = {group: value for group, value in side["config"].items() if is_read(group)}
+        params.update(settings_params(f"{name}.", read, side["facts"]))
     if workload := verdict.get("workload"):
         tags["workload"] = workload["name"]
         # Not the revisions: HEAD against the one before is the same question in every pull request

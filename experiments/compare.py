@@ -24,9 +24,10 @@ from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, run_
 from experiments.compare_processes import SideFailed
 from experiments.compare_session import LOG, PAIRS, measure, open_bench, prepare
 from experiments.compare_settings import Command, read_command
-from experiments.compose import compose_config, key_of
+from experiments.compose import compose_config
 from experiments.device_lock import device_lock
 from experiments.environment import fingerprint, now_iso
+from experiments.flat_settings import key_of
 from experiments.front import is_help, refuse_flags
 from experiments.run import default_out, sync_tracking
 from metrics.record import to_json, write_atomically

@@ -12,8 +12,7 @@ from baselines.paired_data import CANDIDATE, REFERENCE
 from engine.contract import ConfigError
 from experiments.cli import refused_limit
 from experiments.compare_run import RunPlan
-from experiments.compose import key_of
-from experiments.flat_settings import flat_settings, refuse_misspelt
+from experiments.flat_settings import flat_settings, key_of, refuse_misspelt
 
 FILE = "compare.yaml"
 SEE = f"see conf/{FILE}"

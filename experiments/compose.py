@@ -97,11 +97,6 @@ def compose_cells(overrides: Sequence[str], default: str | None = DEFAULT_PRESET
     return cells
 
 
-def key_of(override: str) -> str:
-    """Of KEY=VALUE, with or without Hydra's signs before it."""
-    return override.partition("=")[0].lstrip("+~")
-
-
 def options(group: str) -> list[str]:
     """The choices of a configuration group: the files of its folder."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))

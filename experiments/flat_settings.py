@@ -33,3 +33,8 @@ def refuse_misspelt(key: str, value: str, settings: Collection[str]) -> None:
     near = difflib.get_close_matches(key, list(settings), n=1, cutoff=0.8)
     if near and key.partition(".")[0] not in groups():
         raise ConfigError(key, value, "no such key", f"did you mean {near[0]}?")
+
+
+def key_of(override: str) -> str:
+    """Of KEY=VALUE, with or without Hydra's signs before it."""
+    return override.partition("=")[0].lstrip("+~")

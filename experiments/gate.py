@@ -19,8 +19,9 @@ from baselines.verdict import Limits
 from engine.contract import ConfigError
 from experiments.baseline import refuse_unwritable, this_host_class
 from experiments.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain, refused_limit, run_verb
-from experiments.compose import compose_config, key_of, options
+from experiments.compose import compose_config, options
 from experiments.environment import now_iso
+from experiments.flat_settings import key_of
 from experiments.fresh import fresh_run, hydra_value, read_run
 from experiments.front import refuse_flags
 from experiments.job import RESULT

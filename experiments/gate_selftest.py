@@ -18,8 +18,9 @@ from baselines.verdict import SEVERITY, Limits
 from engine.contract import ConfigError
 from experiments.baseline import this_host_class
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
-from experiments.compose import compose_run, key_of
+from experiments.compose import compose_run
 from experiments.environment import now_iso
+from experiments.flat_settings import key_of
 from experiments.fresh import fresh_run, read_run
 from experiments.front import is_help, refuse_flags
 from experiments.gate import read_limits

@@ -18,8 +18,9 @@ from typing import Any
 from engine.contract import ConfigError
 from experiments.cells import Sweep, Watch, folder_lock, measure_cell, read_cells, review, stop_reason
 from experiments.cli import EXIT_INTERRUPTED, EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
-from experiments.compose import Cell, compose_cell, compose_config, key_of
+from experiments.compose import Cell, compose_cell, compose_config
 from experiments.device_lock import device_name
+from experiments.flat_settings import key_of
 from experiments.front import answered
 from experiments.job import RESULT
 from experiments.ledger import Ledger, load_ledger, new_ledger

@@ -125,10 +125,9 @@ def _own_settings(command: Command) -> Mapping[str, Any]:
         side: compose_config([text for text in request.overrides if key_of(text).split(".")[0] in OWN])
         for side, request in command.sides.items()
     }
-    if own[REFERENCE]["tracking"] != own[CANDIDATE]["tracking"]:
-        raise ConfigError(
-            "tracking", "(differs)", "a comparison is logged once", "set it without reference. or candidate. before it"
-        )
+    for key, reason in (("tracking", "a comparison is logged once"), ("out", "a comparison has one folder")):
+        if own[REFERENCE][key] != own[CANDIDATE][key]:
+            raise ConfigError(key, "(differs)", reason, "set it without reference. or candidate. before it")
     return own[CANDIDATE]
 
 

@@ -98,7 +98,8 @@ def _load(given: argparse.Namespace, host_class: str) -> Baseline:
     """Before minutes are spent. Raises NoBaseline, also for a damaged one and, where asked, for an unapproved one."""
     baseline_path(given.records, host_class, given.name)  # a name that cannot be is the user's mistake
     baseline = load_baseline(given.records, host_class, given.name)
-    stored_sentence(host_class), same_run_sentence(host_class)  # a damaged file of them is told now
+    for rates in (stored_sentence, same_run_sentence):
+        rates(host_class)  # a damaged file of it is told now
     problem = approval_problem(baseline)
     if problem is not None and given.require_approved:
         raise NoBaseline(

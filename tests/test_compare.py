@@ -71,9 +71,11 @@ def test_what_a_comparison_does_not_read_is_refused(text: str) -> None:
     assert read_command(["sweep.lock=refuse"]).sides["candidate"].overrides == ("sweep.lock=refuse",)
 
 
-def test_a_comparison_is_logged_in_one_place(tmp_path: Path) -> None:
+def test_a_comparison_is_kept_and_logged_in_one_place(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="logged once"):
         compare.main([*SHORT, "reference.tracking.experiment=other", f"out={tmp_path}"])
+    with pytest.raises(ConfigError, match="one folder"):
+        compare.main([*SHORT, f"out={tmp_path}", "reference.out=elsewhere"])
 
 
 @pytest.mark.parametrize("text", ["model=f5tts_v1_base_random", "model.checkpoint=random:1", "device.threads=1"])

@@ -76,6 +76,28 @@ def cuda_graph(
     return assemble(context, made, sampler, build)
 
 
+def tiles(*, context: Context, name: str, max_batch: int = 8, max_padding_frac: float = 0.1) -> Engine:
+    """The step as one function of our own in bfloat16 tiles (AMX), see engine.denoiser.tiles."""
+    from engine.denoiser.tiles import TilesDenoiser, TileWeights, refuse_shapes
+    from engine.native.library import compiled as native
+    from engine.sampler import StepSampler
+
+    needs_dit(context, name)
+    if context.device != "cpu":
+        raise UnsupportedEngine(f"{name} is built for CPUs", "use device=cpu, or engine=compiled_bf16")
+    functions = native()
+    made = materials(context)
+    refuse_shapes(made.arch)
+    weights = TileWeights(made.dit)
+    build = Build(
+        name=name, denoiser="tiles", precision="bf16", step_bytes=weights.num_bytes(), max_batch=max_batch,
+        max_padding_frac=max_padding_frac,
+    )  # fmt: skip
+    return assemble(
+        context, made, StepSampler(TilesDenoiser(functions, weights, made.arch, made.tables), context.solver), build
+    )
+
+
 def tensorrt(
     *,
     context: Context,

@@ -33,16 +33,36 @@ def _peak(shape: GemmShape, dtype: str, device: str, clock: Clock) -> float:
     generator = torch.Generator().manual_seed(0)
     left = torch.randn(shape.rows, shape.inner, generator=generator).to(device, kind)
     linear = torch.nn.Linear(shape.inner, shape.columns, bias=False).to(device, kind)
-    products = _int8_products(linear) if dtype == INT8 else _products(linear, device)
+    products = _int8_products(linear) if dtype == INT8 else _products(linear, left, device)
     best_s = min(_seconds(product, left, shape.count, clock) for product in products)
     return 2.0 * shape.rows * shape.inner * shape.columns * shape.count / best_s
 
 
-def _products(linear: Any, device: str) -> list[Callable[[Any], Any]]:
+def _products(linear: Any, left: Any, device: str) -> list[Callable[[Any], Any]]:
+    import torch
+
     from engine.packed import PackedLinear, can_pack
 
-    packed = device == "cpu" and can_pack(linear.weight.dtype)
-    return [linear, PackedLinear(linear)] if packed else [linear]
+    packed = [PackedLinear(linear)] if device == "cpu" and can_pack(linear.weight.dtype) else []
+    in_tiles = _tiles_product(linear, left) if device == "cpu" and linear.weight.dtype == torch.bfloat16 else []
+    return [linear, *packed, *in_tiles]
+
+
+def _tiles_product(linear: Any, left: Any) -> list[Callable[[Any], Any]]:
+    """The bare product of engine=tiles_bf16, its operands laid out beforehand; none where that engine is refused."""
+    import torch
+
+    from engine.contract import UnsupportedEngine
+    from engine.denoiser.tiles import by_columns, by_rows
+    from engine.native.library import compiled
+
+    try:
+        functions = compiled()
+    except UnsupportedEngine:
+        return []
+    rows, columns = by_rows(left), by_columns(linear.weight.detach())
+    sums = torch.empty(len(rows), len(columns), 2, 2, 16, 16)
+    return [lambda _: functions.product_into(sums, rows, columns)]
 
 
 def _int8_products(linear: Any) -> list[Callable[[Any], Any]]:

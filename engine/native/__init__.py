@@ -1,0 +1,1 @@
+"""What is written in C++ for a processor's own instructions, and its compilation on this machine."""

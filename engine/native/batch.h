@@ -1,0 +1,70 @@
+// What Python hands over (engine/native/library.py has the same structures), and where everything lies while one
+// evaluation runs. Shape letters: R rows, N frames, T = ceil(N / 16) tiles of frames a row, C width, H heads of 64
+// dimensions, D mel bins.
+#pragma once
+
+#include "attention.h"
+
+constexpr int TAPS = 31, PAD = TAPS / 2, GROUPS = 16;
+
+struct BlockWeights {
+  const bf16 *qkv, *out, *ff_in, *ff_out;  // B
+  const float *qkv_bias, *out_bias, *ff_in_bias, *ff_out_bias;
+};
+
+struct Model {
+  int64_t width, heads, hidden, depth, bins, rotated_heads;
+  const bf16 *x_proj, *conv1, *conv2, *proj_out;  // B; of a convolution one for each group
+  const float *conv2_bias, *proj_out_bias;        // the latter padded to a multiple of 32
+  const BlockWeights* blocks;
+};
+
+struct Batch {
+  int64_t utterances, rows, frames, threads;
+  const int64_t* lengths;              // of each utterance
+  const float *cos, *sin;              // (16 T, 32)
+  const float *projected, *convolved;  // (R T, C / 16, 16, 16)
+  void* workspace;                     // of workspace_bytes(), zeroed for every new shape: padding is never written
+};
+
+struct Sizes {
+  int tiles, key_pairs, pairs, input_pairs, conv_rows, channels;
+  Sizes(const Model& m, const Batch& b)
+      : tiles(up(b.frames, 16)), key_pairs(up(tiles, 2)), pairs(up(b.rows * tiles, 2)),
+        input_pairs(up(b.utterances * tiles, 2)), conv_rows(key_pairs * 32 + 2 * PAD + 2),
+        channels(int(m.width) / GROUPS) {}
+};
+
+struct Workspace {
+  float *x, *noise;                     // [tile of frames][C / 16][16 frames][16 channels]
+  bf16 *input, *h, *mixed, *grown;      // A
+  bf16 *conv_in, *conv_mid;             // [utterance or row][group][conv_rows][channels]
+  bf16 *q, *k, *v;                      // [head][tile of frames][2]; [row][head][pair of tiles of frames][4]
+  char* threads;
+  size_t thread_bytes, bytes;
+
+  Workspace(const Model& m, const Batch& b, const Sizes& s, char* base) {
+    size_t used = 0, rows = size_t(s.pairs) * 32, in_rows = size_t(s.input_pairs) * 32;
+    auto take = [&](size_t size) {
+      char* at = base + used;
+      used += (size + 63) / 64 * 64;
+      return at;
+    };
+    auto values = [&](size_t count) { return (bf16*)take((count + 2 * PAIR) * 2); };  // pairs are read
+    size_t conv = size_t(GROUPS) * s.conv_rows * s.channels, inner = size_t(m.heads) * 64;
+    x = (float*)take(rows * m.width * 4);
+    noise = (float*)take(in_rows * m.width * 4);
+    input = values(in_rows * up(m.bins, 32) * 32);
+    h = values(rows * m.width);
+    mixed = values(rows * inner);
+    grown = values(rows * m.hidden);
+    conv_in = values(b.utterances * conv);
+    conv_mid = values(b.rows * conv);
+    q = values(rows * inner);
+    k = values(rows * inner);
+    v = values(size_t(b.rows) * m.heads * s.key_pairs * 4 * TILE);
+    thread_bytes = up(team_scratch_bytes() + sizeof(Attention), 64) * 64;
+    threads = take(thread_bytes * b.threads);
+    bytes = used;
+  }
+};

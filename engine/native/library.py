@@ -1,0 +1,140 @@
+"""engine/native/tiles.cpp, compiled by this machine's C++ compiler and kept in the cache folder, called by ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from engine.artifacts import cached_folder, cpu_sha256
+from engine.attention import has_tiles
+from engine.contract import UnsupportedEngine
+
+FOLDER = Path(__file__).parent
+SOURCES = ("tiles.cpp", "batch.h", "attention.h", "products.h", "vectors.h")
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fopenmp", "-w")
+FOR_TILES = ("-march=sapphirerapids",)
+EMULATED = ("-DTILES_EMULATED",)
+INSTEAD = "use engine=compiled_bf16"
+ALIGNMENT = 64
+PAIR = 1024  # as in vectors.h
+
+
+def _pointers(*names: str) -> list[tuple[str, type]]:
+    return [(name, ctypes.c_void_p) for name in names]
+
+
+def _numbers(*names: str) -> list[tuple[str, type]]:
+    return [(name, ctypes.c_int64) for name in names]
+
+
+class BlockWeights(ctypes.Structure):
+    _fields_ = _pointers("qkv", "out", "ff_in", "ff_out", "qkv_bias", "out_bias", "ff_in_bias", "ff_out_bias")
+
+
+class Model(ctypes.Structure):
+    _fields_ = [
+        *_numbers("width", "heads", "hidden", "depth", "bins", "rotated_heads"),
+        *_pointers("x_proj", "conv1", "conv2", "proj_out", "conv2_bias", "proj_out_bias"),
+        ("blocks", ctypes.POINTER(BlockWeights)),
+    ]
+
+
+class Batch(ctypes.Structure):
+    _fields_ = [
+        *_numbers("utterances", "rows", "frames", "threads"),
+        *_pointers("lengths", "cos", "sin", "projected", "convolved", "workspace"),
+    ]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Compiled:
+    """The compiled functions, and what they were made by and from."""
+
+    library: ctypes.CDLL
+    compiler: str
+    flags: tuple[str, ...]
+    source_sha256: str
+
+    def product(self, a: torch.Tensor, b: torch.Tensor, num_rows: int, num_columns: int) -> torch.Tensor:
+        """The bare product of operands laid out by `by_rows` and `by_columns`: (rows, columns), both multiples
+        of 32, float32."""
+        sums = torch.empty(num_rows // 32, num_columns // 32, 2, 2, 16, 16)
+        self.product_into(sums, a, b)
+        return sums.permute(0, 2, 4, 1, 3, 5).reshape(num_rows, num_columns)
+
+    def product_into(self, sums: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
+        """The same into sums (pairs of rows, pairs of columns, 2, 2, 16, 16) as they lie."""
+        pairs, columns = sums.shape[:2]
+        threads, num_k = torch.get_num_threads(), a.numel() // (pairs * PAIR)
+        scratch = torch.empty(self.library.multiply_scratch_bytes() * threads + ALIGNMENT, dtype=torch.uint8)
+        self.library.multiply_tiles(
+            a.data_ptr(), b.data_ptr(), sums.data_ptr(), pairs, columns, num_k, threads, aligned(scratch)
+        )
+
+
+def aligned(memory: torch.Tensor) -> int:
+    begin = int(memory.data_ptr())
+    return begin + -begin % ALIGNMENT
+
+
+@functools.cache
+def compiled(emulated: bool = False) -> Compiled:
+    """The functions of tiles.cpp. emulated: on any CPU, slowly; for tests.
+
+    Raises UnsupportedEngine without tiles, or without a compiler that knows them."""
+    if not emulated and not has_tiles():
+        raise UnsupportedEngine("this CPU, or this torch, does not multiply bfloat16 in tiles (AMX)", INSTEAD)
+    names = (os.environ.get("CXX"), "g++", "clang++")
+    compiler = next((found for name in names if name and (found := shutil.which(name))), None)
+    if compiler is None:
+        raise UnsupportedEngine(
+            "tiles.cpp needs a C++ compiler and none is found", f"apt-get install g++, or {INSTEAD}"
+        )
+    version = _output([compiler, "--version"]).partition("\n")[0]
+    flags = (*FLAGS, *(EMULATED if emulated else FOR_TILES))
+    source = hashlib.sha256(b"".join((FOLDER / name).read_bytes() for name in SOURCES)).hexdigest()
+    parts = {"source": source, "compiler": version, "flags": list(flags), "cpu": cpu_sha256()}
+    folder = cached_folder("tiles", parts, lambda folder: _compile(compiler, flags, folder))
+    return Compiled(_loaded(folder / "tiles.so"), version, flags, source)
+
+
+def _loaded(path: Path) -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as refused:  # its OpenMP is torch's, found among what torch has loaded
+        raise UnsupportedEngine(f"this torch has no OpenMP to share ({refused})", INSTEAD) from refused
+    number, pointer = ctypes.c_int64, ctypes.c_void_p
+    library.workspace_bytes.restype = library.evaluate.restype = library.multiply_scratch_bytes.restype = number
+    library.workspace_bytes.argtypes = [ctypes.POINTER(Model), ctypes.POINTER(Batch)]
+    library.evaluate.argtypes = [ctypes.POINTER(Model), ctypes.POINTER(Batch), *[pointer] * 4]
+    library.multiply_tiles.argtypes = [*[pointer] * 3, *[number] * 4, pointer]
+    if not library.tiles_ready():
+        raise UnsupportedEngine("the kernel does not give this process the tiles' registers", INSTEAD)
+    return library
+
+
+def _compile(compiler: str, flags: tuple[str, ...], folder: Path) -> None:
+    """Linked without OpenMP: torch has loaded one, and a second beside it would fight for the cores."""
+    made, library = folder / "tiles.o", folder / "tiles.so"
+    _output([compiler, *flags, "-c", str(FOLDER / "tiles.cpp"), "-o", str(made)])
+    _output([compiler, "-shared", str(made), "-o", str(library)])
+    made.unlink()
+
+
+def _output(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        says = next((line for line in lines if "error" in line), lines[0] if lines else f"exit {done.returncode}")
+        raise UnsupportedEngine(
+            f"{command[0]} does not compile tiles.cpp: {says}", f"use g++ 11 or newer, or {INSTEAD}"
+        )
+    return done.stdout

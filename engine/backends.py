@@ -81,13 +81,14 @@ def tiles(*, context: Context, name: str, max_batch: int = 8, max_padding_frac: 
     from engine.denoiser.tiles import TilesDenoiser, TileWeights, refuse_shapes
     from engine.native.library import compiled as native
     from engine.sampler import StepSampler
+    from engine.step import Arch
 
     needs_dit(context, name)
     if context.device != "cpu":
         raise UnsupportedEngine(f"{name} is built for CPUs", "use device=cpu, or engine=compiled_bf16")
+    refuse_shapes(Arch.of(context.config["model"]["arch"]))
     functions = native()
     made = materials(context)
-    refuse_shapes(made.arch)
     weights = TileWeights(made.dit)
     build = Build(
         name=name, denoiser="tiles", precision="bf16", step_bytes=weights.num_bytes(), max_batch=max_batch,

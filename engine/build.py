@@ -179,11 +179,11 @@ class Materials:
 
 
 def needs_dit(context: Context, engine: str) -> None:
-    """Raises UnsupportedEngine for models whose step cannot be exported: the graphs' inputs are the DiT's tables."""
+    """Raises UnsupportedEngine for models that are no DiT: what is exported or compiled ahead has the DiT's tables."""
     backbone = context.config["model"]["backbone"]
     if backbone != "DiT":
         raise UnsupportedEngine(
-            f"{engine} takes the exported step of a DiT and model.backbone is {backbone}",
+            f"{engine} takes the step of a DiT and model.backbone is {backbone}",
             "use engine=fp32, bf16, fp16, int8, compiled or cuda_graph with it",
         )
 

@@ -14,8 +14,8 @@ INT8 = "int8"  # float32 in and out, as a layer of engine=int8: to be had on x86
 
 
 def gemm_peaks(config: Mapping[str, Any], clock: Clock) -> dict[str, Any]:
-    """{"gemm_peak_flop_per_s": by dtype} at the model's largest shape, in whichever layout is fastest here; {} where
-    `measure.gemm_peak` is off."""
+    """{"gemm_peak_flop_per_s": rate by dtype, "gemm_peak_by": whose product that is} at the model's largest shape, in
+    whichever layout is fastest here; {} where `measure.gemm_peak` is off."""
     if not config["measure"]["gemm_peak"]:
         return {}
     device = str(config["device"]["kind"])
@@ -23,10 +23,14 @@ def gemm_peaks(config: Mapping[str, Any], clock: Clock) -> dict[str, Any]:
     from engine.precision import has_int8
 
     kinds = (*DTYPES, INT8) if device == "cpu" and has_int8() else DTYPES
-    return {"gemm_peak_flop_per_s": {kind: _peak(shape, kind, device, clock) for kind in kinds}}
+    found = {kind: _peak(shape, kind, device, clock) for kind in kinds}
+    return {
+        "gemm_peak_flop_per_s": {kind: rate for kind, (rate, _) in found.items()},
+        "gemm_peak_by": {kind: name for kind, (_, name) in found.items()},
+    }
 
 
-def _peak(shape: GemmShape, dtype: str, device: str, clock: Clock) -> float:
+def _peak(shape: GemmShape, dtype: str, device: str, clock: Clock) -> tuple[float, str]:
     import torch
 
     kind: torch.dtype = torch.float32 if dtype == INT8 else getattr(torch, dtype)
@@ -34,43 +38,50 @@ def _peak(shape: GemmShape, dtype: str, device: str, clock: Clock) -> float:
     left = torch.randn(shape.rows, shape.inner, generator=generator).to(device, kind)
     linear = torch.nn.Linear(shape.inner, shape.columns, bias=False).to(device, kind)
     products = _int8_products(linear) if dtype == INT8 else _products(linear, left, device)
-    best_s = min(_seconds(product, left, shape.count, clock) for product in products)
-    return 2.0 * shape.rows * shape.inner * shape.columns * shape.count / best_s
+    best_s, name = min((_seconds(product, left, shape.count, clock), name) for name, product in products.items())
+    return 2.0 * shape.rows * shape.inner * shape.columns * shape.count / best_s, name
 
 
-def _products(linear: Any, left: Any, device: str) -> list[Callable[[Any], Any]]:
+Products = dict[str, Callable[[Any], Any]]
+
+
+def _products(linear: Any, left: Any, device: str) -> Products:
     import torch
 
     from engine.packed import PackedLinear, can_pack
 
-    packed = [PackedLinear(linear)] if device == "cpu" and can_pack(linear.weight.dtype) else []
-    in_tiles = _tiles_product(linear, left) if device == "cpu" and linear.weight.dtype == torch.bfloat16 else []
-    return [linear, *packed, *in_tiles]
+    products: Products = {"torch": linear}
+    if device == "cpu" and can_pack(linear.weight.dtype):
+        products["torch packed"] = PackedLinear(linear)
+    if device == "cpu" and linear.weight.dtype == torch.bfloat16:
+        products |= _tiles_product(linear, left)
+    return products
 
 
-def _tiles_product(linear: Any, left: Any) -> list[Callable[[Any], Any]]:
-    """The bare product of engine=tiles_bf16, its operands laid out beforehand; none where that engine is refused."""
+def _tiles_product(linear: Any, left: Any) -> Products:
+    """The bare product of engine=tiles_bf16, its operands laid out beforehand; nothing where it cannot be built: every
+    engine's run comes by here."""
     import torch
 
-    from engine.contract import UnsupportedEngine
+    from engine.contract import ConfigError, UnsupportedEngine
     from engine.denoiser.tiles import by_columns, by_rows
     from engine.native.library import compiled
 
     try:
         functions = compiled()
-    except UnsupportedEngine:
-        return []
+    except (UnsupportedEngine, ConfigError):
+        return {}
     rows, columns = by_rows(left), by_columns(linear.weight.detach())
     sums = torch.empty(len(rows), len(columns), 2, 2, 16, 16)
-    return [lambda _: functions.product_into(sums, rows, columns)]
+    return {"tiles": lambda _: functions.product_into(sums, rows, columns)}
 
 
-def _int8_products(linear: Any) -> list[Callable[[Any], Any]]:
+def _int8_products(linear: Any) -> Products:
     import torch
 
     from engine.precision import quantize_inside
 
-    return [quantize_inside(torch.nn.Sequential(linear))]
+    return {"torch": quantize_inside(torch.nn.Sequential(linear))}
 
 
 def _seconds(product: Callable[[Any], Any], left: Any, count: int, clock: Clock) -> float:

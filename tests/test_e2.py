@@ -226,7 +226,7 @@ def test_missing_hub_weights_say_how_to_fetch_them() -> None:
 
 @pytest.mark.parametrize("name", ["onnx", "onnx_int8", "onnx_int8_dynamic", "tensorrt_fp16", "tensorrt_int8"])
 def test_engines_that_export_a_dit_refuse(name: str) -> None:
-    with pytest.raises(UnsupportedEngine, match="takes the exported step of a DiT") as refused:
+    with pytest.raises(UnsupportedEngine, match="takes the step of a DiT") as refused:
         engine(f"engine={name}", *SMALL)
     assert "engine=fp32" in refused.value.remedy
 

@@ -51,6 +51,13 @@ def test_files_and_functions_stay_readable(path: Path) -> None:
             assert node.func.id != "hasattr", "vary by type, not by probing"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "engine" / "native").glob("*.[ch]*")), ids=lambda path: path.name)
+def test_what_is_written_in_cpp_stays_readable_too(path: Path) -> None:
+    lines = path.read_text("utf-8").splitlines()
+    assert len(lines) <= 300
+    assert max(len(line) for line in lines) <= 120
+
+
 @pytest.mark.parametrize(("group", "name"), GROUPS, ids=lambda part: part)
 def test_every_configuration_composes(group: str, name: str) -> None:
     composed = config(f"{group}={name}")

@@ -66,45 +66,48 @@ class TileWeights:
     def __init__(self, step: DiTStep):
         arch = step.arch
         self._kept: list[torch.Tensor] = []
+        self.elements_by_dtype: Counter[str] = Counter()  # of the model, without what fills up tiles
         self._blocks = (BlockWeights * arch.depth)(*(self._block(block, arch.heads) for block in step.blocks))
+        convolutions = [self._keep(conv.weight, conv_by_columns(conv.weight)) for conv in (step.conv1, step.conv2)]
         self.model = Model(
             arch.dim, arch.heads, step.blocks[0].ff_in.out_features, arch.depth, step.x_proj.in_features,
             arch.heads if arch.pe_attn_head is None else arch.pe_attn_head,
-            self._keep(by_columns(step.x_proj.weight)), self._keep(conv_by_columns(step.conv1.weight)),
-            self._keep(conv_by_columns(step.conv2.weight)), self._keep(by_columns(step.proj_out.weight)),
-            self._keep(step.conv2.bias),
-            self._keep(F.pad(step.proj_out.bias, (0, -len(step.proj_out.bias) % 32))), self._blocks,
+            self._keep(step.x_proj.weight, by_columns(step.x_proj.weight)), *convolutions,
+            self._keep(step.proj_out.weight, by_columns(step.proj_out.weight)),
+            self._keep(step.conv2.bias, step.conv2.bias.float()),
+            self._keep(step.proj_out.bias, F.pad(step.proj_out.bias.float(), (0, -len(step.proj_out.bias) % 32))),
+            self._blocks,
         )  # fmt: skip
 
-    def _keep(self, values: torch.Tensor) -> int:
-        self._kept.append(values.detach().contiguous())
-        return self._kept[-1].data_ptr()
+    def _keep(self, of: torch.Tensor, laid_out: torch.Tensor) -> int:
+        self._kept.append(laid_out.detach().contiguous())
+        self.elements_by_dtype[str(laid_out.dtype).removeprefix("torch.")] += of.numel()
+        return int(self._kept[-1].data_ptr())
 
     def _block(self, block: Block, heads: int) -> BlockWeights:
-        qkv, out, ff_in, ff_out = block.qkv, block.out, block.ff_in, block.ff_out
-        weights = [qkv_beside(qkv.weight, heads), out.weight, ff_in.weight, ff_out.weight]
-        biases = [qkv_beside(qkv.bias, heads), out.bias, ff_in.bias, ff_out.bias]
-        return BlockWeights(*(self._keep(by_columns(w)) for w in weights), *(self._keep(b.float()) for b in biases))
-
-    def elements_by_dtype(self) -> dict[str, int]:
-        counts: Counter[str] = Counter()
-        for tensor in self._kept:
-            counts[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
-        return dict(counts)
+        layers = block.qkv, block.out, block.ff_in, block.ff_out
+        weights = [qkv_beside(block.qkv.weight, heads), *(layer.weight for layer in layers[1:])]
+        biases = [qkv_beside(block.qkv.bias, heads), *(layer.bias for layer in layers[1:])]
+        return BlockWeights(
+            *(self._keep(w, by_columns(w)) for w in weights), *(self._keep(b, b.float()) for b in biases)
+        )
 
     def num_bytes(self) -> int:
+        """As laid out."""
         return sum(tensor.nbytes for tensor in self._kept)
 
 
 def by_tiles(values: torch.Tensor) -> torch.Tensor:
     """(R, N, C) float32 -> (R, T, C / 16, 16 frames, 16 channels), zeros behind the last frame."""
     rows, num_frames, width = values.shape
-    padded = F.pad(values, (0, 0, 0, -num_frames % 16))
+    padded = F.pad(values.float(), (0, 0, 0, -num_frames % 16))
     return padded.view(rows, -1, 16, width // 16, 16).transpose(2, 3).contiguous()
 
 
 def refuse_shapes(arch: Arch) -> None:
     """Raises UnsupportedEngine for a DiT that does not divide into tiles."""
+    if arch.depth < 1:
+        raise UnsupportedEngine(f"model.arch.depth={arch.depth} leaves nothing to evaluate", "use a positive depth")
     if arch.dim_head != 64:
         raise UnsupportedEngine(f"tiles are laid out for model.arch.dim_head=64, not {arch.dim_head}", INSTEAD)
     for name, value, step in (("dim", arch.dim, 256), ("dim x ff_mult", int(arch.dim * arch.ff_mult), 32)):
@@ -128,23 +131,25 @@ class TilesDenoiser:
 
     def __init__(self, made: Compiled, weights: TileWeights, arch: Arch, tables: Tables):
         self._made, self._weights, self._arch = made, weights, arch
-        self._modulation, self._final = tables.modulation.contiguous(), tables.final.contiguous()
+        self._modulation = tables.modulation.float().contiguous()
+        self._final = tables.final.float().contiguous()
         self._rope: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._workspace = torch.empty(0, dtype=torch.uint8)
         self._workspace_of: tuple[int, ...] = ()
-        self.num_evals = self._tile_products = 0
+        self.num_evals = self._tile_products = self._team = 0
 
-    def _rope_of(self, num_frames: int) -> tuple[torch.Tensor, torch.Tensor]:
-        if num_frames not in self._rope:
-            cos, sin = rope_table(-(-num_frames // 16) * 16, Arch(dim=self._arch.dim, depth=0, heads=1))
-            self._rope[num_frames] = (cos[:, 0, :32].contiguous(), sin[:, 0, :32].contiguous())
-        return self._rope[num_frames]
+    def _rope_of(self, num_tiles: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if num_tiles not in self._rope:
+            every_head = Arch(dim=self._arch.dim, depth=0, heads=1)  # which heads are rotated, tiles.cpp is told apart
+            cos, sin = rope_table(16 * num_tiles, every_head)
+            self._rope[num_tiles] = (cos[:, 0, :32].contiguous(), sin[:, 0, :32].contiguous())
+        return self._rope[num_tiles]
 
     def bind(self, conditioning: Conditioning) -> Rows:
-        cos, sin = self._rope_of(conditioning.num_frames)
+        cos, sin = self._rope_of(-(-conditioning.num_frames // 16))
         constants = Constants(
             by_tiles(conditioning.projected), by_tiles(conditioning.convolved.transpose(1, 2)), cos, sin,
-            torch.tensor(conditioning.lengths),
+            torch.tensor(conditioning.lengths, dtype=torch.int64),
         )  # fmt: skip
 
         def rows(x: torch.Tensor, index: int, guided: bool) -> torch.Tensor:
@@ -157,15 +162,15 @@ class TilesDenoiser:
         utterances, num_frames, _ = x.shape
         num_rows = len(constants.projected) if guided else utterances
         tensors = constants.lengths, constants.cos, constants.sin, constants.projected, constants.convolved
-        batch = Batch(
-            utterances, num_rows, num_frames, torch.get_num_threads(), *(tensor.data_ptr() for tensor in tensors)
-        )
+        pointers = (tensor.data_ptr() for tensor in tensors)
+        batch = Batch(utterances, num_rows, num_frames, torch.get_num_threads(), 0, *pointers)
         batch.workspace = self._workspace_for(batch)
-        velocity = torch.empty(num_rows, *x.shape[1:])
+        velocity = torch.empty(num_rows, *x.shape[1:], dtype=torch.float32)
         self._tile_products += self._made.library.evaluate(
             self._weights.model, batch, x.data_ptr(), self._modulation[index].data_ptr(), self._final[index].data_ptr(),
             velocity.data_ptr(),
         )  # fmt: skip
+        self._team = batch.team
         return velocity
 
     def _workspace_for(self, batch: Batch) -> int:
@@ -174,8 +179,9 @@ class TilesDenoiser:
         if shape != self._workspace_of:
             needed = self._made.library.workspace_bytes(self._weights.model, batch) + ALIGNMENT
             if needed > len(self._workspace):
-                self._workspace = torch.empty(needed, dtype=torch.uint8)
-            self._workspace.zero_()
+                with torch.inference_mode(False):  # it outlives this call
+                    self._workspace = torch.empty(needed, dtype=torch.uint8)
+            self._workspace[:needed].zero_()
             self._workspace_of = shape
         return aligned(self._workspace)
 
@@ -183,7 +189,8 @@ class TilesDenoiser:
         return {
             "num_evals": self.num_evals,
             "tile_products": self._tile_products,
-            "weight_elements_by_dtype": self._weights.elements_by_dtype(),
+            "threads": self._team,
+            "weight_elements_by_dtype": dict(self._weights.elements_by_dtype),
             "quantized_linears": 0,
             "compiler": self._made.compiler,
             "compiler_flags": list(self._made.flags),

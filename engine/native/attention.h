@@ -1,6 +1,6 @@
-// softmax(q k') v for 32 queries of one head of 64 dimensions, over KEYS_AT_ONCE pairs of tiles of keys at a time, so that
-// scores stay in the first cache (with the running maximum of FlashAttention, arXiv 2205.14135).
-// Layouts: queries A [2 tiles of rows][2 of k]; keys B [tile of keys][2 of k]; values B [pair of tiles of keys][4 tiles].
+// softmax(q k') v for 32 queries of one head of 64 dimensions, over KEYS_AT_ONCE pairs of tiles of keys at a time, so
+// that scores stay in the first cache (with the running maximum of FlashAttention, arXiv 2205.14135).
+// Layouts: queries A [2 tiles of rows][2 of k]; keys B [tile of keys][2 of k]; values B [pair of tiles of keys][4].
 #pragma once
 
 #include "products.h"
@@ -19,7 +19,7 @@ struct Attention {
     for (int i = 0; i < 32; i++) tops[i] = -1e30f, totals[i] = 0;
     int64_t products = 0;
     for (int pair = 0; 32 * pair < keys; pair += KEYS_AT_ONCE) {
-      int left = keys - 32 * pair, count = up(left, 32) < KEYS_AT_ONCE ? up(left, 32) : KEYS_AT_ONCE;
+      int left = keys - 32 * pair, count = ceil_div(left, 32) < KEYS_AT_ONCE ? ceil_div(left, 32) : KEYS_AT_ONCE;
       score(q, k + size_t(pair) * 4 * TILE, count);
       if (left < 32 * count) hide(left, count);
       weigh(count);

@@ -20,7 +20,7 @@ struct Model {
 };
 
 struct Batch {
-  int64_t utterances, rows, frames, threads;
+  int64_t utterances, rows, frames, threads, team;
   const int64_t* lengths;              // of each utterance
   const float *cos, *sin;              // (16 T, 32)
   const float *projected, *convolved;  // (R T, C / 16, 16, 16)
@@ -30,8 +30,8 @@ struct Batch {
 struct Sizes {
   int tiles, key_pairs, pairs, input_pairs, conv_rows, channels;
   Sizes(const Model& m, const Batch& b)
-      : tiles(up(b.frames, 16)), key_pairs(up(tiles, 2)), pairs(up(b.rows * tiles, 2)),
-        input_pairs(up(b.utterances * tiles, 2)), conv_rows(key_pairs * 32 + 2 * PAD + 2),
+      : tiles(ceil_div(b.frames, 16)), key_pairs(ceil_div(tiles, 2)), pairs(ceil_div(b.rows * tiles, 2)),
+        input_pairs(ceil_div(b.utterances * tiles, 2)), conv_rows(key_pairs * 32 + 2 * PAD + 2),
         channels(int(m.width) / GROUPS) {}
 };
 
@@ -54,7 +54,7 @@ struct Workspace {
     size_t conv = size_t(GROUPS) * s.conv_rows * s.channels, inner = size_t(m.heads) * 64;
     x = (float*)take(rows * m.width * 4);
     noise = (float*)take(in_rows * m.width * 4);
-    input = values(in_rows * up(m.bins, 32) * 32);
+    input = values(in_rows * ceil_div(m.bins, 32) * 32);
     h = values(rows * m.width);
     mixed = values(rows * inner);
     grown = values(rows * m.hidden);
@@ -63,7 +63,7 @@ struct Workspace {
     q = values(rows * inner);
     k = values(rows * inner);
     v = values(size_t(b.rows) * m.heads * s.key_pairs * 4 * TILE);
-    thread_bytes = up(team_scratch_bytes() + sizeof(Attention), 64) * 64;
+    thread_bytes = ceil_div(team_scratch_bytes() + sizeof(Attention), 64) * 64;
     threads = take(thread_bytes * b.threads);
     bytes = used;
   }

@@ -1,4 +1,4 @@
-"""engine/native/tiles.cpp, compiled by this machine's C++ compiler and kept in the cache folder, called by ctypes."""
+"""engine/native/tiles.cpp, compiled by this machine's g++ and kept in the cache folder, called by ctypes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ from engine.attention import has_tiles
 from engine.contract import UnsupportedEngine
 
 FOLDER = Path(__file__).parent
-SOURCES = ("tiles.cpp", "batch.h", "attention.h", "products.h", "vectors.h")
-FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fopenmp", "-w")
-FOR_TILES = ("-march=sapphirerapids",)
+SOURCES = ("tiles.cpp", "evaluation.h", "batch.h", "attention.h", "products.h", "vectors.h")
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fopenmp", "-fno-strict-aliasing", "-Wno-psabi")
+FOR_TILES = ("-march=x86-64-v4", "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mtune=sapphirerapids")
 EMULATED = ("-DTILES_EMULATED",)
+NEEDED = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_bf16", "amx_tile", "amx_bf16")
 INSTEAD = "use engine=compiled_bf16"
 ALIGNMENT = 64
 PAIR = 1024  # as in vectors.h
@@ -49,9 +51,13 @@ class Model(ctypes.Structure):
 
 class Batch(ctypes.Structure):
     _fields_ = [
-        *_numbers("utterances", "rows", "frames", "threads"),
+        *_numbers("utterances", "rows", "frames", "threads", "team"),
         *_pointers("lengths", "cos", "sin", "projected", "convolved", "workspace"),
     ]
+
+
+class Product(ctypes.Structure):
+    _fields_ = [*_pointers("A", "B", "sums"), *_numbers("pairs", "columns", "num_k", "threads"), *_pointers("scratch")]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -64,9 +70,9 @@ class Compiled:
     source_sha256: str
 
     def product(self, a: torch.Tensor, b: torch.Tensor, num_rows: int, num_columns: int) -> torch.Tensor:
-        """The bare product of operands laid out by `by_rows` and `by_columns`: (rows, columns), both multiples
-        of 32, float32."""
-        sums = torch.empty(num_rows // 32, num_columns // 32, 2, 2, 16, 16)
+        """The bare product of operands laid out by `by_rows` and `by_columns`: (rows, columns), both multiples of 32,
+        float32."""
+        sums = torch.empty(num_rows // 32, num_columns // 32, 2, 2, 16, 16, dtype=torch.float32)
         self.product_into(sums, a, b)
         return sums.permute(0, 2, 4, 1, 3, 5).reshape(num_rows, num_columns)
 
@@ -74,10 +80,15 @@ class Compiled:
         """The same into sums (pairs of rows, pairs of columns, 2, 2, 16, 16) as they lie."""
         pairs, columns = sums.shape[:2]
         threads, num_k = torch.get_num_threads(), a.numel() // (pairs * PAIR)
-        scratch = torch.empty(self.library.multiply_scratch_bytes() * threads + ALIGNMENT, dtype=torch.uint8)
-        self.library.multiply_tiles(
-            a.data_ptr(), b.data_ptr(), sums.data_ptr(), pairs, columns, num_k, threads, aligned(scratch)
-        )
+        if (a.numel(), b.numel(), sums.numel()) != (
+            pairs * num_k * PAIR,
+            columns * num_k * PAIR,
+            pairs * columns * PAIR,
+        ):
+            raise ValueError(f"operands of {a.numel()} and {b.numel()} values do not make {pairs} by {columns} pairs")
+        scratch = torch.empty(self.library.product_scratch_bytes() * threads + ALIGNMENT, dtype=torch.uint8)
+        pointers = a.data_ptr(), b.data_ptr(), sums.data_ptr()
+        self.library.multiply_tiles(Product(*pointers, pairs, columns, num_k, threads, aligned(scratch)))
 
 
 def aligned(memory: torch.Tensor) -> int:
@@ -90,51 +101,74 @@ def compiled(emulated: bool = False) -> Compiled:
     """The functions of tiles.cpp. emulated: on any CPU, slowly; for tests.
 
     Raises UnsupportedEngine without tiles, or without a compiler that knows them."""
-    if not emulated and not has_tiles():
-        raise UnsupportedEngine("this CPU, or this torch, does not multiply bfloat16 in tiles (AMX)", INSTEAD)
-    names = (os.environ.get("CXX"), "g++", "clang++")
-    compiler = next((found for name in names if name and (found := shutil.which(name))), None)
-    if compiler is None:
-        raise UnsupportedEngine(
-            "tiles.cpp needs a C++ compiler and none is found", f"apt-get install g++, or {INSTEAD}"
-        )
-    version = _output([compiler, "--version"]).partition("\n")[0]
+    if not emulated:
+        refuse_cpu()
+    command = compiler()
+    version = _output("start", [*command, "--version"]).partition("\n")[0]
     flags = (*FLAGS, *(EMULATED if emulated else FOR_TILES))
     source = hashlib.sha256(b"".join((FOLDER / name).read_bytes() for name in SOURCES)).hexdigest()
     parts = {"source": source, "compiler": version, "flags": list(flags), "cpu": cpu_sha256()}
-    folder = cached_folder("tiles", parts, lambda folder: _compile(compiler, flags, folder))
+    folder = cached_folder("tiles", parts, lambda folder: build(command, flags, folder))
     return Compiled(_loaded(folder / "tiles.so"), version, flags, source)
+
+
+def refuse_cpu() -> None:
+    """Raises UnsupportedEngine where torch knows no tiles, or the processor lacks an instruction set that is compiled
+    for: virtual machines mask some and show others."""
+    if not has_tiles():
+        raise UnsupportedEngine("this CPU, or this torch, does not multiply bfloat16 in tiles (AMX)", INSTEAD)
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    flags = next((line for line in lines if line.startswith("flags")), "").split()
+    missing = [name for name in NEEDED if name not in flags]
+    if missing:
+        raise UnsupportedEngine(f"this CPU has tiles but lacks {', '.join(missing)}", INSTEAD)
+
+
+def compiler() -> list[str]:
+    """The command of CXX, else g++. Raises UnsupportedEngine where it is not there."""
+    command = shlex.split(os.environ.get("CXX") or "g++")
+    if not command or shutil.which(command[0]) is None:
+        raise UnsupportedEngine(
+            f"tiles.cpp needs a C++ compiler and {' '.join(command)!r} is not found",
+            f"apt-get install g++, unset CXX, or {INSTEAD}",
+        )
+    return command
+
+
+def build(command: list[str], flags: tuple[str, ...], folder: Path) -> None:
+    """Linked without OpenMP: torch has loaded one, and a second beside it would fight for the cores."""
+    made, library = folder / "tiles.o", folder / "tiles.so"
+    _output("compile tiles.cpp", [*command, *flags, "-c", str(FOLDER / "tiles.cpp"), "-o", str(made)])
+    _output("link tiles.cpp", [*command, "-shared", str(made), "-o", str(library)])
+    made.unlink()
+
+
+def _output(stage: str, command: list[str]) -> str:
+    remedy = f"apt-get install g++ (11 or newer), or {INSTEAD}"
+    try:
+        environment = {**os.environ, "LC_ALL": "C"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    except OSError as refused:
+        raise UnsupportedEngine(f"{command[0]} does not start: {refused}", remedy) from refused
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        says = next((line for line in lines if "error" in line), lines[0] if lines else f"exit {done.returncode}")
+        raise UnsupportedEngine(f"{command[0]} does not {stage}: {says}", remedy)
+    return done.stdout
 
 
 def _loaded(path: Path) -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(path))
     except OSError as refused:  # its OpenMP is torch's, found among what torch has loaded
-        raise UnsupportedEngine(f"this torch has no OpenMP to share ({refused})", INSTEAD) from refused
+        raise UnsupportedEngine(
+            f"the compiled functions do not load ({refused})", f"use g++ and a torch with libgomp, or {INSTEAD}"
+        ) from refused
     number, pointer = ctypes.c_int64, ctypes.c_void_p
-    library.workspace_bytes.restype = library.evaluate.restype = library.multiply_scratch_bytes.restype = number
+    library.workspace_bytes.restype = library.evaluate.restype = library.product_scratch_bytes.restype = number
     library.workspace_bytes.argtypes = [ctypes.POINTER(Model), ctypes.POINTER(Batch)]
     library.evaluate.argtypes = [ctypes.POINTER(Model), ctypes.POINTER(Batch), *[pointer] * 4]
-    library.multiply_tiles.argtypes = [*[pointer] * 3, *[number] * 4, pointer]
+    library.multiply_tiles.argtypes = [ctypes.POINTER(Product)]
     if not library.tiles_ready():
         raise UnsupportedEngine("the kernel does not give this process the tiles' registers", INSTEAD)
     return library
-
-
-def _compile(compiler: str, flags: tuple[str, ...], folder: Path) -> None:
-    """Linked without OpenMP: torch has loaded one, and a second beside it would fight for the cores."""
-    made, library = folder / "tiles.o", folder / "tiles.so"
-    _output([compiler, *flags, "-c", str(FOLDER / "tiles.cpp"), "-o", str(made)])
-    _output([compiler, "-shared", str(made), "-o", str(library)])
-    made.unlink()
-
-
-def _output(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        says = next((line for line in lines if "error" in line), lines[0] if lines else f"exit {done.returncode}")
-        raise UnsupportedEngine(
-            f"{command[0]} does not compile tiles.cpp: {says}", f"use g++ 11 or newer, or {INSTEAD}"
-        )
-    return done.stdout

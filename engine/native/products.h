@@ -11,7 +11,7 @@ constexpr int K_BLOCK = 8;    // tiles of k at a time: 16 KiB of B stay in the f
 constexpr int K_CHUNK = 32;   // tiles of k of which A, by PAIRS_AT_ONCE pairs of rows, stays in the second cache
 constexpr int PAIRS_AT_ONCE = 24, PAIRS_AT_LEAST = 6;
 
-static inline int up(int64_t n, int64_t to) { return int((n + to - 1) / to); }
+static inline int ceil_div(int64_t n, int64_t by) { return int((n + by - 1) / by); }
 
 static inline size_t team_scratch_bytes() { return (PAIRS_AT_ONCE + 1) * PAIR * sizeof(float); }
 
@@ -28,11 +28,11 @@ struct Team {
   void share(int count, Task task) const {
     for (int i = begin(count); i < end(count); i++) task(i);
   }
-  // Into how many blocks of rows a product is cut. Rows stay with a thread, and so in its cache, from stage to stage; but
-  // each block reads all weights, so none should be small.
+  // Into how many blocks of rows a product is cut. Rows stay with a thread, and so in its cache, from stage to stage;
+  // but each block reads all weights, so none should be small.
   int blocks(int num_pairs) const {
-    int least = up(num_pairs, PAIRS_AT_ONCE), even = up(least, size) * size;
-    return num_pairs / even >= PAIRS_AT_LEAST ? even : least;
+    int fewest = ceil_div(num_pairs, PAIRS_AT_ONCE), even = ceil_div(fewest, size) * size;
+    return num_pairs / even >= PAIRS_AT_LEAST ? even : fewest;
   }
   void meet() const {
 #pragma omp barrier
@@ -49,6 +49,7 @@ static inline void sums_begin(const float* sums, bool more) {
 }
 
 static inline void sums_end(float* sums) {
+  MEMORY_SETTLED();  // what was read of these sums before
   TILE_STORE(0, sums, 64); TILE_STORE(1, sums + 256, 64); TILE_STORE(2, sums + 512, 64); TILE_STORE(3, sums + 768, 64);
 }
 
@@ -57,13 +58,14 @@ static inline void products_of_pairs() {
   TILE_PRODUCT(0, 4, 6); TILE_PRODUCT(1, 4, 7); TILE_PRODUCT(2, 5, 6); TILE_PRODUCT(3, 5, 7);
 }
 
-// sums (+)= A B for a pair of rows and a pair of columns; sums: 4 tiles (row tile, column tile) of 16 x 16.
-// row_bytes: from one row of A to the next; tile, k: values from the first tile of rows to the second, to the next k.
+// A pair of rows of A. row_bytes: from one row to the next; tile, k: values from the first tile of rows to the second,
+// and to the next k.
 struct Operand {
   const bf16* at;
   long row_bytes, tile, k;
 };
 
+// sums (+)= A B for a pair of rows and a pair of columns; sums: 4 tiles (row tile, column tile) of 16 x 16.
 // between(k): what else to do at each of num_k steps, while the tiles are busy.
 template <class Between>
 inline void product(Operand a, const bf16* b, int num_k, float* sums, bool more, Between between) {
@@ -80,39 +82,54 @@ inline void product(Operand a, const bf16* b, int num_k, float* sums, bool more,
   MEMORY_SETTLED();
 }
 
-// A (num_pairs x k) times B (k x num_columns pairs): finish(row pair, column pair, sums, first chunk of k, row of the
-// pair) for each row of each pair, in order, with the sums over one chunk of k at a time. What finish does must be
-// linear in the sums where k has several chunks. It is done for one pair while the tiles multiply the next.
+struct Rows {
+  const bf16* at;  // A
+  int pairs;
+};
+
+struct Columns {
+  const bf16* at;  // B
+  int pairs;
+};
+
+// What one has to be done with once it is multiplied: row `i` of a pair of rows m by a pair of columns n
+struct Finished {
+  int m = 0, n = 0, i = 32;
+  const float* sums = nullptr;
+  bool begins = false;  // the sums are over the first chunk of k
+};
+
+// A times B: finish(Finished) for each row of each pair, in order; for one pair while the tiles multiply the next.
+// chunk: over how many tiles of k the sums go at a time; less than num_k only where finish is linear in them.
 template <class Finish>
-void multiply(Team& team, const bf16* A, int num_pairs, const bf16* B, int num_columns, int num_k, Finish finish) {
-  int chunk = num_k <= K_CHUNK ? num_k : up(num_k, up(num_k, K_CHUNK));
-  int blocks = team.blocks(num_pairs);
+void multiply(Team& team, Rows A, Columns B, int num_k, int chunk, Finish finish) {
+  int blocks = team.blocks(A.pairs);
   float* kept = (float*)team.scratch;
-  struct { int m = 0, n = 0, row = 32; const float* sums = nullptr; bool begins = false; } last_pair;
+  Finished last;
   auto finish_until = [&](int row) {
-    for (auto& p = last_pair; p.row < row; p.row++) finish(p.m, p.n, p.sums, p.begins, p.row);
+    for (; last.i < row; last.i++) finish(last);
   };
   for (int from_k = 0; from_k < num_k; from_k += chunk) {
     int to_k = from_k + chunk < num_k ? from_k + chunk : num_k;
     bool at_once = to_k - from_k <= K_BLOCK;
-    team.share(blocks * num_columns, [&](int task) {
-      int block = task / num_columns, n = task % num_columns;
-      int first = num_pairs * block / blocks, last = num_pairs * (block + 1) / blocks;
+    team.share(blocks * B.pairs, [&](int task) {
+      int block = task / B.pairs, n = task % B.pairs;
+      int begin = A.pairs * block / blocks, end = A.pairs * (block + 1) / blocks;
       for (int k = from_k; k < to_k; k += K_BLOCK) {
         int count = k + K_BLOCK < to_k ? K_BLOCK : to_k - k;
-        const bf16* b = B + (size_t(n) * num_k + k) * PAIR;
+        const bf16* b = B.at + (size_t(n) * num_k + k) * PAIR;
         const char* ahead = (const char*)(b + size_t(K_BLOCK) * PAIR);
-        int lines = up(K_BLOCK * PAIR * 2 / 64, (last - first) * count);
-        for (int m = first; m < last; m++) {
-          float* sums = kept + (at_once ? m % 2 : m - first) * PAIR;
-          Operand a{A + (size_t(m) * num_k + k) * PAIR, 64, TILE, PAIR};
+        int lines = ceil_div(K_BLOCK * PAIR * 2 / 64, (end - begin) * count);
+        for (int m = begin; m < end; m++) {
+          float* sums = kept + (at_once ? m % 2 : m - begin) * PAIR;
+          Operand a{A.at + (size_t(m) * num_k + k) * PAIR, 64, TILE, PAIR};
           product(a, b, count, sums, k > from_k, [&](int step) {
             for (int line = 0; line < lines; line++, ahead += 64) prefetch(ahead);
             finish_until(32 * (step + 1) / count);
           });
-          if (k + count == to_k) last_pair = {m, n, 0, sums, from_k == 0};
+          if (k + count == to_k) last = {m, n, 0, sums, from_k == 0};
         }
-        team.products += int64_t(4) * count * (last - first);
+        team.products += int64_t(4) * count * (end - begin);
       }
     });
   }

@@ -176,7 +176,8 @@ constexpr float LOG2_E = 1.44269504f;
 
 static inline Floats gelu(Floats v) {  // tanh form: v sigmoid(2 sqrt(2 / pi) (v + 0.044715 v^3))
   Floats u = v * (1.5957691216f + 0.0713548162726f * v * v);
-  return v * inverse(1.0f + exp2(least(-LOG2_E * u, all(100.0f))));  // of infinity there is no refined reciprocal
+  Floats power = most(least(-LOG2_E * u, all(100.0f)), all(-150.0f));  // infinity has no whole part, and no reciprocal
+  return v * inverse(1.0f + exp2(power));
 }
 
 static inline Floats mish(Floats v) {  // as in engine/step.py

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.build import Build, Context, Materials, assemble, materials, needs_dit
-from engine.contract import Engine, UnsupportedEngine
+from engine.contract import ConfigError, Engine, UnsupportedEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,8 +76,9 @@ def cuda_graph(
     return assemble(context, made, sampler, build)
 
 
-def tiles(*, context: Context, name: str, max_batch: int = 8, max_padding_frac: float = 0.1) -> Engine:
-    """The step as one function of our own in bfloat16 tiles (AMX), see engine.denoiser.tiles."""
+def tiles(*, context: Context, name: str, precision: str, max_batch: int = 8, max_padding_frac: float = 0.1) -> Engine:
+    """The step as one function of our own in tiles (AMX) of bfloat16, or with its linear layers in int8; see
+    engine.denoiser.tiles."""
     from engine.denoiser.tiles import TilesDenoiser, TileWeights, refuse_shapes
     from engine.native.library import compiled as native
     from engine.sampler import StepSampler
@@ -86,12 +87,14 @@ def tiles(*, context: Context, name: str, max_batch: int = 8, max_padding_frac: 
     needs_dit(context, name)
     if context.device != "cpu":
         raise UnsupportedEngine(f"{name} is built for CPUs", "use device=cpu, or engine=compiled_bf16")
-    refuse_shapes(Arch.of(context.config["model"]["arch"]))
+    if precision not in ("bf16", "int8"):
+        raise ConfigError("engine.precision", precision, "must be bf16 or int8 in tiles", "use engine=tiles_bf16")
+    refuse_shapes(Arch.of(context.config["model"]["arch"]), precision == "int8")
     functions = native()
     made = materials(context)
-    weights = TileWeights(made.dit)
+    weights = TileWeights(made.dit, int8=precision == "int8")
     build = Build(
-        name=name, denoiser="tiles", precision="bf16", step_bytes=weights.num_bytes(), max_batch=max_batch,
+        name=name, denoiser="tiles", precision=precision, step_bytes=weights.num_bytes(), max_batch=max_batch,
         max_padding_frac=max_padding_frac,
     )  # fmt: skip
     return assemble(

@@ -37,7 +37,7 @@ def _peak(shape: GemmShape, dtype: str, device: str, clock: Clock) -> tuple[floa
     generator = torch.Generator().manual_seed(0)
     left = torch.randn(shape.rows, shape.inner, generator=generator).to(device, kind)
     linear = torch.nn.Linear(shape.inner, shape.columns, bias=False).to(device, kind)
-    products = _int8_products(linear) if dtype == INT8 else _products(linear, left, device)
+    products = _int8_products(linear, left) if dtype == INT8 else _products(linear, left, device)
     best_s, name = min((_seconds(product, left, shape.count, clock), name) for name, product in products.items())
     return 2.0 * shape.rows * shape.inner * shape.columns * shape.count / best_s, name
 
@@ -54,34 +54,39 @@ def _products(linear: Any, left: Any, device: str) -> Products:
     if device == "cpu" and can_pack(linear.weight.dtype):
         products["torch packed"] = PackedLinear(linear)
     if device == "cpu" and linear.weight.dtype == torch.bfloat16:
-        products |= _tiles_product(linear, left)
+        from engine.denoiser.tiles import by_columns, by_rows
+
+        products |= _tiles_product(by_rows(left), by_columns(linear.weight.detach()))
     return products
 
 
-def _tiles_product(linear: Any, left: Any) -> Products:
-    """The bare product of engine=tiles_bf16, its operands laid out beforehand; nothing where it cannot be built: every
-    engine's run comes by here."""
+def _tiles_product(rows: Any, columns: Any) -> Products:
+    """The bare product of engine=tiles_bf16 or tiles_int8, its operands laid out beforehand; nothing where it cannot be
+    built: every engine's run comes by here."""
     import torch
 
     from engine.contract import ConfigError, UnsupportedEngine
-    from engine.denoiser.tiles import by_columns, by_rows
     from engine.native.library import compiled
 
     try:
         functions = compiled()
     except (UnsupportedEngine, ConfigError):
         return {}
-    rows, columns = by_rows(left), by_columns(linear.weight.detach())
     sums = torch.empty(len(rows), len(columns), 2, 2, 16, 16)
     return {"tiles": lambda _: functions.product_into(sums, rows, columns)}
 
 
-def _int8_products(linear: Any) -> Products:
+def _int8_products(linear: Any, left: Any) -> Products:
     import torch
 
+    from engine.denoiser.tiles import int8_by_columns, int8_by_rows
     from engine.precision import quantize_inside
 
-    return {"torch": quantize_inside(torch.nn.Sequential(linear))}
+    generator = torch.Generator().manual_seed(0)
+    shapes = left.shape, linear.weight.shape
+    rows, columns = (torch.randint(-127, 128, shape, dtype=torch.int8, generator=generator) for shape in shapes)
+    in_tiles = _tiles_product(int8_by_rows(rows), int8_by_columns(columns))
+    return {"torch": quantize_inside(torch.nn.Sequential(linear)), **in_tiles}
 
 
 def _seconds(product: Callable[[Any], Any], left: Any, count: int, clock: Clock) -> float:

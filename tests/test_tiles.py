@@ -14,7 +14,15 @@ from engine.clock import HostClock
 from engine.conditioner import Conditioning
 from engine.contract import UnsupportedEngine
 from engine.denoiser.eager import Tables
-from engine.denoiser.tiles import TilesDenoiser, TileWeights, by_columns, by_rows
+from engine.denoiser.tiles import (
+    TilesDenoiser,
+    TileWeights,
+    by_columns,
+    by_rows,
+    int8_by_columns,
+    int8_by_rows,
+    quantized,
+)
 from engine.native import library
 from engine.step import Arch, DiTStep, padding_masks, rope_table
 from tests.engines import WIDE, config, engine, request
@@ -95,6 +103,53 @@ def test_a_product_is_that_of_the_rounded_operands(kind: str, rows: int, inner: 
     found = functions(kind).product(by_rows(a), by_columns(b), rows, columns)
     exact = a.bfloat16().double() @ b.bfloat16().double().T
     assert (found - exact).abs().max() / exact.abs().max() < 1e-6, "sums are float32"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("rows", "inner", "columns"), [(32, 64, 32), (96, 576, 160), (64, 2112, 32), (1600, 64, 64)])
+def test_a_product_of_bytes_is_exact(kind: str, rows: int, inner: int, columns: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    a, b = (
+        torch.randint(-127, 128, (count, inner), dtype=torch.int8, generator=generator) for count in (rows, columns)
+    )  # fmt: skip
+    found = functions(kind).product(int8_by_rows(a), int8_by_columns(b), rows, columns)
+    assert torch.equal(found, a.int() @ b.int().T)
+
+
+def test_operands_that_do_not_belong_together_are_refused() -> None:
+    rows, columns = by_rows(torch.ones(32, 64)), by_columns(torch.ones(32, 96))
+    with pytest.raises(ValueError, match="do not make 1 by 1 pairs"):
+        functions("emulated").product(rows, columns, 32, 32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lengths", [(5,), (37, 34, 19), (250,)])
+def test_int8_is_the_step_with_its_layers_rounded_to_bytes(kind: str, lengths: tuple[int, ...]) -> None:
+    """Weights per channel, activations per frame: what rounding itself costs, reckoned in float32."""
+    solve, step = Solve(SMALL, lengths), drawn(SMALL)
+    ours = TilesDenoiser(functions(kind), TileWeights(step, int8=True), SMALL, solve.tables)
+    found, exact = solve.tiles(ours), solve.oracle(step)
+    for block in step.blocks:
+        for name in ("qkv", "out", "ff_in", "ff_out"):
+            setattr(block, name, Rounded(getattr(block, name)))
+    rounded = solve.oracle(step)
+    assert solve.worst(found, rounded) < 2 * NEAR, "bfloat16 between the layers moves some values to the next byte"
+    assert solve.worst(found, exact) < 1.3 * solve.worst(rounded, exact)
+    assert ours.proof()["quantized_linears"] == 8
+    assert ours.proof()["weight_elements_by_dtype"]["int8"] == 2 * 8 * 256 * 256
+
+
+class Rounded(torch.nn.Module):
+    """A linear layer of bytes in float32 arithmetic."""
+
+    def __init__(self, linear: torch.nn.Linear):
+        super().__init__()
+        values, scales = quantized(linear.weight)
+        self.weight, self.bias = values.float() * scales[:, None], linear.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scales = x.abs().amax(dim=-1, keepdim=True) / 127
+        return torch.nn.functional.linear((x / scales).round() * scales, self.weight, self.bias)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -296,12 +351,13 @@ def test_the_form_for_tiles_compiles_without_a_warning_on_any_such_machine(tmp_p
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (("model.arch.dim=384", "model.arch.heads=6"), "multiples of 256"),
-        (("model.arch.dim_head=32",), "dim_head=64"),
-        (("model.arch.depth=0",), "nothing to evaluate"),
+        (("engine=tiles_bf16", "model.arch.dim=384", "model.arch.heads=6"), "multiples of 256"),
+        (("engine=tiles_bf16", "model.arch.dim_head=32"), "dim_head=64"),
+        (("engine=tiles_bf16", "model.arch.depth=0"), "nothing to evaluate"),
+        (("engine=tiles_int8", "model.arch.dim=256", "model.arch.ff_mult=2.125"), "multiples of 64, not 544"),
     ],
 )
 def test_a_model_that_does_not_divide_into_tiles_is_refused(overrides: tuple[str, ...], says: str) -> None:
     small = ("model=f5tts_v1_base_random", "model.arch.depth=1", "model.vocab=engine/pocket/vocab.txt")
     with pytest.raises(UnsupportedEngine, match=says):
-        build_engine(config(*small, "vocoder=vocos_random", "engine=tiles_bf16", *overrides), HostClock())
+        build_engine(config(*small, "vocoder=vocos_random", *overrides), HostClock())

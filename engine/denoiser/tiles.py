@@ -3,7 +3,8 @@
 What engine/native/tiles.cpp computes is `DiTStep.forward` (engine.step) with the operands of matrix products rounded to
 bfloat16 and everything else in float32; here its weights are laid out and its memory is held. By way of oneDNN most of
 an evaluation passes outside the tiles: operands are rearranged, and attention, RoPE and activations go through memory
-between products.
+between products. In int8 the blocks' four linear layers multiply bytes: weights scaled per output channel, activations
+per frame as they come, sums exact.
 
 Shape letters as in engine.step.
 """
@@ -43,6 +44,24 @@ def by_columns(weight: torch.Tensor) -> torch.Tensor:
     return tiles.permute(0, 3, 1, 4, 2, 5).contiguous()
 
 
+def int8_by_rows(values: torch.Tensor) -> torch.Tensor:
+    """(m, k) int8, m in multiples of 32 and k of 64 -> the layout of an A operand of bytes."""
+    m, k = values.shape
+    return values.view(m // 32, 2, 16, k // 64, 64).permute(0, 3, 1, 2, 4).contiguous()
+
+
+def int8_by_columns(weight: torch.Tensor) -> torch.Tensor:
+    """(n, k) int8, n in multiples of 32 and k of 64 -> the layout of a B operand of bytes."""
+    n, k = weight.shape
+    return weight.view(n // 32, 2, 16, k // 64, 16, 4).permute(0, 3, 1, 4, 2, 5).contiguous()
+
+
+def quantized(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(n, k) -> int8 (n, k) and the scale of each row, symmetric."""
+    scales = weight.abs().amax(dim=1).clamp(min=1e-30) / 127
+    return (weight / scales[:, None]).round().to(torch.int8), scales
+
+
 def conv_by_columns(weight: torch.Tensor) -> torch.Tensor:
     """(C, C / 16, 31) -> one B operand per group, whose k runs over channels, then over taps."""
     channels = len(weight) // GROUPS
@@ -63,8 +82,10 @@ def qkv_beside(weight: torch.Tensor, heads: int) -> torch.Tensor:
 class TileWeights:
     """A step's weights as tiles.cpp reads them. Tensors are kept here, `model` points into them."""
 
-    def __init__(self, step: DiTStep):
-        arch = step.arch
+    def __init__(self, step: DiTStep, int8: bool = False):
+        """int8: of the blocks' linear layers."""
+        arch, self._int8 = step.arch, int8
+        self.num_int8_layers = 4 * arch.depth if int8 else 0
         self._kept: list[torch.Tensor] = []
         self.elements_by_dtype: Counter[str] = Counter()  # of the model, without what fills up tiles
         self._blocks = (BlockWeights * arch.depth)(*(self._block(block, arch.heads) for block in step.blocks))
@@ -88,9 +109,12 @@ class TileWeights:
         layers = block.qkv, block.out, block.ff_in, block.ff_out
         weights = [qkv_beside(block.qkv.weight, heads), *(layer.weight for layer in layers[1:])]
         biases = [qkv_beside(block.qkv.bias, heads), *(layer.bias for layer in layers[1:])]
-        return BlockWeights(
-            *(self._keep(w, by_columns(w)) for w in weights), *(self._keep(b, b.float()) for b in biases)
-        )
+        kept_biases = [self._keep(bias, bias.float()) for bias in biases]
+        if not self._int8:
+            return BlockWeights(*(self._keep(weight, by_columns(weight)) for weight in weights), *kept_biases)
+        pairs = [quantized(weight) for weight in weights]
+        kept = [self._keep(values, int8_by_columns(values)) for values, _ in pairs]
+        return BlockWeights(*kept, *kept_biases, *(self._keep(scales, scales) for _, scales in pairs))
 
     def num_bytes(self) -> int:
         """As laid out."""
@@ -104,13 +128,14 @@ def by_tiles(values: torch.Tensor) -> torch.Tensor:
     return padded.view(rows, -1, 16, width // 16, 16).transpose(2, 3).contiguous()
 
 
-def refuse_shapes(arch: Arch) -> None:
+def refuse_shapes(arch: Arch, int8: bool) -> None:
     """Raises UnsupportedEngine for a DiT that does not divide into tiles."""
     if arch.depth < 1:
         raise UnsupportedEngine(f"model.arch.depth={arch.depth} leaves nothing to evaluate", "use a positive depth")
     if arch.dim_head != 64:
         raise UnsupportedEngine(f"tiles are laid out for model.arch.dim_head=64, not {arch.dim_head}", INSTEAD)
-    for name, value, step in (("dim", arch.dim, 256), ("dim x ff_mult", int(arch.dim * arch.ff_mult), 32)):
+    hidden = int(arch.dim * arch.ff_mult)
+    for name, value, step in (("dim", arch.dim, 256), ("dim x ff_mult", hidden, 64 if int8 else 32)):
         if value % step:
             raise UnsupportedEngine(f"tiles need model.arch.{name} in multiples of {step}, not {value}", INSTEAD)
 
@@ -191,7 +216,7 @@ class TilesDenoiser:
             "tile_products": self._tile_products,
             "threads": self._team,
             "weight_elements_by_dtype": dict(self._weights.elements_by_dtype),
-            "quantized_linears": 0,
+            "quantized_linears": self._weights.num_int8_layers,
             "compiler": self._made.compiler,
             "compiler_flags": list(self._made.flags),
             "source_sha256": self._made.source_sha256,

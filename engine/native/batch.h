@@ -10,6 +10,14 @@ constexpr int TAPS = 31, PAD = TAPS / 2, GROUPS = 16;
 struct BlockWeights {
   const bf16 *qkv, *out, *ff_in, *ff_out;  // B
   const float *qkv_bias, *out_bias, *ff_in_bias, *ff_out_bias;
+  const float *qkv_scales, *out_scales, *ff_in_scales, *ff_out_scales;  // of each column's bytes; null for bfloat16
+};
+
+// One of these four; num_k: tiles of k in bfloat16
+struct Layer {
+  const bf16* weight;
+  const float *bias, *scales;
+  int columns, num_k;
 };
 
 struct Model {
@@ -38,10 +46,12 @@ struct Sizes {
 struct Workspace {
   float *x, *noise;                     // [tile of frames][C / 16][16 frames][16 channels]
   bf16 *input, *h, *mixed, *grown;      // A
+  bf16* bytes;                          // A of bytes: of one of the last three, where a layer's weights are bytes
+  float* row_scales;                    // of them
   bf16 *conv_in, *conv_mid;             // [utterance or row][group][conv_rows][channels]
   bf16 *q, *k, *v;                      // [head][tile of frames][2]; [row][head][pair of tiles of frames][4]
   char* threads;
-  size_t thread_bytes, bytes;
+  size_t thread_bytes, total_bytes;
 
   Workspace(const Model& m, const Batch& b, const Sizes& s, char* base) {
     size_t used = 0, rows = size_t(s.pairs) * 32, in_rows = size_t(s.input_pairs) * 32;
@@ -58,6 +68,10 @@ struct Workspace {
     h = values(rows * m.width);
     mixed = values(rows * inner);
     grown = values(rows * m.hidden);
+    size_t widest = inner > size_t(m.hidden) ? inner : size_t(m.hidden);
+    widest = widest > size_t(m.width) ? widest : size_t(m.width);
+    bytes = values(m.blocks->qkv_scales ? rows * widest / 2 : 0);
+    row_scales = (float*)take(rows * 4);
     conv_in = values(b.utterances * conv);
     conv_mid = values(b.rows * conv);
     q = values(rows * inner);
@@ -65,6 +79,6 @@ struct Workspace {
     v = values(size_t(b.rows) * m.heads * s.key_pairs * 4 * TILE);
     thread_bytes = ceil_div(team_scratch_bytes() + sizeof(Attention), 64) * 64;
     threads = take(thread_bytes * b.threads);
-    bytes = used;
+    total_bytes = used;
   }
 };

@@ -6,45 +6,9 @@
 
 #pragma once
 
-#include "batch.h"
+#include "places.h"
 
-struct Evaluation {
-  const Model& m;
-  const Batch& b;
-  const Sizes s;
-  const Workspace w;
-
-  int heads() const { return int(m.heads); }
-  int valid(int row) const { return int(b.lengths[row % b.utterances]); }
-  int k_tiles() const { return int(m.width) / 32; }
-
-  // Where a tile of frames and 16 channels begin in what stays float32
-  size_t place(int tile, int channel) const { return (size_t(tile) * m.width + channel) * 16; }
-
-  // Where 16 rows of an A operand of `num_k` tiles of k begin at tile k
-  static bf16* a_tile(bf16* A, int tile, int num_k, int k) {
-    return A + (size_t(tile / 2) * num_k + k) * PAIR + tile % 2 * TILE;
-  }
-
-  // 16 columns of a finished row, and the tile of rows that it lies in
-  static Floats sums_row(const float* sums, int i, int side) {
-    return load(sums + (i / 16 * 2 + side) * 256 + i % 16 * 16);
-  }
-  static Floats columns(const Finished& f, int side) { return sums_row(f.sums, f.i, side); }
-  static int tile_of(const Finished& f) { return 2 * f.m + f.i / 16; }
-  int num_tiles() const { return int(b.rows) * s.tiles; }
-
-  bf16* conv_place(bf16* base, int row, int channel, int frame) const {
-    size_t group = size_t(row) * GROUPS + channel / s.channels;
-    return base + (group * s.conv_rows + frame + PAD) * s.channels + channel % s.channels;
-  }
-
-  size_t head_tile(int head, int tile) const { return (size_t(head) * 2 * s.pairs + tile) * 2 * TILE; }
-
-  bf16* values_tile(int row, int head, int key_pair) const {
-    return w.v + ((size_t(row) * m.heads + head) * s.key_pairs + key_pair) * 4 * TILE;
-  }
-
+struct Evaluation : Places {
   // x (B, N, D) -> A, rounded; zero beyond an utterance's end
   void take_input(Team& team, const float* x) const {
     int num_k = ceil_div(m.bins, 32);
@@ -75,7 +39,7 @@ struct Evaluation {
       }
     };
     int num_k = ceil_div(m.bins, 32);
-    multiply(team, {w.input, s.input_pairs}, {m.x_proj, k_tiles()}, num_k, num_k, finish);
+    multiply<BFLOAT16>(team, {w.input, s.input_pairs}, {m.x_proj, k_tiles()}, num_k, num_k, finish);
   }
 
   // A grouped convolution as products: 32 values of k are neighbours in memory, over channels, then over taps.
@@ -89,7 +53,7 @@ struct Evaluation {
       const bf16* B = weight + (size_t(group) * panels + n) * num_k * PAIR;
       for (int pair = 0; pair < s.key_pairs; pair++) {
         const bf16* A = conv_place(in, row, group * s.channels, 32 * pair - PAD);
-        product({A, s.channels * 2, 16 * s.channels, 32}, B, num_k, sums, false, [](int) {});
+        product<BFLOAT16>({A, s.channels * 2, 16 * s.channels, 32}, B, num_k, sums, false, [](int) {});
         for (int i = 0; i < 32 && 2 * pair + i / 16 < s.tiles; i++)
           for (int side = 0; side < 2 && 32 * n + 16 * side < s.channels; side++)
             finish(row, 32 * pair + i, group * s.channels + 32 * n + 16 * side, sums_row(sums, i, side));
@@ -146,19 +110,19 @@ struct Evaluation {
 
   // Queries (scaled for powers of 2) as A, keys and values as B of the products of attention. A pair of columns of a
   // query or key holds 16 first halves of RoPE's pairs beside their second halves (engine.denoiser.tiles, rope_beside).
-  void project_qkv(Team& team, const BlockWeights& block) const {
+  void project_qkv(Team& team, const Layer& layer) const {
     const int per_kind = 2 * heads();
     const float query_scale = LOG2_E / 8;
     uint32_t* keys = (uint32_t*)(team.scratch + PAIRS_AT_ONCE * PAIR * 4);  // of the tile being finished
     auto finish = [&](const Finished& f) {
       int kind = f.n / per_kind, head = f.n % per_kind / 2, half = f.n % 2, tile = tile_of(f), row = f.i % 16;
-      const float* bias = block.qkv_bias + 32 * f.n;
+      const float* bias = layer.bias + 32 * f.n;
       if (tile >= num_tiles()) return;
       if (kind == 2) {
-        if (row == 15) take_values(f.sums + f.i / 16 * 512, bias, tile, head, half);
+        if (row % 2) take_values(layer, f, tile, head, half);
         return;
       }
-      Floats first = columns(f, 0) + load(bias), second = columns(f, 1) + load(bias + 16);
+      Floats first = columns(layer, f, 0) + load(bias), second = columns(layer, f, 1) + load(bias + 16);
       if (head < m.rotated_heads) {
         size_t at = (size_t(tile % s.tiles) * 16 + row) * 32 + 16 * half;
         Floats cos = load(b.cos + at), sin = load(b.sin + at), turned = first * cos - second * sin;
@@ -170,21 +134,20 @@ struct Evaluation {
       store_bf16((bf16*)(keys + 16 * row), first, second);
       if (row == 15) transpose(keys, (uint32_t*)(w.k + to));
     };
-    multiply(team, {w.h, s.pairs}, {block.qkv, 3 * per_kind}, k_tiles(), k_tiles(), finish);
+    apply(team, layer, w.h, false, finish);
   }
 
-  // 16 frames by 32 dimensions of a head's values: neighbouring frames side by side
-  void take_values(const float* sums, const float* bias, int tile, int head, int half) const {
+  // This frame of a head's values and the one before it, side by side, 32 dimensions
+  void take_values(const Layer& layer, const Finished& f, int tile, int head, int half) const {
     int row = tile / s.tiles, within = tile % s.tiles;
+    Finished before = f;
+    before.i--;
     for (int side = 0; side < 2; side++) {
       bf16* to = values_tile(row, head, within / 2) + (2 * half + side) * TILE + within % 2 * (TILE / 2);
-      Floats shift = load(bias + 16 * side);
-      for (int i = 0; i < 16; i += 2) {
-        Words even = rounded(load(sums + 256 * side + 16 * i) + shift);
-        Words odd = rounded(load(sums + 256 * side + 16 * i + 16) + shift);
-        Words both = even | (odd << 16);
-        memcpy(to + 16 * i, &both, 64);
-      }
+      Floats shift = load(layer.bias + 32 * f.n + 16 * side);
+      Words even = rounded(columns(layer, before, side) + shift), odd = rounded(columns(layer, f, side) + shift);
+      Words both = even | (odd << 16);
+      memcpy(to + 16 * (before.i % 16), &both, 64);
     }
   }
 
@@ -208,30 +171,28 @@ struct Evaluation {
   }
 
   // x += gate (A B + bias)
-  void add_gated(Team& team, const bf16* A, const bf16* B, int num_k, const float* bias, const float* gate) const {
+  void add_gated(Team& team, const Layer& layer, const bf16* A, const float* gate) const {
     auto finish = [&](const Finished& f) {
       if (tile_of(f) >= num_tiles()) return;
       for (int side = 0; side < 2; side++) {
         int c = 32 * f.n + 16 * side;
         float* x = w.x + place(tile_of(f), c) + f.i % 16 * 16;
-        Floats shift = f.begins ? load(bias + c) : all(0.0f);
-        store(x, load(x) + load(gate + c) * (columns(f, side) + shift));
+        Floats shift = f.begins ? load(layer.bias + c) : all(0.0f);
+        store(x, load(x) + load(gate + c) * (columns(layer, f, side) + shift));
       }
     };
-    int chunk = ceil_div(num_k, ceil_div(num_k, K_CHUNK));
-    multiply(team, {A, s.pairs}, {B, k_tiles()}, num_k, chunk, finish);
+    apply(team, layer, A, true, finish);
   }
 
   // The feed-forward's hidden layer
-  void grow(Team& team, const BlockWeights& block) const {
-    int hidden = int(m.hidden) / 32;
+  void grow(Team& team, const Layer& layer) const {
     auto finish = [&](const Finished& f) {
       if (tile_of(f) >= num_tiles()) return;
-      const float* bias = block.ff_in_bias + 32 * f.n;
-      bf16* to = a_tile(w.grown, tile_of(f), hidden, f.n) + f.i % 16 * 32;
-      store_bf16(to, gelu(columns(f, 0) + load(bias)), gelu(columns(f, 1) + load(bias + 16)));
+      const float* bias = layer.bias + 32 * f.n;
+      Floats first = columns(layer, f, 0) + load(bias), second = columns(layer, f, 1) + load(bias + 16);
+      store_bf16(a_tile(w.grown, tile_of(f), layer.columns, f.n) + f.i % 16 * 32, gelu(first), gelu(second));
     };
-    multiply(team, {w.h, s.pairs}, {block.ff_in, hidden}, k_tiles(), k_tiles(), finish);
+    apply(team, layer, w.h, false, finish);
   }
 
   void give(Team& team, float* velocity) const {
@@ -244,7 +205,7 @@ struct Evaluation {
         store(out + 16 * side, columns(f, side) + load(m.proj_out_bias + 32 * f.n + 16 * side));
       memcpy(velocity + (size_t(row) * b.frames + frame) * m.bins + 32 * f.n, out, count * 4);
     };
-    multiply(team, {w.h, s.pairs}, {m.proj_out, ceil_div(m.bins, 32)}, k_tiles(), k_tiles(), finish);
+    multiply<BFLOAT16>(team, {w.h, s.pairs}, {m.proj_out, ceil_div(m.bins, 32)}, k_tiles(), k_tiles(), finish);
   }
 
   void run(Team& team, const float* x, const float* modulation, const float* last, float* velocity) const {
@@ -256,12 +217,16 @@ struct Evaluation {
       const BlockWeights& block = m.blocks[l];
       auto table = [&](int i) { return modulation + (l * 6 + i) * m.width; };
       normalise(team, table(1), table(0)); team.meet();
-      project_qkv(team, block); team.meet();
+      narrow(team, qkv(block), w.h);
+      project_qkv(team, qkv(block)); team.meet();
       attend(team); team.meet();
-      add_gated(team, w.mixed, block.out, 2 * int(m.heads), block.out_bias, table(2)); team.meet();
+      narrow(team, out(block), w.mixed);
+      add_gated(team, out(block), w.mixed, table(2)); team.meet();
       normalise(team, table(4), table(3)); team.meet();
-      grow(team, block); team.meet();
-      add_gated(team, w.grown, block.ff_out, int(m.hidden) / 32, block.ff_out_bias, table(5)); team.meet();
+      narrow(team, ff_in(block), w.h);
+      grow(team, ff_in(block)); team.meet();
+      narrow(team, ff_out(block), w.grown);
+      add_gated(team, ff_out(block), w.grown, table(5)); team.meet();
     }
     normalise(team, last + m.width, last); team.meet();
     give(team, velocity);

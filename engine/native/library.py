@@ -19,14 +19,15 @@ from engine.attention import has_tiles
 from engine.contract import UnsupportedEngine
 
 FOLDER = Path(__file__).parent
-SOURCES = ("tiles.cpp", "evaluation.h", "batch.h", "attention.h", "products.h", "vectors.h")
+SOURCES = ("tiles.cpp", "evaluation.h", "places.h", "batch.h", "attention.h", "products.h", "vectors.h")
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fopenmp", "-fno-strict-aliasing", "-Wno-psabi")
-FOR_TILES = ("-march=x86-64-v4", "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mtune=sapphirerapids")
+FOR_TILES = ("-march=x86-64-v4", "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mamx-int8", "-mtune=sapphirerapids")
 EMULATED = ("-DTILES_EMULATED",)
-NEEDED = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_bf16", "amx_tile", "amx_bf16")
+NEEDED = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
 INSTEAD = "use engine=compiled_bf16"
 ALIGNMENT = 64
-PAIR = 1024  # as in vectors.h
+PAIR_BYTES = 2048  # as in vectors.h
+LAYERS = ("qkv", "out", "ff_in", "ff_out")
 
 
 def _pointers(*names: str) -> list[tuple[str, type]]:
@@ -38,7 +39,7 @@ def _numbers(*names: str) -> list[tuple[str, type]]:
 
 
 class BlockWeights(ctypes.Structure):
-    _fields_ = _pointers("qkv", "out", "ff_in", "ff_out", "qkv_bias", "out_bias", "ff_in_bias", "ff_out_bias")
+    _fields_ = _pointers(*(f"{layer}{part}" for part in ("", "_bias", "_scales") for layer in LAYERS))
 
 
 class Model(ctypes.Structure):
@@ -57,7 +58,11 @@ class Batch(ctypes.Structure):
 
 
 class Product(ctypes.Structure):
-    _fields_ = [*_pointers("A", "B", "sums"), *_numbers("pairs", "columns", "num_k", "threads"), *_pointers("scratch")]
+    _fields_ = [
+        *_pointers("A", "B", "sums"),
+        *_numbers("pairs", "columns", "num_k", "threads", "bytes"),
+        *_pointers("scratch"),
+    ]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -71,24 +76,22 @@ class Compiled:
 
     def product(self, a: torch.Tensor, b: torch.Tensor, num_rows: int, num_columns: int) -> torch.Tensor:
         """The bare product of operands laid out by `by_rows` and `by_columns`: (rows, columns), both multiples of 32,
-        float32."""
-        sums = torch.empty(num_rows // 32, num_columns // 32, 2, 2, 16, 16, dtype=torch.float32)
+        float32 of bfloat16 operands, int32 of int8."""
+        kind = torch.int32 if a.dtype == torch.int8 else torch.float32
+        sums = torch.empty(num_rows // 32, num_columns // 32, 2, 2, 16, 16, dtype=kind)
         self.product_into(sums, a, b)
         return sums.permute(0, 2, 4, 1, 3, 5).reshape(num_rows, num_columns)
 
     def product_into(self, sums: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
         """The same into sums (pairs of rows, pairs of columns, 2, 2, 16, 16) as they lie."""
         pairs, columns = sums.shape[:2]
-        threads, num_k = torch.get_num_threads(), a.numel() // (pairs * PAIR)
-        if (a.numel(), b.numel(), sums.numel()) != (
-            pairs * num_k * PAIR,
-            columns * num_k * PAIR,
-            pairs * columns * PAIR,
-        ):
-            raise ValueError(f"operands of {a.numel()} and {b.numel()} values do not make {pairs} by {columns} pairs")
+        threads, num_k = torch.get_num_threads(), a.nbytes // (pairs * PAIR_BYTES)
+        if a.dtype != b.dtype or (a.nbytes, b.nbytes) != (pairs * num_k * PAIR_BYTES, columns * num_k * PAIR_BYTES):
+            raise ValueError(f"operands of {a.nbytes} and {b.nbytes} bytes do not make {pairs} by {columns} pairs")
+        in_bytes = a.dtype == torch.int8
         scratch = torch.empty(self.library.product_scratch_bytes() * threads + ALIGNMENT, dtype=torch.uint8)
         pointers = a.data_ptr(), b.data_ptr(), sums.data_ptr()
-        self.library.multiply_tiles(Product(*pointers, pairs, columns, num_k, threads, aligned(scratch)))
+        self.library.multiply_tiles(Product(*pointers, pairs, columns, num_k, threads, in_bytes, aligned(scratch)))
 
 
 def aligned(memory: torch.Tensor) -> int:

@@ -3,6 +3,7 @@
 //   A     [pair of rows][k][2][16 rows][32]
 //   B     [pair of columns][k][2][16 pairs of k][16 columns][2]
 //   sums  [tile of rows][tile of columns][16][16]
+// Of bytes, a tile holds 64 of k in the same memory, B four neighbours instead of two, and sums are 32-bit integers.
 #pragma once
 
 #include "vectors.h"
@@ -58,6 +59,13 @@ static inline void products_of_pairs() {
   TILE_PRODUCT(0, 4, 6); TILE_PRODUCT(1, 4, 7); TILE_PRODUCT(2, 5, 6); TILE_PRODUCT(3, 5, 7);
 }
 
+enum Kind { BFLOAT16, BYTES };
+#define TILE_PRODUCT_OF(kind, sum, a, b)     \
+  if constexpr ((kind) == BYTES)             \
+    TILE_BYTE_PRODUCT(sum, a, b);            \
+  else                                       \
+    TILE_PRODUCT(sum, a, b)
+
 // A pair of rows of A. row_bytes: from one row to the next; tile, k: values from the first tile of rows to the second,
 // and to the next k.
 struct Operand {
@@ -67,14 +75,18 @@ struct Operand {
 
 // sums (+)= A B for a pair of rows and a pair of columns; sums: 4 tiles (row tile, column tile) of 16 x 16.
 // between(k): what else to do at each of num_k steps, while the tiles are busy.
-template <class Between>
+template <Kind kind, class Between>
 inline void product(Operand a, const bf16* b, int num_k, float* sums, bool more, Between between) {
   MEMORY_SETTLED();
   sums_begin(sums, more);
   for (int k = 0; k < num_k; k++) {
-    TILE_LOAD(4, a.at, a.row_bytes); TILE_LOAD(6, b, 64); TILE_PRODUCT(0, 4, 6);
-    TILE_LOAD(7, b + TILE, 64); TILE_PRODUCT(1, 4, 7);
-    TILE_LOAD(5, a.at + a.tile, a.row_bytes); TILE_PRODUCT(2, 5, 6); TILE_PRODUCT(3, 5, 7);
+    TILE_LOAD(4, a.at, a.row_bytes); TILE_LOAD(6, b, 64);
+    TILE_PRODUCT_OF(kind, 0, 4, 6);
+    TILE_LOAD(7, b + TILE, 64);
+    TILE_PRODUCT_OF(kind, 1, 4, 7);
+    TILE_LOAD(5, a.at + a.tile, a.row_bytes);
+    TILE_PRODUCT_OF(kind, 2, 5, 6);
+    TILE_PRODUCT_OF(kind, 3, 5, 7);
     between(k);
     a.at += a.k; b += PAIR;
   }
@@ -101,7 +113,7 @@ struct Finished {
 
 // A times B: finish(Finished) for each row of each pair, in order; for one pair while the tiles multiply the next.
 // chunk: over how many tiles of k the sums go at a time; less than num_k only where finish is linear in them.
-template <class Finish>
+template <Kind kind, class Finish>
 void multiply(Team& team, Rows A, Columns B, int num_k, int chunk, Finish finish) {
   int blocks = team.blocks(A.pairs);
   float* kept = (float*)team.scratch;
@@ -123,7 +135,7 @@ void multiply(Team& team, Rows A, Columns B, int num_k, int chunk, Finish finish
         for (int m = begin; m < end; m++) {
           float* sums = kept + (at_once ? m % 2 : m - begin) * PAIR;
           Operand a{A.at + (size_t(m) * num_k + k) * PAIR, 64, TILE, PAIR};
-          product(a, b, count, sums, k > from_k, [&](int step) {
+          product<kind>(a, b, count, sums, k > from_k, [&](int step) {
             for (int line = 0; line < lines; line++, ahead += 64) prefetch(ahead);
             finish_until(32 * (step + 1) / count);
           });

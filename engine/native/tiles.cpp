@@ -7,7 +7,7 @@
 struct Product {
   const bf16 *A, *B;
   float* sums;  // [pair of rows][pair of columns][2][2][16][16]
-  int64_t pairs, columns, num_k, threads;
+  int64_t pairs, columns, num_k, threads, bytes;  // bytes: 1 where A and B are, and the sums 32-bit integers
   char* scratch;  // product_scratch_bytes() for each thread
 };
 
@@ -17,7 +17,7 @@ extern "C" {
 int tiles_ready() { return tiles_allowed(); }
 
 int64_t workspace_bytes(const Model* m, const Batch* b) {
-  return int64_t(Workspace(*m, *b, Sizes(*m, *b), nullptr).bytes);
+  return int64_t(Workspace(*m, *b, Sizes(*m, *b), nullptr).total_bytes);
 }
 
 // x (B, N, D), modulation (L, 6, C), last (2, C) -> velocity (R, N, D), all float32. Gives the products of tiles done,
@@ -25,7 +25,7 @@ int64_t workspace_bytes(const Model* m, const Batch* b) {
 int64_t evaluate(const Model* m, Batch* b, const float* x, const float* modulation, const float* last,
                  float* velocity) {
   Sizes s(*m, *b);
-  const Evaluation evaluation{*m, *b, s, Workspace(*m, *b, s, (char*)b->workspace)};
+  const Evaluation evaluation{{*m, *b, s, Workspace(*m, *b, s, (char*)b->workspace)}};
   const Workspace& w = evaluation.w;
   int64_t products = 0;
 #pragma omp parallel num_threads(int(b->threads)) reduction(+ : products)
@@ -56,8 +56,12 @@ void multiply_tiles(const Product* p) {
       }
     };
     tiles_on();
-    int chunk = ceil_div(num_k, ceil_div(num_k, K_CHUNK));
-    multiply(team, {p->A, int(p->pairs)}, {p->B, int(p->columns)}, num_k, chunk, finish);
+    Rows A{p->A, int(p->pairs)};
+    Columns B{p->B, int(p->columns)};
+    if (p->bytes)
+      multiply<BYTES>(team, A, B, num_k, num_k, finish);
+    else
+      multiply<BFLOAT16>(team, A, B, num_k, ceil_div(num_k, ceil_div(num_k, K_CHUNK)), finish);
     tiles_off();
   }
 }

@@ -1,5 +1,5 @@
-// Tiles of 16 x 32 bfloat16 values and vectors of 16 floats: by AMX and AVX512, or emulated on any CPU
-// (TILES_EMULATED), slowly, so that layout and arithmetic can be tested anywhere.
+// Tiles of 16 x 32 bfloat16 values or 16 x 64 bytes, and vectors of 16 floats: by AMX and AVX512, or emulated on any
+// CPU (TILES_EMULATED), slowly, so that layout and arithmetic can be tested anywhere.
 #pragma once
 
 #include <cmath>
@@ -14,8 +14,9 @@
 typedef uint16_t bf16;
 typedef float Floats __attribute__((vector_size(64), aligned(64)));
 typedef uint32_t Words __attribute__((vector_size(64), aligned(64)));
+typedef int32_t Integers __attribute__((vector_size(64), aligned(64)));
 
-constexpr int TILE = 512;       // bfloat16 values of a tile of A or B
+constexpr int TILE = 512;       // bfloat16 values of a tile of A or B; of bytes it holds twice as many
 constexpr int PAIR = 2 * TILE;  // of two tiles; also the sums of a pair of rows by a pair of columns
 
 #ifdef TILES_EMULATED
@@ -42,10 +43,21 @@ static void emulated_product(int sum, int a, int b) {
         tile_sums[sum][16 * row + column] +=
             wide(tile_values[a][32 * row + k]) * wide(tile_values[b][(k / 2) * 32 + 2 * column + k % 2]);
 }
+static void emulated_byte_product(int sum, int a, int b) {  // sums are 32-bit integers
+  for (int row = 0; row < 16; row++)
+    for (int column = 0; column < 16; column++) {
+      int32_t total;
+      memcpy(&total, &tile_sums[sum][16 * row + column], 4);
+      for (int k = 0; k < 64; k++)
+        total += ((int8_t*)tile_values[a])[64 * row + k] * ((int8_t*)tile_values[b])[k / 4 * 64 + 4 * column + k % 4];
+      memcpy(&tile_sums[sum][16 * row + column], &total, 4);
+    }
+}
 #define TILE_ZERO(t) memset(tile_sums[t], 0, sizeof tile_sums[t])
 #define TILE_LOAD(t, from, stride) emulated_load(t, from, stride)
 #define TILE_STORE(t, to, stride) emulated_store(t, to, stride)
 #define TILE_PRODUCT(sum, a, b) emulated_product(sum, a, b)
+#define TILE_BYTE_PRODUCT(sum, a, b) emulated_byte_product(sum, a, b)
 static inline void prefetch(const void*) {}
 static void tiles_on() {}
 static void tiles_off() {}
@@ -55,6 +67,7 @@ static bool tiles_allowed() { return true; }
 #define TILE_LOAD(t, from, stride) _tile_loadd(t, from, stride)
 #define TILE_STORE(t, to, stride) _tile_stored(t, to, stride)
 #define TILE_PRODUCT(sum, a, b) _tile_dpbf16ps(sum, a, b)
+#define TILE_BYTE_PRODUCT(sum, a, b) _tile_dpbssd(sum, a, b)
 static inline void prefetch(const void* address) { _mm_prefetch((const char*)address, _MM_HINT_T1); }
 struct alignas(64) TileShapes {
   uint8_t palette = 1, start = 0, reserved[14] = {};
@@ -81,6 +94,11 @@ static inline Floats load(const float* from) {
   return v;
 }
 static inline void store(float* to, Floats v) { memcpy(to, &v, 64); }
+static inline Floats load_integers(const float* from) {
+  Integers v;
+  memcpy(&v, from, 64);
+  return __builtin_convertvector(v, Floats);
+}
 
 #ifdef TILES_EMULATED
 static inline Floats least(Floats a, Floats b) { return a < b ? a : b; }
@@ -116,6 +134,14 @@ static inline void store_bf16(bf16* to, Floats v) {
   Words a = rounded(v);
   for (int i = 0; i < 16; i++) to[i] = bf16(a[i]);
 }
+static inline Floats load_bf16(const bf16* from) {
+  Words bits;
+  for (int i = 0; i < 16; i++) bits[i] = uint32_t(from[i]) << 16;
+  return (Floats)bits;
+}
+static inline void store_bytes(int8_t* to, Floats v) {  // to nearest, |v| <= 127
+  for (int i = 0; i < 16; i++) to[i] = int8_t(std::nearbyint(v[i]));
+}
 static void transpose(const uint32_t* from, uint32_t* to) {
   for (int i = 0; i < 16; i++)
     for (int j = 0; j < 16; j++) to[16 * i + j] = from[16 * j + i];
@@ -139,6 +165,12 @@ static inline void store_bf16(bf16* to, Floats first, Floats second) {
 }
 static inline void store_bf16(bf16* to, Floats v) {
   _mm256_storeu_si256((__m256i*)to, (__m256i)_mm512_cvtneps_pbh((__m512)v));
+}
+static inline Floats load_bf16(const bf16* from) {
+  return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from)), 16);
+}
+static inline void store_bytes(int8_t* to, Floats v) {  // to nearest, |v| <= 127
+  _mm_storeu_si128((__m128i*)to, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32((__m512)v)));
 }
 static inline void transpose(const uint32_t* from, uint32_t* to) {  // 16 x 16 words: blocks of 1, 2, 4, 8 change places
   __m512i rows[16];

@@ -20,6 +20,7 @@ MIN_MEMORY_BYTES = 4 * BYTES_PER_GIB
 MIN_DISK_BYTES = 2 * BYTES_PER_GIB
 BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")
 INT8_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
+TILE_FLAGS = ("amx_tile", "amx_bf16", "amx_int8", "avx512_bf16")
 POCKET = REPOSITORY / "engine" / "pocket"
 POCKET_FILES = ("vocab.txt", "slt.wav", "rms.wav")
 POCKET_WEIGHTS = ("dit.safetensors", "vocos.safetensors")
@@ -80,6 +81,13 @@ def cpu_rows(model: str, flags: Sequence[str], num_cores: int) -> list[Row]:
             needed_for="engine=int8 faster than fp32 on the CPU (without: right, but slower)",
             remedy=other,
         ),
+        Row(
+            item="tiles (AMX)",
+            found=", ".join(flag for flag in TILE_FLAGS if flag in flags) or "none",
+            status="ok" if set(TILE_FLAGS) <= set(flags) else "missing",
+            needed_for="engine=tiles_bf16 and engine=tiles_int8",
+            remedy="an Intel Xeon of the fourth generation or newer, or engine=compiled_bf16",
+        ),
     ]
 
 
@@ -113,7 +121,8 @@ def disk_row() -> Row:
 def tool_rows() -> list[Row]:
     tools = (
         ("git", "the commit in every record", "apt install git"),
-        ("gcc", "installing pesq, and engines that compile (torch.compile)", "apt install build-essential"),
+        ("gcc", "installing pesq", "apt install build-essential"),
+        ("g++", "engines that compile: torch.compile on the CPU, tiles_bf16, tiles_int8", "apt install g++"),
         ("ffmpeg", "reference clips that are neither WAV nor FLAC nor OGG", "apt install ffmpeg"),
         ("flite", "rebuilding the pocket model's speech (experiments.train_pocket), nothing else", "apt install flite"),
     )

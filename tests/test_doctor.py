@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.doctor_host import driver_version, jetson_row, memory_row, pocket_row
+from experiments.doctor_host import cpu_rows, driver_version, jetson_row, memory_row, pocket_row
 from experiments.doctor_probe import REPOSITORY, probe
 
 SHADOWS = {
@@ -51,6 +51,20 @@ def test_this_machine_is_described_and_the_exit_code_follows_from_the_rows() -> 
         assert row["found"]
         assert row["status"] == "ok" or (row["remedy"] and row["disables"]), row
     assert rows["torch"]["status"] == "ok", "the tests themselves run with it"
+
+
+@pytest.mark.parametrize(
+    ("flags", "status"),
+    [
+        (("amx_tile", "amx_bf16", "amx_int8", "avx512_bf16"), "ok"),
+        (("amx_tile", "amx_bf16", "avx512_bf16"), "missing"),
+        ((), "missing"),
+    ],
+)
+def test_tiles_are_there_where_all_of_their_instructions_are(flags: tuple[str, ...], status: str) -> None:
+    row = next(row for row in cpu_rows("a CPU", flags, 2) if row.item == "tiles (AMX)")
+    assert row.status == status
+    assert "tiles_bf16" in row.needed_for
 
 
 def test_packages_that_crash_are_rows_with_a_remedy(shadows: Path) -> None:

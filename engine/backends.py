@@ -80,6 +80,7 @@ def tiles(*, context: Context, name: str, precision: str, max_batch: int = 8, ma
     """The step as one function of our own in tiles (AMX) of bfloat16, or with its linear layers in int8; see
     engine.denoiser.tiles."""
     from engine.denoiser.tiles import TilesDenoiser, TileWeights, refuse_shapes
+    from engine.native.library import NEEDED_FOR_INT8, refuse_cpu
     from engine.native.library import compiled as native
     from engine.sampler import StepSampler
     from engine.step import Arch
@@ -91,6 +92,8 @@ def tiles(*, context: Context, name: str, precision: str, max_batch: int = 8, ma
         raise ConfigError("engine.precision", precision, "must be bf16 or int8 in tiles", "use engine=tiles_bf16")
     refuse_shapes(Arch.of(context.config["model"]["arch"]), precision == "int8")
     functions = native()
+    if precision == "int8":
+        refuse_cpu(NEEDED_FOR_INT8)
     made = materials(context)
     weights = TileWeights(made.dit, int8=precision == "int8")
     build = Build(

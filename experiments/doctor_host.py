@@ -20,7 +20,9 @@ MIN_MEMORY_BYTES = 4 * BYTES_PER_GIB
 MIN_DISK_BYTES = 2 * BYTES_PER_GIB
 BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")
 INT8_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
-TILE_FLAGS = ("amx_tile", "amx_bf16", "amx_int8", "avx512_bf16")
+TILE_FLAGS = (  # engine.native.library.NEEDED and NEEDED_FOR_INT8, which need torch
+    "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8",
+)  # fmt: skip
 POCKET = REPOSITORY / "engine" / "pocket"
 POCKET_FILES = ("vocab.txt", "slt.wav", "rms.wav")
 POCKET_WEIGHTS = ("dit.safetensors", "vocos.safetensors")

@@ -10,7 +10,7 @@ from experiments.calibration import GemmShape, gemm_shape
 
 REPEATS = 5  # the best counts: a peak is what the device can do, not what it did between other programs
 DTYPES = ("float32", "bfloat16")
-INT8 = "int8"  # float32 in and out, as a layer of engine=int8: to be had on x86 CPUs only
+INT8 = "int8"  # a layer of engine=int8, float32 in and out, or the bare product in tiles: to be had on x86 CPUs only
 
 
 def gemm_peaks(config: Mapping[str, Any], clock: Clock) -> dict[str, Any]:
@@ -60,19 +60,21 @@ def _products(linear: Any, left: Any, device: str) -> Products:
     return products
 
 
-def _tiles_product(rows: Any, columns: Any) -> Products:
+def _tiles_product(rows: Any, columns: Any, needed: tuple[str, ...] = ()) -> Products:
     """The bare product of engine=tiles_bf16 or tiles_int8, its operands laid out beforehand; nothing where it cannot be
     built: every engine's run comes by here."""
     import torch
 
     from engine.contract import ConfigError, UnsupportedEngine
-    from engine.native.library import compiled
+    from engine.native.library import compiled, refuse_cpu
 
     try:
         functions = compiled()
+        refuse_cpu(needed)
     except (UnsupportedEngine, ConfigError):
         return {}
-    sums = torch.empty(len(rows), len(columns), 2, 2, 16, 16)
+    kind = torch.int32 if rows.dtype == torch.int8 else torch.float32
+    sums = torch.empty(len(rows), len(columns), 2, 2, 16, 16, dtype=kind)
     return {"tiles": lambda _: functions.product_into(sums, rows, columns)}
 
 
@@ -80,12 +82,13 @@ def _int8_products(linear: Any, left: Any) -> Products:
     import torch
 
     from engine.denoiser.tiles import int8_by_columns, int8_by_rows
+    from engine.native.library import NEEDED_FOR_INT8
     from engine.precision import quantize_inside
 
     generator = torch.Generator().manual_seed(0)
     shapes = left.shape, linear.weight.shape
     rows, columns = (torch.randint(-127, 128, shape, dtype=torch.int8, generator=generator) for shape in shapes)
-    in_tiles = _tiles_product(int8_by_rows(rows), int8_by_columns(columns))
+    in_tiles = _tiles_product(int8_by_rows(rows), int8_by_columns(columns), NEEDED_FOR_INT8)
     return {"torch": quantize_inside(torch.nn.Sequential(linear)), **in_tiles}
 
 

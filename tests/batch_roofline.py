@@ -23,7 +23,7 @@ from experiments.workload import load_workload
 from metrics.roofline import Dit
 
 TURNS = 5
-KINDS = {"fp32": "float32", "bf16": "bfloat16"}
+KINDS = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
 
 
 def call(engine: Engine, request: SynthesisRequest, num: int, dit: Dit, ref_frames: int) -> tuple[float, float]:

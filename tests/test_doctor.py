@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.doctor_host import cpu_rows, driver_version, jetson_row, memory_row, pocket_row
+from experiments.doctor_host import TILE_FLAGS, cpu_rows, driver_version, jetson_row, memory_row, pocket_row
 from experiments.doctor_probe import REPOSITORY, probe
 
 SHADOWS = {
@@ -56,8 +56,9 @@ def test_this_machine_is_described_and_the_exit_code_follows_from_the_rows() -> 
 @pytest.mark.parametrize(
     ("flags", "status"),
     [
-        (("amx_tile", "amx_bf16", "amx_int8", "avx512_bf16"), "ok"),
-        (("amx_tile", "amx_bf16", "avx512_bf16"), "missing"),
+        (TILE_FLAGS, "ok"),
+        (("fma", *TILE_FLAGS), "ok"),
+        (TILE_FLAGS[:-1], "missing"),
         ((), "missing"),
     ],
 )
@@ -65,6 +66,12 @@ def test_tiles_are_there_where_all_of_their_instructions_are(flags: tuple[str, .
     row = next(row for row in cpu_rows("a CPU", flags, 2) if row.item == "tiles (AMX)")
     assert row.status == status
     assert "tiles_bf16" in row.needed_for
+
+
+def test_the_preflight_asks_for_what_the_engine_asks_for() -> None:
+    from engine.native.library import NEEDED, NEEDED_FOR_INT8
+
+    assert set(TILE_FLAGS) == {*NEEDED, *NEEDED_FOR_INT8}
 
 
 def test_packages_that_crash_are_rows_with_a_remedy(shadows: Path) -> None:

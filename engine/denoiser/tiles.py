@@ -45,15 +45,17 @@ def by_columns(weight: torch.Tensor) -> torch.Tensor:
 
 
 def int8_by_rows(values: torch.Tensor) -> torch.Tensor:
-    """(m, k) int8, m in multiples of 32 and k of 64 -> the layout of an A operand of bytes."""
+    """(m, k) int8 -> the layout of an A operand of bytes: m padded with zeros to a multiple of 32, k of 64."""
     m, k = values.shape
-    return values.view(m // 32, 2, 16, k // 64, 64).permute(0, 3, 1, 2, 4).contiguous()
+    padded = F.pad(values, (0, -k % 64, 0, -m % 32))
+    return padded.view(-(-m // 32), 2, 16, -(-k // 64), 64).permute(0, 3, 1, 2, 4).contiguous()
 
 
 def int8_by_columns(weight: torch.Tensor) -> torch.Tensor:
-    """(n, k) int8, n in multiples of 32 and k of 64 -> the layout of a B operand of bytes."""
+    """(n, k) int8 -> the layout of a B operand of bytes: n padded with zeros to a multiple of 32, k of 64."""
     n, k = weight.shape
-    return weight.view(n // 32, 2, 16, k // 64, 16, 4).permute(0, 3, 1, 4, 2, 5).contiguous()
+    padded = F.pad(weight, (0, -k % 64, 0, -n % 32))
+    return padded.view(-(-n // 32), 2, 16, -(-k // 64), 16, 4).permute(0, 3, 1, 4, 2, 5).contiguous()
 
 
 def quantized(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,7 +114,7 @@ class TileWeights:
         kept_biases = [self._keep(bias, bias.float()) for bias in biases]
         if not self._int8:
             return BlockWeights(*(self._keep(weight, by_columns(weight)) for weight in weights), *kept_biases)
-        pairs = [quantized(weight) for weight in weights]
+        pairs = [quantized(weight.float()) for weight in weights]
         kept = [self._keep(values, int8_by_columns(values)) for values, _ in pairs]
         return BlockWeights(*kept, *kept_biases, *(self._keep(scales, scales) for _, scales in pairs))
 
@@ -161,7 +163,7 @@ class TilesDenoiser:
         self._rope: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._workspace = torch.empty(0, dtype=torch.uint8)
         self._workspace_of: tuple[int, ...] = ()
-        self.num_evals = self._tile_products = self._team = 0
+        self.num_evals = self._tile_products = self._byte_products = self._team = 0
 
     def _rope_of(self, num_tiles: int) -> tuple[torch.Tensor, torch.Tensor]:
         if num_tiles not in self._rope:
@@ -188,14 +190,16 @@ class TilesDenoiser:
         num_rows = len(constants.projected) if guided else utterances
         tensors = constants.lengths, constants.cos, constants.sin, constants.projected, constants.convolved
         pointers = (tensor.data_ptr() for tensor in tensors)
-        batch = Batch(utterances, num_rows, num_frames, torch.get_num_threads(), 0, *pointers)
+        batch = Batch(utterances, num_rows, num_frames, torch.get_num_threads(), 0, 0, 0, *pointers)
         batch.workspace = self._workspace_for(batch)
         velocity = torch.empty(num_rows, *x.shape[1:], dtype=torch.float32)
-        self._tile_products += self._made.library.evaluate(
+        self._made.library.evaluate(
             self._weights.model, batch, x.data_ptr(), self._modulation[index].data_ptr(), self._final[index].data_ptr(),
             velocity.data_ptr(),
         )  # fmt: skip
         self._team = batch.team
+        self._tile_products += batch.products
+        self._byte_products += batch.byte_products
         return velocity
 
     def _workspace_for(self, batch: Batch) -> int:
@@ -214,6 +218,7 @@ class TilesDenoiser:
         return {
             "num_evals": self.num_evals,
             "tile_products": self._tile_products,
+            "int8_tile_products": self._byte_products,
             "threads": self._team,
             "weight_elements_by_dtype": dict(self._weights.elements_by_dtype),
             "quantized_linears": self._weights.num_int8_layers,

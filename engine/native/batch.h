@@ -28,11 +28,12 @@ struct Model {
 };
 
 struct Batch {
-  int64_t utterances, rows, frames, threads, team;
+  int64_t utterances, rows, frames, threads;
+  int64_t team, products, byte_products;  // written: threads that shared the work, products of tiles by kind
   const int64_t* lengths;              // of each utterance
   const float *cos, *sin;              // (16 T, 32)
   const float *projected, *convolved;  // (R T, C / 16, 16, 16)
-  void* workspace;                     // of workspace_bytes(), zeroed for every new shape: padding is never written
+  void* workspace;  // of workspace_bytes(), zeroed for every new shape: no padding is written that is read
 };
 
 struct Sizes {

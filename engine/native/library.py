@@ -23,7 +23,8 @@ SOURCES = ("tiles.cpp", "evaluation.h", "places.h", "batch.h", "attention.h", "p
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fopenmp", "-fno-strict-aliasing", "-Wno-psabi")
 FOR_TILES = ("-march=x86-64-v4", "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mamx-int8", "-mtune=sapphirerapids")
 EMULATED = ("-DTILES_EMULATED",)
-NEEDED = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
+NEEDED = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_bf16", "amx_tile", "amx_bf16")
+NEEDED_FOR_INT8 = ("amx_int8",)
 INSTEAD = "use engine=compiled_bf16"
 ALIGNMENT = 64
 PAIR_BYTES = 2048  # as in vectors.h
@@ -52,7 +53,7 @@ class Model(ctypes.Structure):
 
 class Batch(ctypes.Structure):
     _fields_ = [
-        *_numbers("utterances", "rows", "frames", "threads", "team"),
+        *_numbers("utterances", "rows", "frames", "threads", "team", "products", "byte_products"),
         *_pointers("lengths", "cos", "sin", "projected", "convolved", "workspace"),
     ]
 
@@ -86,7 +87,10 @@ class Compiled:
         """The same into sums (pairs of rows, pairs of columns, 2, 2, 16, 16) as they lie."""
         pairs, columns = sums.shape[:2]
         threads, num_k = torch.get_num_threads(), a.nbytes // (pairs * PAIR_BYTES)
-        if a.dtype != b.dtype or (a.nbytes, b.nbytes) != (pairs * num_k * PAIR_BYTES, columns * num_k * PAIR_BYTES):
+        if a.dtype != b.dtype or a.dtype not in (torch.bfloat16, torch.int8):
+            raise ValueError(f"operands are both bfloat16 or both int8, not {a.dtype} and {b.dtype}")
+        found, wanted = (a.nbytes, b.nbytes, sums.nbytes), (pairs * num_k, columns * num_k, 2 * pairs * columns)
+        if found != tuple(count * PAIR_BYTES for count in wanted):
             raise ValueError(f"operands of {a.nbytes} and {b.nbytes} bytes do not make {pairs} by {columns} pairs")
         in_bytes = a.dtype == torch.int8
         scratch = torch.empty(self.library.product_scratch_bytes() * threads + ALIGNMENT, dtype=torch.uint8)
@@ -105,7 +109,7 @@ def compiled(emulated: bool = False) -> Compiled:
 
     Raises UnsupportedEngine without tiles, or without a compiler that knows them."""
     if not emulated:
-        refuse_cpu()
+        refuse_cpu(NEEDED)
     command = compiler()
     version = _output("start", [*command, "--version"]).partition("\n")[0]
     flags = (*FLAGS, *(EMULATED if emulated else FOR_TILES))
@@ -115,14 +119,14 @@ def compiled(emulated: bool = False) -> Compiled:
     return Compiled(_loaded(folder / "tiles.so"), version, flags, source)
 
 
-def refuse_cpu() -> None:
-    """Raises UnsupportedEngine where torch knows no tiles, or the processor lacks an instruction set that is compiled
-    for: virtual machines mask some and show others."""
+def refuse_cpu(needed: tuple[str, ...] = NEEDED) -> None:
+    """Raises UnsupportedEngine where torch knows no tiles, or the processor lacks an instruction set that is needed:
+    virtual machines mask some and show others."""
     if not has_tiles():
         raise UnsupportedEngine("this CPU, or this torch, does not multiply bfloat16 in tiles (AMX)", INSTEAD)
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     flags = next((line for line in lines if line.startswith("flags")), "").split()
-    missing = [name for name in NEEDED if name not in flags]
+    missing = [name for name in needed if name not in flags]
     if missing:
         raise UnsupportedEngine(f"this CPU has tiles but lacks {', '.join(missing)}", INSTEAD)
 
@@ -168,7 +172,8 @@ def _loaded(path: Path) -> ctypes.CDLL:
             f"the compiled functions do not load ({refused})", f"use g++ and a torch with libgomp, or {INSTEAD}"
         ) from refused
     number, pointer = ctypes.c_int64, ctypes.c_void_p
-    library.workspace_bytes.restype = library.evaluate.restype = library.product_scratch_bytes.restype = number
+    library.workspace_bytes.restype = library.product_scratch_bytes.restype = number
+    library.evaluate.restype = None
     library.workspace_bytes.argtypes = [ctypes.POINTER(Model), ctypes.POINTER(Batch)]
     library.evaluate.argtypes = [ctypes.POINTER(Model), ctypes.POINTER(Batch), *[pointer] * 4]
     library.multiply_tiles.argtypes = [ctypes.POINTER(Product)]

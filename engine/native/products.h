@@ -20,7 +20,7 @@ static inline size_t team_scratch_bytes() { return (PAIRS_AT_ONCE + 1) * PAIR * 
 struct Team {
   int index, size;
   char* scratch;
-  int64_t products = 0;
+  int64_t products = 0, byte_products = 0;
 
   // This thread's part of `count` tasks
   int begin(int count) const { return int(int64_t(count) * index / size); }
@@ -60,11 +60,13 @@ static inline void products_of_pairs() {
 }
 
 enum Kind { BFLOAT16, BYTES };
-#define TILE_PRODUCT_OF(kind, sum, a, b)     \
-  if constexpr ((kind) == BYTES)             \
-    TILE_BYTE_PRODUCT(sum, a, b);            \
-  else                                       \
-    TILE_PRODUCT(sum, a, b)
+#define TILE_PRODUCT_OF(kind, sum, a, b) \
+  do {                                   \
+    if constexpr ((kind) == BYTES)       \
+      TILE_BYTE_PRODUCT(sum, a, b);      \
+    else                                 \
+      TILE_PRODUCT(sum, a, b);           \
+  } while (0)
 
 // A pair of rows of A. row_bytes: from one row to the next; tile, k: values from the first tile of rows to the second,
 // and to the next k.
@@ -141,7 +143,7 @@ void multiply(Team& team, Rows A, Columns B, int num_k, int chunk, Finish finish
           });
           if (k + count == to_k) last = {m, n, 0, sums, from_k == 0};
         }
-        team.products += int64_t(4) * count * (end - begin);
+        (kind == BYTES ? team.byte_products : team.products) += int64_t(4) * count * (end - begin);
       }
     });
   }

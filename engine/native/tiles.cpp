@@ -20,15 +20,13 @@ int64_t workspace_bytes(const Model* m, const Batch* b) {
   return int64_t(Workspace(*m, *b, Sizes(*m, *b), nullptr).total_bytes);
 }
 
-// x (B, N, D), modulation (L, 6, C), last (2, C) -> velocity (R, N, D), all float32. Gives the products of tiles done,
-// and in `team` the threads that shared them.
-int64_t evaluate(const Model* m, Batch* b, const float* x, const float* modulation, const float* last,
-                 float* velocity) {
+// x (B, N, D), modulation (L, 6, C), last (2, C) -> velocity (R, N, D), all float32. Leaves in the batch what was done.
+void evaluate(const Model* m, Batch* b, const float* x, const float* modulation, const float* last, float* velocity) {
   Sizes s(*m, *b);
   const Evaluation evaluation{{*m, *b, s, Workspace(*m, *b, s, (char*)b->workspace)}};
   const Workspace& w = evaluation.w;
-  int64_t products = 0;
-#pragma omp parallel num_threads(int(b->threads)) reduction(+ : products)
+  int64_t products = 0, byte_products = 0;
+#pragma omp parallel num_threads(int(b->threads)) reduction(+ : products, byte_products)
   {
     int thread = omp_get_thread_num();
     Team team{thread, omp_get_num_threads(), w.threads + w.thread_bytes * thread};
@@ -37,8 +35,10 @@ int64_t evaluate(const Model* m, Batch* b, const float* x, const float* modulati
     evaluation.run(team, x, modulation, last, velocity);
     tiles_off();
     products += team.products;
+    byte_products += team.byte_products;
   }
-  return products;
+  b->products = products;
+  b->byte_products = byte_products;
 }
 
 int64_t product_scratch_bytes() { return int64_t(team_scratch_bytes()); }

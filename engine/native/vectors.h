@@ -140,7 +140,7 @@ static inline Floats load_bf16(const bf16* from) {
   return (Floats)bits;
 }
 static inline void store_bytes(int8_t* to, Floats v) {  // to nearest, |v| <= 127
-  for (int i = 0; i < 16; i++) to[i] = int8_t(std::nearbyint(v[i]));
+  for (int i = 0; i < 16; i++) to[i] = v[i] == v[i] ? int8_t(std::nearbyint(v[i])) : 0;
 }
 static void transpose(const uint32_t* from, uint32_t* to) {
   for (int i = 0; i < 16; i++)

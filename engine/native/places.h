@@ -60,26 +60,18 @@ struct Places {
   void narrow(Team& team, const Layer& layer, bf16* A) const {
     if (!layer.scales) return;
     team.share(num_tiles(), [&](int tile) {
-      Floats tops[16], odd[16];
-      for (int i = 0; i < 16; i++) tops[i] = all(1e-30f), odd[i] = all(0.0f);
-      for (int k = 0; k < layer.num_k; k++)
-        for (int i = 0; i < 32; i++) {
-          Floats v = load_bf16(a_tile(A, tile, layer.num_k, k) + 16 * i);
-          tops[i / 2] = most(tops[i / 2], most(v, -v));
-          odd[i / 2] += v * 0.0f;
-        }
-      float factors[16];
       for (int i = 0; i < 16; i++) {
-        float top = largest(tops[i]), none = sum(odd[i]);
-        factors[i] = none == 0.0f ? 127.0f / top : 0.0f;
-        w.row_scales[16 * tile + i] = top / 127.0f + none;
+        Halves tops = {};
+        for (int k = 0; k < layer.num_k; k++) tops = most(tops, magnitudes(a_tile(A, tile, layer.num_k, k) + 32 * i));
+        float top = largest(tops), factor = std::isfinite(top) ? 127.0f / std::fmax(top, 1e-30f) : 0.0f;
+        w.row_scales[16 * tile + i] = std::isfinite(top) ? std::fmax(top, 1e-30f) / 127.0f : NAN;
+        for (int k = 0; k < layer.num_k; k++)
+          for (int side = 0; side < 2; side++) {
+            Floats v = load_bf16(a_tile(A, tile, layer.num_k, k) + 32 * i + 16 * side);
+            int8_t* to = (int8_t*)(a_tile(w.bytes, tile, layer.num_k / 2, k / 2) + 32 * i);
+            store_bytes(to + k % 2 * 32 + 16 * side, v * factor);
+          }
       }
-      for (int k = 0; k < layer.num_k; k++)
-        for (int i = 0; i < 32; i++) {
-          Floats v = load_bf16(a_tile(A, tile, layer.num_k, k) + 16 * i);
-          int8_t* to = (int8_t*)(a_tile(w.bytes, tile, layer.num_k / 2, k / 2) + i / 2 * 32);
-          store_bytes(to + k % 2 * 32 + i % 2 * 16, v * factors[i / 2]);
-        }
     });
     team.meet();
   }

@@ -14,6 +14,7 @@
 typedef uint16_t bf16;
 typedef float Floats __attribute__((vector_size(64), aligned(64)));
 typedef uint32_t Words __attribute__((vector_size(64), aligned(64)));
+typedef uint16_t Halves __attribute__((vector_size(64), aligned(64)));
 typedef int32_t Integers __attribute__((vector_size(64), aligned(64)));
 
 constexpr int TILE = 512;       // bfloat16 values of a tile of A or B; of bytes it holds twice as many
@@ -202,6 +203,22 @@ static inline Floats exp2(Floats v) {  // finite v; relative error below 3e-6 (m
   p = p * f + 0.693121814f;
   p = p * f + 0.999999261f;
   return times_power(p, n);
+}
+
+// Of 32 bfloat16 values, as ordered bits: what is not a number comes above infinity
+static inline Halves magnitudes(const bf16* from) {
+  Halves bits;
+  memcpy(&bits, from, 64);
+  return bits & 0x7fff;
+}
+static inline Halves most(Halves a, Halves b) { return a > b ? a : b; }
+static inline float largest(Halves v) {
+  uint16_t top = 0;
+  for (int i = 0; i < 32; i++) top = v[i] > top ? v[i] : top;
+  uint32_t bits = uint32_t(top) << 16;
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
 }
 
 constexpr float LOG2_E = 1.44269504f;

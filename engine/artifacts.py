@@ -43,14 +43,16 @@ def source_sha256(*modules: str) -> str:
     return digest.hexdigest()
 
 
+def cpu_flags() -> str:
+    """The kernel's line of this CPU's instruction sets, empty where it tells none."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8").splitlines() if info.is_file() else []
+    return next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+
+
 def cpu_sha256() -> str:
     """What layout decisions for a CPU depend on, hashed."""
-    text = platform.machine() + platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = info.read_text("utf-8").splitlines()
-        text += next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256((platform.machine() + platform.processor() + cpu_flags()).encode()).hexdigest()
 
 
 def cached_folder(kind: str, parts: Mapping[str, Any], make: Callable[[Path], object]) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from engine.artifacts import cached_folder, cpu_sha256
+from engine.artifacts import cached_folder, cpu_flags, cpu_sha256
 from engine.attention import has_tiles
 from engine.contract import UnsupportedEngine
 
@@ -124,8 +124,7 @@ def refuse_cpu(needed: tuple[str, ...] = NEEDED) -> None:
     virtual machines mask some and show others."""
     if not has_tiles():
         raise UnsupportedEngine("this CPU, or this torch, does not multiply bfloat16 in tiles (AMX)", INSTEAD)
-    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    flags = next((line for line in lines if line.startswith("flags")), "").split()
+    flags = cpu_flags().split()
     missing = [name for name in needed if name not in flags]
     if missing:
         raise UnsupportedEngine(f"this CPU has tiles but lacks {', '.join(missing)}", INSTEAD)

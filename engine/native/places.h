@@ -48,7 +48,7 @@ struct Places {
   template <class Finish>
   void apply(Team& team, const Layer& layer, const bf16* A, bool linear, Finish finish) const {
     int num_k = layer.scales ? layer.num_k / 2 : layer.num_k;
-    int chunk = linear ? ceil_div(num_k, ceil_div(num_k, K_CHUNK)) : num_k;
+    int chunk = linear ? even_chunk(num_k) : num_k;
     if (layer.scales)
       multiply<BYTES>(team, {w.bytes, s.pairs}, {layer.weight, layer.columns}, num_k, chunk, finish);
     else

@@ -14,6 +14,9 @@ constexpr int PAIRS_AT_ONCE = 24, PAIRS_AT_LEAST = 6;
 
 static inline int ceil_div(int64_t n, int64_t by) { return int((n + by - 1) / by); }
 
+// Tiles of k in each of as few even parts as fit the second cache
+static inline int even_chunk(int num_k) { return ceil_div(num_k, ceil_div(num_k, K_CHUNK)); }
+
 static inline size_t team_scratch_bytes() { return (PAIRS_AT_ONCE + 1) * PAIR * sizeof(float); }
 
 // One thread's view of the team: its own scratch memory, and the products of tiles that it has done

@@ -61,7 +61,7 @@ void multiply_tiles(const Product* p) {
     if (p->bytes)
       multiply<BYTES>(team, A, B, num_k, num_k, finish);
     else
-      multiply<BFLOAT16>(team, A, B, num_k, ceil_div(num_k, ceil_div(num_k, K_CHUNK)), finish);
+      multiply<BFLOAT16>(team, A, B, num_k, even_chunk(num_k), finish);
     tiles_off();
   }
 }

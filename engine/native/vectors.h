@@ -20,15 +20,16 @@ typedef int32_t Integers __attribute__((vector_size(64), aligned(64)));
 constexpr int TILE = 512;       // bfloat16 values of a tile of A or B; of bytes it holds twice as many
 constexpr int PAIR = 2 * TILE;  // of two tiles; also the sums of a pair of rows by a pair of columns
 
-#ifdef TILES_EMULATED
-static thread_local float tile_sums[4][256];
-static thread_local bf16 tile_values[8][TILE];
-static float wide(bf16 v) {
+static inline float wide(bf16 v) {
   uint32_t bits = uint32_t(v) << 16;
   float f;
   memcpy(&f, &bits, 4);
   return f;
 }
+
+#ifdef TILES_EMULATED
+static thread_local float tile_sums[4][256];
+static thread_local bf16 tile_values[8][TILE];
 static void emulated_load(int t, const void* from, long stride) {
   for (int row = 0; row < 16; row++)
     memcpy(t < 4 ? (void*)(tile_sums[t] + 16 * row) : (void*)(tile_values[t] + 32 * row),
@@ -215,10 +216,7 @@ static inline Halves most(Halves a, Halves b) { return a > b ? a : b; }
 static inline float largest(Halves v) {
   uint16_t top = 0;
   for (int i = 0; i < 32; i++) top = v[i] > top ? v[i] : top;
-  uint32_t bits = uint32_t(top) << 16;
-  float value;
-  memcpy(&value, &bits, 4);
-  return value;
+  return wide(top);
 }
 
 constexpr float LOG2_E = 1.44269504f;

@@ -168,6 +168,12 @@ def folded(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return plain
 
 
+def filter_names(generator: nn.Module) -> list[str]:
+    """What a file calls its own copies of the filter, two at every activation (`check_filters` has read them)."""
+    places = [name for name, module in generator.named_modules() if isinstance(module, AntiAliased)]
+    return [f"{place}.{kind}.filter" for place in places for kind in ("upsample", "downsample.lowpass")]
+
+
 def check_filters(state: Mapping[str, torch.Tensor]) -> None:
     """The file's own copies of the filter, where it has them. Raises ConfigError for another filter than ours."""
     own = half_band()

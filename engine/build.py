@@ -12,6 +12,7 @@ from engine.checkpoint import LoadedModel, check_backbone, is_random, load_model
 from engine.clock import Clock
 from engine.contract import ConfigError, Engine, EngineFacts, UnsupportedEngine
 from engine.mel import check_vocoder, mel_transform
+from engine.releases import check_release
 
 if TYPE_CHECKING:
     from engine.denoiser.eager import Tables
@@ -84,6 +85,7 @@ def validate_config(config: Mapping[str, Any]) -> None:
             random_seed(key, source)
         else:
             locate(key, source)
+    check_release(model, None if is_random(model["checkpoint"]) else locate("model.checkpoint", model["checkpoint"]))
     check_device(config["device"])
 
 

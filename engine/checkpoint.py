@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.contract import ConfigError
-from engine.frontend import read_vocabulary
+from engine.vocabulary import read_vocabulary
+from engine.weights_file import read_state
+from engine.weights_fit import Needs, Shapes, check_fit, model_carries, model_described
 
 if TYPE_CHECKING:
     import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def is_random(source: str) -> bool:
@@ -82,42 +83,6 @@ def content_sha256(path: Path) -> str:
     """Hash of the file's bytes."""
     stat = path.stat()
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
-
-
-def read_state(key: str, path: Path) -> dict[str, torch.Tensor]:
-    """Checkpoint -> float32 tensors by name; upstream's EMA prefix, wrapper and bookkeeping removed."""
-    import pickle
-
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ConfigError(key, path.name, f"not a readable checkpoint ({error})", "fetch the file again") from error
-    wrapped = next((key for key in ("ema_model_state_dict", "model_state_dict", "generator") if key in state), None)
-    state = state[wrapped] if wrapped else state
-    clean = {name.removeprefix("ema_model."): value for name, value in state.items()}
-    return {
-        name: value.float()
-        for name, value in clean.items()
-        if name not in ("initted", "step", "update") and not name.startswith("mel_spec.")
-    }
-
-
-def check_shapes(key: str, state: Mapping[str, torch.Tensor], expected: Shapes, remedy: str) -> None:
-    """Raises ConfigError naming the first tensor that is missing or of another shape."""
-    for name, shape in expected.items():
-        if name not in state:
-            raise ConfigError(key, f"(tensor {name})", "is missing from the checkpoint", remedy)
-        if tuple(state[name].shape) != shape:
-            raise ConfigError(
-                key, f"(tensor {name})", f"has shape {tuple(state[name].shape)}, the model needs {shape}", remedy
-            )
 
 
 def draw_state(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
@@ -276,7 +241,8 @@ def load_model(model: Mapping[str, Any]) -> LoadedModel:
                 f"has {len(vocabulary)} tokens, the checkpoint was trained with {len(state[table]) - 1}",
                 "give the vocabulary file that belongs to the checkpoint",
             )  # fmt: skip
-        check_shapes("model.checkpoint", state, shapes, "choose the model config that belongs to the weights")
+        needs = Needs(shapes, model_carries(model["arch"]), model_described)
+        check_fit("model.checkpoint", state, needs, "choose the model config that belongs to the weights")
     return LoadedModel(
         {name.removeprefix("transformer."): state[name] for name in shapes}, vocabulary, digest, is_random(source)
     )

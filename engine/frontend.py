@@ -26,6 +26,7 @@ MAX_REFERENCE_S = 12.0  # upstream clips longer ones without a word
 MIN_REFERENCE_S = 0.5
 WINDOW_S = 22.0  # reference and chunk together, upstream's budget
 TEXTS_KEPT = 512
+REFERENCES_KEPT = 64
 SHORT_TEXT_BYTES = 10
 SHORT_TEXT_SPEED = 0.3
 SENTENCE_END = re.compile(r"(?<=[;:,.!?])\s+|(?<=[；：，。！？])")
@@ -122,13 +123,6 @@ def tokenize(text: str) -> list[str]:
     return tokens
 
 
-def read_vocabulary(path: Path) -> dict[str, int]:
-    """Token -> index, one token a line, the space first (index 0 also stands for upstream's unknown)."""
-    lines = path.read_text(encoding="utf-8").split("\n")
-    lines = lines[:-1] if lines[-1] == "" else lines
-    return {token: index for index, token in enumerate(lines)}
-
-
 def unknown_tokens(text: str, vocabulary: Mapping[str, int]) -> list[str]:
     """Tokens of the text that the vocabulary lacks; upstream speaks them silently as spaces."""
     return sorted({token for token in tokenize(text) if token not in vocabulary})
@@ -177,7 +171,7 @@ class FrontEnd:
         self._mel = mel
         self._rate_hz = sample_rate_hz
         self._hop = hop_samples
-        self._references: dict[tuple[str, int, float], Reference] = {}
+        self._references: OrderedDict[tuple[str, int, float], Reference] = OrderedDict()
         self._tokens: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self._counts: Counter[str] = Counter()
 
@@ -244,6 +238,7 @@ class FrontEnd:
         key = (hashlib.sha256(audio_S.tobytes()).hexdigest(), request.ref_sample_rate_hz, target_rms)
         if key in self._references:
             self._counts["reference_cache_hits"] += 1
+            self._references.move_to_end(key)
             return self._references[key]
         if not request.ref_text.strip():
             raise InvalidRequest(
@@ -251,6 +246,8 @@ class FrontEnd:
             )
         check_reference(audio_S, request.ref_sample_rate_hz, request.utterance_id)
         self._references[key] = self._make_reference(audio_S, request.ref_sample_rate_hz, target_rms)
+        if len(self._references) > REFERENCES_KEPT:
+            self._references.popitem(last=False)
         return self._references[key]
 
     def _make_reference(self, audio_S: np.ndarray, rate_hz: int, target_rms: float) -> Reference:

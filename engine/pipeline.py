@@ -212,8 +212,8 @@ class F5Engine:
         return audio[0].float().cpu().numpy()
 
     def close(self) -> None:
-        """Drop the parts; the engine cannot be used afterwards."""
-        del self._parts
+        """Drop the parts; the engine cannot be used afterwards. Closing it again does nothing."""
+        vars(self).pop("_parts", None)
 
     def __enter__(self) -> F5Engine:
         return self

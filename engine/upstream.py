@@ -222,7 +222,8 @@ class UpstreamEngine:
         return noise_key(request.utterance_id, request.seed, total)
 
     def close(self) -> None:
-        del self._model, self._vocoder
+        for part in ("_model", "_vocoder"):
+            vars(self).pop(part, None)
 
     def __enter__(self) -> UpstreamEngine:
         return self

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from engine.checkpoint import check_shapes, content_sha256, draw_state, is_random, locate, random_seed, read_state
+from engine.checkpoint import content_sha256, draw_state, is_random, locate, random_seed
 from engine.precision import weight_bytes, weight_histogram
+from engine.weights_file import read_state
+from engine.weights_fit import VOCOS_CARRIES, Needs, Shapes, bigvgan_described, check_fit, vocos_described
 
 
 class Vocoder(Protocol):
@@ -83,7 +85,8 @@ def load_vocoder(config: Mapping[str, Any], device: str) -> LoadedVocoder:
     else:
         path = locate("vocoder.checkpoint", source)
         state, digest = _read(path, config["kind"]), content_sha256(path)
-        check_shapes("vocoder.checkpoint", state, shapes, "choose the vocoder config that belongs to the weights")
+        needs = _needs(module, config["kind"], shapes)
+        check_fit("vocoder.checkpoint", state, needs, "choose the vocoder config that belongs to the weights")
     module.load_state_dict({**module.state_dict(), **{name: state[name] for name in shapes}})
     module = module.to(device).eval()
     num_bytes = sum(p.numel() * p.element_size() for p in module.parameters())
@@ -91,6 +94,16 @@ def load_vocoder(config: Mapping[str, Any], device: str) -> LoadedVocoder:
     if (histogram := decoder.proof().get("weight_elements_by_dtype")) is not None:
         num_bytes = weight_bytes(histogram)
     return LoadedVocoder(decoder, config["name"], digest, num_bytes, is_random(source))
+
+
+def _needs(module: nn.Module, kind: str, shapes: Shapes) -> Needs:
+    """A file may carry the module's own buffers, with their values, and what a whole one of its kind has besides."""
+    if kind == "bigvgan":
+        from engine.bigvgan import filter_names
+
+        return Needs(shapes, dict.fromkeys(filter_names(module)), bigvgan_described)
+    buffers = {name: value for name, value in module.state_dict().items() if name not in shapes}
+    return Needs(shapes, {**dict.fromkeys(VOCOS_CARRIES), **buffers}, vocos_described)
 
 
 def _vocos(config: Mapping[str, Any]) -> nn.Module:

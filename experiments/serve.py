@@ -13,7 +13,7 @@ from typing import Any
 from engine.checkpoint import locate
 from engine.clock import make_clock
 from engine.contract import ConfigError, UnsupportedEngine
-from engine.frontend import read_vocabulary
+from engine.vocabulary import read_vocabulary
 from experiments.cli import EXIT_OK, run_verb
 from experiments.environment import fingerprint
 from experiments.front import is_help, refuse_flags

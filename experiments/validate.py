@@ -13,7 +13,8 @@ from typing import Any
 from engine.build import validate_config
 from engine.checkpoint import locate
 from engine.contract import ConfigError
-from engine.frontend import read_vocabulary, unknown_tokens
+from engine.frontend import unknown_tokens
+from engine.vocabulary import read_vocabulary
 from experiments.calibration import KINDS
 from experiments.compose import Cell, compose_config, compose_run
 from experiments.failure import RETRIED

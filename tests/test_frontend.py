@@ -14,12 +14,12 @@ from engine.frontend import (
     FrontEnd,
     generated_frames,
     load_reference,
-    read_vocabulary,
     split_text,
     tokenize,
     unknown_tokens,
 )
 from engine.mel import mel_transform
+from engine.vocabulary import read_vocabulary
 from tests.engines import ROOT, config, engine, request
 
 # Sentences, punctuation, quotes, digits, CJK: what upstream's rules distinguish

@@ -11,6 +11,7 @@ import torch
 
 from engine.conditioner import Conditioning
 from engine.guidance import Rows
+from engine.kept import KeptTables
 from engine.precision import PreparedStep, count_packed, count_quantized, weight_histogram
 from engine.step import Arch, Masks, padding_masks, rope_table
 
@@ -47,21 +48,19 @@ class EagerDenoiser:
         self._arch = arch
         self._modulation = tables.modulation.to(device, self._dtype)
         self._final = tables.final.to(device, self._dtype)
-        self._rope: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._rope = KeptTables(self._rope_table)
         self.num_evals = 0
 
-    def _rope_of(self, num_frames: int) -> tuple[torch.Tensor, torch.Tensor]:
-        if num_frames not in self._rope:
-            cos, sin = rope_table(num_frames, self._arch)
-            self._rope[num_frames] = (cos.to(self._device, self._dtype), sin.to(self._device, self._dtype))
-        return self._rope[num_frames]
+    def _rope_table(self, num_frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+        cos, sin = rope_table(num_frames, self._arch)
+        return cos.to(self._device, self._dtype), sin.to(self._device, self._dtype)
 
     def bind(self, conditioning: Conditioning) -> Rows:
         return self.rows(self.place(conditioning))
 
     def place(self, conditioning: Conditioning, masked: bool = False) -> Placed:
         """masked: with masks also where nothing is padded."""
-        cos, sin = self._rope_of(conditioning.num_frames)
+        cos, sin = self._rope.of(conditioning.num_frames)
         masks = None
         if masked or conditioning.padded:
             rows, num_frames = len(conditioning.projected), conditioning.num_frames

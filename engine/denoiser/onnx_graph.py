@@ -18,6 +18,7 @@ from engine.contract import Engine
 from engine.denoiser.eager import Tables
 from engine.export import OUTPUT, Feeds, cached_step, example_feeds
 from engine.guidance import Rows
+from engine.kept import KeptTables
 from engine.onnx_profiles import Planned, planned_of
 from engine.onnx_session import (
     Opened,
@@ -59,7 +60,7 @@ class OnnxDenoiser:
         device = settings.device
         self._modulation, self._final = tables.modulation.to(device), tables.final.to(device)
         self._opened: dict[bool, Opened] = {}
-        self._rope: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._rope = KeptTables(self._rope_table)
         self._elements = constants_by_dtype(graphs[False])
         self._products: str | None = None
         self.num_evals = 0
@@ -84,18 +85,16 @@ class OnnxDenoiser:
             self._products = int8_products(self._settings)
         return self._products
 
-    def _rope_of(self, num_frames: int) -> tuple[torch.Tensor, torch.Tensor]:
-        if num_frames not in self._rope:
-            cos, sin = rope_table(num_frames, self._arch)
-            self._rope[num_frames] = (cos.to(self._settings.device), sin.to(self._settings.device))
-        return self._rope[num_frames]
+    def _rope_table(self, num_frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+        cos, sin = rope_table(num_frames, self._arch)
+        return cos.to(self._settings.device), sin.to(self._settings.device)
 
     def bind(self, conditioning: Conditioning) -> Rows:
         batch, num_rows = len(conditioning.lengths), len(conditioning.projected)
         if self._planned:
             self._planned.check(conditioning.num_frames, batch)
         device, split = self._settings.device, (num_rows // batch, batch)
-        cos, sin = self._rope_of(conditioning.num_frames)
+        cos, sin = self._rope.of(conditioning.num_frames)
         constants = {
             "projected": conditioning.projected.to(device).contiguous().unflatten(0, split),
             "convolved": conditioning.convolved.to(device).contiguous().unflatten(0, split),

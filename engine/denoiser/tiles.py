@@ -23,6 +23,7 @@ from engine.conditioner import Conditioning
 from engine.contract import UnsupportedEngine
 from engine.denoiser.eager import Tables
 from engine.guidance import Rows
+from engine.kept import KeptTables
 from engine.native.library import ALIGNMENT, INSTEAD, Batch, BlockWeights, Compiled, Model, aligned
 from engine.step import Arch, Block, DiTStep, rope_table
 
@@ -160,20 +161,18 @@ class TilesDenoiser:
         self._made, self._weights, self._arch = made, weights, arch
         self._modulation = tables.modulation.float().contiguous()
         self._final = tables.final.float().contiguous()
-        self._rope: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._rope = KeptTables(self._rope_table)
         self._workspace = torch.empty(0, dtype=torch.uint8)
         self._workspace_of: tuple[int, ...] = ()
         self.num_evals = self._tile_products = self._byte_products = self._team = 0
 
-    def _rope_of(self, num_tiles: int) -> tuple[torch.Tensor, torch.Tensor]:
-        if num_tiles not in self._rope:
-            every_head = Arch(dim=self._arch.dim, depth=0, heads=1)  # which heads are rotated, tiles.cpp is told apart
-            cos, sin = rope_table(16 * num_tiles, every_head)
-            self._rope[num_tiles] = (cos[:, 0, :32].contiguous(), sin[:, 0, :32].contiguous())
-        return self._rope[num_tiles]
+    def _rope_table(self, num_tiles: int) -> tuple[torch.Tensor, torch.Tensor]:
+        every_head = Arch(dim=self._arch.dim, depth=0, heads=1)  # which heads are rotated, tiles.cpp is told apart
+        cos, sin = rope_table(16 * num_tiles, every_head)
+        return cos[:, 0, :32].contiguous(), sin[:, 0, :32].contiguous()
 
     def bind(self, conditioning: Conditioning) -> Rows:
-        cos, sin = self._rope_of(-(-conditioning.num_frames // 16))
+        cos, sin = self._rope.of(-(-conditioning.num_frames // 16))
         constants = Constants(
             by_tiles(conditioning.projected), by_tiles(conditioning.convolved.transpose(1, 2)), cos, sin,
             torch.tensor(conditioning.lengths, dtype=torch.int64),

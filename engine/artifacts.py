@@ -63,7 +63,7 @@ def cached_folder(kind: str, parts: Mapping[str, Any], make: Callable[[Path], ob
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
     shelf = cache_root() / kind
     place = shelf / key
-    if intact(place):
+    if intact(place, parts):
         return place
     try:
         shelf.mkdir(parents=True, exist_ok=True)
@@ -75,20 +75,20 @@ def cached_folder(kind: str, parts: Mapping[str, Any], make: Callable[[Path], ob
     try:
         make(new)
         seal(new, parts)
-        _move(new, place)
+        _move(new, place, parts)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return place
 
 
-def _move(new: Path, place: Path) -> None:
+def _move(new: Path, place: Path, parts: Mapping[str, Any]) -> None:
     """Another process may have been faster: then its folder stays."""
-    if place.exists() and not intact(place):
+    if place.exists() and not intact(place, parts):
         shutil.rmtree(place, ignore_errors=True)
     try:
         new.rename(place)
     except OSError:
-        if not intact(place):
+        if not intact(place, parts):
             raise
 
 
@@ -101,13 +101,17 @@ def seal(folder: Path, parts: Mapping[str, Any]) -> None:
     (folder / MANIFEST).write_text(json.dumps({"made_from": parts, "files": files}, indent=1), "utf-8")
 
 
-def intact(folder: Path) -> bool:
-    """Whether every file is there, as long and as it was written."""
+def intact(folder: Path, parts: Mapping[str, Any]) -> bool:
+    """Whether it was made from `parts`, and every file is there, as long and as it was written, and no other."""
     try:
-        files = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        files = manifest["files"]
+        there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
+        if manifest["made_from"] != json.loads(json.dumps(parts)) or there != set(files):
+            return False
         return all(
             (folder / name).stat().st_size == fact["bytes"] and content_sha256(folder / name) == fact["sha256"]
             for name, fact in files.items()
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False

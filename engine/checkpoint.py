@@ -177,12 +177,20 @@ def unett_shapes(arch: Mapping[str, Any], num_tokens: int, mel_bins: int) -> dic
 SHAPES = {"DiT": dit_shapes, "UNetT": unett_shapes}
 BLOCKS = {"DiT": "transformer.transformer_blocks.", "UNetT": "transformer.layers."}
 UNETT_CHOICES = {"qk_norm": (None, "rms_norm"), "skip_connect_type": ("concat", "add", "none")}
+MODEL_KEYS = (
+    "name", "backbone", "arch", "release", "checkpoint", "vocab", "mel_bins", "mel_spec_type", "sample_rate_hz",
+    "hop_samples",
+)  # fmt: skip
 NOT_UNETTS = ("text_embedding_average_upsampling", "long_skip_connection", "checkpoint_activations")
 
 
 def check_backbone(model: Mapping[str, Any]) -> None:
     """Raises ConfigError for a backbone that is not known, or that upstream could not build from this `arch`."""
     backbone, arch = model["backbone"], model["arch"]
+    for key in model.keys() - set(MODEL_KEYS):
+        raise ConfigError(
+            f"model.{key}", model[key], f"is not a key of a model ({', '.join(MODEL_KEYS)})", "correct the spelling"
+        )
     if backbone not in SHAPES:
         raise ConfigError(
             "model.backbone", backbone, f"must be {' or '.join(SHAPES)}", "see conf/model/pocket.yaml, e2tts_base.yaml"

@@ -19,6 +19,7 @@ from engine.contract import ConfigError, InvalidRequest, UnsupportedEngine
 PRECISIONS = ("fp32", "fp16", "bf16")
 INT8_PRECISIONS = ("int8_fp16", "int8_bf16")  # linear layers in int8, the other products in the type named last
 MIN_FRAMES = 2
+KNOWN = {"identity", "plan_sha256", "checks"}  # of the file beside a plan
 # What fused attention is called in the inspector's layer names, tactics and metadata (TensorRT 8.6 to 11)
 FUSED_ATTENTION = ("_mha", "mha_", "fmha", "flash", "fused_attention", "attention_v2")
 # What a product of int8 operands is called there: tactics of its own libraries and of Myelin
@@ -120,6 +121,15 @@ def read_plan(path: Path, here: PlanIdentity) -> tuple[bytes, Mapping[str, Any]]
     if hashlib.sha256(plan).hexdigest() != digest:
         raise UnsupportedEngine(f"{path.name} is not the file that {described(path).name} describes", remedy)
     expected = json.loads(json.dumps(asdict(here)))
+    if not isinstance(found, dict) or not isinstance(checks, dict):
+        raise UnsupportedEngine(
+            f"{described(path).name} describes no plan (identity and checks must be objects)", remedy
+        )
+    unknown = [*sorted(meta.keys() - KNOWN), *(f"identity.{key}" for key in sorted(found.keys() - expected.keys()))]
+    if unknown:
+        raise UnsupportedEngine(
+            f"{described(path).name} says {', '.join(unknown)} of its plan, which this version does not know", remedy
+        )
     differing = [f"{key} {found.get(key)}, here {value}" for key, value in expected.items() if found.get(key) != value]
     if differing:
         raise UnsupportedEngine(f"{path.name} is a plan for something else: " + "; ".join(differing), remedy)

@@ -169,8 +169,18 @@ class SolverSpec:
         return "evaluate"
 
 
+KEYS = (
+    "name", "method", "steps", "num_evals", "grid", "sway", "cfg_strength", "guidance", "guidance_interval",
+    "guidance_schedule", "zero_init_steps", "reuse", "rule", "fitted",
+)  # fmt: skip
+
+
 def solver_spec(config: Mapping[str, Any]) -> SolverSpec:
     """The `solver` group -> SolverSpec. Raises ConfigError for what cannot be run as asked."""
+    for key in config.keys() - set(KEYS):
+        raise ConfigError(
+            f"solver.{key}", config[key], f"is not a key of a solver ({', '.join(KEYS)})", "correct the spelling"
+        )
     method = config["method"]
     if method not in (*METHODS, FITTED):
         known = ", ".join((*METHODS, FITTED))

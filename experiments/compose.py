@@ -134,9 +134,25 @@ def _preset_cells(preset: str) -> list[tuple[str, ...]]:
 
 
 def compose_cell(overrides: tuple[str, ...], varying: Collection[str]) -> Cell:
-    """One cell. varying: the keys that differ between cells and therefore stand in its label."""
-    config = {key: _shared(value) for key, value in _compose(overrides).items() if key != "cells"}
+    """One cell. varying: the keys that differ between cells and therefore stand in its label.
+
+    Where settings of the model differ, quality is compared with the model without them: made of its own, a variant's
+    mistake would be its standard.
+    """
+    composed = _compose(overrides)
+    kept = tuple(text for text in overrides if not _varies_model(text, varying))
+    if len(kept) < len(overrides) and composed["quality"].get("reference_model") is None:
+        model = _compose(kept)["model"]
+        if model != composed["model"]:
+            composed["quality"]["reference_model"] = model
+    config = {key: _shared(value) for key, value in composed.items() if key != "cells"}
     return Cell(label=_label(config, _parse(overrides), varying), overrides=overrides, config=config)
+
+
+def _varies_model(text: str, varying: Collection[str]) -> bool:
+    """Whether an override sets a key of the model group, not the group, and differs between cells."""
+    key = _parse([text])[0].key_or_group
+    return key.startswith("model.") and key in varying
 
 
 _GROUPS_SEEN: dict[str, Any] = {}

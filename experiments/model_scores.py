@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.job import RESULT
+from experiments.reference import model_names
 from experiments.scored_audio import Audio, heard_of, read_all
 from experiments.workload import Voice, load_voices, select_lines
 from metrics.catalog import MODELS, Metric
@@ -81,6 +82,7 @@ def speaker(record: RunRecord, heard: Mapping[str, Audio], reference: Path | Non
     encoder = record.config["quality"]["speaker"]
     against = load_record(reference / RESULT) if reference is not None else None
     theirs = read_all(reference, against)[0] if reference is not None and against is not None else {}
+    ours_is, theirs_is = model_names(record, against) if against is not None else (None, None)
     prompts = _prompts(record)
     metrics = [m for m in MODELS if m.family == "speaker" and f"_{encoder['kind']}" in m.name]
     chosen, voices = [], []
@@ -88,8 +90,8 @@ def speaker(record: RunRecord, heard: Mapping[str, Audio], reference: Path | Non
         name = utterance.utterance_id
         if name not in heard:
             continue
-        ours = heard_of(record, utterance, heard[name], "reference")
-        other = _other(against, theirs, name)
+        ours = heard_of(record, utterance, heard[name], "reference", ours_is)
+        other = _other(against, theirs, name, theirs_is)
         refusal = "no reference was given" if other is None else certificate(ours, other)
         side = (other.audio_S, other.sample_rate_hz) if other is not None and refusal is None else None
         prompt = prompts[name]
@@ -114,11 +116,11 @@ def _score(metric: Metric, name: str, outcome: Any) -> Score:
     return score_of(metric, "reference" if metric.towards else None, name, outcome)
 
 
-def _other(against: RunRecord | None, theirs: Mapping[str, Audio], name: str) -> Heard | None:
+def _other(against: RunRecord | None, theirs: Mapping[str, Audio], name: str, model: str | None) -> Heard | None:
     if against is None or name not in theirs:
         return None
     utterance = next(u for u in against.utterances if u.utterance_id == name)
-    return heard_of(against, utterance, theirs[name], "reference")
+    return heard_of(against, utterance, theirs[name], "reference", model)
 
 
 def _prompts(record: RunRecord) -> dict[str, Voice]:

@@ -1,6 +1,7 @@
 """The quality reference: the same sentences by fp32 at 32 euler steps, made once and kept.
 
-A reference is spoken once, untimed, and found again by the hash of everything that decides its sound.
+A reference is spoken once, untimed, and found again by the hash of everything that decides its sound. It is made of the
+reference *model*, whatever a variant does to it, and of the vocoder's weights as PyTorch runs them in float32.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ from typing import Any
 
 from engine.checkpoint import content_sha256, is_random, locate
 from engine.contract import ConfigError
-from experiments.compose import ROOT, compose_config
+from experiments.compose import ROOT, compose_config, options
 from experiments.job import RESULT, Launcher, launch, new_job
 from experiments.workload import find_file, load_workload
 from metrics.catalog import PAIR_FAMILIES
-from metrics.record import Floor, RecordError, load_record, to_json, write_atomically
+from metrics.record import Floor, RecordError, RunRecord, load_record, to_json, write_atomically
 
 ENGINE, SOLVER = "fp32", "euler_32"
 LABEL = f"{ENGINE}-{SOLVER}"
 CACHE = Path("outputs") / ".references"
 KEY = "cache_key.txt"
 SHARED_KEYS = ("model", "vocoder", "workload", "reference", "seed")
+OWN = "own"
+VOCODER_RUNTIME = ("runtime", "precision", "inductor")
 
 
 @lru_cache(maxsize=1)
@@ -37,10 +40,45 @@ def _groups() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def reference_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the reference of a configuration is made with: its guidance strength, but fp32 and 32 euler steps."""
+    """What the reference of a configuration is made with: its guidance strength, but fp32, 32 euler steps, the
+    reference model, and the vocoder without a runtime or a precision of its own."""
     engine, solver = _groups()
-    strength = config["solver"]["cfg_strength"]
-    return {**config, "engine": dict(engine), "solver": {**solver, "cfg_strength": strength}}
+    strength, vocoder = config["solver"]["cfg_strength"], config["vocoder"]
+    if any(key in vocoder for key in VOCODER_RUNTIME):
+        plain = {key: value for key, value in vocoder.items() if key not in VOCODER_RUNTIME}
+        vocoder = {**plain, "name": vocoder["kind"]}
+    return {
+        **config, "engine": dict(engine), "solver": {**solver, "cfg_strength": strength},
+        "model": reference_model(config), "vocoder": vocoder,
+    }  # fmt: skip
+
+
+def reference_model(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The `model` group that quality is compared with, see quality.reference_model. Raises ConfigError."""
+    stated = config["quality"].get("reference_model")
+    if stated is None or stated == OWN:
+        return config["model"]
+    if isinstance(stated, Mapping):
+        return stated
+    if stated not in options("model"):
+        raise ConfigError(
+            "quality.reference_model", stated, f"must be {OWN}, null or one of {', '.join(options('model'))}",
+            "name a file of conf/model",
+        )  # fmt: skip
+    return compose_config([f"model={stated}"])["model"]
+
+
+def is_own_model(config: Mapping[str, Any]) -> bool:
+    """Whether quality is compared with the very model that speaks."""
+    return reference_model(config) == config["model"]
+
+
+def model_names(record: RunRecord, against: RunRecord) -> tuple[str, str] | tuple[None, None]:
+    """What the pair's models have to agree in where `record` states another reference model than its own: the one that
+    is wanted, and the one of `against`. Nothing where it is its own, whose weights then have to be equal."""
+    if is_own_model(record.config):
+        return None, None
+    return to_json(reference_model(record.config)), to_json(against.config["model"])
 
 
 def is_reference(config: Mapping[str, Any]) -> bool:
@@ -48,19 +86,21 @@ def is_reference(config: Mapping[str, Any]) -> bool:
     if config["quality"]["reference_dir"] is not None:
         return False
     wanted = reference_config(config)
-    return all(config[group] == wanted[group] for group in ("engine", "solver"))
+    return all(config[group] == wanted[group] for group in ("engine", "solver", "model", "vocoder"))
 
 
 def needs_reference(config: Mapping[str, Any]) -> bool:
     """Random weights and disabled scores have nothing to compare."""
-    sources = (str(config["model"]["checkpoint"]), str(config["vocoder"]["checkpoint"]))
+    models = config["model"], reference_model(config), config["vocoder"]
+    sources = [str(part["checkpoint"]) for part in models]
     wanted = [family for family in config["quality"]["metrics"] if family in (*PAIR_FAMILIES, "speaker")]
     return bool(config["quality"]["enabled"] and wanted and not any(map(is_random, sources)))
 
 
 def reference_key(config: Mapping[str, Any]) -> str:
     """Equal for configurations that one reference serves."""
-    content = {key: config[key] for key in SHARED_KEYS}
+    wanted = reference_config(config)
+    content = {key: wanted[key] for key in SHARED_KEYS}
     strength, device = config["solver"]["cfg_strength"], config["device"]["kind"]
     return to_json([content, strength, device, config["quality"]["reference_dir"]])
 

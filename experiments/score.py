@@ -17,16 +17,17 @@ from typing import Any
 from experiments.cli import EXIT_OK, run_verb
 from experiments.job import MEASURED, RESULT
 from experiments.model_scores import intelligibility, model_recipes, predicted_mos, speaker
-from experiments.reference import is_reference, kept_floors
+from experiments.reference import is_reference, kept_floors, model_names
 from experiments.scored import ingredients, keep_ingredients
 from experiments.scored_audio import RANDOM_WEIGHTS, Audio, heard_of, read_all, validity_scores
 from metrics.alone import score_alone
 from metrics.catalog import PAIR_FAMILIES, PAIRED, by_name, wanted
 from metrics.fidelity import score_of, score_pairs
 from metrics.isolation import Limits
+from metrics.model_identity import reference_model_of
 from metrics.outcome import Outcome
 from metrics.pairing import AgainstName, Kind
-from metrics.record import RunRecord, Score, ScoreStatus, Utterance, load_record, save_record
+from metrics.record import ReferenceModel, RunRecord, Score, ScoreStatus, Utterance, load_record, save_record
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -62,10 +63,21 @@ def score_run(folder: Path, reference: Path | None, oracle: Path | None) -> RunR
         scores += lone_scores(record, heard)
         scores += _model_scores(record, heard, reference)
     kept = kept_floors(record.config) if refusal is None and reference is not None else ()
-    scored = replace(record, scores=tuple(scores), recipes=_recipes(scores, quality), floors=kept)
+    scored = replace(
+        record, scores=tuple(scores), recipes=_recipes(scores, quality), floors=kept,
+        reference=_compared_with(record, reference) if refusal is None else None,
+    )  # fmt: skip
     save_record(scored, folder / RESULT)
     keep_ingredients(folder, used)
     return scored
+
+
+def _compared_with(record: RunRecord, reference: Path | None) -> ReferenceModel | None:
+    """Which model stands behind the scores against the reference; None where there are none."""
+    against = load_record(reference / RESULT) if reference is not None else record
+    if against.status != "ok" or (reference is None and not is_reference(record.config)):
+        return None
+    return reference_model_of(record, against)
 
 
 def _refusal(record: RunRecord, quality: Mapping[str, Any]) -> str | None:
@@ -102,12 +114,13 @@ def paired_scores(record: RunRecord, heard: Mapping[str, Audio], other: Other) -
         return _absent(record, everything, name, "unavailable", f"the {name} is {against.status}: {against.reason}")
     theirs, _ = read_all(other.folder, against)
     utterances = {utterance.utterance_id: utterance for utterance in against.utterances}
+    ours_is, theirs_is = model_names(record, against) if name == "reference" else (None, None)
     pairs, scores = [], []
     for utterance in everything:
         key = utterance.utterance_id
         if key in heard and key in theirs:
-            ours = heard_of(record, utterance, heard[key], name)
-            pairs.append((ours, heard_of(against, utterances[key], theirs[key], name)))
+            ours = heard_of(record, utterance, heard[key], name, ours_is)
+            pairs.append((ours, heard_of(against, utterances[key], theirs[key], name, theirs_is)))
         else:
             reason = f"no audio of {key} {'in the ' + name if key in heard else 'of this run'}"
             scores += _absent(record, (utterance,), name, "unavailable", reason)

@@ -65,7 +65,7 @@ def _run_hash(folder: Path) -> str:
     measured = tuple(score for score in record.scores if score.metric in MEASURED)
     files = [folder / path for one in record.utterances for path in (one.audio_path, one.mel_path)]
     contents = (hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing" for path in files)
-    return _hash([to_json(asdict(replace(record, scores=measured, recipes={}, floors=()))), *contents])
+    return _hash([to_json(asdict(replace(record, scores=measured, recipes={}, floors=(), reference=None))), *contents])
 
 
 def _scores_hash(record: RunRecord) -> str:

@@ -18,6 +18,7 @@ from engine.vocabulary import read_vocabulary
 from experiments.calibration import KINDS
 from experiments.compose import Cell, compose_config, compose_run
 from experiments.failure import RETRIED
+from experiments.reference import reference_model
 from experiments.workload import Workload, find_file, load_workload
 from metrics.catalog import ENCODERS, FAMILIES
 from metrics.intelligibility import RECOGNISERS
@@ -55,7 +56,7 @@ def validate(config: Mapping[str, Any], *, check_texts: bool = True) -> None:
     try:
         validate_config(config)
         _check_measure(config["measure"])
-        _check_quality(config["quality"])
+        _check_quality(config)
         _check_rest(config)
         if check_texts:
             validate_texts(load_workload(config), config["model"])
@@ -131,7 +132,21 @@ def _check_measure(measure: Mapping[str, Any]) -> None:
         )
 
 
-def _check_quality(quality: Mapping[str, Any]) -> None:
+def _check_reference_model(config: Mapping[str, Any]) -> None:
+    """It has to be built as the variants are, so what is wrong with it is said before they are measured."""
+    model = reference_model(config)
+    try:
+        validate_config({**config, "model": model})
+    except ConfigError as error:
+        raise ConfigError(
+            "quality.reference_model", model["name"],
+            f"is what quality is compared with, and {error.key}={error.value}: {error.allowed}",
+            f"{error.remedy}; or set quality.reference_model=own",
+        ) from error  # fmt: skip
+
+
+def _check_quality(config: Mapping[str, Any]) -> None:
+    quality = config["quality"]
     _boolean("quality.enabled", quality["enabled"])
     _positive("quality.timeout_s", quality["timeout_s"])
     _whole_number("quality.child_memory_bytes", quality["child_memory_bytes"], 1 << 28)
@@ -143,6 +158,8 @@ def _check_quality(quality: Mapping[str, Any]) -> None:
         kind = quality[key]["kind"]
         if kind not in kinds:
             raise ConfigError(f"quality.{key}.kind", kind, f"must be one of {', '.join(kinds)}", f"use {kinds[0]}")
+    if quality.get("reference_model") is not None:
+        _check_reference_model(config)
     folder = quality["reference_dir"]
     if folder is not None and not (find_file(str(folder)) / "result.json").is_file():
         raise ConfigError(

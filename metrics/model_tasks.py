@@ -115,7 +115,7 @@ RESEMBLYZER_REMEDY = 'pip install Resemblyzer "setuptools<81" (extra `speaker`)'
 def speaker_file_task(setup: Mapping[str, Any]) -> Work:
     """Set-up file: (1, S) float32 at 16 kHz -> (1, E), a TorchScript (.pt, .ts) or ONNX (.onnx) export."""
     path = _present(setup["file"], "quality.speaker.file", "a TorchScript or ONNX export of a speaker encoder")
-    run = _runner(path)
+    run = _runner(path, axes=2, numbers=None)
 
     def work(item: Item) -> list[float]:
         if item.arrays[0].size < setup["min_s"] * RATE_HZ:
@@ -133,7 +133,7 @@ def dnsmos_task(setup: Mapping[str, Any]) -> Work:
     As Microsoft's script: the clip is looped to 9.01 s (a click at every join), windows of 9.01 s each second.
     """
     path = _present(setup["file"], "quality.predicted_mos.dnsmos", "sig_bak_ovr.onnx of microsoft/DNS-Challenge")
-    run = _runner(path)
+    run = _runner(path, axes=2, numbers=len(DNSMOS_FITS))
 
     def work(item: Item) -> dict[str, float]:
         looped_S, num = _looped(item.arrays[0])
@@ -154,7 +154,7 @@ def dnsmos_task(setup: Mapping[str, Any]) -> Work:
 def dnsmos_p808_task(setup: Mapping[str, Any]) -> Work:
     """Set-up file model_v8.onnx; item (audio_S,) at 16 kHz -> {p808}, on the log-mel of the looped 9.01 s."""
     path = _present(setup["file"], "quality.predicted_mos.dnsmos_p808", "model_v8.onnx of microsoft/DNS-Challenge")
-    run = _runner(path)
+    run = _runner(path, axes=3, numbers=1)
     import librosa
 
     def work(item: Item) -> dict[str, float]:
@@ -171,7 +171,7 @@ def dnsmos_p808_task(setup: Mapping[str, Any]) -> Work:
 def utmos_task(setup: Mapping[str, Any]) -> Work:
     """Set-up file: TorchScript or ONNX, (1, S) float32 at 16 kHz -> one score; item (audio_S,) at 16 kHz -> {utmos}."""
     path = _present(setup["file"], "quality.predicted_mos.utmos", "a TorchScript or ONNX export of UTMOS22 strong")
-    run = _runner(path)
+    run = _runner(path, axes=2, numbers=1)
 
     def work(item: Item) -> dict[str, float]:
         _looped(item.arrays[0])  # the same refusal of too little audio
@@ -189,24 +189,59 @@ def _present(value: str | None, key: str, what: str) -> Path:
     return path
 
 
-def _runner(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """First output for one float32 input, by the kind of file."""
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+def _runner(path: Path, axes: int, numbers: int | None) -> Run:
+    """The one output for the one float32 input of so many axes, by the kind of file.
+
+    Refused for a file of another model: with more inputs or outputs (which of them would be a guess), another rank, or
+    an answer that is not `numbers` long (None: any length).
+    """
+    run = _file_runner(path, axes)
+
+    def checked(array: np.ndarray) -> np.ndarray:
+        found = run(array)
+        if numbers is not None and found.size != numbers:
+            raise Refused("error", f"{path.name} answers {found.size} numbers, {numbers} are needed: another model?")
+        return found
+
+    return checked
+
+
+def _file_runner(path: Path, axes: int) -> Run:
     if path.suffix == ".onnx":
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        for kind, found in (("input", inputs), ("output", outputs)):
+            if len(found) != 1:
+                named = ", ".join(part.name for part in found)
+                raise Refused("error", f"{path.name} has the {kind}s {named}, and one is needed: export it alone")
+        name, kind, shape = inputs[0].name, inputs[0].type, inputs[0].shape
+        if kind != "tensor(float)" or len(shape or ()) not in (0, axes):
+            raise Refused(
+                "error", f"{path.name} takes {kind} of {len(shape)} axes, not float32 of {axes}: another model?"
+            )
         return lambda array: np.asarray(session.run(None, {name: np.ascontiguousarray(array, dtype=np.float32)})[0])
     import torch
 
     torch.set_num_threads(1)
     module = torch.jit.load(str(path), map_location="cpu").eval()
+    given = [argument.name for argument in module.forward.schema.arguments if not argument.has_default_value()]
+    if len(given) != 2:
+        raise Refused("error", f"{path.name} takes {', '.join(given[1:]) or 'nothing'}, and one input is needed")
 
     def run(array: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return module(torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))).numpy()
+            found = module(torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)))
+        if not isinstance(found, torch.Tensor):
+            kind = type(found).__name__
+            raise Refused("error", f"{path.name} answers a {kind}, and one tensor is needed: export that alone")
+        return np.asarray(found)
 
     return run
 

@@ -128,11 +128,23 @@ class ColdStart:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReferenceModel:
+    """The model that the scores against the reference are measured with: its name, the hashes of its weights and of its
+    architecture. is_own: whether that is the model that speaks."""
+
+    model: str
+    weights_sha256: str
+    arch_sha256: str
+    is_own: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunRecord:
     """One variant's run: `result.json`. Paths are relative to the folder of the file.
 
     recipes: metric -> everything that changes its number, versions included; scores of two recipes are not compared.
     floors: by metric, of the reference engine; empty where none was made (`python -m experiments.floor`).
+    reference: the model behind the scores against the reference; None where there are none, or in older records.
     """
 
     run_id: str
@@ -157,6 +169,7 @@ class RunRecord:
     cold_starts: tuple[ColdStart, ...] = ()
     recipes: Mapping[str, str] = field(default_factory=dict)
     floors: tuple[Floor, ...] = ()
+    reference: ReferenceModel | None = None
     schema_version: int = field(default=SCHEMA_VERSION)
 
     @property
@@ -227,6 +240,9 @@ def record_from_dict(data: Any, origin: str) -> RunRecord:
                 ),
                 "cold_starts": tuple(ColdStart(**_known(ColdStart, c)) for c in data.get("cold_starts", ())),
                 "floors": tuple(Floor(**_known(Floor, f)) for f in data.get("floors", ())),
+                "reference": ReferenceModel(**_known(ReferenceModel, named))
+                if (named := data.get("reference"))
+                else None,
             }
         )
     except (TypeError, KeyError, ValueError) as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from metrics.model_identity import spelt
 from metrics.stats import MIN_TRIALS
 from reports.quality import LOG_MEL, PESQ, SNR
 from reports.scale import StageSplit, Timing
@@ -62,7 +63,7 @@ def time_columns() -> tuple[Column, ...]:
 
 def built_columns() -> tuple[Column, ...]:
     """What was built, read back from the engine."""
-    return (_LABEL, _ENGINE, _PRECISION, _SOLVER, _STEPS, _EVALS, _WEIGHTS)
+    return (_LABEL, _ENGINE, _PRECISION, _SOLVER, _STEPS, _EVALS, _WEIGHTS, _REFERENCE)
 
 
 def terminal_columns(table: Table) -> tuple[Column, ...]:
@@ -149,6 +150,13 @@ def _memory(table: Table) -> tuple[Column, ...]:
     if any(row.device_peak_mib is not None for row in table.rows):
         columns.append(_DEVICE_PEAK)
     return tuple(columns)
+
+
+def _reference_text(row: Row) -> str:
+    reference = row.cell.record.reference if row.cell.record else None
+    if reference is None:
+        return ABSENT
+    return ("" if reference.is_own else "another: ") + spelt(reference)
 
 
 def _peak_text(row: Row) -> str:
@@ -268,6 +276,12 @@ _WEIGHTS = Column(
     help="bytes of the weights as built",
     text=_number(lambda row: row.weights_mib),
     sort=lambda row: row.weights_mib,
+)
+_REFERENCE = Column(
+    key="reference_model",
+    header="reference model",
+    help="the model that the row's scores are measured against, with the hashes of its weights and its architecture",
+    text=_reference_text,
 )
 _TEXT_CACHE = Column(
     key="text_cache_pct",

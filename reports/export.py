@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from metrics.model_identity import spelt
 from metrics.record import write_atomically
 from reports.context import context_of
 from reports.quality import QUALITY, VALID, sentence_value
@@ -84,6 +85,9 @@ def _row(row: Row) -> dict[str, Any]:
         "validity": row.validity,
         "is_reference": row.is_reference,
     }
+    reference = row.cell.record.reference if row.cell.record else None
+    cells["reference_model"] = spelt(reference) if reference else None
+    cells["is_reference_model"] = reference.is_own if reference else None
     for name in _TIMING:
         cells[name] = getattr(timing, name) if timing else None
     for name in _STAGES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from metrics.model_identity import spelt
 from metrics.record import RunRecord
 from reports.context import Context
 from reports.quality import LOG_MEL, PESQ, RANDOM_WEIGHTS, gaps_of
@@ -37,9 +38,16 @@ def note_of(row: Row) -> str:
     if row.validity == "random":
         return RANDOM_WEIGHTS
     if row.status == "ok":
-        return ""
+        other = other_model_of(row)
+        return f"another model than the reference's: compared with {other}" if other else ""
     remedy = f"; {row.remedy}" if row.remedy and row.status != "invalid" else ""
     return f"{STATUS_WORDS[row.status]}: {row.reason}{remedy}"
+
+
+def other_model_of(row: Row) -> str | None:
+    """The reference's model where the row speaks with another one."""
+    reference = row.cell.record.reference if row.cell.record else None
+    return None if reference is None or reference.is_own else spelt(reference)
 
 
 def headline_of(table: Table, context: Context | None) -> str:
@@ -77,7 +85,8 @@ def _quality_sentence(row: Row) -> str:
     figures = " and ".join(
         f"{METRIC_NAMES[metric]} {quality_text(row, metric)}{units.get(metric, '')}" for metric in have
     )
-    return f"Against the float32 reference it has {figures}."
+    other = other_model_of(row)
+    return f"Against the float32 reference{f' of another model, {other},' if other else ''} it has {figures}."
 
 
 def _tally(table: Table) -> str:

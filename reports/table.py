@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from metrics.model_identity import model_identity
 from metrics.record import RecordError, RunRecord
 from metrics.speed import Speed, latency_by_length, speed_of
 from metrics.steady import remedy_of, unsteady_reason
@@ -149,7 +150,7 @@ def _task(cell: Cell) -> tuple[Any, ...]:
     if record is None:
         return ()
     spoken = frozenset(trial.utterance_id for trial in record.steady_trials)
-    return _setting(cell, "model", "name"), record.workload.get("identity_sha256"), spoken
+    return model_identity(record), record.workload.get("identity_sha256"), spoken
 
 
 def _row(source: Source, cell: Cell, timing: Timing | None) -> Row:

@@ -9,7 +9,7 @@ from rich.text import Text
 from metrics.stats import MIN_TRIALS
 from reports.columns import terminal_columns
 from reports.context import context_of, warnings_of
-from reports.notes import STATUS_WORDS, headline_of, left_out, note_of
+from reports.notes import STATUS_WORDS, headline_of, left_out, note_of, other_model_of
 from reports.quality import RANDOM_WEIGHTS
 from reports.table import Row, Table
 
@@ -58,4 +58,6 @@ def _word(row: Row) -> str:
         return RANDOM_WEIGHTS
     if row.is_reference and row.timing:
         return "reference"
+    if row.status == "ok" and other_model_of(row):
+        return "another model than the reference's"
     return STATUS_WORDS.get(row.status, "")

@@ -32,8 +32,9 @@ METHODS = ("minmax", "percentile", "entropy")
 RECORDING = (
     "engine.attention", "engine.batching", "engine.build", "engine.checkpoint", "engine.conditioner",
     "engine.denoiser.eager", "engine.denoiser.onnx_graph", "engine.fitted", "engine.frontend", "engine.grid",
-    "engine.guidance", "engine.mel", "engine.noise", "engine.packed", "engine.pipeline", "engine.plan",
-    "engine.precision", "engine.reuse", "engine.sampler", "engine.solver", "engine.step",
+    "engine.guidance", "engine.kept", "engine.mel", "engine.noise", "engine.packed", "engine.pipeline", "engine.plan",
+    "engine.precision", "engine.reuse", "engine.sampler", "engine.solver", "engine.step", "engine.vocabulary",
+    "engine.weights_file", "engine.weights_fit",
 )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from metrics.catalog import by_name
 from metrics.record import RecordError, RunRecord, load_record, to_json, write_atomically
 
 SCORED = "scored.json"
-MODULES = ("score", "scored_audio", "model_scores")  # of experiments; all of metrics
+MODULES = ("score", "scored_audio", "model_scores", "reference")  # of experiments; all of metrics
 
 Ingredients = Mapping[str, str | None]
 

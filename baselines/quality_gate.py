@@ -28,6 +28,7 @@ from baselines.sentences import Pairs, expected_ids, pair_scores
 from baselines.verdict import EXIT_CODES, EXIT_RUN_FAILED, Outcome, worst
 from metrics.catalog import by_name
 from metrics.floors import not_testable
+from metrics.model_identity import spelt
 from metrics.paired import Errors
 from metrics.record import RunRecord
 
@@ -159,6 +160,10 @@ def _problem(
     ours, theirs = (run.recipes.get(rule.metric) for run in (baseline, candidate))
     if rule.kind == "difference" and ours and theirs and ours != theirs:
         return f"the two runs were scored by different recipes ({ours} and {theirs}); score both again"
+    standards = [run.reference for run in (baseline, candidate) if run.reference is not None]
+    if "reference" in rule.metric and len({(one.weights_sha256, one.arch_sha256) for one in standards}) > 1:
+        named = " and ".join(map(spelt, standards))
+        return f"the two runs were scored against two models ({named}); run both with quality.reference_model=NAME"
     if rule.margin is not None:
         floors = {floor.metric: floor for run in (baseline, candidate) for floor in run.floors}
         blind = not_testable(rule.margin, floors.get(rule.metric))

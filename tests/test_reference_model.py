@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from baselines.quality_gate import judge_quality
 from engine.contract import ConfigError
 from experiments import worker
 from experiments.compose import compose_cells, compose_run
 from experiments.job import new_job, write_job
+from experiments.quality_gate import read_quality_limits
 from experiments.reference import (
     is_own_model,
     is_reference,
@@ -27,6 +29,7 @@ from reports.columns import built_columns
 from reports.notes import headline_of, note_of
 from reports.table import load_table
 from tests import fakes
+from tests import scored_runs as runs
 from tests.engines import config
 
 SMALL = (
@@ -160,6 +163,18 @@ def test_a_sweep_names_the_reference_model_of_every_row(tmp_path: Path, monkeypa
     assert cut.timing.times_base is None, "two models' speeds have no ratio"
     headline = headline_of(table, None)
     assert headline
+
+
+def test_scores_against_two_models_are_not_compared_by_the_quality_gate() -> None:
+    """A student that was run alone was measured against itself."""
+    named = ReferenceModel(model="pocket", weights_sha256="a" * 64, arch_sha256="c" * 64, is_own=True)
+    base = replace(runs.scored("a"), reference=named)
+    limits = read_quality_limits({"only": [runs.BLIND, runs.WER]})
+    for other, is_refused in ((named, False), (replace(named, weights_sha256="b" * 64), True), (None, False)):
+        verdict = judge_quality(base, replace(runs.scored("b"), reference=other), limits)
+        told = {one.metric: "scored against two models (pocket" in one.explanation for one in verdict.findings}
+        assert told[runs.BLIND] is is_refused
+        assert not told[runs.WER], "words are compared with what was asked for"
 
 
 def test_records_of_before_and_of_now_are_read_back(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def load_ledger(folder: Path) -> Ledger:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecordError(f"{path}: no such sweep; give the folder that experiments.sweep left") from None
-    except (ValueError, NotADirectoryError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise RecordError(f"{path}: not a sweep file ({error}); start the sweep again") from error
     if not isinstance(data, dict) or data.get("schema_version") != SWEEP_SCHEMA_VERSION:
         raise RecordError(

@@ -199,9 +199,16 @@ def load_record(path: Path) -> RunRecord:
         data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise RecordError(f"{path}: no such record; run `python -m experiments.run` first") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); give the folder of a run") from error
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not a JSON record ({error}); delete it and run again") from error
     return record_from_dict(data, str(path))
+
+
+def load_run(path: Path) -> RunRecord:
+    """The record of a run: of its folder, or of the file itself, whatever either is called. Raises RecordError."""
+    return load_record(path / "result.json" if path.is_dir() else path)
 
 
 def _refuse_constant(name: str) -> float:

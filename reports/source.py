@@ -156,7 +156,7 @@ def is_reference_config(config: Mapping[str, Any]) -> bool:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not JSON ({error}); run the sweep again") from error
     if not isinstance(data, dict):
         raise RecordError(f"{path}: not a sweep file; run the sweep again")

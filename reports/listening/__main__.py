@@ -45,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ListeningError, RecordError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USAGE
+    except OSError as error:
+        print(f"error: {error.filename or 'the output'}: {error.strerror}; give another path", file=sys.stderr)
+        return EXIT_USAGE
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -15,10 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baselines.selftests import HostErrors, Tally, load_errors, save_errors
+from experiments.compose import Cell, compose_config
 from experiments.job import JobSpec, compose_record
 from experiments.journal import KINDS, JournalWriter, read_journal
 from experiments.ledger import SWEEP, load_ledger, new_ledger
+from experiments.optimize import new_search
 from experiments.progress import JournalTail
+from experiments.study import STUDY, open_study
 from experiments.tracking_state import STATE_FILE, SyncedRun, load_state, save_state
 from experiments.tracking_verdicts import verdict_folder
 from metrics.journal_lines import LineWriter, read_lines, split_lines, torn_text
@@ -237,6 +240,21 @@ def test_what_tracking_remembers_cut_anywhere_is_whole_or_forgotten(tmp_path: Pa
         assert load_state(tmp_path, "uri", "e") in ({}, {".": run})
     (tmp_path / STATE_FILE).write_text('{"schema_version": 1, "stores": null}')
     assert load_state(tmp_path, "uri", "e") == {}
+
+
+def test_a_damaged_study_is_refused_and_says_that_no_measurement_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    search = new_search(["workload=smoke", "engine=bf16,int8", "out=out", "tracking=none", "quality.metrics=[snr]"])
+    config = compose_config(["workload=smoke"])
+    study = tmp_path / "out" / STUDY
+    open_study(search, Cell(label="search", overrides=(), config=config))
+    content = study.read_bytes()
+    for kept in (content[:100], content[: len(content) // 2], b"\0" * len(content)):
+        study.write_bytes(kept)
+        with pytest.raises(RecordError, match=r"optuna.db: damaged .* what was measured lies in cells/"):
+            open_study(search, Cell(label="search", overrides=(), config=config))
 
 
 def test_two_tallies_of_one_kind_are_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ One JSON file per host class and rule beside the stored records, small enough to
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ def load_errors(host_class: str, folder: Path = SELFTESTS) -> HostErrors | None:
         return None
     try:
         return _read(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RecordError(f"{path}: damaged ({error}); delete it, then let its self-test count anew") from error
 
 
@@ -137,9 +138,14 @@ def _read(content: Mapping[str, Any]) -> HostErrors:
     if content["schema_version"] != SCHEMA_VERSION:
         raise ValueError(f"schema {content['schema_version']}, this program reads {SCHEMA_VERSION}")
     restarts = content.get("restarts")
+    tallies = [Tally(**tally) for tally in content["tallies"]]
+    repeated = Counter((tally.source, tally.true_ratio) for tally in tallies)
+    for (source, true_ratio), number in repeated.items():
+        if number > 1:  # they would not be added but replace each other
+            raise ValueError(f"{source}, true ratio {true_ratio:g} twice")
     return HostErrors(
         host_class=content["host_class"], rule=content["rule"], created=content["created"],
-        restart_sd_frac=content["restart_sd_frac"], tallies=tuple(Tally(**tally) for tally in content["tallies"]),
+        restart_sd_frac=content["restart_sd_frac"], tallies=tuple(tallies),
         restarts=None if restarts is None else Restarts(**restarts),
     )  # fmt: skip
 

@@ -133,6 +133,10 @@ def save_baseline(baseline: Baseline, records: Path) -> Path:
     """Check, then write atomically. Raises BaselineRefused, and RecordError for a name that cannot be a file."""
     refuse_unusable(baseline.runs)
     path = baseline_path(records, baseline.host_class, baseline.name)
+    for host_class, name in list_baselines(records):
+        known, own = f"{host_class}/{name}", f"{baseline.host_class}/{baseline.name}"
+        if known != own and known.casefold() == own.casefold():
+            raise RecordError(f"baseline name {own}: is one file with {known} on many disks; choose another")
     write_atomically(path, text_of(baseline))
     return path
 

@@ -32,10 +32,10 @@ from engine.contract import ConfigError
 from experiments.cli import DISK_FULL, EXIT_NO_BASELINE, EXIT_OK, complain, run_verb
 from experiments.compose import ROOT, compose_config, compose_run
 from experiments.environment import fingerprint, now_iso
-from experiments.fresh import fresh_run, read_run
+from experiments.fresh import fresh_run
 from experiments.front import refuse_flags
 from experiments.run import default_out
-from metrics.record import RecordError, RunRecord, to_json
+from metrics.record import RecordError, RunRecord, load_run, to_json
 from metrics.speed import speed_of
 
 EXAMPLES = """
@@ -67,7 +67,7 @@ def record(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     if options.run:
         if overrides:
             raise RecordError(f"{overrides[0]}: --run takes a finished run as it is; leave one of the two out")
-        runs = [read_run(folder) for folder in options.run]
+        runs = [load_run(folder) for folder in options.run]
     else:
         host_class = this_host_class(overrides)
         _check_free(options, host_class)
@@ -76,7 +76,7 @@ def record(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         exit_code = fresh_run(overrides, out)
         if exit_code != EXIT_OK:
             return exit_code
-        runs = [read_run(out)]
+        runs = [load_run(out)]
     host_class = str(runs[0].environment["host_class"])
     _check_free(options, host_class)
     if options.add:
@@ -131,7 +131,7 @@ def approve_stored(options: argparse.Namespace, overrides: Sequence[str]) -> int
 
 def diff(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Which settings, facts and versions differ between a baseline and a run, and the figures of both."""
-    run = read_run(options.run_dir)
+    run = load_run(options.run_dir)
     if run.status != "ok" or not run.steady_trials:
         raise RecordError(f"{options.run_dir}: nothing was measured (status {run.status}: {run.reason}); run it again")
     stored = load_baseline(options.records, str(run.environment["host_class"]), options.name)

@@ -23,7 +23,10 @@ EXIT_NO_BASELINE = 13
 EXIT_JOB_FAILED = 14
 EXIT_INTERRUPTED = 130
 
+SHOWN_CHARS = 200  # of a path
 OUTPUTS = (1, 2)  # descriptors of stdout and stderr
+# A path that somebody gave is of another kind than was asked for, or may not be read or written
+WRONG_PATH = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EROFS)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Verb = Callable[[Sequence[str]], int]
@@ -71,6 +74,9 @@ def run_verb(verb: Verb, argv: Sequence[str] | None = None) -> int:
         _discard(left)
         return EXIT_UNEXPECTED  # it had not come to its end, so nobody knows what it would have said
     except OSError as error:
+        if error.errno in WRONG_PATH and error.filename is not None:
+            complain(f"{str(error.filename)[:SHOWN_CHARS]}: {error.strerror}; give another path")
+            return EXIT_USAGE
         if error.errno not in DISK_FULL:
             raise
         complain(f"out={error.filename or '?'}: the disk is full; free some space and run again with resume=DIR")

@@ -193,7 +193,10 @@ def _label(config: Mapping[str, Any], parsed: Iterable[Override], varying: Colle
 def _refuse_twins(cells: Sequence[Cell]) -> None:
     seen: dict[str, Cell] = {}
     for cell in cells:
-        twin = seen.setdefault(cell.label, cell)
+        twin = seen.setdefault(cell.label.casefold(), cell)
+        if twin.config != cell.config:  # letters of either case, and signs that no file name can hold, are one here
+            allowed = f"two cells with names that are one as a folder ({' '.join(twin.overrides)})"
+            raise ConfigError("cells", " ".join(cell.overrides), allowed, "change one of the two values")
         if twin is not cell:
             raise ConfigError("cells", cell.label, "the same cell twice", "name every cell once")
 

@@ -10,15 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.cli import EXIT_JOB_FAILED
-from experiments.job import RESULT, module_environment
-from metrics.record import RunRecord, load_record, to_json
+from experiments.job import module_environment
+from metrics.record import to_json
 
 GIVE_UP_WAITING_S = 30.0  # a run that was told to stop ends its worker and writes its record first
-
-
-def read_run(folder: Path) -> RunRecord:
-    """The record of a run's folder, or of the file itself. Raises RecordError."""
-    return load_record(folder / RESULT if folder.is_dir() or folder.suffix != ".json" else folder)
 
 
 def fresh_run(overrides: Sequence[str], out: Path) -> int:

@@ -22,11 +22,11 @@ from experiments.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain
 from experiments.compose import compose_config, options
 from experiments.environment import now_iso
 from experiments.flat_settings import key_of
-from experiments.fresh import fresh_run, hydra_value, read_run
+from experiments.fresh import fresh_run, hydra_value
 from experiments.front import refuse_flags
 from experiments.job import RESULT
 from experiments.run import default_out, sync_tracking
-from metrics.record import RunRecord, to_json, write_atomically
+from metrics.record import RunRecord, load_run, to_json, write_atomically
 
 RULE: Rule = judge
 # What the new run takes from the baseline; the rest is a matter of the one who gates.
@@ -75,7 +75,7 @@ def _judge_stored(given: argparse.Namespace, overrides: Sequence[str], limits: L
             raise ConfigError(
                 key_of(text), text.partition("=")[2], "--run takes a finished run as it is", "leave it out"
             )
-    run = read_run(given.run)
+    run = load_run(given.run)
     baseline = _load(given, str(run.environment["host_class"]))
     beside = given.run if given.run.is_dir() else given.run.parent
     return _finish(given, baseline, run, limits, Path(_out(overrides) or beside))
@@ -88,7 +88,7 @@ def _judge_fresh(given: argparse.Namespace, overrides: Sequence[str], limits: Li
     exit_code = fresh_run([*overrides_of(baseline.runs[-1].config), *overrides], out)
     if exit_code not in (EXIT_OK, EXIT_JOB_FAILED) or not (out / RESULT).is_file():
         return exit_code or EXIT_JOB_FAILED
-    run = read_run(out)
+    run = load_run(out)
     exit_code = _finish(given, baseline, run, limits, out)
     sync_tracking(run.config, out)  # the run's own sync came before there was a verdict
     return exit_code

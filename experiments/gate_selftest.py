@@ -21,13 +21,13 @@ from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
 from experiments.compose import compose_run
 from experiments.environment import now_iso
 from experiments.flat_settings import key_of
-from experiments.fresh import fresh_run, read_run
+from experiments.fresh import fresh_run
 from experiments.front import is_help, refuse_flags
 from experiments.gate import read_limits
 from experiments.run import default_out
 from experiments.selftest import positive
 from experiments.selftest_keep import Keeper
-from metrics.record import RunRecord, write_atomically
+from metrics.record import RunRecord, load_run, write_atomically
 
 HELP = """The stored-baseline gate on an engine that has not changed: how often it cries wolf on this machine.
 
@@ -142,7 +142,7 @@ def _one_session(asked: Asked, gates: Gates, folder: Path, keep: Keeper) -> int:
         complain(f"session {folder.name} failed ({folder})")
         return exit_code
     try:
-        outcome = gates.add(read_run(folder))
+        outcome = gates.add(load_run(folder))
     except BaselineRefused as refused:
         complain(f"before session {folder.name}: {refused}")
         return EXIT_JOB_FAILED

@@ -23,6 +23,7 @@ from experiments.compose import ROOT
 from experiments.environment import fingerprint, now_iso, num_threads
 from experiments.failure import FailureKind, kind_of_error, kind_of_exit, log_tail, oom_kills
 from experiments.journal import JOURNAL, Journal, read_journal, set_aside
+from metrics.journal_lines import torn_text
 from metrics.record import RecordError, RunRecord, RunStatus, Score, load_record, save_record, write_atomically
 from metrics.steady import STEADY_COUNTERS, WARM_UP_STEADY, counters_score, warm_up_score
 
@@ -127,7 +128,7 @@ def limit_s(config: Mapping[str, Any]) -> float:
 
 def compose_record(spec: JobSpec, journal: Journal, end: Mapping[str, Any]) -> RunRecord:
     """The record that a journal amounts to. end: status, reason, remedy."""
-    start = journal.start or {}
+    start, end = journal.start or {}, _with_torn(journal, end)
     workload = dict(start.get("workload") or {"name": spec.config["workload"]["name"], "utterances": []})
     if journal.utterances:
         workload["generated_s"] = sum(u.num_samples / u.sample_rate_hz for u in journal.utterances)
@@ -154,6 +155,16 @@ def compose_record(spec: JobSpec, journal: Journal, end: Mapping[str, Any]) -> R
         calibrations=journal.calibrations,
         cold_starts=() if journal.cold is None else (journal.cold,),
     )
+
+
+def _with_torn(journal: Journal, end: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Torn lines are named; a run that ended well while one of its lines is torn has lost something."""
+    if not journal.torn:
+        return end
+    lost = f"{JOURNAL}: {torn_text(journal.torn)}"
+    if end["status"] == "ok":
+        return {**end, "status": "failed", "reason": lost, "remedy": "check the disk, then run this variant again"}
+    return {**end, "reason": f"{end['reason']}; {lost}"}
 
 
 def _determinism(journal: Journal, status: RunStatus) -> tuple[Score, ...]:

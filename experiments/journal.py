@@ -1,14 +1,11 @@
 """The journal of one run: a JSON object a line, on the disk before the next trial starts; and what is read back.
 
 Kinds: start, build, facts, plan, first_call, trial, calibration, warm_up, counters, spoken, memory, utterance,
-determinism, cold, end. A process
-that dies leaves at most one torn last line.
+determinism, cold, end. What is torn, and how it is read, is in metrics.journal_lines.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,25 +13,28 @@ from statistics import fmean
 from types import TracebackType
 from typing import Any
 
+from metrics.journal_lines import LineWriter, read_lines
 from metrics.record import CalibrationReading, ColdStart, RecordError, Trial, Utterance, to_json
 
 JOURNAL = "journal.jsonl"
+# Of every journal that is written here: runs, streams, comparisons, loads
+KINDS = frozenset(
+    ("start", "build", "facts", "plan", "first_call", "trial", "calibration", "warm_up", "counters", "spoken", "memory",
+     "utterance", "determinism", "cold", "end", "stream", "call", "warmup", "turn", "request")
+)  # fmt: skip
 
 
 class JournalWriter:
-    """Appends records; each is flushed to the disk before `append` returns. Raises OSError on a full disk."""
+    """Appends entries; each is on the disk before `append` returns. Raises OSError on a full disk, and undoes it."""
 
     def __init__(self, path: Path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
+        self._lines = LineWriter(path)
 
     def append(self, kind: str, content: Mapping[str, Any]) -> None:
-        self._file.write(to_json({"kind": kind, **content}).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._lines.append(to_json({"kind": kind, **content}))
 
     def close(self) -> None:
-        self._file.close()
+        self._lines.close()
 
     def __enter__(self) -> JournalWriter:
         return self
@@ -51,7 +51,7 @@ class Journal:
 
     memory: peak_rss_bytes, peak_pss_bytes, peak_device_bytes, as far as known. identical: utterance id -> whether all
     repeats gave the same bits, empty with one round, None before the end. warm_up and counters: how warm-up ended and
-    what the engine counted before and after the timed region. num_torn: torn last lines (0 or 1).
+    what the engine counted before and after the timed region. torn: numbers of the lines that are not whole.
     """
 
     start: Mapping[str, Any] | None = None
@@ -67,7 +67,7 @@ class Journal:
     counters: Mapping[str, Mapping[str, int]] | None = None
     cold: ColdStart | None = None
     end: Mapping[str, Any] | None = None
-    num_torn: int = 0
+    torn: tuple[int, ...] = ()
 
 
 @dataclass
@@ -81,15 +81,13 @@ class _Gathered:
 
 
 def read_journal(path: Path) -> Journal:
-    """Everything measured; empty where there is no file. Raises RecordError for a damaged line before the last."""
+    """Everything measured; empty where there is no file. Raises RecordError for a whole line that says nonsense."""
     if not path.is_file():
         return Journal()
-    gathered, num_torn = _Gathered(), 0
-    *whole, tail = path.read_bytes().split(b"\n")
-    num_torn += bool(tail)
-    for number, line in enumerate(whole, start=1):
+    gathered, lines = _Gathered(), read_lines(path, KINDS)
+    for number, entry in lines.whole:
         try:
-            _take(gathered, json.loads(line))
+            _take(gathered, entry)
         except (ValueError, TypeError, KeyError) as error:
             raise RecordError(f"{path}: line {number} is damaged ({error}); run this variant again") from error
     means = _round_means(gathered.calibrations)
@@ -97,7 +95,7 @@ def read_journal(path: Path) -> Journal:
         trials=tuple(_calibrated(trial, means) for trial in gathered.trials),
         utterances=tuple(gathered.utterances),
         calibrations=tuple(gathered.calibrations),
-        num_torn=num_torn,
+        torn=lines.torn,
         **gathered.fields,
     )
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from experiments.environment import now_iso
 from experiments.failure import FailureKind
-from metrics.record import SWEEP_SCHEMA_VERSION, RecordError, write_atomically
+from metrics.record import SWEEP_SCHEMA_VERSION, RecordError, repeated, write_atomically
 
 SWEEP = "sweep.json"
 
@@ -152,7 +152,7 @@ def load_ledger(folder: Path) -> Ledger:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecordError(f"{path}: no such sweep; give the folder that experiments.sweep left") from None
-    except (ValueError, NotADirectoryError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise RecordError(f"{path}: not a sweep file ({error}); start the sweep again") from error
     if not isinstance(data, dict) or data.get("schema_version") != SWEEP_SCHEMA_VERSION:
         raise RecordError(
@@ -160,9 +160,12 @@ def load_ledger(folder: Path) -> Ledger:
         )
     try:
         entries = [_entry_from(cell) for cell in data.pop("cells")]
+        for what, keys in (("label", [entry.label for entry in entries]), ("folder", [entry.dir for entry in entries])):
+            if (twin := repeated(keys)) is not None:
+                raise TypeError(f"two cells have the {what} {twin}")
         del data["schema_version"]
         return Ledger(folder=folder, entries=entries, **data)
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         raise RecordError(f"{path}: damaged sweep file ({error}); start the sweep again") from error
 
 

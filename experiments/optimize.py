@@ -187,6 +187,11 @@ def _cell_of(search: Search, trial: Any) -> Cell | str:
         validate(cell.config, check_texts=False)
     except ConfigError as error:
         return f"{' '.join(chosen)}: {error.allowed}"
+    for known in search.sweep.cells:
+        if known.label.casefold() == cell.label.casefold() and not set(chosen) <= set(known.overrides):
+            return (
+                f"{' '.join(chosen)}: has the folder of another cell, {known.label}; write one of the values otherwise"
+            )
     return cell
 
 

@@ -14,8 +14,9 @@ from baselines.samples import clips_for_rate, pairs_for_margin, pairs_for_margin
 from baselines.sentences import pair_scores
 from engine.contract import ConfigError
 from experiments.cli import EXIT_OK, run_verb
-from experiments.quality_gate import read_quality_limits, read_run, split_words
+from experiments.quality_gate import read_quality_limits, split_words
 from metrics.catalog import by_name
+from metrics.record import load_run
 from reports.listening.inference import votes_needed
 
 KEYS = ("metric", "margin", "sd", "limit", "true_rate", "share", "alpha", "preset")
@@ -112,7 +113,7 @@ def _measured_sd(metric: str, folders: Sequence[Path]) -> float:
         raise ConfigError("runs", len(folders), "a spread is measured on two runs", "give RUN_A RUN_B")
     if metric not in by_name():
         raise ConfigError("metric", metric, "is not stored in runs", "give sd=")
-    pairs = pair_scores(read_run(folders[0]), read_run(folders[1]), metric)
+    pairs = pair_scores(load_run(folders[0]), load_run(folders[1]), metric)
     if len(pairs.second) < 2:
         name, reason = next(iter({**pairs.lost, **pairs.failed}.items()), ("-", "no sentence in common"))
         raise ConfigError("metric", metric, f"{len(pairs.second)} sentences are a pair", f"{name}: {reason}")

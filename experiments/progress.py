@@ -5,7 +5,6 @@ Reads the running job's journal, so it costs the measurement nothing. Without a 
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from experiments.cli import one_line
+from metrics.journal_lines import split_lines
+
+COUNTED = ("trial", "first_call", "spoken")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,17 +49,17 @@ class JournalTail:
         """First call and trials written so far."""
         try:
             with self.path.open("rb") as file:
-                inode = os.fstat(file.fileno()).st_ino
-                if inode != self._inode:
-                    self._inode, self._offset, self.num_done = inode, 0, 0
+                status = os.fstat(file.fileno())
+                # Shorter than before: an entry that was refused by the disk at the last moment was taken back
+                if status.st_ino != self._inode or status.st_size < self._offset:
+                    self._inode, self._offset, self.num_done = status.st_ino, 0, 0
                 file.seek(self._offset)
                 new = file.read()
         except FileNotFoundError:
             return self.num_done
         whole = new[: new.rfind(b"\n") + 1]
         self._offset += len(whole)
-        kinds = (json.loads(line).get("kind") for line in whole.splitlines())
-        self.num_done += sum(kind in ("trial", "first_call", "spoken") for kind in kinds)
+        self.num_done += sum(entry["kind"] in COUNTED for entry in split_lines(whole, COUNTED).entries)
         return self.num_done
 
 

@@ -19,9 +19,8 @@ from engine.contract import ConfigError
 from experiments.cli import refused_limit, run_verb
 from experiments.compose import CONF
 from experiments.environment import now_iso
-from experiments.job import RESULT
 from experiments.workload import find_file
-from metrics.record import RunRecord, load_record, to_json, write_atomically
+from metrics.record import load_run, to_json, write_atomically
 
 PRESETS = CONF / "gate" / "quality"
 KEYS = ("preset", "out", "alpha", "coverage_frac", "only")
@@ -54,10 +53,11 @@ def main(argv: Sequence[str]) -> int:
     if len(folders) != 2:
         raise ConfigError("runs", len(folders), "two folders are compared", "give RUN_A RUN_B; see --help")
     limits = read_quality_limits(settings)
-    baseline, candidate = (read_run(folder) for folder in folders)
+    baseline, candidate = (load_run(folder) for folder in folders)
     verdict = judge_quality(baseline, candidate, limits)
     judged = JudgedQuality(baseline=baseline, candidate=candidate, limits=limits, verdict=verdict)
-    out = Path(str(settings.get("out") or folders[1] / "quality_gate"))
+    beside = folders[1] if folders[1].is_dir() else folders[1].parent
+    out = Path(str(settings.get("out") or beside / "quality_gate"))
     try:
         write_atomically(out / "verdict.json", to_json(quality_content(judged, now_iso())) + "\n")
         write_atomically(out / "summary.md", quality_summary(judged))
@@ -86,11 +86,6 @@ def split_words(words: Sequence[str], keys: Sequence[str]) -> tuple[list[Path], 
         except (YAMLError, OmegaConfBaseException, TypeError, KeyError) as error:
             raise ConfigError(key, value, "not a value", "see --help") from error
     return folders, settings
-
-
-def read_run(folder: Path) -> RunRecord:
-    """The record of a run's folder. Raises RecordError."""
-    return load_record(folder if folder.suffix == ".json" else folder / RESULT)
 
 
 def read_quality_limits(settings: Mapping[str, Any]) -> QualityLimits:

@@ -16,7 +16,7 @@ from experiments.compose import Cell
 from experiments.identity import identity_of
 from experiments.search import Constraint, NoFigure, Space, figure_of
 from metrics.pareto import Direction, pareto_front
-from metrics.record import RunRecord, write_atomically
+from metrics.record import RecordError, RunRecord, write_atomically
 
 SEARCH, STUDY = "search.json", "optuna.db"
 
@@ -57,12 +57,24 @@ def figures_of(record: RunRecord, search: Search) -> Told:
 def open_study(search: Search, first: Cell) -> Any:
     """The study of this space with this code, these weights and this machine; another of them is another study.
 
-    What an outdated one had tried is proposed first, so that its cells are measured again.
+    What an outdated one had tried is proposed first, so that its cells are measured again. Raises RecordError for a
+    damaged one.
     """
     try:
         import optuna
+        from sqlalchemy.exc import DatabaseError
     except ImportError as error:
         raise ConfigError("optuna", "(missing)", "is needed for a search", "pip install 'optuna>=5,<6'") from error
+    try:
+        return _opened(optuna, search, first)
+    except (DatabaseError, optuna.exceptions.StorageInternalError) as error:
+        raise RecordError(
+            f"{search.sweep.folder / STUDY}: damaged ({str(error).splitlines()[0]}); delete it and resume the search: "
+            "what was measured lies in cells/ and is not measured again"
+        ) from error
+
+
+def _opened(optuna: Any, search: Search, first: Cell) -> Any:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = f"sqlite:///{(search.sweep.folder / STUDY).resolve()}"
     identity = identity_of(first.config)

@@ -195,6 +195,8 @@ def _sync_one(folder: Path, options: argparse.Namespace, stores: dict[Destinatio
         f"{_shown(folder)}: {tally.num_runs} runs ({tally.num_new} new, {tally.num_changed} changed), "
         f"{tally.num_artifacts} artifacts -> {destination.uri}, experiment {destination.experiment}"
     )
+    if torn := content.parent.tags.get("journal.torn"):
+        print(f"note: {content.folder}: {torn}; every whole line was taken", file=sys.stderr)
     if tally.conflicts:
         names = ", ".join(sorted(set(tally.conflicts))[:6])
         print(f"note: parameters that MLflow holds with another value stay as they are: {names}", file=sys.stderr)

@@ -41,7 +41,7 @@ from experiments.tracking_tags import (
     quotable,
     verdict_tags,
 )
-from metrics.record import RecordError, RunRecord, to_json
+from metrics.record import RecordError, RunRecord, repeated, to_json
 from metrics.steady import unsteady_reason
 from reports.quality import validity_of
 from reports.source import SWEEP, Cell, Source, load_source
@@ -76,10 +76,13 @@ def _content_of(source: Source) -> FolderContent:
         parent, children = _cell_content(source, cells[0]), cells[1:]
     else:
         parent, children = _sweep_content(source, records[0] if records else None), cells
+    contents = tuple(_cell_content(source, cell) for cell in children)
+    if (twin := repeated(run.run_uuid for run in (parent, *contents))) is not None:
+        raise RecordError(f"{source.root}: two of its runs have the id {twin}, and MLflow would hold one of them only")
     return FolderContent(
         folder=source.root,
         parent=parent,
-        children=tuple(_cell_content(source, cell) for cell in children),
+        children=contents,
         settings=_settings(source, records),
     )
 

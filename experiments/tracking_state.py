@@ -68,9 +68,9 @@ def _stores(folder: Path) -> list[dict[str, Any]]:
     try:
         data = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         stores = data["stores"] if data["schema_version"] == STATE_VERSION else []
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        return [store for store in stores if isinstance(store, dict)]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return []
-    return [store for store in stores if isinstance(store, dict)]
 
 
 def _run_from(data: Mapping[str, Any]) -> SyncedRun:

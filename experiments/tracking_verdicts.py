@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.compare_settings import is_read
+from experiments.journal import KINDS
 from experiments.tracking_runs import (
     FolderContent,
     RunContent,
@@ -30,6 +31,7 @@ from experiments.tracking_tags import (
     quotable,
     settings_params,
 )
+from metrics.journal_lines import read_lines, torn_text
 from metrics.record import RecordError
 
 VERDICT, PAIRS, LOAD, REQUESTS = "verdict.json", "pairs.jsonl", "load.json", "requests.jsonl"
@@ -74,6 +76,7 @@ def _comparison(folder: Path, verdict: Mapping[str, Any]) -> FolderContent:
         **environment_tags(verdict.get("environment", {})),
         **({"verdict": FAILED.lower()} if has_failed else outcome_tags(outcome)),
         "verdict.reason": verdict.get("reason"),
+        "journal.torn": _torn(folder / PAIRS),
         "random_weights": "true" if any(side["facts"].get("random_weights") for side in sides.values()) else None,
     }
     params: dict[str, str] = {}
@@ -121,8 +124,10 @@ def _ratios(verdict: Mapping[str, Any]) -> dict[str, float]:
 
 def _turns(folder: Path, end_ms: int) -> tuple[Point, ...]:
     """Every timed call of every side; step: its turn, counted through all blocks."""
-    lines = (folder / PAIRS).read_text(encoding="utf-8").splitlines()
-    turns = [entry for entry in map(json.loads, lines) if entry["kind"] == "turn"]
+    lines = read_lines(folder / PAIRS, KINDS)
+    turns = [entry for entry in lines.entries if entry["kind"] == "turn"]
+    if lines.torn and not turns:
+        raise ValueError(f"{PAIRS}: {torn_text(lines.torn)}, and no turn is whole")
     return tuple(
         Point(key=f"turn/{side}_wall_s", value=float(seconds), timestamp_ms=end_ms, step=step)
         for step, turn in enumerate(turns)
@@ -148,6 +153,7 @@ def _load(folder: Path, load: Mapping[str, Any]) -> FolderContent:
         "load.scenario": load["settings"]["scenario"],
         "audio.valid": _validity(load["audio"], bool(facts.get("random_weights"))),
         "timing.unsteady": reason if status == "unsteady" else None,
+        "journal.torn": _torn(folder / REQUESTS),
         "random_weights": "true" if facts.get("random_weights") else None,
     }
     for name in ("leak", "search"):
@@ -198,8 +204,16 @@ def _load_summary(load: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _load_start_ms(folder: Path) -> int:
-    with (folder / REQUESTS).open(encoding="utf-8") as journal:
-        return unix_ms(json.loads(journal.readline())["created"])
+    started = [entry for entry in read_lines(folder / REQUESTS, KINDS).entries if entry["kind"] == "start"]
+    if not started:
+        raise ValueError(f"{REQUESTS} does not say when it was begun")
+    return unix_ms(started[0]["created"])
+
+
+def _torn(path: Path) -> str | None:
+    """What of a journal was lost, for its run's tag."""
+    torn = read_lines(path, KINDS).torn if path.is_file() else ()
+    return f"{path.name}: {torn_text(torn)}" if torn else None
 
 
 def _level(level: Mapping[str, Any]) -> dict[str, Any]:

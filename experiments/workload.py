@@ -26,7 +26,7 @@ from experiments.compose import CONF, ROOT
 from experiments.synthetic import RATE_HZ, is_synthetic, seconds_of, synthetic_clip, synthetic_text
 from metrics.record import to_json
 
-USABLE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+USABLE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,9 +200,9 @@ def _check_ids(texts: str, lines: Sequence[Line]) -> None:
             raise ConfigError(
                 "workload.texts", texts, f"id {line.utterance_id!r} cannot be a file name", "use letters, digits, _ . -"
             )
-        if line.utterance_id in seen:
+        if line.utterance_id.casefold() in seen:  # letters of either case are one file on many disks
             raise ConfigError("workload.texts", texts, f"id {line.utterance_id} occurs twice", "give each its own id")
-        seen.add(line.utterance_id)
+        seen.add(line.utterance_id.casefold())
 
 
 def load_voices(reference: Mapping[str, Any]) -> list[Voice]:

@@ -9,9 +9,9 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 SCHEMA_VERSION = 2  # of RunRecord; 2 has every calibration and every cold start
@@ -212,9 +212,16 @@ def load_record(path: Path) -> RunRecord:
         data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise RecordError(f"{path}: no such record; run `python -m experiments.run` first") from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); give the folder of a run") from error
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not a JSON record ({error}); delete it and run again") from error
     return record_from_dict(data, str(path))
+
+
+def load_run(path: Path) -> RunRecord:
+    """The record of a run: of its folder, or of the file itself, whatever either is called. Raises RecordError."""
+    return load_record(path / "result.json" if path.is_dir() else path)
 
 
 def _refuse_constant(name: str) -> float:
@@ -229,7 +236,7 @@ def record_from_dict(data: Any, origin: str) -> RunRecord:
             f"{origin}: schema_version {data['schema_version']}, this program reads {SCHEMA_VERSION}; record it again"
         )
     try:
-        return RunRecord(
+        record = RunRecord(
             **{
                 **_known(RunRecord, data),
                 "utterances": tuple(Utterance(**_known(Utterance, u)) for u in data["utterances"]),
@@ -245,8 +252,37 @@ def record_from_dict(data: Any, origin: str) -> RunRecord:
                 else None,
             }
         )
-    except (TypeError, KeyError, ValueError) as error:
+        _refuse_twins(record)
+        return record
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise RecordError(f"{origin}: damaged run record ({error}); run again") from error
+
+
+def repeated(keys: Iterable[Hashable]) -> Hashable | None:
+    """The first key that stands there twice, letters of either case being one: keys become file names. None: none."""
+    seen: set[Hashable] = set()
+    for key in keys:
+        folded = key.casefold() if isinstance(key, str) else key
+        if folded in seen:
+            return key
+        seen.add(folded)
+    return None
+
+
+def _refuse_twins(record: RunRecord) -> None:
+    """What other rows and files are found by must be there once. ValueError."""
+    found: dict[str, Sequence[Hashable]] = {
+        "utterance": [u.utterance_id for u in record.utterances],
+        "audio file": [u.audio_path for u in record.utterances],
+        "score": [(score.metric, score.utterance_id) for score in record.scores],
+        "floor": [floor.metric for floor in record.floors],
+    }
+    for what, keys in found.items():
+        if (twin := repeated(keys)) is not None:
+            raise ValueError(f"{what} {twin!r} stands there twice")
+    for path in (path for u in record.utterances for path in (u.audio_path, u.mel_path)):
+        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            raise ValueError(f"{path!r} is not within the run's folder")
 
 
 def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,12 +16,11 @@ import numpy as np
 import soundfile
 
 from metrics.record import Utterance
-from reports.source import Cell
+from reports.source import REFERENCE, Cell
 from reports.table import Table
 from reports.words import listed, slug
 
 AUDIO = "audio"
-REFERENCE = "reference"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

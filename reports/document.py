@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports.audio import REFERENCE, AudioLinks, link_audio
+from reports.audio import AudioLinks, link_audio
 from reports.columns import Column, built_columns, main_columns, time_columns
 from reports.context import Context, caption_of, context_of, warnings_of
 from reports.notes import MissingScore, determinism_of, headline_of, missing_scores
@@ -14,6 +14,7 @@ from reports.plots import Picture, draw_charts
 from reports.quality import VALID, VERSUS_REFERENCE, WER, sentence_value
 from reports.scores import METRIC_NAMES, score_text
 from reports.search import Front, draw_search, front_of, read_search
+from reports.source import REFERENCE
 from reports.spectrograms import draw_spectrograms, example_ids
 from reports.table import Row, Table, all_metrics, sentence_timing_of
 from reports.words import ABSENT, significant, without_machine_paths

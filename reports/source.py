@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from metrics.record import SWEEP_SCHEMA_VERSION, RecordError, RunRecord, load_record
+from metrics.record import SWEEP_SCHEMA_VERSION, RecordError, RunRecord, load_record, repeated
 from reports.words import without_machine_paths
 
 CellState = Literal["pending", "running", "ok", "skipped", "failed"]
 STATES: tuple[CellState, ...] = ("pending", "running", "ok", "skipped", "failed")
 RESULT = "result.json"
 SWEEP = "sweep.json"
+REFERENCE = "reference"  # the name of the row that is none: what quality is compared with
 UNMEASURED = {
     "pending": ("not measured yet", "finish the sweep with `python -m experiments.sweep resume=DIR`"),
     "running": ("not finished when the report was made", "render again when the sweep has ended"),
@@ -89,8 +90,14 @@ def _load_sweep(folder: Path) -> Source:
     try:
         cells = tuple(_load_cell(folder, entry) for entry in sweep["cells"])
         name, created, status = str(sweep["sweep_id"]), str(sweep["created"]), str(sweep["status"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{path}: damaged sweep file (no {error}); run the sweep again") from error
+    for what, keys in (("label", [cell.label for cell in cells]), ("folder", [cell.dir for cell in cells])):
+        if (twin := repeated(keys)) is not None:
+            raise RecordError(f"{path}: two cells have the {what} {twin}; give each its own")
+    for cell in cells:
+        if Path(cell.dir).is_absolute() or ".." in Path(cell.dir).parts or cell.label == REFERENCE:
+            raise RecordError(f"{path}: a cell {cell.label} in {cell.dir} cannot be told from others; rename it")
     wanted = sweep.get("reference")
     reference = next((cell for cell in cells if cell.dir == wanted), None) or _reference_run(folder)
     return Source(
@@ -156,7 +163,7 @@ def is_reference_config(config: Mapping[str, Any]) -> bool:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not JSON ({error}); run the sweep again") from error
     if not isinstance(data, dict):
         raise RecordError(f"{path}: not a sweep file; run the sweep again")

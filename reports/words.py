@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Sequence
 
 ABSENT = "-"
+MAX_SLUG = 120
 
 # An absolute path names the machine it was made on; its last part says what the reader needs. URLs are left alone.
 _ABSOLUTE_PATH = re.compile(r"(?<![\w./:~-])/(?:[\w.@+=,-]+/)+([\w.@+=,-]+)")
@@ -46,5 +48,8 @@ def without_machine_paths(text: str | None) -> str | None:
 
 
 def slug(label: str) -> str:
-    """A label as a file name."""
-    return re.sub(r"[^A-Za-z0-9._=-]+", "_", label)
+    """A label as a file name; one that cannot be a file name as it is gets a part of its hash, so that two stay two."""
+    usable = re.sub(r"[^A-Za-z0-9._=,-]+", "_", label)[:MAX_SLUG]
+    if usable == label and label.strip("."):
+        return label
+    return f"{usable.strip('.')}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"

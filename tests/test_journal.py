@@ -1,6 +1,5 @@
 """The journal survives whatever ends its writer."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -50,16 +49,26 @@ def test_a_journal_cut_anywhere_keeps_every_whole_line(cut: int, tmp_path_factor
     kept = whole[: cut % (len(whole) + 1)]
     path.write_bytes(kept)
     read = read_journal(path)
-    kinds = [json.loads(line)["kind"] for line in kept.split(b"\n")[:-1]]
-    assert len(read.trials) == kinds.count("trial")
-    assert read.num_torn == (not kept.endswith(b"\n") and kept != b"")
+    begun = [line for line in kept.split(b"\n") if line]
+    num_whole = sum(line in whole.split(b"\n") for line in begun)
+    assert len(read.trials) == sum(b'"kind": "trial"' in line for line in begun[:num_whole])
+    assert read.torn == (() if num_whole == len(begun) else (len(begun),))
 
 
-def test_damage_inside_is_not_passed_over(tmp_path: Path) -> None:
+def test_damage_inside_is_named_and_costs_its_own_line_only(tmp_path: Path) -> None:
     write(tmp_path / "j")
+    whole = read_journal(tmp_path / "j")
     lines = (tmp_path / "j").read_text().splitlines(keepends=True)
     (tmp_path / "j").write_text("".join([*lines[:4], "{half\n", *lines[5:]]))
-    with pytest.raises(RecordError, match="line 5 is damaged"):
+    read = read_journal(tmp_path / "j")
+    assert (read.torn, read.trials) == ((5,), whole.trials[1:])
+
+
+def test_a_whole_line_that_says_nonsense_is_refused_by_its_number(tmp_path: Path) -> None:
+    with JournalWriter(tmp_path / "j") as journal:
+        journal.append("trial", TRIAL)
+        journal.append("trial", {**TRIAL, "wall": 1.0})
+    with pytest.raises(RecordError, match="line 2 is damaged"):
         read_journal(tmp_path / "j")
 
 

@@ -129,7 +129,7 @@ def test_mushra_listeners_who_miss_the_reference_are_left_out(tmp_path: Path) ->
 def test_nobody_left_is_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = built_set(tmp_path)
     save_result(folder, answered(folder, "guesser", who_guesses, 1))
-    assert main(["collect", str(folder)]) == 0
+    assert main(["collect", str(folder)]) == 11
     assert "no verdict" in capsys.readouterr().out
     assert json.loads((folder / "verdict.json").read_text())["status"] == "too_few"
 

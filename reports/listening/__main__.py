@@ -9,6 +9,8 @@ build     one HTML file that opens from disk without a network, and its key; giv
           More settings: reference=LABEL, text=hide, title=TEXT, seed=N.
 serve     the same page on this machine, every answer on disk before the page goes on
 collect   checks the key, screens the listeners, analyses, draws, and writes the verdict beside the runs
+
+exit codes: 0 done, 2 usage or files that do not fit, 11 collect: no verdict, 130 interrupted
 """
 
 from __future__ import annotations
@@ -24,12 +26,13 @@ from reports.listening.settings import METHODS, ListeningError, build_settings, 
 
 EXIT_OK = 0
 EXIT_USAGE = 2
+EXIT_UNSURE = 11  # of collect: there is no verdict
 EXIT_INTERRUPTED = 130
 OUTPUTS = Path(__file__).resolve().parents[2] / "outputs"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 where it was done, 2 with one line on stderr for a mistake of the user's, a wrong key among them."""
+    """0 done, 11 without a verdict, 2 with one line on stderr for a mistake of the user's, a wrong key among them."""
     words = list(sys.argv[1:] if argv is None else argv)
     verb = VERBS.get(words[0]) if words else None
     if not words or {"-h", "--help"} & set(words):
@@ -41,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return verb(words[1:])
     except (ListeningError, RecordError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_USAGE
+    except OSError as error:
+        print(f"error: {error.filename or 'the output'}: {error.strerror}; give another path", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
@@ -95,17 +101,19 @@ def _collect(words: Sequence[str]) -> int:
     from reports.listening.collect import collect
 
     collected = collect(words)
-    for sentence in collected.sentences or ("no verdict: no listener who counts gave an answer that counts",):
+    for sentence in collected.sentences or (f"no verdict: {collected.findings.reason}",):
         print(sentence)
     for path in collected.paths:
         print(path)
+    for note in collected.findings.notes:
+        print(f"note: {note}", file=sys.stderr)
     left_out = [s for s in collected.findings.screened if s.reasons]
     for screened in left_out:
         print(f"left out: {screened.listener.name}, {'; '.join(screened.reasons)}", file=sys.stderr)
     gone = len(collected.findings.key.systems) - len(collected.beside)
     if gone:
         print(f"note: the folders of {gone} runs are gone; their verdict is here only", file=sys.stderr)
-    return EXIT_OK
+    return EXIT_OK if collected.sentences else EXIT_UNSURE
 
 
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {"build": _build, "serve": _serve, "collect": _collect}

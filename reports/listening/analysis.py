@@ -31,6 +31,12 @@ DCR = "dcr_difference"
 MUSHRA = "mushra_difference"
 ABX = "abx_correct_frac"
 SHARES = (PREFERENCE, ABX)
+# What a vote of each measure can be, and a rating of each method: no interval goes beyond
+SCALES = {
+    PREFERENCE: (0.0, 1.0), ABX: (0.0, 1.0), RATING: (-4.0, 4.0), CCR: (-3.0, 3.0), DCR: (-4.0, 4.0),
+    MUSHRA: (-100.0, 100.0),
+}  # fmt: skip
+RATING_SCALES = {"ab": (1.0, 5.0), "dcr": (1.0, 5.0), "mushra": (0.0, 100.0)}
 PLANNED_SHARE = 0.6
 PLANNED_POWER = 0.8
 
@@ -210,7 +216,8 @@ def _compare(measure: str, pair: tuple[str, str], votes: Sequence[Vote], confide
     null = 0.5 if measure in SHARES else 0.0
     values_N = np.array([vote.value for vote in votes])
     sentences = [vote.sentence for vote in votes]
-    estimate = clustered_mean(values_N, sentences, [vote.listener for vote in votes], null, confidence)
+    listeners = [vote.listener for vote in votes]
+    estimate = clustered_mean(values_N, sentences, listeners, null, confidence, SCALES[measure])
     means = [float(np.mean([v.value for v in votes if v.sentence == name])) - null for name in dict.fromkeys(sentences)]
     exact = signed_rank_p(means)
     p_value = max(exact, 1.0 if estimate.p_value is None else estimate.p_value)
@@ -246,7 +253,8 @@ def _opinions(key: Key, ratings: Sequence[tuple[str, float, str, str]], confiden
         if own:
             values_N = np.array([value for _, value, _, _ in own])
             sentences, listeners = [row[2] for row in own], [row[3] for row in own]
-            estimate = clustered_mean(values_N, sentences, listeners, 0.0, confidence)
+            scale = RATING_SCALES[key.method]
+            estimate = clustered_mean(values_N, sentences, listeners, 0.0, confidence, scale)
             found.append(Opinion(system=name, estimate=estimate))
     return tuple(found)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from metrics.record import write_atomically
 from reports.listening import plots
 from reports.listening.analysis import analyse
+from reports.listening.beside import write_beside_runs
 from reports.listening.build import KEY_FILE
 from reports.listening.results import load_key, load_listeners
 from reports.listening.screening import screen
@@ -17,11 +18,10 @@ from reports.listening.settings import ListeningError, split_words
 from reports.listening.verdict import (
     VERDICT,
     Findings,
-    sentence_of,
+    sentences_of,
     verdict_data,
     verdict_markdown,
     votes_csv,
-    write_beside_runs,
 )
 
 ANSWERS = "answers"
@@ -47,13 +47,14 @@ def collect(words: Sequence[str]) -> Collected:
     files = [file for path in given or [folder / ANSWERS] for file in _results_in(path)]
     if not files:
         raise ListeningError(f"{given[0] if given else folder / ANSWERS}: no results in it; give the downloaded files")
-    listeners = load_listeners(files, key)
-    screened = tuple(screen(listener, key.rules, key.method, key.reference) for listener in listeners)
+    loaded = load_listeners(files, key)
+    screened = tuple(screen(listener, key.rules, key.method, key.reference) for listener in loaded.listeners)
     findings = Findings(
         key=key,
         screened=screened,
         counted=analyse(key, [s.listener for s in screened if not s.reasons]),
-        everybody=analyse(key, listeners),
+        everybody=analyse(key, loaded.listeners),
+        notes=loaded.notes,
     )
     return _written(findings, Path(values.get("out") or folder))
 
@@ -69,10 +70,9 @@ def _written(findings: Findings, out: Path) -> Collected:
     write_atomically(out / VERDICT, json.dumps(data, allow_nan=False, indent=1, ensure_ascii=False) + "\n")
     write_atomically(out / "verdict.md", verdict_markdown(findings, drawn))
     write_atomically(out / "votes.csv", votes_csv(findings))
-    comparisons = findings.counted.comparisons if findings.counted else ()
     return Collected(
         findings=findings,
         paths=(out / VERDICT, out / "verdict.md", out / "votes.csv", *(out / path for path in drawn)),
-        sentences=tuple(sentence_of(comparison, findings.alpha) for comparison in comparisons),
+        sentences=sentences_of(findings),
         beside=tuple(write_beside_runs(findings, data)),
     )

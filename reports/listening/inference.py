@@ -36,12 +36,23 @@ class Estimate:
 
 
 def clustered_mean(
-    values_N: np.ndarray, sentence_N: Sequence[str], listener_N: Sequence[str], null: float, confidence: float = 0.95
+    values_N: np.ndarray,
+    sentence_N: Sequence[str],
+    listener_N: Sequence[str],
+    null: float,
+    confidence: float = 0.95,
+    scale: tuple[float, float] = (-math.inf, math.inf),
 ) -> Estimate:
-    """Mean with an interval for other sentences and other listeners of the same kind. ValueError without votes."""
+    """Mean with an interval for other sentences and other listeners of the same kind. ValueError without votes.
+
+    The interval is Student's, cut at the ends of the scale: no true mean lies beyond them, so it covers as often as
+    uncut. ValueError for a value that is not on the scale.
+    """
     values_N = np.asarray(values_N, dtype=np.float64)
     if values_N.size == 0 or not np.isfinite(values_N).all():
         raise ValueError("needs one vote at least, and finite ones only")
+    if values_N.min() < scale[0] or values_N.max() > scale[1]:
+        raise ValueError(f"votes from {values_N.min():g} to {values_N.max():g} on a scale {scale[0]:g} to {scale[1]:g}")
     mean = float(values_N.mean())
     num_sentences, num_listeners = len(set(sentence_N)), len(set(listener_N))
     variance, freedom = _clustered_variance((values_N - mean)[:, None], sentence_N, listener_N)
@@ -49,7 +60,7 @@ def clustered_mean(
     if freedom is not None:
         error = math.sqrt(float(variance[0, 0]))
         reach = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
-        low, high = mean - reach, mean + reach
+        low, high = max(scale[0], mean - reach), min(scale[1], mean + reach)
         p_value = _p_of(mean - null, error, freedom)
     return Estimate(
         mean=mean,

@@ -15,9 +15,12 @@ import soxr
 
 from metrics.record import RecordError, RunRecord
 from reports.audio import read_audio
+from reports.listening.plan import ANCHOR, DEGRADED
 from reports.listening.settings import ListeningError
 from reports.quality import VALID, is_random
 from reports.source import load_source
+
+TREATMENTS = (ANCHOR, DEGRADED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -88,11 +91,12 @@ def _cells(folder: Path) -> Iterator[tuple[Path, RunRecord]]:
 
 
 def _named(cells: Sequence[tuple[Path, RunRecord]]) -> list[System]:
-    """Labels; where two runs share one, the end of the run id is added."""
+    """Labels; where two runs share one, or one is what a treatment is called, the end of the run id is added."""
     counts = Counter(record.label for _, record in cells)
     systems: list[System] = []
     for folder, record in cells:
-        name = record.label if counts[record.label] == 1 else f"{record.label} ({record.run_id[-8:]})"
+        is_clear = counts[record.label] == 1 and record.label not in TREATMENTS
+        name = record.label if is_clear else f"{record.label} ({record.run_id[-8:]})"
         if any(system.name == name for system in systems):
             raise ListeningError(f"{folder}: this run was given twice; give each run once")
         if not record.utterances:

@@ -1,23 +1,26 @@
 """Answers as listeners sent them, checked against the key: only then is it known who was heard.
 
-A result is a page's download (JSON) or the journal that `serve` keeps of a listener (JSON lines, the last line of a
-position counts).
+A result is a page's download (JSON) or the journal that `serve` keeps of a listener (JSON lines); reports.listening.
+sessions reads both.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reports.listening.sessions import Session, read_sent, sessions_of
 from reports.listening.settings import METHODS, ListeningError
 
 SCHEMA_VERSION = 1
 PREFERENCES = ("first", "second", "none")
 MAX_LISTENER_CHARS = 40
+SHOWN_ID = 8  # characters of an id beside a name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,8 +59,9 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listener:
-    """One person's answers. num_turns: screens of the whole session."""
+    """One person's answers. name: unique among those that are judged together. num_turns: screens of the session."""
 
+    result_id: str
     name: str
     device: str
     hearing: str
@@ -71,6 +75,14 @@ class Listener:
 
     def of_kind(self, kind: str) -> tuple[Answer, ...]:
         return tuple(answer for answer in self.answers if answer.kind == kind)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """notes: what was torn, what was the same twice, who shares a name; for people."""
+
+    listeners: tuple[Listener, ...]
+    notes: tuple[str, ...]
 
 
 def load_key(path: Path) -> Key:
@@ -93,52 +105,46 @@ def load_key(path: Path) -> Key:
         )
     except FileNotFoundError:
         raise ListeningError(f"key={path}: no such file; give key=FILE, the key.json that build wrote") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise ListeningError(f"key={path}: cannot be read ({error.strerror}); use the key.json of build") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, ListeningError):
             raise
         raise ListeningError(f"key={path}: not a key ({error}); use the key.json that build wrote") from error
 
 
-def load_listeners(paths: Sequence[Path], key: Key) -> tuple[Listener, ...]:
+def load_listeners(paths: Sequence[Path], key: Key) -> Loaded:
     """Raises ListeningError for a result of another set, or one that this key was not committed for."""
-    found: dict[str, tuple[Path, Listener]] = {}
-    for path in paths:
-        listener = _listener(path, _read(path), key)
-        known = found.get(listener.name)
-        if known is not None:
-            # The same person's download and journal, or two stages of one session: the fuller one has everything
-            if len(known[1].answers) >= len(listener.answers):
-                continue
-        found[listener.name] = path, listener
-    return tuple(listener for _, listener in found.values())
+    notes, found = [], []
+    for path in dict.fromkeys(paths):
+        sent, torn = read_sent(path)
+        notes += [torn] if torn else []
+        for one in sent:
+            _refuse_other_set(one.path, one.data, key)
+        found += sent
+    sessions, same = sessions_of(found)
+    listeners, namesakes = _named([_listener(one, key) for one in sessions])
+    return Loaded(listeners=listeners, notes=(*notes, *same, *namesakes))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".jsonl":
-            return _from_journal([json.loads(line) for line in text.splitlines() if line.strip()])
-        data = json.loads(text)
-    except FileNotFoundError:
-        raise ListeningError(f"{path}: no such result; give the files that listeners downloaded") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ListeningError(f"{path}: not a result ({error}); ask the listener for the JSON download") from error
-    if not isinstance(data, dict) or data.get("kind") != "listening-result":
-        raise ListeningError(f"{path}: not a result of a listening page; ask the listener for the JSON download")
-    return data
+def _named(listeners: Sequence[Listener]) -> tuple[tuple[Listener, ...], list[str]]:
+    """Where two people gave one name, the beginning of the result's id is added."""
+    counts = Counter(listener.name for listener in listeners)
+    named = [
+        one if counts[one.name] == 1 else replace(one, name=f"{one.name} ({one.result_id[:SHOWN_ID]})")
+        for one in listeners
+    ]
+    if len({one.name for one in named}) < len(named):
+        named = [replace(one, name=f"{one.name} ({one.result_id})") for one in listeners]
+    notes = [
+        f"{number} listeners are called {name}: counted as {number} people"
+        for name, number in counts.items()
+        if number > 1
+    ]
+    return tuple(named), notes
 
 
-def _from_journal(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    session: dict[str, Any] = {}
-    answers: dict[int, Any] = {}
-    for line in lines:
-        session.update({name: value for name, value in line.items() if name not in ("answer", "kind")})
-        if line["kind"] == "answer":
-            answers[int(line["answer"]["position"])] = line["answer"]
-    return {**session, "kind": "listening-result", "answers": [answers[place] for place in sorted(answers)]}
-
-
-def _listener(path: Path, data: Mapping[str, Any], key: Key) -> Listener:
+def _refuse_other_set(path: Path, data: Mapping[str, Any], key: Key) -> None:
     if data.get("key_sha256") != key.sha256:
         raise ListeningError(
             f"{path}: was committed to another key (its page names {str(data.get('key_sha256'))[:12]}.., this key is "
@@ -146,12 +152,17 @@ def _listener(path: Path, data: Mapping[str, Any], key: Key) -> Listener:
         )
     if data.get("set_sha256") != key.set_sha256 or data.get("method") not in METHODS:
         raise ListeningError(f"{path}: is of another listening set; give the results of this one")
+
+
+def _listener(session: Session, key: Key) -> Listener:
+    data = session.data
     try:
         name = str(data["listener"]).strip()
         answers = tuple(_answer(entry, key) for entry in data["answers"])
         if not 0 < len(name) <= MAX_LISTENER_CHARS or len({answer.trial for answer in answers}) != len(answers):
             raise ValueError("no listener id, or a trial answered twice")
         return Listener(
+            result_id=session.result_id,
             name=name,
             device=str(data.get("device") or ""),
             hearing=str(data.get("hearing") or ""),
@@ -160,7 +171,7 @@ def _listener(path: Path, data: Mapping[str, Any], key: Key) -> Listener:
             answers=answers,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ListeningError(f"{path}: damaged result ({error}); ask for it again") from error
+        raise ListeningError(f"{session.path}: damaged result ({error}); ask for it again") from error
 
 
 def _answer(entry: Mapping[str, Any], key: Key) -> Answer:

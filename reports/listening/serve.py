@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -18,9 +16,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from metrics.journal_lines import LineWriter
 from reports.listening.build import KEY_FILE, PAGE_FILE
 from reports.listening.collect import ANSWERS
 from reports.listening.results import Key, load_key
+from reports.listening.sessions import RESULT_ID
 from reports.listening.settings import ListeningError, bad_setting
 from reports.words import slug
 
@@ -37,27 +37,24 @@ class Refused(Exception):
 
 
 class AnswerBook:
-    """The folder of answers: one journal a listener, one line an answer, flushed to disk before `write` returns."""
+    """The folder of answers: one journal a session, one line an answer, on the disk before `write` returns."""
 
     def __init__(self, folder: Path, key: Key):
         self._folder = folder
         self._key = key
-        self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, body: bytes) -> Path:
-        """Append one line. Raises Refused for anything but an answer or a session of this set."""
+        """Append one line, whole or not at all (OSError). Raises Refused for anything but a line of this set."""
         line = self._checked(body)
         listener = str(line["listener"])
-        # Two listeners whose names differ in a sign that no file name can hold keep journals of their own
-        digest = hashlib.sha256(listener.encode()).hexdigest()[:8]
+        # Two sessions of one name, or of names that no file name can tell apart, keep journals of their own
+        identity = "\0".join([listener, *([line["result_id"]] if "result_id" in line else [])])
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
         path = self._folder / f"{slug(listener)}-{digest}.jsonl"
         stamped = {**line, "received": datetime.now(timezone.utc).isoformat()}
-        text = json.dumps(stamped, allow_nan=False, ensure_ascii=False) + "\n"
-        with self._lock, path.open("a", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        with LineWriter(path) as lines:
+            lines.append(json.dumps(stamped, allow_nan=False, ensure_ascii=False))
         return path
 
     def _checked(self, body: bytes) -> Mapping[str, Any]:
@@ -71,6 +68,9 @@ class AnswerBook:
             raise Refused("the page is of another listening set; reload it")
         if not isinstance(line.get("listener"), str) or not 0 < len(line["listener"]) <= 40:
             raise Refused("no listener id")
+        result_id = line.get("result_id", "0" * 32)  # pages of an earlier version have none
+        if not isinstance(result_id, str) or not RESULT_ID.fullmatch(result_id):
+            raise Refused("no result id")
         answer = line.get("answer")
         if line["kind"] == "answer" and (not isinstance(answer, dict) or answer.get("trial") not in self._key.trials):
             raise Refused("an answer to no trial of this set")

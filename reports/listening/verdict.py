@@ -1,18 +1,17 @@
-"""What a listening test found, for people and machines: verdict.json, verdict.md, votes.csv, and beside each run."""
+"""What a listening test found, for people and machines: verdict.json, verdict.md, votes.csv."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from metrics.record import write_atomically
 from reports.listening import analysis as measures
-from reports.listening.analysis import Analysis, Comparison
+from reports.listening.analysis import Analysis, Comparison, Opinion
 from reports.listening.bradley_terry import Strength, chance_over_first
 from reports.listening.inference import Estimate, power_of, votes_to_win
 from reports.listening.results import Key
@@ -21,7 +20,6 @@ from reports.words import listed, plural
 
 SCHEMA_VERSION = 1
 VERDICT = "verdict.json"
-BESIDE_RUN = "listening.json"
 TITLES = {
     measures.PREFERENCE: "preferred",
     measures.ABX: "right answers (ABX)",
@@ -34,16 +32,34 @@ TITLES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Findings:
-    """everybody: the analysis without screening, to be shown beside the one that counts."""
+    """everybody: the analysis without screening, to be shown beside the one that counts. notes: of the files."""
 
     key: Key
     screened: tuple[Screened, ...]
     counted: Analysis | None
     everybody: Analysis | None
+    notes: tuple[str, ...] = ()
 
     @property
     def alpha(self) -> float:
         return 1.0 - float(self.key.rules["confidence"])
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no verdict."""
+        return None if self.counted else "no listener who counts gave an answer that counts"
+
+
+def sentences_of(findings: Findings) -> tuple[str, ...]:
+    """The verdict in words; of a test without comparisons (DCR of one system) the mean opinions. Empty: none."""
+    if findings.counted is None:
+        return ()
+    compared = tuple(sentence_of(comparison, findings.alpha) for comparison in findings.counted.comparisons)
+    return compared or tuple(map(_opinion, findings.counted.opinions))
+
+
+def _opinion(opinion: Opinion) -> str:
+    return f"{opinion.system}: {_interval(opinion.estimate, '')} in the mean"
 
 
 def sentence_of(comparison: Comparison, alpha: float) -> str:
@@ -74,6 +90,7 @@ def verdict_data(findings: Findings) -> dict[str, Any]:
         "listeners": [
             {
                 "listener": s.listener.name,
+                "result_id": s.listener.result_id,
                 "num_answers": len(s.listener.answers),
                 "num_turns": s.listener.num_turns,
                 "device": s.listener.device,
@@ -85,8 +102,9 @@ def verdict_data(findings: Findings) -> dict[str, Any]:
             }
             for s in findings.screened
         ],
+        "notes": list(findings.notes),
         "status": "ok" if findings.counted else "too_few",
-        "reason": None if findings.counted else "no listener who counts gave an answer that counts",
+        "reason": findings.reason,
         "counted": _analysis_data(findings.counted, alpha),
         "everybody": _analysis_data(findings.everybody, alpha),
     }
@@ -125,10 +143,10 @@ def verdict_markdown(findings: Findings, plots: Sequence[str]) -> str:
     counted = findings.counted
     lines = ["# Listening test", ""]
     if counted is None:
-        lines += ["No verdict: no listener who counts gave an answer that counts.", ""]
+        lines += [f"No verdict: {findings.reason}.", ""]
     else:
         lines += [f"- {sentence_of(comparison, findings.alpha)}" for comparison in counted.comparisons]
-        lines += [f"- {opinion.system}: {_interval(opinion.estimate, '')} in the mean" for opinion in counted.opinions]
+        lines += [f"- {_opinion(opinion)}" for opinion in counted.opinions]
         lines += ["", *_table(counted, findings.alpha), ""]
         lines += [*_strength_lines(counted.strengths), *_planning(counted), ""]
     lines += ["## Listeners", "", *_listener_lines(findings), ""]
@@ -215,7 +233,7 @@ def _listener_lines(findings: Findings) -> list[str]:
         lines.append(
             f"- {s.listener.name}: {len(s.listener.answers)} of {s.listener.num_turns} screens{where}, {state}"
         )
-    return lines or ["- nobody"]
+    return [*(lines or ["- nobody"]), *(f"- note: {note}" for note in findings.notes)]
 
 
 def _method_lines(key: Key) -> list[str]:
@@ -225,6 +243,7 @@ def _method_lines(key: Key) -> list[str]:
         "",
         f"Method {key.method}; key {key.sha256[:16]}.. fits every result. Gain that made all equally loud: {gains}.",
         f"Ties: {key.rules['ties']}. Decision: {key.rules['decision']}.",
+        "Intervals: Student's t over sentences and listeners, cut at the ends of the scale.",
         "Rules and key were fixed, by hash, when the page was built.",
     ]
 
@@ -240,35 +259,6 @@ def votes_csv(findings: Findings) -> str:
             row = [answer.trial, answer.kind, answer.utterance_id, " | ".join(answer.systems), answer.x]
             writer.writerow([s.listener.name, not s.reasons, *row, json.dumps(answer.response), answer.time_s])
     return text.getvalue()
-
-
-def write_beside_runs(findings: Findings, data: Mapping[str, Any]) -> list[Path]:
-    """OUT/listening.json in each run's folder: its part of every set it was in. Folders that are gone are left out."""
-    written = []
-    for system in findings.key.systems:
-        folder = findings.key.folder / system["folder"]
-        if not (folder / "result.json").is_file():
-            continue
-        path = folder / BESIDE_RUN
-        sets = json.loads(path.read_text(encoding="utf-8"))["sets"] if path.is_file() else {}
-        sets[findings.key.set_sha256] = _part_of(system["name"], data)
-        content = {"schema_version": SCHEMA_VERSION, "kind": "listening-of-run", "sets": sets}
-        write_atomically(path, json.dumps(content, allow_nan=False, indent=1, sort_keys=True) + "\n")
-        written.append(path)
-    return written
-
-
-def _part_of(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    counted = data["counted"] or {"comparisons": [], "opinions": []}
-    return {
-        "name": name,
-        "method": data["method"],
-        "key_sha256": data["key_sha256"],
-        "status": data["status"],
-        "num_listeners": sum(listener["is_counted"] for listener in data["listeners"]),
-        "comparisons": [c for c in counted["comparisons"] if name in (c["baseline"], c["candidate"])],
-        "opinions": [o for o in counted["opinions"] if o["system"] == name],
-    }
 
 
 def _interval(estimate: Estimate, measure: str) -> str:

@@ -84,6 +84,11 @@ function welcome(player, begin) {
       trouble.hidden = false;
       return name.focus();
     }
+    if (known.includes(listener)) {
+      trouble.textContent = `Somebody began as ${listener} on this device. Press "Continue as ${listener}" above if that is you; if not, give another id.`;
+      trouble.hidden = false;
+      return name.focus();
+    }
     const session = Session.open(listener);
     session.state.device = devices.querySelector("select").value || session.state.device;
     session.state.hearing = hearing.querySelector("select").value || session.state.hearing;

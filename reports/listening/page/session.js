@@ -34,11 +34,16 @@ function scheduleOf(listener) {
   return hash % SET.schedules.length;
 }
 
+// A name is no identity: two people may choose the same one. Random, and the same in every file of this session
+function newResultId() {
+  return Array.from(crypto.getRandomValues(new BigUint64Array(2)), (half) => half.toString(16).padStart(16, "0")).join("");
+}
+
 class Session {
   static open(listener) {
     const kept = readStore("by:" + listener);
     return new Session(kept ? JSON.parse(kept) : {
-      listener, schedule: scheduleOf(listener), device: "", hearing: "", comment: "",
+      listener, result_id: newResultId(), schedule: scheduleOf(listener), device: "", hearing: "", comment: "",
       started: new Date().toISOString(), finished: null, position: 0, answers: [],
     });
   }
@@ -96,7 +101,7 @@ function resultCsv(result) {
     return /[",\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
   };
   const columns = ["trial", "position", "shown", "x", "response", "time_s", "plays", "switches", "heard_frac", "given"];
-  const head = ["set_sha256", "listener", ...columns];
-  const rows = result.answers.map((a) => [result.set_sha256, result.listener, ...columns.map((name) => a[name])]);
+  const head = ["set_sha256", "listener", "result_id", ...columns];
+  const rows = result.answers.map((a) => [result.set_sha256, result.listener, result.result_id, ...columns.map((name) => a[name])]);
   return [head, ...rows].map((row) => row.map(cell).join(",")).join("\n") + "\n";
 }

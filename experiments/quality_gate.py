@@ -20,7 +20,7 @@ from experiments.cli import refused_limit, run_verb
 from experiments.compose import CONF
 from experiments.environment import now_iso
 from experiments.job import RESULT
-from experiments.workload import find_file
+from experiments.voices import find_file
 from metrics.record import RunRecord, load_record, to_json, write_atomically
 
 PRESETS = CONF / "gate" / "quality"

@@ -12,18 +12,17 @@ import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engine.contract import InvalidRequest, SynthesisRequest
+from engine.voice.recording import check_reference
+from engine.voice.resampling import affordable
 
 if TYPE_CHECKING:
     import torch
 
-MAX_REFERENCE_S = 12.0  # upstream clips longer ones without a word
-MIN_REFERENCE_S = 0.5
 WINDOW_S = 22.0  # reference and chunk together, upstream's budget
 TEXTS_KEPT = 512
 REFERENCES_KEPT = 64
@@ -31,38 +30,6 @@ SHORT_TEXT_BYTES = 10
 SHORT_TEXT_SPEED = 0.3
 SENTENCE_END = re.compile(r"(?<=[;:,.!?])\s+|(?<=[；：，。！？])")
 QUOTES = str.maketrans({";": ",", "“": '"', "”": '"', "‘": "'", "’": "'"})
-
-
-def load_reference(path: Path) -> tuple[np.ndarray, int]:
-    """Audio file -> (mono float32 (S,), sample rate in Hz). Raises InvalidRequest for what cannot be a voice."""
-    import soundfile
-
-    key = "reference.audio"
-    if not path.is_file():
-        raise InvalidRequest(key, path, "no such file", "give the path of a WAV or FLAC file of 0.5 to 12 s of speech")
-    try:
-        audio_SC, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise InvalidRequest(key, path, f"not readable as audio ({error})", "convert it to WAV") from error
-    audio_S = audio_SC.mean(axis=1)
-    check_reference(audio_S, rate_hz, str(path))
-    return audio_S, rate_hz
-
-
-def check_reference(audio_S: np.ndarray, rate_hz: int, name: str) -> None:
-    """Raises InvalidRequest for empty, too short, too long, non-finite or silent audio."""
-    key, duration_s = "reference.audio", len(audio_S) / rate_hz
-    if len(audio_S) == 0:
-        raise InvalidRequest(key, name, "the file holds no samples", "record 2 to 10 s of speech")
-    if not np.isfinite(audio_S).all():
-        raise InvalidRequest(key, name, "the audio holds NaN or infinite samples", "export it again")
-    if duration_s < MIN_REFERENCE_S or duration_s > MAX_REFERENCE_S:
-        raise InvalidRequest(
-            key, name, f"{duration_s:.2f} s long, {MIN_REFERENCE_S:g} to {MAX_REFERENCE_S:g} s are allowed",
-            "cut it, and cut the transcript with it",
-        )  # fmt: skip
-    if float(np.sqrt(np.mean(np.square(audio_S)))) < 1e-4:
-        raise InvalidRequest(key, name, "the audio is silent", "record again with a working microphone")
 
 
 def split_text(text: str, max_bytes: int) -> list[str]:
@@ -253,6 +220,7 @@ class FrontEnd:
     def _make_reference(self, audio_S: np.ndarray, rate_hz: int, target_rms: float) -> Reference:
         import torch
 
+        audio_S, rate_hz = affordable(audio_S, rate_hz, self._rate_hz)
         wave = torch.from_numpy(audio_S)[None]
         rms = float(torch.sqrt(torch.mean(torch.square(wave))))
         if rms < target_rms:

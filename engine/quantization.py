@@ -34,7 +34,8 @@ RECORDING = (
     "engine.denoiser.eager", "engine.denoiser.onnx_graph", "engine.fitted", "engine.frontend", "engine.grid",
     "engine.guidance", "engine.kept", "engine.mel", "engine.noise", "engine.packed", "engine.pipeline", "engine.plan",
     "engine.precision", "engine.reuse", "engine.sampler", "engine.solver", "engine.step", "engine.vocabulary",
-    "engine.weights_file", "engine.weights_fit",
+    "engine.voice.clip", "engine.voice.ffmpeg", "engine.voice.preparation", "engine.voice.recording",
+    "engine.voice.resampling", "engine.weights_file", "engine.weights_fit",
 )  # fmt: skip
 
 
@@ -64,7 +65,8 @@ class Calibration:
             (content_sha256(locate("reference.voices", voice["audio"])), voice["text"]) for voice in reference["voices"]
         ]
         return {
-            "sentences": self.sentences, "voices": voices, "times": tuple(solver.evaluation_times),
+            "sentences": self.sentences, "voices": voices, "prepare": dict(reference["prepare"]),
+            "times": tuple(solver.evaluation_times),
             "cfg_strength": solver.cfg_strength, "solver_method": solver.method, "solver_options": solver.options(),
             "target_rms": reference["target_rms"], "vocabulary": content_sha256(locate("model.vocab", model["vocab"])),
             "mel": {key: model[key] for key in ("mel_spec_type", "mel_bins", "sample_rate_hz", "hop_samples")},

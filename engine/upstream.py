@@ -28,12 +28,14 @@ from engine.contract import (
     SynthesisRequest,
     UnsupportedEngine,
 )
-from engine.frontend import check_reference, generated_frames, max_chunk_bytes, unknown_tokens
+from engine.frontend import generated_frames, max_chunk_bytes, unknown_tokens
 from engine.grid import EPSS_KEPT
 from engine.mel import mel_kind
 from engine.noise import noise_key, noise_sha256
 from engine.precision import tf32_allowed
 from engine.vocoder import Vocoder, with_vocoder
+from engine.voice.recording import check_reference
+from engine.voice.resampling import affordable
 
 if TYPE_CHECKING:
     from engine.build import Context
@@ -142,13 +144,13 @@ class UpstreamEngine:
         from f5_tts.infer.utils_infer import infer_batch_process
 
         model, vocoder, done = self._model, self._vocoder, self._model.num_evals
-        audio, texts = self._begin(request)
+        audio, rate_hz, texts = self._begin(request)
         blocks = infer_batch_process(
-            (audio, request.ref_sample_rate_hz), request.ref_text, texts, model, vocoder, progress=None,
+            (audio, rate_hz), request.ref_text, texts, model, vocoder, progress=None,
             speed=request.speed_ratio, device=str(model.device), streaming=True, chunk_size=STREAM_SAMPLES,
             **self._settings,
         )  # fmt: skip
-        state = torch.Generator().manual_seed(self._noise_key(request, audio.shape[-1], texts[0])).get_state()
+        state = torch.Generator().manual_seed(self._noise_key(request, audio, rate_hz, texts[0])).get_state()
         while True:
             # The global generator is upstream's only while upstream runs, not while the block is played
             with own_noise(model.device):
@@ -161,14 +163,15 @@ class UpstreamEngine:
             audio_S = np.asarray(block[0], dtype=np.float32)
             yield AudioBlock(audio_S=audio_S, sample_rate_hz=block[1], chunk=len(model.noises) - 1, num_evals=num_evals)
 
-    def _begin(self, request: SynthesisRequest) -> tuple[torch.Tensor, list[str]]:
-        """The checked reference (1, S) and the chunks' texts; the watchers start anew."""
+    def _begin(self, request: SynthesisRequest) -> tuple[torch.Tensor, int, list[str]]:
+        """The checked reference (1, S), its rate and the chunks' texts; the watchers start anew."""
         check_reference(request.ref_audio_S, request.ref_sample_rate_hz, request.utterance_id)
         model, vocoder = self._model, self._vocoder
         model.sample_s, vocoder.decode_s, model.noises, vocoder.mels = 0.0, 0.0, [], []
         self._calls += 1
-        audio = torch.from_numpy(np.ascontiguousarray(request.ref_audio_S, dtype=np.float32))[None]
-        return audio, self._texts(request, audio.shape[-1] / request.ref_sample_rate_hz)
+        audio_S, rate_hz = affordable(request.ref_audio_S, request.ref_sample_rate_hz, self._facts.sample_rate_hz)
+        audio = torch.from_numpy(np.ascontiguousarray(audio_S, dtype=np.float32))[None]
+        return audio, rate_hz, self._texts(request, audio.shape[-1] / rate_hz)
 
     def _texts(self, request: SynthesisRequest, ref_s: float) -> list[str]:
         """What infer_process does before infer_batch_process: chunking with upstream's own function."""
@@ -189,12 +192,12 @@ class UpstreamEngine:
 
         started = drained_s(self._clock)
         model, vocoder, evals_before = self._model, self._vocoder, self._model.num_evals
-        audio, texts = self._begin(request)
+        audio, rate_hz, texts = self._begin(request)
         with own_noise(model.device):
-            torch.default_generator.manual_seed(self._noise_key(request, audio.shape[-1], texts[0]))
-            wave, rate_hz, _ = next(
+            torch.default_generator.manual_seed(self._noise_key(request, audio, rate_hz, texts[0]))
+            wave, made_hz, _ = next(
                 infer_batch_process(
-                    (audio, request.ref_sample_rate_hz), request.ref_text, texts, model, vocoder,
+                    (audio, rate_hz), request.ref_text, texts, model, vocoder,
                     progress=None, speed=request.speed_ratio, device=str(self._model.device), **self._settings,
                 )
             )  # fmt: skip
@@ -204,7 +207,7 @@ class UpstreamEngine:
         return Synthesis(
             utterance_id=request.utterance_id,
             audio_S=np.asarray(wave, dtype=np.float32),
-            sample_rate_hz=rate_hz,
+            sample_rate_hz=made_hz,
             mel_ND=np.concatenate(mels),
             num_evals=model.num_evals - evals_before,
             num_chunks=len(texts),
@@ -215,8 +218,9 @@ class UpstreamEngine:
             ),
         )
 
-    def _noise_key(self, request: SynthesisRequest, num_samples: int, text: str) -> int:
-        frames = num_samples * self._facts.sample_rate_hz // request.ref_sample_rate_hz // 256
+    def _noise_key(self, request: SynthesisRequest, audio: torch.Tensor, rate_hz: int, text: str) -> int:
+        # Upstream's resampling rounds the number of samples up
+        frames = -(-audio.shape[-1] * self._facts.sample_rate_hz // rate_hz) // 256
         ref_text = request.ref_text + (" " if len(request.ref_text[-1].encode()) == 1 else "")
         total = frames + generated_frames(frames, ref_text, text, request.speed_ratio)
         return noise_key(request.utterance_id, request.seed, total)

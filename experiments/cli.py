@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from types import FrameType
 
 from engine.contract import ConfigError, UnsupportedEngine
@@ -40,6 +41,12 @@ def one_line(error: object) -> str:
 def complain(message: object) -> None:
     """One line on stderr."""
     print(f"error: {one_line(message)}", file=sys.stderr, flush=True)
+
+
+@cache
+def warn_once(message: str) -> None:
+    """One line on stderr, the first time that a process says it."""
+    print(f"warning: {one_line(message)}", file=sys.stderr, flush=True)
 
 
 def refused_limit(error: ValueError) -> ConfigError:

@@ -46,6 +46,7 @@ def hydra_value(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float)):
         return to_json(value)
     # A backslash means something before a quote only; there, and at the end, it is doubled
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", str(value))
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', str(value))
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped)  # what would be looked up
     closing = len(escaped) - len(escaped.rstrip("\\"))
-    return f"'{escaped}{closing * chr(92)}'"
+    return f'"{escaped}{closing * chr(92)}"'

@@ -31,6 +31,7 @@ STABLE = (
 )  # fmt: skip
 TIMED_PATH = (
     "experiments.worker", "experiments.measure", "experiments.calibration", "experiments.workload", "experiments.cold",
+    "experiments.voices",
 )  # fmt: skip
 FOLLOWED = ("experiments.measure", "experiments.calibration")
 SHARED_ROOMS = ("experiments", "metrics")

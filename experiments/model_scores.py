@@ -10,7 +10,8 @@ from typing import Any
 from experiments.job import RESULT
 from experiments.reference import model_names
 from experiments.scored_audio import Audio, heard_of, read_all
-from experiments.workload import Voice, load_voices, select_lines
+from experiments.voices import Voice, load_voices_of_record
+from experiments.workload import select_lines
 from metrics.catalog import MODELS, Metric
 from metrics.fidelity import score_of
 from metrics.intelligibility import Spoken, Transcript, transcripts_of, wer_scores
@@ -125,7 +126,7 @@ def _other(against: RunRecord | None, theirs: Mapping[str, Audio], name: str, mo
 
 def _prompts(record: RunRecord) -> dict[str, Voice]:
     """Utterance id -> the voice that it was asked to clone, read from the configured clip again."""
-    clips = {voice.voice_id: voice for voice in load_voices(record.config["reference"])}
+    clips = {voice.voice_id: voice for voice in load_voices_of_record(record.config)}
     return {str(entry["id"]): clips[str(entry["voice"])] for entry in record.workload["utterances"]}
 
 

@@ -22,8 +22,8 @@ from engine.build import build_engine
 from engine.checkpoint import ROOT
 from engine.clock import HostClock
 from engine.contract import Engine, SynthesisRequest
-from engine.frontend import load_reference
 from engine.vocoder import load_vocoder
+from engine.voice.recording import load_reference
 from experiments.pocket_data import make_clip
 from experiments.pocket_speech import SAMPLE_RATE_HZ, FliteVoice
 from metrics.intelligibility import ClosedVocabularyRecogniser, WordErrors, corpus_wer, word_error

@@ -19,7 +19,7 @@ from engine.contract import ConfigError
 from experiments.cli import refused_limit, run_verb
 from experiments.compose import CONF
 from experiments.environment import now_iso
-from experiments.workload import find_file
+from experiments.voices import find_file
 from metrics.record import load_run, to_json, write_atomically
 
 PRESETS = CONF / "gate" / "quality"

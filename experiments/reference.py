@@ -20,7 +20,8 @@ from engine.checkpoint import content_sha256, is_random, locate
 from engine.contract import ConfigError
 from experiments.compose import ROOT, compose_config, options
 from experiments.job import RESULT, Launcher, launch, new_job
-from experiments.workload import find_file, load_workload
+from experiments.voices import find_file
+from experiments.workload import load_workload
 from metrics.catalog import PAIR_FAMILIES
 from metrics.record import Floor, RecordError, RunRecord, load_record, to_json, write_atomically
 

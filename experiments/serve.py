@@ -20,8 +20,8 @@ from experiments.front import is_help, refuse_flags
 from experiments.load_settings import refuse_unserved, split_command
 from experiments.serve_service import Service
 from experiments.validate import check_text, one_cell
+from experiments.voices import Voice, load_voices
 from experiments.worker import build_by_name, facts_content
-from experiments.workload import Voice, load_voices
 
 HELP = """Keep one engine loaded and serve it over HTTP, on loopback unless host= says otherwise.
 

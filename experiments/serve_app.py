@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.contract import ConfigError, InvalidRequest, SynthesisRequest
 from experiments.cli import one_line
 from experiments.serve_service import Closed, QueueFull, Service, Spoken
-from experiments.workload import Voice
+from experiments.voices import Voice
 from metrics.memory import read_memory
 
 MOST_CHARS = 2000

@@ -7,6 +7,8 @@ yours to give; a speaking rate that no speech has is refused, since a wrong tran
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +17,14 @@ import numpy as np
 import soundfile
 
 from engine.contract import ConfigError
-from engine.frontend import MIN_REFERENCE_S, load_reference
+from engine.voice.recording import MAX_REFERENCE_S, MIN_REFERENCE_S, NUM_BYTES, check_reference, mono, read_recording
 from experiments.cli import EXIT_OK, run_verb
+from experiments.fresh import hydra_value
+from metrics.prompt import transcript_warnings
 
 FRAME_S = 0.01
 PAUSE_S = 0.08
 PAUSE_BELOW_LOUDEST_DB = 30.0
-CHARS_PER_S = (4.0, 30.0)  # as metrics.artifacts
 
 
 def last_pause_s(audio_S: np.ndarray, rate_hz: int, max_s: float) -> float | None:
@@ -29,7 +32,7 @@ def last_pause_s(audio_S: np.ndarray, rate_hz: int, max_s: float) -> float | Non
     frame = round(FRAME_S * rate_hz)
     num = len(audio_S) // frame
     power = np.square(audio_S[: num * frame].astype(np.float64)).reshape(num, frame).mean(axis=1)
-    quiet = power < power.max() * 10 ** (-PAUSE_BELOW_LOUDEST_DB / 10)
+    quiet = power < power.max(initial=0.0) * 10 ** (-PAUSE_BELOW_LOUDEST_DB / 10)
     edges = np.flatnonzero(np.diff(np.concatenate(([0], quiet.astype(int), [0]))))
     for start, end in reversed(list(zip(edges[::2], edges[1::2], strict=True))):
         middle_s = float(start + end) / 2 * frame / rate_hz
@@ -40,20 +43,30 @@ def last_pause_s(audio_S: np.ndarray, rate_hz: int, max_s: float) -> float | Non
 
 def trim(path: Path, max_s: float, text: str, out: Path) -> float:
     """Writes the shorter clip and returns its seconds. Raises ConfigError where there is no pause or no such speech."""
-    audio_S, rate_hz = load_reference(path)
-    cut_s = last_pause_s(audio_S, rate_hz, max_s)
+    recording = read_recording(path)
+    audio_S, _ = mono(recording.audio_SC)
+    cut_s = last_pause_s(audio_S, recording.rate_hz, max_s)
     if cut_s is None:
         raise ConfigError(
             "--max-s", max_s, f"{path} has no pause before it", "allow more seconds, or record a new clip"
         )
-    rate = sum(char.isalnum() for char in text) / cut_s
-    if not CHARS_PER_S[0] <= rate <= CHARS_PER_S[1]:
-        raise ConfigError(
-            "--text", repr(text), f"is {rate:.1f} letters a second over the {cut_s:.2f} s that are kept",
-            "listen to the clip, and write exactly what it says",
-        )  # fmt: skip
-    soundfile.write(out, audio_S[: round(cut_s * rate_hz)], rate_hz, subtype="FLOAT")
+    kept_S = audio_S[: round(cut_s * recording.rate_hz)]
+    check_reference(kept_S, recording.rate_hz, str(path))
+    for warning in transcript_warnings(kept_S, recording.rate_hz, text):
+        raise ConfigError("--text", repr(text), warning, "listen to the clip, and write exactly what it says")
+    subtype = "PCM_16" if NUM_BYTES.get(recording.subtype, 4) <= 2 else "PCM_24"
+    try:
+        soundfile.write(out, kept_S, recording.rate_hz, subtype=subtype, format="WAV")
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise ConfigError("--out", out, f"cannot be written ({error})", "name a file in a folder of yours") from error
     return cut_s
+
+
+def override_of(out: Path, text: str) -> str:
+    """`reference.voices=[...]` as Hydra reads it, quoted for a shell."""
+    voice_id = re.sub(r"[^A-Za-z0-9_.-]", "_", out.stem).lstrip(".-") or "voice"
+    voices = [{"id": voice_id, "audio": str(out.resolve()), "text": text}]
+    return shlex.quote(f"reference.voices={hydra_value(voices)}")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -63,9 +76,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--text", required=True, help="exactly what the shorter clip says")
     parser.add_argument("--out", type=Path, required=True, help="the WAV file to write")
     options = parser.parse_args(argv)
+    if not MIN_REFERENCE_S <= options.max_s <= MAX_REFERENCE_S:
+        allowed = f"must be {MIN_REFERENCE_S:g} to {MAX_REFERENCE_S:g}"
+        raise ConfigError("--max-s", options.max_s, allowed, "use --max-s 5")
+    if not options.text.strip() or not options.text.isprintable():
+        raise ConfigError("--text", repr(options.text), "must be one line of words", "write exactly what the clip says")
     kept_s = trim(options.audio, options.max_s, options.text, options.out)
     print(f"{options.out}: {kept_s:.2f} s; listen that it ends after the words of --text")
-    print(f"'reference.voices=[{{id: {options.out.stem}, audio: {options.out}, text: \"{options.text}\"}}]'")
+    print(override_of(options.out, options.text))
     return EXIT_OK
 
 

@@ -16,10 +16,12 @@ from engine.contract import ConfigError
 from engine.frontend import unknown_tokens
 from engine.vocabulary import read_vocabulary
 from experiments.calibration import KINDS
+from experiments.cli import warn_once
 from experiments.compose import Cell, compose_config, compose_run
 from experiments.failure import RETRIED
 from experiments.reference import reference_model
-from experiments.workload import Workload, find_file, load_workload
+from experiments.voices import find_file
+from experiments.workload import Workload, load_workload
 from metrics.catalog import ENCODERS, FAMILIES
 from metrics.intelligibility import RECOGNISERS
 
@@ -59,7 +61,10 @@ def validate(config: Mapping[str, Any], *, check_texts: bool = True) -> None:
         _check_quality(config)
         _check_rest(config)
         if check_texts:
-            validate_texts(load_workload(config), config["model"])
+            workload = load_workload(config)
+            validate_texts(workload, config["model"])
+            for warning in workload.warnings:
+                warn_once(warning)
     except KeyError as error:
         raise ConfigError(str(error.args[0]), "(deleted)", "is needed", "leave it in") from error
 

@@ -7,26 +7,22 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from engine.checkpoint import is_random
 from engine.contract import ConfigError, SynthesisRequest
-from engine.frontend import check_reference, load_reference
-from experiments.compose import CONF, ROOT
-from experiments.synthetic import RATE_HZ, is_synthetic, seconds_of, synthetic_clip, synthetic_text
+from experiments.compose import CONF
+from experiments.synthetic import is_synthetic
+from experiments.voices import NOT_USABLE, USABLE_ID, USE_INSTEAD, Voice, find_file, load_voices
 from metrics.record import to_json
-
-USABLE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,34 +36,27 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Voice:
-    """A reference clip: mono float32 (S,) at rate_hz, its transcript, the hash of the file's bytes."""
-
-    voice_id: str
-    audio_S: np.ndarray
-    rate_hz: int
-    text: str
-    file_sha256: str
-
-    @property
-    def duration_s(self) -> float:
-        return len(self.audio_S) / self.rate_hz
-
-    @property
-    def prompt_sha256(self) -> str:
-        """Of clip and transcript: what must be equal before two utterances may be paired."""
-        return hashlib.sha256(f"{self.file_sha256}\0{self.text}".encode()).hexdigest()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Workload:
-    """Requests in the order of the texts file, beside what each is and who speaks it."""
+    """Requests in the order of the texts file, beside what each is and who speaks it. prepare: as in the reference
+    group."""
 
     name: str
     lines: tuple[Line, ...]
     voices: tuple[Voice, ...]
     requests: tuple[SynthesisRequest, ...]
     identity_sha256: str
+    prepare: Mapping[str, Any]
+    model_rate_hz: int
+
+    @property
+    def speakers(self) -> tuple[Voice, ...]:
+        """Each voice once, in the order in which they first speak."""
+        return tuple({voice.voice_id: voice for voice in self.voices}.values())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the clips, a sentence each."""
+        return tuple(text for voice in self.speakers for text in voice.warnings)
 
     def describe(self) -> dict[str, Any]:
         """RunRecord.workload before anything is spoken: `generated_s` is still null."""
@@ -77,6 +66,7 @@ class Workload:
             "num_utterances": len(self.lines),
             "reference_s": sum(voice.duration_s for voice in self.voices) / len(self.voices),
             "generated_s": None,
+            "voices": [voice.describe(self.prepare, self.model_rate_hz) for voice in self.speakers],
             "utterances": [
                 {
                     "id": line.utterance_id,
@@ -115,13 +105,9 @@ def load_workload(config: Mapping[str, Any]) -> Workload:
         voices=voices,
         requests=requests,
         identity_sha256=_identity(lines, voices, config),
+        prepare=config["reference"]["prepare"],
+        model_rate_hz=int(config["model"]["sample_rate_hz"]),
     )
-
-
-def find_file(spec: str) -> Path:
-    """A path as given, else the same path below the repository's root."""
-    path = Path(spec).expanduser()
-    return path if path.exists() or path.is_absolute() else ROOT / path
 
 
 def select_lines(workload: Mapping[str, Any]) -> list[Line]:
@@ -197,52 +183,10 @@ def _check_ids(texts: str, lines: Sequence[Line]) -> None:
     seen: set[str] = set()
     for line in lines:
         if not USABLE_ID.fullmatch(line.utterance_id):
-            raise ConfigError(
-                "workload.texts", texts, f"id {line.utterance_id!r} cannot be a file name", "use letters, digits, _ . -"
-            )
+            raise ConfigError("workload.texts", texts, f"id {line.utterance_id!r} {NOT_USABLE}", USE_INSTEAD)
         if line.utterance_id.casefold() in seen:  # letters of either case are one file on many disks
             raise ConfigError("workload.texts", texts, f"id {line.utterance_id} occurs twice", "give each its own id")
         seen.add(line.utterance_id.casefold())
-
-
-def load_voices(reference: Mapping[str, Any]) -> list[Voice]:
-    """The clips of the `reference` group. Raises InvalidRequest for audio that cannot be a voice."""
-    entries = reference["voices"]
-    if not entries:
-        raise ConfigError("reference.voices", entries, "at least one voice is needed", "give id, audio and text of one")
-    voices = []
-    for entry in entries:
-        if is_synthetic(str(entry["audio"])):
-            voices.append(_synthetic_voice(str(entry["id"]), str(entry["audio"])))
-            continue
-        path = find_file(str(entry["audio"]))
-        audio_S, rate_hz = load_reference(path)
-        text = str(entry["text"])
-        if not text.strip():
-            raise ConfigError(
-                "reference.text",
-                repr(text),
-                f"the transcript of voice {entry['id']} is empty",
-                "write what the clip says",
-            )
-        voices.append(
-            Voice(
-                voice_id=str(entry["id"]),
-                audio_S=audio_S,
-                rate_hz=rate_hz,
-                text=text,
-                file_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-            )
-        )
-    return voices
-
-
-def _synthetic_voice(voice_id: str, audio: str) -> Voice:
-    seconds = seconds_of(audio)
-    audio_S = synthetic_clip(seconds)
-    check_reference(audio_S, RATE_HZ, audio)
-    digest = hashlib.sha256(audio_S.tobytes()).hexdigest()
-    return Voice(voice_id=voice_id, audio_S=audio_S, rate_hz=RATE_HZ, text=synthetic_text(seconds), file_sha256=digest)
 
 
 def _refuse_synthetic_speech(config: Mapping[str, Any]) -> None:
@@ -256,9 +200,11 @@ def _refuse_synthetic_speech(config: Mapping[str, Any]) -> None:
 
 
 def _identity(lines: Sequence[Line], voices: Sequence[Voice], config: Mapping[str, Any]) -> str:
-    """What must match before two runs spoke the same thing: hash over texts, clips, transcripts, seed, speed, hop."""
+    """What must match before two runs spoke the same: hash over texts, prepared clips, transcripts, seed, speed,
+    hop."""
     spoken = [
-        [line.utterance_id, line.text, voice.file_sha256, voice.text] for line, voice in zip(lines, voices, strict=True)
+        [line.utterance_id, line.text, voice.content_sha256, voice.text]
+        for line, voice in zip(lines, voices, strict=True)
     ]
     key = {
         "spoken": spoken,

@@ -77,6 +77,7 @@ def caption_of(context: Context) -> tuple[tuple[str, str], ...]:
         ("model", str(context.model or "unknown")),
         ("workload", f"{workload.get('name')}, identity {str(workload.get('identity_sha256'))[:HASH_DIGITS]}"),
         ("audio", context.seconds),
+        *_prepared(workload),
         ("seed", str(context.seed)),
         ("date", str(env.get("started", "unknown"))),
         ("commit", context.commit),
@@ -87,13 +88,32 @@ def caption_of(context: Context) -> tuple[tuple[str, str], ...]:
     return tuple(lines)
 
 
+def _prepared(workload: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was done to each voice's clip before any engine got it; nothing for records that do not say."""
+    voices = workload.get("voices") or []
+    said = [
+        f"{voice['id']}: {'; '.join(voice['notes']) or 'as the file is'}; resampled by {voice['resampler']}"
+        for voice in voices
+    ]
+    if not said:
+        return []
+    spent_ms = 1000 * sum(voice["frontend_s"] for voice in voices)
+    return [("voices", f"{'. '.join(said)}. Front end of it all, once a process and in no trial: {spent_ms:.0f} ms")]
+
+
+def _clips(records: list[RunRecord]) -> list[str]:
+    """What was found wrong with the clips, once each."""
+    voices = [voice for record in records for voice in record.workload.get("voices") or ()]
+    return list(dict.fromkeys(text for voice in voices for text in voice["warnings"]))
+
+
 def warnings_of(table: Table) -> tuple[str, ...]:
     """What a careful reader would want to know before believing the table; empty when there is nothing to say."""
     records = sorted(table.records, key=_started)
     if not records:
         return ("Nothing was measured yet.",)
     found = [_unfinished(table), _busy(records[0]), _dirty(records), *_differences(records), _drift(table)]
-    found.append(_never_steady(table))
+    found += [_never_steady(table), *_clips(records)]
     return tuple(warning for warning in found if warning)
 
 

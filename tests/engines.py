@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from engine.build import build_engine
 from engine.clock import HostClock
 from engine.contract import Engine, SynthesisRequest
-from engine.frontend import load_reference
+from engine.voice.recording import load_reference
 
 ROOT = Path(__file__).resolve().parent.parent
 REF_TEXT = "We walk to the sea."

@@ -67,11 +67,11 @@ def test_trimming_writes_the_clip_and_refuses_a_text_it_cannot_hold(
     path, out = str(clip(tmp_path)), tmp_path / "short.wav"
     assert run_verb(trim, [path, "--max-s", "2", "--text", "We walk to the sea.", "--out", str(out)]) == EXIT_OK
     assert soundfile.info(out).frames == round(1.1 * RATE_HZ)
-    assert "reference.voices=[{id: short" in capsys.readouterr().out
+    assert 'reference.voices=[{id:"short"' in capsys.readouterr().out
     assert run_verb(trim, [path, "--max-s", "2", "--text", "We", "--out", str(out)]) == EXIT_USAGE
     assert run_verb(trim, [path, "--max-s", "0.9", "--text", "We walk.", "--out", str(out)]) == EXIT_USAGE
     errors = capsys.readouterr().err.splitlines()
-    assert "1.8 letters a second" in errors[0]
+    assert "2 letters for 1.0 s of speech (2.0 a second" in errors[0]
     assert "no pause" in errors[1]
 
 

@@ -13,13 +13,13 @@ from engine.contract import InvalidRequest
 from engine.frontend import (
     FrontEnd,
     generated_frames,
-    load_reference,
     split_text,
     tokenize,
     unknown_tokens,
 )
 from engine.mel import mel_transform
 from engine.vocabulary import read_vocabulary
+from engine.voice.recording import load_reference
 from tests.engines import ROOT, config, engine, request
 
 # Sentences, punctuation, quotes, digits, CJK: what upstream's rules distinguish

@@ -234,8 +234,8 @@ def record_feeds(context: Context, made: Materials, sentences: Sequence[str]) ->
     from engine.contract import SynthesisRequest
     from engine.denoiser.eager import EagerDenoiser
     from engine.export import INPUTS
-    from engine.frontend import load_reference
     from engine.precision import apply_precision
+    from engine.voice.clip import load_clip, prepare_settings
 
     feeds: list[Feeds] = []
 
@@ -252,12 +252,14 @@ def record_feeds(context: Context, made: Materials, sentences: Sequence[str]) ->
     hook = made.step.register_forward_pre_hook(keep)
     try:
         engine = assemble(context, made, StepSampler(denoiser, context.solver), build)
+        settings = prepare_settings(context.config["reference"]["prepare"])
         for voice in context.config["reference"]["voices"]:
-            audio_S, rate_hz = load_reference(locate("reference.voices", voice["audio"]))
+            path = locate("reference.voices", voice["audio"])
+            clip = load_clip(path, voice["text"], voice.get("cut_text"), settings)
             for i, text in enumerate(sentences):
                 ask = SynthesisRequest(
-                    utterance_id=f"calibration{i}", text=text, ref_audio_S=audio_S, ref_sample_rate_hz=rate_hz,
-                    ref_text=voice["text"],
+                    utterance_id=f"calibration{i}", text=text, ref_audio_S=clip.audio_S,
+                    ref_sample_rate_hz=clip.rate_hz, ref_text=clip.text,
                 )  # fmt: skip
                 engine.synthesize([ask])
     finally:

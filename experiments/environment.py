@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from experiments.cgroup import cpu_quota, memory_limit_bytes
 from experiments.compose import ROOT
 
 PACKAGES = ("torch", "torchaudio", "f5-tts", "vocos", "numpy", "onnxruntime", "hydra-core", "tensorrt")
@@ -106,35 +107,16 @@ def read_cpu(path: Path) -> tuple[str, list[str]]:
 
 
 def usable_cores() -> int:
-    """Cores this process may use: affinity, bounded by the control group's quota (at least 1)."""
+    """Cores this process may use: affinity, bounded by the control groups' quota (at least 1)."""
     cores = len(os.sched_getaffinity(0))
-    quota = read_quota(Path("/sys/fs/cgroup"))
+    quota = cpu_quota()
     return max(1, min(cores, int(quota))) if quota is not None else cores
 
 
-def read_quota(cgroup: Path) -> float | None:
-    """CPUs that the control group grants (version 2, then version 1), None without a limit."""
-    try:
-        limit, period = (cgroup / "cpu.max").read_text().split()
-        return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        limit_us = int((cgroup / "cpu/cpu.cfs_quota_us").read_text())
-        period_us = int((cgroup / "cpu/cpu.cfs_period_us").read_text())
-    except (OSError, ValueError):
-        return None
-    return limit_us / period_us if limit_us > 0 and period_us > 0 else None
-
-
 def memory_bytes() -> int:
-    """Memory this process may use: the machine's, bounded by the control group's limit."""
-    total = int(psutil.virtual_memory().total)
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
-        return total
-    return min(total, int(limit)) if limit.isdigit() else total
+    """Memory this process may use: the machine's, bounded by the control groups' limit."""
+    total, limit = int(psutil.virtual_memory().total), memory_limit_bytes()
+    return total if limit is None else min(total, limit)
 
 
 def num_threads(device: Mapping[str, Any]) -> int:

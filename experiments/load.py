@@ -49,8 +49,8 @@ examples:
   python -m experiments.load users=[2] soak_min=10
 
 Leaves requests.jsonl (every request), load.json and load.md in out=DIR.
-exit codes: 0 done, 2 usage or configuration, 10 memory leaks, 11 search or leak test cannot tell, 14 the engine failed
-or its audio is invalid, 130 interrupted
+exit codes: 0 done, 2 usage or configuration, 10 memory leaks, 11 search or leak test cannot tell, 14 the engine failed,
+its audio is invalid or more than max_error_frac of a level's requests were not answered, 130 interrupted
 """
 
 
@@ -126,6 +126,9 @@ def exit_code(report: LoadReport) -> int:
         return EXIT_JOB_FAILED
     if report.gone is not None:
         complain(report.gone)
+        return EXIT_JOB_FAILED
+    if result.errors is not None:
+        complain(f"the load is not valid: {result.errors}; every request with its reason is in requests.jsonl")
         return EXIT_JOB_FAILED
     if report.cold is None and not any(level.summary.num_ok for level in result.levels):
         complain("no request was answered; the reasons are in requests.jsonl")

@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -98,37 +99,65 @@ class ColdBench:
     folder: Path
     lock: int
     num_items: int
+    max_error_frac: float
     say: Callable[[str], None]
 
 
 def cold_vs_warm(bench: ColdBench, num_pairs: int, seed: int) -> dict[str, Any]:
-    """Pairs on the same sentence, in random order; the service is idle while the fresh process runs."""
+    """Pairs on the same sentence, in random order; the service is idle while the fresh process runs.
+
+    A pair counts when both sides answered. The first one too many that did not ends the comparison: `refusal` says so.
+    """
     chance, sentences = random.Random(seed), sentence_order(bench.num_items, seed)
     for item in range(min(bench.num_items, 3)):
         warm_call(bench.world, item)  # the service's own first calls are not what is compared
-    cold: list[dict[str, float]] = []
-    warm: list[float] = []
+    answered: list[Mapping[str, Mapping[str, float]]] = []
+    errors: list[str] = []
     for pair in range(num_pairs):
         item = next(sentences)
-        for side in chance.sample(["cold", "warm"], 2):
-            if side == "cold":
-                times, heard = cold_call(bench.config, item, bench.folder, bench.lock)
-                cold.append(times)
-            else:
-                wall_s, heard = warm_call(bench.world, item)
-                times = {"wall_s": wall_s}
-                warm.append(wall_s)
-            sha256 = bench.check.hear(item, heard)
-            bench.journal.append("request", {"level": side, "number": pair, "item": item, **times, "sha256": sha256})
-        bench.say(f"pair {pair + 1} of {num_pairs}")
-    return _content(cold, warm)
+        sides = {side: _one_side(bench, side, pair, item) for side in chance.sample(["cold", "warm"], 2)}
+        failed = [f"{side}: {found}" for side, found in sides.items() if isinstance(found, str)]
+        if failed:
+            errors.append(failed[0])
+        else:
+            answered.append({side: found for side, found in sides.items() if not isinstance(found, str)})
+        bench.say(f"pair {pair + 1} of {num_pairs}" + (f": {failed[0]}" if failed else ""))
+        if len(errors) > bench.max_error_frac * num_pairs:
+            return _refused(errors, len(answered), num_pairs, bench.max_error_frac)
+    return _content([one["cold"] for one in answered], [one["warm"]["wall_s"] for one in answered], errors)
 
 
-def _content(cold: Sequence[Mapping[str, float]], warm: Sequence[float]) -> dict[str, Any]:
+def _one_side(bench: ColdBench, side: str, pair: int, item: int) -> dict[str, float] | str:
+    """What one request took, or why it was not answered; in the journal either way."""
+    entry: dict[str, Any] = {"level": side, "number": pair, "item": item}
+    try:
+        if side == "cold":
+            times, heard = cold_call(bench.config, item, bench.folder, bench.lock)
+        else:
+            wall_s, heard = warm_call(bench.world, item)
+            times = {"wall_s": wall_s}
+    except UnsupportedEngine as error:
+        bench.journal.append("request", {**entry, "status": "failed", "reason": error.reason})
+        return error.reason
+    bench.journal.append("request", {**entry, **times, "sha256": bench.check.hear(item, heard)})
+    return times
+
+
+def _refused(errors: Sequence[str], num_answered: int, num_pairs: int, max_error_frac: float) -> dict[str, Any]:
+    refusal = (
+        f"cold_vs_warm: {len(errors)} of the first {num_answered + len(errors)} pairs were not answered, of "
+        f"{num_pairs} max_error_frac={max_error_frac:g} allows {100 * max_error_frac:g} %: {errors[-1]}"
+    )
+    return {"num_pairs": num_answered, "errors": dict(Counter(errors)), "refusal": refusal, "ratio": None}
+
+
+def _content(cold: Sequence[Mapping[str, float]], warm: Sequence[float], errors: Sequence[str]) -> dict[str, Any]:
     walls_s = [one["wall_s"] for one in cold]
     ratio = ratio_interval(walls_s, warm, CONFIDENCE)
     return {
         "num_pairs": len(warm),
+        "errors": dict(Counter(errors)),
+        "refusal": None,
         "cold_s": _median(walls_s),
         "cold_build_s": _median([one["build_s"] for one in cold]),
         "cold_call_s": _median([one["call_s"] for one in cold]),

@@ -1,4 +1,7 @@
-"""What a load leaves: load.json for machines, load.md for people; no figure where the audio behind it is invalid."""
+"""What a load leaves: load.json for machines, load.md for people; no figure where the audio behind it is invalid.
+
+A level with more errors than max_error_frac keeps its counts only, and then neither a search nor a leak is judged.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 
 from experiments.load_run import Level, Result
 from metrics.leak import LeakVerdict
-from metrics.load import LoadSummary, Percentile
+from metrics.load import TOO_MANY_ERRORS, LoadSummary, Percentile
 from metrics.record import to_json, write_atomically
 from reports.markdown import escape
 
@@ -47,13 +50,15 @@ class LoadReport:
 def content_of(report: LoadReport) -> dict[str, Any]:
     """load.json. With invalid audio there is no figure in it."""
     unsteady = report.result.unsteady
-    status = "invalid" if report.invalid else "failed" if report.gone else "unsteady" if unsteady else "ok"
+    gone, errors = report.gone, report.result.errors
+    told = (("invalid", report.invalid), ("failed", gone), ("unsteady", unsteady), ("failed", errors))
+    status = next((word for word, fault in told if fault), "ok")
     audio = {
         "num_heard": report.num_heard, "num_distinct": report.num_distinct, "num_invalid": len(report.invalid),
         "invalid": list(report.invalid[:MOST_FAULTS]),
     }  # fmt: skip
     content = {
-        "schema_version": SCHEMA_VERSION, "status": status, "reason": report.gone or unsteady, "label": report.label,
+        "schema_version": SCHEMA_VERSION, "status": status, "reason": gone or unsteady or errors, "label": report.label,
         **report.head, "audio": audio,
     }  # fmt: skip
     if report.invalid or unsteady:
@@ -63,7 +68,7 @@ def content_of(report: LoadReport) -> dict[str, Any]:
         **content,
         "levels": [_level_content(level) for level in result.levels],
         "leak": None if result.leak is None else dataclasses.asdict(result.leak),
-        "search": None if result.search is None else dataclasses.asdict(result.search),
+        "search": None if result.search is None or errors else dataclasses.asdict(result.search),
         "cold_vs_warm": report.cold,
     }
 
@@ -98,15 +103,17 @@ def markdown_of(report: LoadReport) -> str:
         )
     if report.gone is not None:
         lines += [f"**{escape(report.gone)}.** What was not answered counts as an error below.", ""]
+    if report.result.errors is not None:
+        lines += [f"**Not valid: {escape(report.result.errors)}.** Of such a level only the counts are given.", ""]
     if report.result.levels:
         lines += [*_table(report.result.levels), "", NOTES, ""]
         lines += [f"- {reason}" for reason in _reasons(report.result.levels)]
         lines += _length_rows(report.result.levels)
-    if report.result.search is not None:
+    if report.result.search is not None and report.result.errors is None:
         lines += ["", "## Highest rate", "", search_line(report), ""]
     if report.result.leak is not None:
         lines += ["", "## Memory", "", leak_line(report.result.leak), ""]
-    if report.cold is not None:
+    if report.cold is not None and report.result.errors is None:
         lines += ["", "## Cold and warm", "", *[f"- {line}" for line in cold_lines(report.cold)], ""]
     return "\n".join(lines).rstrip("\n") + "\n"
 
@@ -122,18 +129,18 @@ def _cells(name: str, summary: LoadSummary) -> list[str]:
         name,
         str(summary.num_requests),
         f"{100 * summary.error_frac:.1f} % ({100 * low:.1f}..{100 * high:.1f})",
-        f"{summary.requests_per_s:.2f}",
-        f"{summary.generated_s_per_s:.2f}",
+        "-" if summary.requests_per_s is None else f"{summary.requests_per_s:.2f}",
+        "-" if summary.generated_s_per_s is None else f"{summary.generated_s_per_s:.2f}",
         *[_percentile(one) for one in (summary.latency_p50, summary.latency_p95, summary.latency_p99)],
         "-" if summary.wait_p50_s is None else f"{1e3 * summary.wait_p50_s:.0f}",
         "-" if summary.batch_mean is None else f"{summary.batch_mean:.1f}",
-        f"{summary.queue.mean:.2f} ({summary.queue.most})",
+        "-" if summary.refusal is not None else f"{summary.queue.mean:.2f} ({summary.queue.most})",
     ]
 
 
 def _percentile(one: Percentile) -> str:
     if one.value_s is None:
-        return "too few"
+        return "-" if one.reason == TOO_MANY_ERRORS else "too few"
     if one.interval_s is None:
         return f"{1e3 * one.value_s:.0f}"
     return f"{1e3 * one.value_s:.0f} ({1e3 * one.interval_s[0]:.0f}..{1e3 * one.interval_s[1]:.0f})"
@@ -144,8 +151,11 @@ def _reasons(levels: Sequence[Level]) -> list[str]:
         f"{level.name}: {one.reason}"
         for level in levels
         for one in (level.summary.latency_p95, level.summary.latency_p99)
-        if one.reason is not None
+        if one.reason is not None and level.summary.refusal is None
     ]
+    for level in levels:
+        named = "; ".join(f"{escape(reason)} ({num})" for reason, num in level.summary.error_reasons.items())
+        found += [f"{level.name}: not answered: {named}"] if named else []
     late = max((level.summary.lag_most_s for level in levels), default=0.0)
     return [*found, f"the harness was at most {1e3 * late:.1f} ms behind its own plan; latencies include it"]
 
@@ -194,6 +204,7 @@ def leak_line(leak: LeakVerdict) -> str:
 
 def cold_lines(cold: Mapping[str, Any]) -> list[str]:
     lines = [f"{name}: {_seconds(cold[key])}" for name, key in COLD_ROWS]
+    lines += [f"a pair that was not answered: {escape(reason)} ({num})" for reason, num in cold["errors"].items()]
     ratio = cold["ratio"]
     if ratio is None:
         return [*lines, f"cold / warm: too few pairs for an interval ({cold['num_pairs']}, 6 are needed)"]

@@ -27,11 +27,12 @@ from experiments.load_queue import BatchQueue, BatchRule
 from experiments.load_search import Search, SearchResult, search_rate
 from experiments.load_settings import Settings
 from metrics.leak import LeakVerdict, judge_leak
-from metrics.load import LimitVerdict, LoadSummary, Served, judge_limit, summarise
+from metrics.load import LimitVerdict, LoadSummary, Served, judge_limit, summarise, without_figures_of_few
 from metrics.speed import LENGTHS, length_of
 from metrics.steady import changed_text
 
 TAIL = 0.95
+CAPACITY = "capacity"
 OPEN_LOAD_FRAC = 0.7
 CAPACITY_CALLS = 4
 MOST_CAPACITY_REQUESTS = 64
@@ -41,22 +42,37 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Level:
-    """One level of load and what came of it. by_length: apart, for sentences of each length."""
+    """One level of load and what came of it. by_length: apart, for sentences of each length.
+
+    is_probe: of a search, which looks for the rate that is too much: there a full line is an answer, a fault is none.
+    """
 
     name: str
     setting: Mapping[str, Any]
     summary: LoadSummary
     by_length: Mapping[str, LoadSummary]
+    is_probe: bool = False
+
+    def fault(self, max_error_frac: float) -> str | None:
+        """Why the whole load is not valid, None where this level says nothing against it."""
+        summary = self.summary
+        if summary.refusal is None or (self.is_probe and summary.num_failed <= max_error_frac * summary.num_requests):
+            return None
+        return f"{self.name}: {summary.refusal}"
 
 
 @dataclass(slots=True)
 class Result:
-    """What a load found; `judge` is asked only after all audio was judged. unsteady: the counters that moved."""
+    """What a load found; `judge` is asked only after all audio was judged. unsteady: the counters that moved.
+
+    errors: the first level with more errors than the load may have.
+    """
 
     levels: list[Level] = field(default_factory=list)
     unsteady: str | None = None
     leak: LeakVerdict | None = None
     search: SearchResult | None = None
+    errors: str | None = None
 
 
 @dataclass(slots=True)
@@ -125,6 +141,8 @@ def run_scenario(bench: Bench) -> Result:
     scenarios[settings.scenario](bench, result)
     said = changed_text(before, bench.counters())
     result.unsteady = f"{said} while requests were timed; raise warmup_requests" if said else None
+    faults = [level.fault(float(settings.values["max_error_frac"])) for level in result.levels]
+    result.errors = next((fault for fault in faults if fault is not None), None)
     return result
 
 
@@ -135,28 +153,33 @@ def _extent(settings: Settings) -> Extent:
 
 
 def _level(bench: Bench, result: Result, name: str, clients: Clients, setting: Mapping[str, Any]) -> list[Served]:
-    soaking = bench.settings.soak_s is not None and name != "capacity"
+    soaking = bench.settings.soak_s is not None and name != CAPACITY
     served = bench.run(name, clients, bench.watch() if soaking else None)
     if not served:
         bench.say(f"{name}: nobody asked")
         return served
-    result.levels.append(
-        Level(name=name, setting=setting, summary=summarise(served), by_length=_by_length(served, bench.texts))
-    )
+    level = _level_of(bench, name, served, setting)
+    result.levels.append(level)
     # No figure yet: the audio of the whole load is judged first
     bench.say(f"{name}: {len(served)} requests, {sum(one.status != 'ok' for one in served)} not answered")
-    if soaking:
+    if soaking and level.summary.refusal is None:  # who answers little keeps little
         limit = float(bench.settings.values["leak_limit_bytes_per_h"])
         times_s = [at_s - bench.memory[0][0] for at_s, _ in bench.memory]
         result.leak = judge_leak(times_s, [pss_bytes for _, pss_bytes in bench.memory], limit)
     return served
 
 
-def _by_length(served: Sequence[Served], texts: Mapping[str, str]) -> dict[str, LoadSummary]:
+def _level_of(bench: Bench, name: str, served: Sequence[Served], setting: Mapping[str, Any]) -> Level:
+    limit = float(bench.settings.values["max_error_frac"])
     groups: dict[str, list[Served]] = {length: [] for length in LENGTHS}
     for one in served:
-        groups[length_of(texts[one.utterance_id])].append(one)
-    return {length: summarise(group) for length, group in groups.items() if group}
+        groups[length_of(bench.texts[one.utterance_id])].append(one)
+    summary = without_figures_of_few(summarise(served), limit)
+    # In a level that lost so many, the ones of a length were not asked under the load that it bears the name of
+    found = groups if summary.refusal is None else {}
+    by_length = {length: without_figures_of_few(summarise(group), limit) for length, group in found.items() if group}
+    is_probe = bench.settings.scenario == "search" and name != CAPACITY
+    return Level(name=name, setting=setting, summary=summary, by_length=by_length, is_probe=is_probe)
 
 
 def _closed(bench: Bench, result: Result) -> None:
@@ -167,11 +190,11 @@ def _closed(bench: Bench, result: Result) -> None:
 
 
 def _capacity(bench: Bench, result: Result) -> float:
-    """Requests a second of a loop that is never idle: the yardstick of the rates that follow."""
+    """Requests a second of a loop that is never idle: the yardstick of the rates that follow; 0 with errors."""
     users = min(2 * bench.max_batch, int(bench.settings.values["queue_limit"]))
     extent = Extent(num_requests=min(MOST_CAPACITY_REQUESTS, max(16, CAPACITY_CALLS * users)))
-    served = _level(bench, result, "capacity", bench.closed(users, extent), {"users": users})
-    return summarise(served).requests_per_s
+    _level(bench, result, CAPACITY, bench.closed(users, extent), {"users": users})
+    return result.levels[-1].summary.requests_per_s or 0.0
 
 
 def _open(bench: Bench, result: Result) -> None:
@@ -200,7 +223,7 @@ def _search(bench: Bench, result: Result) -> None:
         name, extent = f"rate-{rate_per_s:.3g}-{number}", Extent(num_requests=num_requests)
         seed = int(values["arrival_seed"]) + number
         served = _level(bench, result, name, bench.open(rate_per_s, extent, seed), {"rate_per_s": rate_per_s})
-        return judge_limit(served, limit_s, TAIL)
+        return judge_limit(served, limit_s, TAIL, max_error_frac=float(values["max_error_frac"]))
 
     result.search = search_rate(
         Search(

@@ -122,4 +122,7 @@ def _word(state: _Bisection, holds: float | None, fails: float | None) -> tuple[
         return "cannot tell", f"the time limit of {plan.time_limit_s:g} s ended the search: raise search_time_limit_s"
     if state.lacked_time:
         return "cannot tell", "more requests would have taken longer than was left: raise search_time_limit_s"
+    errors = next((one.verdict.reason for one in reversed(state.probes) if one.verdict.reason is not None), None)
+    if errors is not None:
+        return "cannot tell", f"{errors}, but not beyond doubt: raise probe_requests_most, or see requests.jsonl"
     return "cannot tell", "rates between the two have too few samples for a p95: raise probe_requests_most"

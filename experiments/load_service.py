@@ -70,11 +70,11 @@ def load_client(client: httpx.Client, order: Order, lock: int, stack: ExitStack)
     cold = cold_vs_warm(
         ColdBench(
             world=world, config=order.config, check=bench.check, journal=journal, folder=order.out, lock=lock,
-            num_items=len(bench.items), say=say,
+            num_items=len(bench.items), max_error_frac=float(values["max_error_frac"]), say=say,
         ),
         int(values["cold_pairs"]), int(values["arrival_seed"]),
     )  # fmt: skip
-    return replace(_report(client, facts, order, Result(), bench.check), cold=cold)
+    return replace(_report(client, facts, order, Result(errors=cold["refusal"]), bench.check), cold=cold)
 
 
 def _report(

@@ -146,6 +146,8 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
     ):  # fmt: skip
         if not _is_number(values[key]) or not low <= values[key] <= high:
             raise ConfigError(key, values[key], f"must be a number from {low:g} to {high:g}", SEE)
+    if not _is_number(values["max_error_frac"]) or not 0 <= values["max_error_frac"] < 1:
+        raise ConfigError("max_error_frac", values["max_error_frac"], "must be a share from 0 to below 1", SEE)
     if not _is_number(values["search_ratio"]) or not 1.01 <= values["search_ratio"] <= 2:
         raise ConfigError("search_ratio", values["search_ratio"], "must be a number from 1.01 to 2", SEE)
 

@@ -125,6 +125,10 @@ def sync_tracking(config: Mapping[str, Any], folder: Path) -> None:
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         print(f"tracking: {last}", file=sys.stderr, flush=True)
+        return
+    for line in done.stderr.splitlines():
+        if line.startswith("note: the store "):
+            print(f"tracking: {line.removeprefix('note: ')}", file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, one_line, run_verb
 from experiments.tracking_content import load_content
+from experiments.tracking_place import VARIABLE, chosen_uri
 from experiments.tracking_runs import FolderContent, RunContent
 from experiments.tracking_state import (
     SyncedRun,
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, purpose in (("sync", "fill MLflow from output folders"), ("status", "which folders are synced")):
         verb = verbs.add_parser(name, help=purpose, description=purpose)
         verb.add_argument("dirs", nargs="*", type=Path, metavar="DIR", help="default: all below outputs/")
-        verb.add_argument("--uri", help="default: tracking.uri of the stored configuration")
+        verb.add_argument("--uri", help=f"default: tracking.uri of the stored configuration, else {VARIABLE}")
         verb.add_argument("--experiment", help="default: tracking.experiment of the stored configuration")
         if name == "sync":
             verb.add_argument("--best-effort", action="store_true", help="exit 0 when the store cannot be reached")
@@ -123,8 +124,10 @@ def _destination(content: FolderContent, options: argparse.Namespace) -> Destina
     settings = content.settings
     if settings.get("mode") in ("off", False) and options.uri is None:
         return None
+    uri, source = chosen_uri(options.uri or settings["uri"])
     return Destination(
-        uri=str(options.uri or settings["uri"]),
+        uri=uri,
+        source=source,
         experiment=str(options.experiment or settings["experiment"]),
         timeout_s=float(settings.get("timeout_s", DEFAULT_TIMEOUT_S)),
     )
@@ -159,9 +162,10 @@ def _sync(folders: Sequence[Path], options: argparse.Namespace) -> int:
     """Every folder is tried; one that is damaged does not keep the others back."""
     stores: dict[Destination, Store | TrackingError] = {}
     worst = EXIT_OK
+    told: set[str] = set()
     for folder in folders:
         try:
-            _sync_one(folder, options, stores)
+            _sync_one(folder, options, stores, told)
         except RecordError as error:
             _say_failure(error, options.best_effort)
             worst = worst or EXIT_USAGE
@@ -174,12 +178,17 @@ def _sync(folders: Sequence[Path], options: argparse.Namespace) -> int:
     return EXIT_OK if options.best_effort else worst
 
 
-def _sync_one(folder: Path, options: argparse.Namespace, stores: dict[Destination, Store | TrackingError]) -> None:
+def _sync_one(
+    folder: Path, options: argparse.Namespace, stores: dict[Destination, Store | TrackingError], told: set[str]
+) -> None:
     content = _content(folder)
     destination = _destination(content, options)
     if destination is None:
         print(f"{_shown(folder)}: tracking is off in its configuration; --uri URI would log it all the same")
         return
+    if destination.source == VARIABLE and VARIABLE not in told:
+        told.add(VARIABLE)
+        print(f"note: the store is {destination.uri}, by {VARIABLE}; tracking.uri or --uri wins", file=sys.stderr)
     # A folder that was named is compared with the store itself: somebody may have emptied that
     if not options.dirs and _is_settled(content, destination):
         print(f"{_shown(folder)}: up to date")

@@ -69,7 +69,7 @@ def load_content(folder: Path) -> FolderContent:
 
 def _content_of(source: Source) -> FolderContent:
     cells = [cell for cell in source.cells if cell.state not in ("pending", "running")]
-    if source.reference is not None and source.reference.dir == "reference":
+    if source.reference is not None and source.reference.dir == "reference" and _has_news(source.reference):
         cells.append(source.reference)
     records = [cell.record for cell in cells if cell.record is not None]
     if source.kind == "run":
@@ -85,6 +85,11 @@ def _content_of(source: Source) -> FolderContent:
         children=contents,
         settings=_settings(source, records),
     )
+
+
+def _has_news(reference: Cell) -> bool:
+    """A quality reference is spoken once and kept, and nobody scores it: it would be a child without a figure."""
+    return reference.record is None or reference.state != "ok" or bool(reference.record.scores)
 
 
 def _settings(source: Source, records: Sequence[RunRecord]) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from engine.contract import ConfigError
+from experiments.tracking_place import FILES, SQLITE, moved_reason
 from experiments.tracking_runs import RUN_UUID, RunContent
 from experiments.tracking_series import Point
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SQLITE = "sqlite:///"
 MAX_ENTITIES_PER_BATCH = 100
 MAX_POINTS_PER_BATCH = 1000
 SQLITE_BUSY_S = 5.0
@@ -38,19 +38,21 @@ class UnreachableError(TrackingError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Destination:
-    """Where runs go. `uri` as the configuration has it: a relative sqlite path is relative to the repository."""
+    """Where runs go. `uri` as the configuration has it: a relative sqlite path is relative to the repository.
+
+    source: what `uri` is from, for a refusal.
+    """
 
     uri: str
     experiment: str
     timeout_s: float
+    source: str = "tracking.uri"
 
     def __post_init__(self) -> None:
         if "@" in urlsplit(self.uri).netloc and self.uri.startswith(("http://", "https://")):
             shown = self.uri.replace(urlsplit(self.uri).netloc.rpartition("@")[0], "...")
             remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD and leave them out of the address"
-            raise ConfigError(
-                "tracking.uri", shown, "an address without a password: it is stored with every run", remedy
-            )
+            raise ConfigError(self.source, shown, "an address without a password: it is stored with every run", remedy)
 
     @property
     def database(self) -> Path | None:
@@ -108,15 +110,17 @@ def _check_database(path: Path) -> None:
 
 
 def _find_or_create_experiment(client: Any, destination: Destination) -> str:
-    found = client.get_experiment_by_name(destination.experiment)
+    database, found = destination.database, client.get_experiment_by_name(destination.experiment)
     if found is None:
-        database = destination.database
         # A server chooses its own place; beside a local database the files stay together with it
-        location = str(database.parent / "mlartifacts") if database is not None else None
+        location = str(database.parent / FILES) if database is not None else None
         return str(client.create_experiment(destination.experiment, artifact_location=location))
     if found.lifecycle_stage != "active":
         remedy = f"`mlflow experiments restore --experiment-id {found.experiment_id}`, or --experiment OTHER"
         raise TrackingError(f"the experiment {destination.experiment} is deleted there; {remedy}")
+    reason = database and moved_reason(database, destination.experiment, found.artifact_location)
+    if reason:
+        raise TrackingError(reason)
     return str(found.experiment_id)
 
 

@@ -218,6 +218,8 @@ def _torn(path: Path) -> str | None:
 
 def _level(level: Mapping[str, Any]) -> dict[str, Any]:
     """Named by the level, so that no figure of one stands beside those of another as if they were of one."""
+    if level.get("refusal"):
+        return {f"load/{level['name']}/error_frac": level["error_frac"]}
     found = {f"{name}_s": level[f"latency_{name}"]["value_s"] for name in PERCENTILES}
     found.update({name: level[name] for name in ("requests_per_s", "generated_s_per_s", "error_frac")})
     found["queue_mean"] = level["queue"]["mean"]

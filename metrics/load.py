@@ -7,8 +7,9 @@ independent requests that the sample is worth (batch means: Law and Kelton, Simu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,8 @@ LimitOutcome = Literal["holds", "fails", "cannot tell"]
 NUM_BATCHES = 10
 FEWEST_FOR_BATCHES = 40
 RESOLUTION_DIGITS = 6  # microseconds
+MOST_REASONS = 5
+TOO_MANY_ERRORS = "too many errors"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,10 +72,11 @@ class QueueDepth:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadSummary:
-    """One level of load. error_frac: rejected and failed, with its exact 95 % interval.
+    """One level of load. error_frac: rejected and failed, with its exact 95 % interval; error_reasons: how often each.
 
-    num_independent: what the latencies are worth in independent ones. lag_most_s: the longest
-    that the harness was behind its own plan. wait_p50_s, service_p50_s: median seconds in the queue and in the engine.
+    refusal: why no figure of time is given (`without_figures_of_few`). num_independent: what the latencies are worth
+    in independent ones. lag_most_s: the longest that the harness was behind its own plan. wait_p50_s, service_p50_s:
+    median seconds in the queue and in the engine.
     """
 
     num_requests: int
@@ -80,8 +84,8 @@ class LoadSummary:
     num_rejected: int
     num_failed: int
     duration_s: float
-    requests_per_s: float
-    generated_s_per_s: float
+    requests_per_s: float | None
+    generated_s_per_s: float | None
     latency_p50: Percentile
     latency_p95: Percentile
     latency_p99: Percentile
@@ -93,6 +97,8 @@ class LoadSummary:
     error_frac: float
     error_interval_frac: tuple[float, float]
     lag_most_s: float
+    error_reasons: Mapping[str, int] = field(default_factory=dict)
+    refusal: str | None = None
 
 
 def summarise(served: Sequence[Served]) -> LoadSummary:
@@ -124,7 +130,29 @@ def summarise(served: Sequence[Served]) -> LoadSummary:
         error_frac=num_errors / len(ordered),
         error_interval_frac=clopper_pearson(num_errors, len(ordered), INTERVAL_CONFIDENCE),
         lag_most_s=max(one.sent_s - one.intended_s for one in ordered),
+        error_reasons=dict(
+            Counter(one.reason or one.status for one in ordered if one.status != "ok").most_common(MOST_REASONS)
+        ),
     )
+
+
+def without_figures_of_few(summary: LoadSummary, max_error_frac: float) -> LoadSummary:
+    """The same with nothing but its counts, where a larger share than max_error_frac was not answered.
+
+    What was answered is then a choice made by the fault, and its times say nothing about the service.
+    """
+    if summary.error_frac <= max_error_frac:
+        return summary
+    num = summary.num_requests - summary.num_ok
+    share = f"{num} of {summary.num_requests} requests were not answered ({100 * summary.error_frac:.1f} %, "
+    none = Percentile(value_s=None, interval_s=None, reason=TOO_MANY_ERRORS)
+    return replace(
+        summary, requests_per_s=None, generated_s_per_s=None, latency_p50=none, latency_p95=none, latency_p99=none,
+        wait_p50_s=None, service_p50_s=None, batch_mean=None,
+        refusal=f"{share}{summary.num_failed} failed, {summary.num_rejected} turned away), more than the "
+        f"{100 * max_error_frac:g} % that max_error_frac={max_error_frac:g} allows; most often: "
+        f"{next(iter(summary.error_reasons))}",
+    )  # fmt: skip
 
 
 def _rate(amount: float, duration_s: float) -> float:
@@ -202,29 +230,46 @@ def queue_depth(served: Sequence[Served]) -> QueueDepth:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LimitVerdict:
-    """Does the q-quantile of latency keep under a limit? over_frac: share of requests over it, errors included."""
+    """Does the q-quantile of latency keep under a limit? over_frac: share of requests over it, errors included.
+
+    reason: the errors that alone kept it from holding.
+    """
 
     outcome: LimitOutcome
     over_frac: float
     interval_frac: tuple[float, float]
     num_requests: int
     num_independent: int
+    reason: str | None = None
 
 
-def judge_limit(served: Sequence[Served], limit_s: float, q: float, confidence: float = 0.95) -> LimitVerdict:
+def judge_limit(
+    served: Sequence[Served], limit_s: float, q: float, *, max_error_frac: float = 1.0, confidence: float = 0.95
+) -> LimitVerdict:
     """An exact binomial test of the share over the limit against 1 - q; what was not answered counts as over it.
 
-    "holds" takes min_trials(q, confidence) independent requests at least (59 for p95), by construction.
+    "holds" takes min_trials(q, confidence) independent requests at least (59 for p95), by construction. It never holds
+    with a larger share of errors than max_error_frac, and fails where that share is larger beyond doubt.
     """
     ordered = sorted(served, key=lambda one: one.intended_s)
     if not ordered:
         raise ValueError("no request was made: there is nothing to judge")
     latencies_s = [one.latency_s if one.status == "ok" else math.inf for one in ordered]
     num, share = independent_count(latencies_s), sum(one > limit_s for one in latencies_s) / len(latencies_s)
-    one_sided = 2 * confidence - 1
-    low = clopper_pearson(math.floor(share * num), num, one_sided)[0]
-    high = clopper_pearson(min(num, math.ceil(share * num - 1e-9)), num, one_sided)[1]
+    low, high = _share_bounds(share, num, confidence)
     outcome: LimitOutcome = "holds" if high < 1 - q else "fails" if low > 1 - q else "cannot tell"
+    errors, reason = sum(one.status != "ok" for one in ordered) / len(ordered), None
+    if outcome != "fails" and errors > max_error_frac:
+        outcome = "fails" if _share_bounds(errors, num, confidence)[0] > max_error_frac else "cannot tell"
+        reason = f"{100 * errors:.1f} % were not answered, more than the {100 * max_error_frac:g} % allowed"
     return LimitVerdict(
-        outcome=outcome, over_frac=share, interval_frac=(low, high), num_requests=len(latencies_s), num_independent=num
-    )
+        outcome=outcome, over_frac=share, interval_frac=(low, high), num_requests=len(latencies_s), num_independent=num,
+        reason=reason,
+    )  # fmt: skip
+
+
+def _share_bounds(share: float, num: int, confidence: float) -> tuple[float, float]:
+    """Exact one-sided bounds of a share in `num` independent requests, each with that confidence."""
+    two_sided = 2 * confidence - 1
+    low = clopper_pearson(math.floor(share * num + 1e-9), num, two_sided)[0]
+    return low, clopper_pearson(min(num, math.ceil(share * num - 1e-9)), num, two_sided)[1]

@@ -11,7 +11,7 @@ import pytest
 from engine.contract import ConfigError
 from experiments.compose import compose_cells
 from experiments.device_lock import device_lock, device_name
-from experiments.environment import fingerprint, host_class, num_threads, other_cpu_frac, read_cpu, read_quota
+from experiments.environment import fingerprint, host_class, num_threads, other_cpu_frac, read_cpu
 from experiments.progress import Board
 from experiments.sweep import lock_devices
 from metrics.record import to_json
@@ -65,23 +65,6 @@ def test_host_class(model: str, cores: int, kind: str, flags: list[str], slug: s
 def test_cpu_of_two_architectures(text: str, expected: tuple[str, list[str]], tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text(text)
     assert read_cpu(tmp_path / "cpuinfo") == expected
-
-
-@pytest.mark.parametrize(
-    ("files", "cpus"),
-    [
-        ({"cpu.max": "200000 100000\n"}, 2.0),
-        ({"cpu.max": "max 100000\n"}, None),
-        ({"cpu/cpu.cfs_quota_us": "150000", "cpu/cpu.cfs_period_us": "100000"}, 1.5),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
-        ({}, None),
-    ],
-)
-def test_control_group_quota(files: dict[str, str], cpus: float | None, tmp_path: Path) -> None:
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(content)
-    assert read_quota(tmp_path) == cpus
 
 
 def test_threads_default_to_all_usable_cores() -> None:

@@ -103,11 +103,21 @@ def seal(folder: Path, parts: Mapping[str, Any]) -> None:
 
 def intact(folder: Path) -> bool:
     """Whether every file is there, as long and as it was written."""
+    return damage_of(folder) is None
+
+
+def damage_of(folder: Path) -> str | None:
+    """The first file that is not there as it was written, None where all are."""
     try:
         files = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
-        return all(
-            (folder / name).stat().st_size == fact["bytes"] and content_sha256(folder / name) == fact["sha256"]
-            for name, fact in files.items()
-        )
-    except (OSError, ValueError, KeyError):
+        wanted = [(name, fact["bytes"], fact["sha256"]) for name, fact in files.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return MANIFEST
+    return next((name for name, size, sha256 in wanted if not _is_as_written(folder / name, size, sha256)), None)
+
+
+def _is_as_written(path: Path, size: int, sha256: str) -> bool:
+    try:
+        return path.stat().st_size == size and content_sha256(path) == sha256
+    except OSError:
         return False

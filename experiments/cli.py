@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import select
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 
 from engine.contract import ConfigError, UnsupportedEngine
@@ -71,12 +73,31 @@ def run_verb(verb: Verb, argv: Sequence[str] | None = None) -> int:
         _discard(left)
         return EXIT_UNEXPECTED  # it had not come to its end, so nobody knows what it would have said
     except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        complain(f"out={error.filename or '?'}: the disk is full; free some space and run again with resume=DIR")
-        return EXIT_USAGE
+        return disk_full(error)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def disk_full(error: OSError, folder: Path | None = None, go_on: str | None = None) -> int:
+    """One line and its exit code where the disk is full; any other error is raised again. go_on: what then to type."""
+    if error.errno not in DISK_FULL:
+        raise error
+    where = error.filename or folder
+    complain(
+        f"{'' if where is None else f'{where}: '}the disk is full; free some space and "
+        f"{'run again' if go_on is None else f'go on with: {go_on}'}"
+    )
+    return EXIT_USAGE
+
+
+def resume_command(verb: str, folder: Path) -> str:
+    """What goes on with a sweep or a search, for a shell."""
+    return f"python -m experiments.{verb} {shlex.quote(f'resume={folder}')}"
+
+
+def report_command(folder: Path) -> str:
+    """What renders a folder again and prints its table, for a shell."""
+    return f"python -m reports {shlex.quote(str(folder))} --print"
 
 
 def _flushed(code: int) -> int:

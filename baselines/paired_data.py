@@ -44,6 +44,22 @@ class Block:
         return [log_ratio(turn.seconds(metric, over), turn.seconds(metric, under)) for turn in self.turns]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """What both sides said in turn, as far as a comparison knows it.
+
+    num_evals: per side the least and the most velocity evaluations of a call. num_pairs: calls of both sides on the
+    same sentence with the same noise; num_equal: those whose audio was equal bit for bit. log_mel_nats: mean distance
+    of the sides' log-mels over num_sentences first answers; None where none could be compared.
+    """
+
+    num_evals: Mapping[str, tuple[int, int]]
+    num_pairs: int
+    num_equal: int
+    log_mel_nats: float | None = None
+    num_sentences: int = 0
+
+
 def log_ratio(over_s: float, under_s: float) -> float:
     if not (over_s > 0 and under_s > 0 and math.isfinite(over_s) and math.isfinite(under_s)):
         raise ValueError(f"{over_s} s over {under_s} s: a ratio of times needs finite values above 0")

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from baselines.paired import PairedFinding, PairedLimits, PairedOutcome, PairedVerdict
-from baselines.paired_data import CANDIDATE, REFERENCE, SENTINEL
+from baselines.paired_data import CANDIDATE, REFERENCE, SENTINEL, Answers
 from baselines.publish import NOT_XML, STICKY_MARK
 
 COMPARISON_SCHEMA_VERSION = 1
+QUALITY_GATE = "python -m experiments.quality_gate"
 HOPELESS_RATIO = 3.0  # beyond it, how blind a machine is need not be said to three digits
 WORDS: Mapping[PairedOutcome, str] = {
     "PASS": "no regression", "WARN": "a real change, smaller than what must be caught", "FAIL": "regression",
@@ -22,7 +23,7 @@ WORDS: Mapping[PairedOutcome, str] = {
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
     """What was compared and what came of it. sides: per side label, revision, facts; checked: audio that was;
-    workload: its name and identity."""
+    workload: its name and identity; answers: what both sides said, None where that was not kept."""
 
     verdict: PairedVerdict
     limits: PairedLimits
@@ -34,6 +35,7 @@ class Comparison:
     error_rate: str
     wall_s: float
     seconds_per_block: float | None
+    answers: Answers | None = None
 
 
 def comparison_content(comparison: Comparison, created: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,6 +46,7 @@ def comparison_content(comparison: Comparison, created: str, settings: Mapping[s
         "sides": {side: dict(content) for side, content in comparison.sides.items()},
         "audio_checked": dict(comparison.checked), "known_errors": comparison.error_rate,
         "environment": dict(comparison.environment), "workload": dict(comparison.workload), "wall_s": comparison.wall_s,
+        "answers": None if comparison.answers is None else asdict(comparison.answers),
     }  # fmt: skip
 
 
@@ -62,6 +65,8 @@ def failed_content(
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
     verdict = comparison.verdict
     yield f"{verdict.outcome}: {_title(comparison)}: {verdict.reason or WORDS[verdict.outcome]}"
+    for sentence in in_words(comparison):
+        yield f"  {sentence}"
     for finding in verdict.findings:
         yield f"  {finding.outcome:<12} {finding.metric:<10} {change(finding)}, {_sentence(finding, comparison)}"
     if verdict.sentinel is not None:
@@ -74,7 +79,7 @@ def comparison_summary(comparison: Comparison) -> str:
     """For a comment on a pull request."""
     verdict = comparison.verdict
     lines = [
-        f"## {verdict.outcome}: {_title(comparison)}", "",
+        f"## {verdict.outcome}: {_title(comparison)}", "", " ".join(in_words(comparison)), "",
         f"{(verdict.reason or WORDS[verdict.outcome]).capitalize()}. {_evidence(comparison)}", "",
         "| metric | reference | candidate | ratio (bounds) | catch | verdict |", "|---|---:|---:|---|---:|---|",
     ]  # fmt: skip
@@ -129,6 +134,46 @@ def junit_suite(
             ElementTree.SubElement(case, kind, message=message)
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=False) + "\n"
+
+
+def in_words(comparison: Comparison) -> Iterator[str]:
+    """Which side is faster and by how much; by how many evaluations; whether they say the same."""
+    answers = comparison.answers
+    for finding in comparison.verdict.findings:
+        yield f"{_faster(finding, comparison.verdict)} (lower is better)."
+    if answers is None:
+        return
+    counts = {side: _span(*answers.num_evals[side]) for side in (CANDIDATE, REFERENCE)}
+    yield f"Evaluations a call: candidate {counts[CANDIDATE]}, reference {counts[REFERENCE]}."
+    yield _alike(answers)
+
+
+def _faster(finding: PairedFinding, verdict: PairedVerdict) -> str:
+    of = f"{finding.metric} {change(finding)} of the reference's"
+    decided = verdict.outcome != "INVALID_ENV" and finding.outcome in ("PASS", "WARN", "FAIL")
+    if not decided:
+        return f"Which side is faster is not decided: candidate {of}"
+    if finding.high < 1.0:
+        return f"The candidate is faster: {of}"
+    if finding.low > 1.0:
+        return f"The candidate is slower: {of}"
+    return f"Neither side is shown to be faster: candidate {of}"
+
+
+def _alike(answers: Answers) -> str:
+    if answers.num_equal == answers.num_pairs:
+        return f"Their audio is equal bit for bit in all {answers.num_pairs} pairs, and so is its quality."
+    distance = (
+        ""
+        if answers.log_mel_nats is None
+        else (f", log-mels {answers.log_mel_nats:.3g} nats apart on {answers.num_sentences} sentence(s)")
+    )
+    same = f"equal in {answers.num_equal} of {answers.num_pairs} pairs" if answers.num_equal else "different"
+    return f"Their audio is {same}{distance}; quality is not judged here: use {QUALITY_GATE} on two scored runs."
+
+
+def _span(least: int, most: int) -> str:
+    return f"{least}" if least == most else f"{least} to {most}"
 
 
 def change(finding: PairedFinding) -> str:

@@ -105,13 +105,25 @@ def intact(folder: Path, parts: Mapping[str, Any]) -> bool:
     """Whether it was made from `parts`, and every file is there, as long and as it was written, and no other."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        files = manifest["files"]
         there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
-        if manifest["made_from"] != json.loads(json.dumps(parts)) or there != set(files):
-            return False
-        return all(
-            (folder / name).stat().st_size == fact["bytes"] and content_sha256(folder / name) == fact["sha256"]
-            for name, fact in files.items()
-        )
+        as_made = manifest["made_from"] == json.loads(json.dumps(parts)) and there == set(manifest["files"])
     except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return as_made and damage_of(folder) is None
+
+
+def damage_of(folder: Path) -> str | None:
+    """The first file that is not there as it was written, None where all are; others may lie beside them."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
+        wanted = [(name, fact["bytes"], fact["sha256"]) for name, fact in files.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return MANIFEST
+    return next((name for name, size, sha256 in wanted if not _is_as_written(folder / name, size, sha256)), None)
+
+
+def _is_as_written(path: Path, size: int, sha256: str) -> bool:
+    try:
+        return path.stat().st_size == size and content_sha256(path) == sha256
+    except OSError:
         return False

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,16 +15,18 @@ from engine.contract import ConfigError
 from experiments.cold import launch_with_cold_starts
 from experiments.compose import Cell
 from experiments.environment import now_iso
-from experiments.failure import allowed_retries
+from experiments.failure import allowed_retries, signal_name
 from experiments.identity import identity_of
-from experiments.job import RESULT, JobResult, new_job, read_job, write_job
+from experiments.job import JOB, RESULT, JobResult, JobSpec, new_job, read_job, write_job
 from experiments.ledger import Attempt, Entry, Ledger
 from experiments.progress import Board
+from experiments.reference import is_reference
 from experiments.run import make_launcher
 from metrics.record import RecordError, RunRecord, load_record
 
 LOCK = ".sweep.lock"
 LOCK_PATIENCE_S = 3.0
+NAMED = 3  # so many cells are named beside a reason
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +40,7 @@ class Sweep:
     config_errors: set[int] = field(default_factory=set)
     num_failed: int = 0
     held: tuple[int, ...] = ()
+    references: dict[str, Path] = field(default_factory=dict)  # made or found beside the cells, by reference_key
 
     def dir_of(self, index: int) -> Path:
         return self.folder / self.ledger.entries[index].dir
@@ -49,7 +51,9 @@ class Sweep:
                 yield index, cell
 
     def todo(self) -> list[int]:
-        return [index for index, entry in enumerate(self.ledger.entries) if not entry.is_settled]
+        """What is not settled, in order, but a cell that others are compared with before them."""
+        indexes = [index for index, entry in enumerate(self.ledger.entries) if not entry.is_settled]
+        return sorted(indexes, key=lambda index: not is_reference(self.cells[index].config))
 
     def index_of(self, label: str) -> int | None:
         return next((index for index, cell in enumerate(self.cells) if cell.label == label), None)
@@ -101,9 +105,19 @@ def _lock(descriptor: int, folder: Path) -> None:
 def read_cells(ledger: Ledger) -> list[Cell]:
     """The cells of a stored sweep, with the configurations that it was started with."""
     return [
-        Cell(label=entry.label, overrides=entry.overrides, config=read_job(ledger.folder / entry.dir).config)
+        Cell(label=entry.label, overrides=entry.overrides, config=_job_of(ledger, entry).config)
         for entry in ledger.entries
     ]
+
+
+def _job_of(ledger: Ledger, entry: Entry) -> JobSpec:
+    folder = ledger.folder / entry.dir
+    if not (folder / JOB).is_file():
+        raise RecordError(
+            f"{folder / JOB}: cell {entry.label} of this sweep is not there; move its folder back, or start the sweep "
+            "again"
+        )
+    return read_job(folder)
 
 
 def review(sweep: Sweep) -> list[str]:
@@ -112,7 +126,7 @@ def review(sweep: Sweep) -> list[str]:
     A cell whose worker had finished when the sweep was killed is kept; one whose code, weights, settings or machine
     have changed, or whose record is damaged, is measured again.
     """
-    said = []
+    said, again = [], {}
     for index, entry in enumerate(sweep.ledger.entries):
         if not entry.attempts and entry.state == "pending":
             continue
@@ -121,9 +135,39 @@ def review(sweep: Sweep) -> list[str]:
         word = _reviewed(sweep, index, entry)
         if word is not None:
             said.append(f"{entry.label}: {word}")
+            again[index] = sweep.ledger.entries[index].state == "pending"
     if said:
         sweep.ledger.save()
-    return said
+    return [*_tally(sweep, {index for index, is_again in again.items() if is_again}), *said]
+
+
+def _tally(sweep: Sweep, named: Collection[int]) -> list[str]:
+    """How many cells of a sweep that goes on are kept, and why others are not. named: those with lines of their own."""
+    entries = sweep.ledger.entries
+    if not any(entry.attempts or entry.is_settled for entry in entries):
+        return []
+    reasons: dict[str, list[str]] = {}
+    for index, entry in enumerate(entries):
+        if not entry.is_settled and index not in named:
+            reasons.setdefault(_why_not(entry), []).append(entry.label)
+    kept = f"{sum(entry.is_settled for entry in entries)} of {len(entries)} cells are kept"
+    if named:
+        reasons["no longer true or whole, named below"] = ["" for _ in named]
+    texts = [f"{len(labels)} {reason}{_labels(labels)}" for reason, labels in reasons.items()]
+    return [f"{kept}; {', '.join(texts)}" if texts else kept]
+
+
+def _why_not(entry: Entry) -> str:
+    if entry.state == "failed":
+        return "failed before and tried again"
+    return "begun and not finished" if entry.attempts else "not begun yet"
+
+
+def _labels(labels: Sequence[str]) -> str:
+    """(a, b, c and 4 more); nothing where they are named elsewhere or many of no interest."""
+    shown = [label for label in labels[:NAMED] if label]
+    more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
+    return f" ({', '.join(shown)}{more})" if shown else ""
 
 
 def _reviewed(sweep: Sweep, index: int, entry: Entry) -> str | None:
@@ -163,10 +207,11 @@ def _whole_record(folder: Path, entry: Entry) -> RunRecord | None:
     return record if all(path.is_file() for path in audio) else None
 
 
-def measure_cells(sweep: Sweep, watch: Watch) -> None:
-    """All that is not settled, in order, until the policy says to leave the rest for later."""
+def measure_cells(sweep: Sweep, watch: Watch, after_each: Callable[[], None]) -> None:
+    """All that is not settled until the policy says to leave the rest for later. after_each: while nothing is timed."""
     for position, index in enumerate(sweep.todo()):
         measure_cell(sweep, index, position, watch)
+        after_each()
         reason = stop_reason(sweep, index)
         if reason is not None:
             watch.board.say(f"{reason}: the rest is left for later")
@@ -221,7 +266,7 @@ def _attempt(sweep: Sweep, index: int, position: int, watch: Watch) -> JobResult
         took_s=round(time.monotonic() - started_s, 3),
         failure=result.failure,
         exit_code=code,
-        signal=signal.Signals(-code).name if code is not None and code < 0 else None,
+        signal=signal_name(-code) if code is not None and code < 0 else None,
         log_tail=result.log_tail if result.failure else (),
     )
     sweep.ledger.end_attempt(index, attempt)
@@ -229,6 +274,6 @@ def _attempt(sweep: Sweep, index: int, position: int, watch: Watch) -> JobResult
     if changed:
         entry = sweep.ledger.entries[index]
         sweep.ledger.entries[index] = replace(entry, identity=None)
-        word = f"{', '.join(changed)} changed while it was measured; resume={sweep.folder} measures it again"
+        word = f"{', '.join(changed)} changed while it was measured; it is measured again when the sweep goes on"
         watch.board.say(f"{cell.label}: {word}")
     return result

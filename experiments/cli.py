@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import select
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from types import FrameType
 
 from engine.contract import ConfigError, UnsupportedEngine
@@ -84,12 +86,31 @@ def run_verb(verb: Verb, argv: Sequence[str] | None = None) -> int:
         if error.errno in WRONG_PATH and error.filename is not None:
             complain(f"{str(error.filename)[:SHOWN_CHARS]}: {error.strerror}; give another path")
             return EXIT_USAGE
-        if error.errno not in DISK_FULL:
-            raise
-        complain(f"out={error.filename or '?'}: the disk is full; free some space and run again with resume=DIR")
-        return EXIT_USAGE
+        return disk_full(error)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def disk_full(error: OSError, folder: Path | None = None, go_on: str | None = None) -> int:
+    """One line and its exit code where the disk is full; any other error is raised again. go_on: what then to type."""
+    if error.errno not in DISK_FULL:
+        raise error
+    where = error.filename or folder
+    complain(
+        f"{'' if where is None else f'{where}: '}the disk is full; free some space and "
+        f"{'run again' if go_on is None else f'go on with: {go_on}'}"
+    )
+    return EXIT_USAGE
+
+
+def resume_command(verb: str, folder: Path) -> str:
+    """What goes on with a sweep or a search, for a shell."""
+    return f"python -m experiments.{verb} {shlex.quote(f'resume={folder}')}"
+
+
+def report_command(folder: Path) -> str:
+    """What renders a folder again and prints its table, for a shell."""
+    return f"python -m reports {shlex.quote(str(folder))} --print"
 
 
 def _flushed(code: int) -> int:

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from baselines.paired_data import CANDIDATE, REFERENCE, Answers
 from experiments.compare_processes import SideFailed
 from experiments.scored_audio import expected_samples
 from metrics.artifacts import Expectation, audio_valid
+from metrics.fidelity import mel_distance
 from metrics.record import Utterance
 from metrics.steady import changed_text
 
+JUDGED = (CANDIDATE, REFERENCE)
 REMEDY = "no figure is given for such a side; mend it and compare again"
 
 
@@ -29,6 +32,9 @@ class Proof:
         self._heard: dict[tuple[str, str], int] = {}
         self._said: dict[tuple[int, int], tuple[str, Mapping[str, Any]]] = {}
         self.checked: dict[str, int] = {}
+        self._shas: dict[tuple[int, int], dict[str, str]] = {}
+        self._num_evals: dict[str, set[int]] = {}
+        self._mels: dict[int, dict[str, np.ndarray]] = {}
 
     def facts(self, side: str, facts: Mapping[str, Any]) -> None:
         """What was built is what was asked for."""
@@ -50,6 +56,8 @@ class Proof:
         if not answer["finite"] or not answer["peak"]:
             raise _invalid(side, "its audio is not finite" if not answer["finite"] else "its audio is all zero")
         self._refuse_replay(side, order, answer)
+        self._shas.setdefault(order, {})[side] = answer["audio_sha256"]
+        self._num_evals.setdefault(side, set()).add(int(answer["num_evals"]))
         other, said = self._said.setdefault(order, (side, answer))
         for name in ("num_samples", "sample_rate_hz"):
             if said[name] != answer[name]:
@@ -59,6 +67,19 @@ class Proof:
             and said["noise_sha256"] != answer["noise_sha256"]
         ):
             raise _invalid(side, f"its initial noise is not that of {other}")
+
+    def answers(self) -> Answers:
+        """What both sides said, compared."""
+        pairs = [said for said in self._shas.values() if CANDIDATE in said and REFERENCE in said]
+        mels = [(said[CANDIDATE], said[REFERENCE]) for said in self._mels.values() if len({*said} & {*JUDGED}) == 2]
+        apart = [mel_distance(ours, theirs) for ours, theirs in mels if ours.shape == theirs.shape]
+        return Answers(
+            num_evals={side: (min(found), max(found)) for side, found in self._num_evals.items()},
+            num_pairs=len(pairs),
+            num_equal=sum(said[CANDIDATE] == said[REFERENCE] for said in pairs),
+            log_mel_nats=float(np.mean(apart)) if apart else None,
+            num_sentences=len(apart),
+        )
 
     def _refuse_replay(self, side: str, order: tuple[int, int], answer: Mapping[str, Any]) -> None:
         seed = self._heard.setdefault((side, answer["audio_sha256"]), order[1])
@@ -75,6 +96,9 @@ class Proof:
         """The rules of metrics.artifacts on the very audio. Random weights speak noise: only its length counts."""
         name, text = self._texts[sentence]
         audio_S = np.load(path, allow_pickle=False)
+        mel = path.with_suffix(".mel.npy")
+        if mel.is_file():
+            self._mels.setdefault(sentence, {})[side] = np.load(mel, allow_pickle=False)
         num_samples = expected_samples(_utterance(name, text, answer), self._configs[side])
         if facts.get("random_weights"):
             if len(audio_S) != num_samples:

@@ -173,7 +173,7 @@ def measure(prepared: Prepared, bench: Bench, say: Say) -> Comparison:
         verdict=verdict, limits=settings.limits, labels=prepared.labels, sides=_sides(prepared, bench),
         environment=before, workload=_named(prepared.workload), checked=bench.proof.checked,
         error_rate=error_sentence(errors, str(before["host_class"])), wall_s=wall_s,
-        seconds_per_block=wall_s / len(blocks),
+        seconds_per_block=wall_s / len(blocks), answers=bench.proof.answers(),
     )  # fmt: skip
 
 

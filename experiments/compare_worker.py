@@ -221,6 +221,7 @@ def _keep(path: Path, result: Any) -> None:
     import numpy as np
 
     np.save(path, result.audio_S, allow_pickle=False)
+    np.save(path.with_suffix(".mel.npy"), result.mel_ND, allow_pickle=False)
 
 
 class Failure:

@@ -10,7 +10,6 @@ import importlib
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
+
+from experiments.failure import by_signal
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MAX_ERROR_CHARS = 300
@@ -96,7 +97,7 @@ def _forward(stream: IO[str], lines: queue.Queue[str]) -> None:
 def _ended(code: int) -> str:
     if code >= 0:
         return f"ended the process with exit code {code}"
-    return f"ended the process by signal {-code} ({signal.Signals(-code).name})"
+    return f"ended the process by {by_signal(-code)}"
 
 
 def main(modules: list[str]) -> None:

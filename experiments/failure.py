@@ -14,6 +14,7 @@ FailureKind = Literal["exception", "out_of_memory", "killed", "crash", "hang", "
 RETRIED: tuple[FailureKind, ...] = tuple(kind for kind in get_args(FailureKind) if kind != "config")
 
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+FIRST_REAL_TIME = 32  # the C library keeps some for itself below SIGRTMIN; no fault raises any of them
 CONFIG_ERRORS = ("ConfigError", "InvalidRequest")
 MEMORY_ERRORS = ("MemoryError", "OutOfMemoryError")
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc")
@@ -44,7 +45,21 @@ def kind_of_exit(exit_code: int | None, num_oom_kills: int, log_tail: str) -> Fa
         return "out_of_memory"
     if any(word in log_tail.lower() for word in MEMORY_WORDS):
         return "out_of_memory"
-    return "killed" if -exit_code in FROM_OUTSIDE else "crash"
+    return "killed" if -exit_code in FROM_OUTSIDE or -exit_code >= FIRST_REAL_TIME else "crash"
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL; "signal 40" for one that has no name, as most real-time signals."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def by_signal(number: int) -> str:
+    """signal 9 (SIGKILL); signal 40."""
+    name, plain = signal_name(number), f"signal {number}"
+    return plain if name == plain else f"{plain} ({name})"
 
 
 def oom_kills(events: Path = CGROUP_EVENTS) -> int:

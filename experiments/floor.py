@@ -39,7 +39,7 @@ examples:
 def make_floors(config: Mapping[str, Any], folder: Path, launcher: Launcher) -> list[Floor]:
     """Speak, score, keep. Raises RecordError where a run failed."""
     wanted = reference_config(config)
-    base = provide_reference(wanted, folder / "base", launcher)
+    base = provide_reference(wanted, folder / "base", launcher, _say)
     again = _spoken(wanted, folder / "again", launcher)
     seed = int(wanted["seed"])
     others = {
@@ -99,6 +99,10 @@ def main(argv: Sequence[str]) -> int:
         print(f"{floor.metric:38s} same run again {again:>9s}   another seed {apart:>9s}   sd over seeds {spread:>9s}")
     print(f"kept    {floor_path(config)}")
     return EXIT_OK
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _text(value: float | None) -> str:

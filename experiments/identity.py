@@ -1,16 +1,17 @@
 """The cell key: a hash of everything that decides what a cell measures, in four parts that can be named apart.
 
 config: the resolved settings that reach the engine and the measuring loop. code: the engine package and every module
-of the timed path. weights: the bytes of checkpoints, vocabulary, texts and voices. environment: host class, versions,
-threads, power mode. A stored cell is reused only while all four are what they were.
+of the timed path. weights: the bytes of checkpoints, vocabulary, texts, voices and every other file that the settings
+name. environment: host class, versions, threads, power mode. A stored cell is reused only while all four are what they
+were.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 from engine.checkpoint import content_sha256, is_random, locate
 from experiments.compose import ROOT
 from experiments.environment import fingerprint
+from experiments.sources import code_hash, package_versions
 from experiments.workload import load_workload
 from metrics.record import to_json
 
@@ -29,12 +31,8 @@ STABLE = (
     "host_class", "cpu_model", "cpu_flags", "num_cores", "memory_bytes", "kernel", "python", "versions", "device",
     "gpu", "power_mode", "threads",
 )  # fmt: skip
-TIMED_PATH = (
-    "experiments.worker", "experiments.measure", "experiments.calibration", "experiments.workload", "experiments.cold",
-    "experiments.voices",
-)  # fmt: skip
-FOLLOWED = ("experiments.measure", "experiments.calibration")
-SHARED_ROOMS = ("experiments", "metrics")
+# Hashed by what is spoken, wherever it was read
+SPOKEN = ("workload", "reference")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,45 +69,6 @@ def identity_of(config: Mapping[str, Any], root: Path = ROOT) -> Identity:
     )
 
 
-def code_hash(root: Path = ROOT) -> str:
-    """Of the sources of the engine and of the timed path, committed or not; what only judges or renders is left out."""
-    digest = hashlib.sha256()
-    for path in (*sorted((root / "engine").rglob("*.py")), *timed_sources(root)):
-        stat = path.stat()
-        content = _source_sha256(path, stat.st_size, stat.st_mtime_ns)
-        digest.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-@lru_cache(maxsize=1024)
-def _source_sha256(path: Path, num_bytes: int, mtime_ns: int) -> str:
-    """A sweep asks twice a cell: a file is read again only when it was written again."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@lru_cache(maxsize=4)
-def timed_sources(root: Path = ROOT) -> tuple[Path, ...]:
-    """The modules outside the engine that run around a timed call, with what they import of ours."""
-    found = set(TIMED_PATH)
-    waiting = list(FOLLOWED)
-    while waiting:
-        for name in _imports(_file_of(root, waiting.pop())):
-            if name not in found:
-                found.add(name)
-                waiting.append(name)
-    return tuple(sorted(_file_of(root, name) for name in found))
-
-
-def _imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in SHARED_ROOMS:
-            yield node.module
-
-
-def _file_of(root: Path, module: str) -> Path:
-    return root / f"{module.replace('.', '/')}.py"
-
-
 def _weights(config: Mapping[str, Any]) -> dict[str, str]:
     """Everything that is read from files: by content, wherever it lies."""
     sources = {
@@ -119,10 +78,29 @@ def _weights(config: Mapping[str, Any]) -> dict[str, str]:
     }
     hashes = {key: _hash_of(key, str(source)) for key, source in sources.items()}
     hashes["workload"] = load_workload(config).identity_sha256
-    for key, value in config["engine"].items():
-        if isinstance(value, str) and "/" in value and (ROOT / value).is_file():
-            hashes[f"engine.{key}"] = content_sha256(ROOT / value)
+    for group in sorted(config.keys() - {*NOT_MEASURED, *SPOKEN}):
+        for key, text in _texts(group, config[group]):
+            named = _named(text) if key not in sources else []
+            hashes.update({f"{key} {number}": content_sha256(path) for number, path in enumerate(named)})
     return hashes
+
+
+def _texts(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Every text of a setting, however deep, with its key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(f"{key}.{name}", inner)
+    elif isinstance(value, Sequence):
+        for number, inner in enumerate(value):
+            yield from _texts(f"{key}.{number}", inner)
+
+
+def _named(text: str) -> list[Path]:
+    """The files that a setting names, from here or from the root, and what describes them (a plan's .json)."""
+    places = [os.path.expanduser(text), str(ROOT / text)]
+    return [Path(name) for place in places for name in (place, f"{place}.json") if os.path.isfile(name)]
 
 
 def _hash_of(key: str, source: str) -> str:
@@ -133,7 +111,7 @@ def _hash_of(key: str, source: str) -> str:
 def _environment(device: str) -> str:
     """Read once in a process: it takes programs and a window of time, and the machine stays the machine."""
     known = fingerprint(json.loads(device))
-    return _short(to_json({name: known.get(name) for name in STABLE}))
+    return _short(to_json([{name: known.get(name) for name in STABLE}, package_versions()]))
 
 
 def _short(text: str) -> str:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from experiments.compose import ROOT
 from experiments.environment import fingerprint, now_iso, num_threads
-from experiments.failure import FailureKind, kind_of_error, kind_of_exit, log_tail, oom_kills
+from experiments.failure import FailureKind, by_signal, kind_of_error, kind_of_exit, log_tail, oom_kills
 from experiments.journal import JOURNAL, Journal, read_journal, set_aside
 from metrics.journal_lines import torn_text
 from metrics.record import RecordError, RunRecord, RunStatus, Score, load_record, save_record, write_atomically
@@ -92,7 +92,10 @@ def read_job(folder: Path) -> JobSpec:
     path = folder / JOB
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return JobSpec(folder=folder, **content)
+        spec = JobSpec(folder=folder, **content)
+        if not all(isinstance(text, str) for text in (spec.run_id, spec.label)) or not isinstance(spec.config, dict):
+            raise TypeError("run_id and label are texts, config is a mapping")
+        return spec
     except FileNotFoundError:
         raise RecordError(f"{path}: no such job; `python -m experiments.run` writes it") from None
     except (ValueError, TypeError) as error:
@@ -270,7 +273,7 @@ def _died_record(spec: JobSpec, exit_code: int | None) -> RunRecord:
         reason = f"ended after {limit_s(spec.config):g} s, {grace_s:g} s over measure.time_limit_s"
         remedy = "raise measure.time_limit_s or choose fewer sentences (workload.limit)"
     elif exit_code < 0:
-        reason = f"killed by signal {-exit_code} ({signal.Signals(-exit_code).name})"
+        reason = f"killed by {by_signal(-exit_code)}"
         remedy = _SIGNAL_REMEDIES.get(-exit_code, "see log.txt")
     else:
         reason = f"the worker ended with exit code {exit_code}: {(log_tail(spec.folder / LOG) or ('no output',))[-1]}"

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from experiments.environment import now_iso
 from experiments.failure import FailureKind
-from metrics.record import SWEEP_SCHEMA_VERSION, RecordError, repeated, write_atomically
+from metrics.record import SWEEP_SCHEMA_VERSION, RecordError, write_atomically
 
 SWEEP = "sweep.json"
 
@@ -146,29 +146,73 @@ def new_ledger(folder: Path, labels: Sequence[str], overrides: Sequence[tuple[st
 
 
 def load_ledger(folder: Path) -> Ledger:
-    """Raises RecordError for a folder that is not a sweep of this schema version."""
+    """Raises RecordError for a folder that is not a sweep of this schema version, or whose sweep.json is damaged."""
     path = folder / SWEEP
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecordError(f"{path}: no such sweep; give the folder that experiments.sweep left") from None
-    except (ValueError, RecursionError, OSError) as error:
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); give the folder of a sweep") from error
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not a sweep file ({error}); start the sweep again") from error
     if not isinstance(data, dict) or data.get("schema_version") != SWEEP_SCHEMA_VERSION:
         raise RecordError(
             f"{path}: another schema version, this program reads {SWEEP_SCHEMA_VERSION}; start the sweep again"
         )
     try:
-        entries = [_entry_from(cell) for cell in data.pop("cells")]
-        for what, keys in (("label", [entry.label for entry in entries]), ("folder", [entry.dir for entry in entries])):
-            if (twin := repeated(keys)) is not None:
-                raise TypeError(f"two cells have the {what} {twin}")
-        del data["schema_version"]
-        return Ledger(folder=folder, entries=entries, **data)
-    except (TypeError, KeyError, AttributeError) as error:
+        return _ledger_from(folder, data)
+    except (TypeError, KeyError, ValueError) as error:
         raise RecordError(f"{path}: damaged sweep file ({error}); start the sweep again") from error
 
 
-def _entry_from(data: Mapping[str, Any]) -> Entry:
-    attempts = [Attempt(**{**one, "log_tail": tuple(one["log_tail"])}) for one in data.get("attempts", ())]
-    return Entry(**{**data, "overrides": tuple(data["overrides"]), "attempts": tuple(attempts)})
+def _ledger_from(folder: Path, data: Mapping[str, Any]) -> Ledger:
+    """Raises TypeError, KeyError or ValueError for whatever this program has not written."""
+    rest = {name: value for name, value in data.items() if name not in ("schema_version", "cells")}
+    ledger = Ledger(folder=folder, entries=[_entry_from(cell) for cell in _typed("cells", data["cells"], list)], **rest)
+    for name in ("sweep_id", "created"):
+        _typed(name, getattr(ledger, name), str)
+    for name in ("finished", "reference"):
+        _typed(name, getattr(ledger, name), str, type(None))
+    _one_of("status", ledger.status, SweepStatus)
+    for name in ("label", "dir"):
+        if len({getattr(entry, name) for entry in ledger.entries}) < len(ledger.entries):
+            raise ValueError(f"two cells of one {name}")
+    return ledger
+
+
+def _entry_from(data: Any) -> Entry:
+    fields = {**_typed("a cell", data, dict)}
+    fields["overrides"] = tuple(_typed("overrides", fields["overrides"], list))
+    fields["attempts"] = tuple(map(_attempt_from, _typed("attempts", fields.get("attempts", []), list)))
+    entry = Entry(**fields)
+    for text in (entry.label, entry.dir, *entry.overrides):
+        _typed("a text", text, str)
+    for optional in (entry.reason, entry.remedy):
+        _typed("a reason", optional, str, type(None))
+    for part in _typed("identity", entry.identity, dict, type(None)) or {}:
+        _typed(f"identity.{part}", entry.identity[part] if entry.identity else None, str)
+    if Path(entry.dir).is_absolute() or ".." in Path(entry.dir).parts:
+        raise ValueError(f"dir {entry.dir} leads out of the sweep")
+    _one_of("state", entry.state, CellState)
+    return entry
+
+
+def _attempt_from(data: Any) -> Attempt:
+    fields = {**_typed("an attempt", data, dict)}
+    attempt = Attempt(**{**fields, "log_tail": tuple(_typed("log_tail", fields.get("log_tail", []), list))})
+    for text in (attempt.run_id, attempt.started, *attempt.log_tail):
+        _typed("a text", text, str)
+    _one_of("outcome", attempt.outcome, AttemptOutcome)
+    return attempt
+
+
+def _typed(name: str, value: Any, *kinds: type) -> Any:
+    if not isinstance(value, kinds):
+        raise TypeError(f"{name} is {type(value).__name__}")
+    return value
+
+
+def _one_of(name: str, value: Any, words: Any) -> None:
+    if value not in get_args(words):
+        raise ValueError(f"{name} {value!r}")

@@ -7,7 +7,6 @@ ordinary cell of a sweep: own process, own journal, kept by its key. A search th
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -17,7 +16,15 @@ from typing import Any
 
 from engine.contract import ConfigError
 from experiments.cells import Sweep, Watch, folder_lock, measure_cell, read_cells, review, stop_reason
-from experiments.cli import EXIT_INTERRUPTED, EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
+from experiments.cli import (
+    EXIT_INTERRUPTED,
+    EXIT_JOB_FAILED,
+    EXIT_OK,
+    complain,
+    disk_full,
+    resume_command,
+    run_verb,
+)
 from experiments.compose import Cell, compose_cell, compose_config
 from experiments.device_lock import device_name
 from experiments.flat_settings import key_of
@@ -28,7 +35,7 @@ from experiments.progress import Board
 from experiments.run import default_out, planned, score
 from experiments.search import SAMPLERS, Space, directions_of, read_constraints, read_space
 from experiments.study import Search, Told, figures_of, open_study, proposals, row_of, save_search, tell, told_of
-from experiments.sweep import lock_devices, publish, references_of, resume_folder
+from experiments.sweep import RESUME, lock_devices, publish, references_of, resume_folder, show_finished
 from experiments.validate import validate, validate_out
 from experiments.workload import load_workload
 from metrics.record import RecordError, load_record, write_atomically
@@ -50,7 +57,7 @@ examples:
 def main(argv: Sequence[str]) -> int:
     if answered(argv, HELP, first=[SEARCH_SWEEP]):
         return EXIT_OK
-    return run_search(_resumed(argv) if any("resume=" in arg for arg in argv) else new_search(argv))
+    return run_search(_resumed(argv) if any(arg.startswith(RESUME) for arg in argv) else new_search(argv))
 
 
 def new_search(argv: Sequence[str]) -> Search:
@@ -77,11 +84,13 @@ def _resumed(argv: Sequence[str]) -> Search:
     folder = resume_folder([arg for arg in argv if arg not in more])
     assert folder is not None
     try:
-        asked = list(json.loads((folder / REQUEST).read_text(encoding="utf-8"))["argv"])
-    except (OSError, ValueError, KeyError) as error:
+        asked = json.loads((folder / REQUEST).read_text(encoding="utf-8"))["argv"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(
             f"{folder / REQUEST}: no such search; give the folder that experiments.optimize left"
         ) from error
+    if not isinstance(asked, list) or not all(isinstance(arg, str) for arg in asked):
+        raise RecordError(f"{folder / REQUEST}: damaged (argv is no list of overrides); start the search again")
     argv = [*[arg for arg in asked if not more or key_of(arg) != "sweep.num_trials"], *more]
     space, config = _asked(argv)
     ledger: Ledger = load_ledger(folder)
@@ -107,35 +116,45 @@ def _search_of(space: Space, settings: Mapping[str, Any], sweep: Sweep) -> Searc
 def run_search(search: Search) -> int:
     """Propose, measure, score, tell, until the trials are made; then the report. Ctrl-C leaves what goes on later."""
     folder = search.sweep.folder
+    go_on = resume_command("optimize", folder)
     with folder_lock(folder):
-        search.sweep.ledger.start()
         try:
+            search.sweep.ledger.start()
             with ExitStack() as stack:
                 stopped = _loop(search, stack)
         except KeyboardInterrupt:
             search.sweep.ledger.end("interrupted")
-            complain(f"interrupted; go on with: python -m experiments.optimize resume={shlex.quote(str(folder))}")
+            show_finished(search.sweep)
+            complain(f"interrupted; go on with: {go_on}")
             return EXIT_INTERRUPTED
+        except OSError as error:
+            return disk_full(error, folder, go_on)
         search.sweep.ledger.end("interrupted" if stopped else "done")
         if not search.sweep.cells:
             return EXIT_JOB_FAILED
         code = publish(search.sweep)
+    for line in front_lines(search):
+        print(line)
+    if stopped:
+        complain(f"{stopped}; go on with: {go_on}")
+    return code if any(row["values"] for row in search.rows) and not stopped else EXIT_JOB_FAILED
+
+
+def front_lines(search: Search) -> list[str]:
+    """The cells that no other beats, a line each, however often they were suggested."""
+    lines = []
     for row in search.rows:
         if row["is_on_front"]:
-            values = ", ".join(
-                f"{name} {value:.4g}" for name, value in zip(search.objectives, row["values"], strict=True)
-            )
-            print(f"front    {row['label']}: {values}")
-    if stopped:
-        complain(f"{stopped}; go on with: python -m experiments.optimize resume={shlex.quote(str(folder))}")
-    return code if any(row["values"] for row in search.rows) and not stopped else EXIT_JOB_FAILED
+            figures = zip(search.objectives, row["values"], strict=True)
+            lines.append(f"front    {row['label']}: {', '.join(f'{name} {value:.4g}' for name, value in figures)}")
+    return lines
 
 
 def _loop(search: Search, stack: ExitStack) -> str | None:
     """Why it ended before its trials were made; None where it did not, or the sampler had no more to ask."""
     sweep, first = search.sweep, _first_cell(search)
     study = open_study(search, first)
-    board = stack.enter_context(Board([]))
+    board = stack.enter_context(Board([], at_most=max(1, search.wanted - len(search.rows))))
     for line in review(sweep):
         board.say(line)
     watch = Watch(board, lock_devices([first], board, stack))
@@ -154,7 +173,7 @@ def _loop(search: Search, stack: ExitStack) -> str | None:
                 return f"{label}: its audio could not be scored"
             told[label] = measured
         tell(study, trial, label, told[label])
-        search.rows.append(row_of(trial.number, label, trial.params, told[label]))
+        search.add(row_of(trial.number, label, trial.params, told[label]))
         save_search(search)
         stop = _stop_reason(sweep, label) if num_idle == 0 else None
         if stop:
@@ -210,7 +229,9 @@ def _measured(search: Search, cell: Cell, watch: Watch) -> Told | None:
         position = watch.board.add(planned(cell, len(load_workload(cell.config).lines)))
         measure_cell(sweep, index, position, watch)
     folder = sweep.dir_of(index)
-    if sweep.ledger.entries[index].state == "ok" and not score(folder, references_of(sweep, watch)[index], None):
+    if sweep.ledger.entries[index].state == "ok" and not score(
+        folder, references_of(sweep, watch, [index])[index], None
+    ):
         return None
     return figures_of(load_record(folder / RESULT), search)
 

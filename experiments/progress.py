@@ -81,11 +81,12 @@ class Estimate:
 
 @dataclass(slots=True, eq=False)
 class Board:
-    """A context manager around all jobs of a run or a sweep."""
+    """A context manager around all jobs of a run or a sweep. at_most: of a search, how many it may still measure."""
 
     planned: Sequence[Planned]
     console: Console = field(default_factory=lambda: Console(stderr=True))
     now_s: Callable[[], float] = time.monotonic
+    at_most: int | None = None
     states: dict[str, int] = field(default_factory=lambda: {"ok": 0, "skipped": 0, "failed": 0})
     _estimate: Estimate = field(init=False)
     _bar: Progress = field(init=False)
@@ -105,7 +106,7 @@ class Board:
             auto_refresh=False,  # drawn from the coordinator's two wake-ups a second, not by a thread of its own
             transient=True,
         )
-        self._all = self._bar.add_task("all", total=len(self.planned), unit="variants", note="")
+        self._all = self._bar.add_task("all", total=self.at_most or len(self.planned), unit="variants", note="")
         self._one = self._bar.add_task("", total=1, unit="calls", note="")
 
     def __enter__(self) -> Board:
@@ -123,7 +124,7 @@ class Board:
         """One more variant, for a search that finds them on the way; its index."""
         self.planned = [*self.planned, plan]
         self._estimate.total_work += plan.work
-        self._bar.update(self._all, total=len(self.planned))
+        self._bar.update(self._all, total=max(self.at_most or 0, len(self.planned)))
         return len(self.planned) - 1
 
     def start(self, index: int) -> None:
@@ -131,7 +132,7 @@ class Board:
         self._started_s, self._tail = self.now_s(), None
         self._bar.reset(self._one, total=plan.num_trials, description=plan.label, unit="calls", note="building")
         if not self.console.is_terminal:
-            self.say(f"[{index + 1}/{len(self.planned)}] {plan.label}: {plan.num_trials} calls")
+            self.say(f"{self._place(index)} {plan.label}: {plan.num_trials} calls")
 
     def tick(self, index: int, journal: Path) -> None:
         """Called while the job runs."""
@@ -155,7 +156,13 @@ class Board:
             self._estimate.total_work -= plan.work
         self._bar.update(self._all, completed=sum(self.states.values()), note=self.summary())
         self._draw()
-        self.say(f"[{index + 1}/{len(self.planned)}] {plan.label}: {state}, {took_s:.1f} s" + _because(reason))
+        self.say(f"{self._place(index)} {plan.label}: {state}, {took_s:.1f} s" + _because(reason))
+
+    def _place(self, index: int) -> str:
+        """Which of how many: a search cannot know how many of its suggestions can be measured."""
+        if self.at_most is None:
+            return f"[{index + 1}/{len(self.planned)}]"
+        return f"[{index + 1} of at most {max(self.at_most, len(self.planned))}]"
 
     def _draw(self) -> None:
         if self.console.is_terminal:

@@ -10,16 +10,17 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from engine.artifacts import MANIFEST, damage_of, seal
 from engine.checkpoint import content_sha256, is_random, locate
 from engine.contract import ConfigError
-from experiments.compose import ROOT, compose_config, options
+from experiments.compose import compose_config, options
 from experiments.job import RESULT, Launcher, launch, new_job
+from experiments.sources import code_hash, package_versions
 from experiments.voices import find_file
 from experiments.workload import load_workload
 from metrics.catalog import PAIR_FAMILIES
@@ -29,6 +30,7 @@ ENGINE, SOLVER = "fp32", "euler_32"
 LABEL = f"{ENGINE}-{SOLVER}"
 CACHE = Path("outputs") / ".references"
 KEY = "cache_key.txt"
+Say = Callable[[str], None]
 SHARED_KEYS = ("model", "vocoder", "workload", "reference", "seed")
 OWN = "own"
 VOCODER_RUNTIME = ("runtime", "precision", "inductor")
@@ -106,10 +108,11 @@ def reference_key(config: Mapping[str, Any]) -> str:
     return to_json([content, strength, device, config["quality"]["reference_dir"]])
 
 
-def provide_reference(config: Mapping[str, Any], folder: Path, launcher: Launcher) -> Path:
+def provide_reference(config: Mapping[str, Any], folder: Path, launcher: Launcher, say: Say) -> Path:
     """The RUN folder to compare with: quality.reference_dir, else `folder`, filled from the cache or by a worker.
 
-    The record there may have status failed or skipped; scores then say so.
+    Whether it was kept or made, and why, is said in one line. The record there may have status failed or skipped;
+    scores then say so.
     """
     given = config["quality"]["reference_dir"]
     if given is not None:
@@ -117,16 +120,17 @@ def provide_reference(config: Mapping[str, Any], folder: Path, launcher: Launche
     wanted = reference_config(config)
     key = cache_key(wanted)
     cached = CACHE / key
-    if _is_finished(folder) and _key_of(folder) == key:
+    here, there = _fault_of(folder, key), _fault_of(cached, key)
+    if here is None:
+        say(f"reference: {folder} is kept, nothing that it was made of has changed")
         return folder
-    if _is_finished(cached) and _key_of(cached) == key:
+    if there is None:
+        say(f"reference: {_and(here)}copied from {cached}, made earlier of the same code, weights and texts")
         _copy(cached, folder)
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / KEY).unlink(missing_ok=True)
-    launch(new_job(folder, LABEL, "reference", wanted), launcher)
-    if _is_finished(folder):
-        write_atomically(folder / KEY, key + "\n")  # last: a folder with it is whole and made by this code
+    say(f"reference: {_and(here, there)}{LABEL} is made")
+    _make(wanted, folder, key, launcher)
+    if _fault_of(folder, key) is None:
         _keep(folder, cached)
     return folder
 
@@ -140,14 +144,34 @@ def _copy(cached: Path, folder: Path) -> None:
     beside.rename(folder)
 
 
-def _key_of(folder: Path) -> str | None:
-    """What a reference was made with; None where that was not written, so that nothing stale is taken."""
-    path = folder / KEY
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+def _make(wanted: Mapping[str, Any], folder: Path, key: str, launcher: Launcher) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (KEY, MANIFEST):
+        (folder / name).unlink(missing_ok=True)
+    launch(new_job(folder, LABEL, "reference", wanted), launcher)
+    if _is_finished(folder):
+        write_atomically(folder / KEY, key + "\n")
+        seal(folder, {"key": key})  # last: a folder with it is whole and made by this code
+
+
+def _fault_of(folder: Path, key: str) -> str | None:
+    """Why what lies there is not this reference, empty where nothing does; None: it is, whole and unchanged."""
+    if not (folder / KEY).is_file():
+        return ""
+    if (folder / KEY).read_text(encoding="utf-8", errors="replace").strip() != key:
+        return f"{folder} is of other code, weights, texts or packages"
+    damaged = damage_of(folder)
+    if damaged is None and not _is_finished(folder):
+        damaged = RESULT
+    return None if damaged is None else f"{folder} is damaged ({damaged})"
+
+
+def _and(*faults: str) -> str:
+    return "".join(f"{fault}; " for fault in faults if fault)
 
 
 def cache_key(config: Mapping[str, Any]) -> str:
-    """Hash over workload identity, weights, architecture, guidance, device and the engine's own source code."""
+    """Hash over workload identity, weights, architecture, guidance, device, packages and the code that speaks."""
     content = {
         "workload": load_workload(config).identity_sha256,
         "reference": [
@@ -159,7 +183,8 @@ def cache_key(config: Mapping[str, Any]) -> str:
         "vocoder": {**config["vocoder"], "checkpoint": _weights(config["vocoder"]["checkpoint"])},
         "solver": config["solver"],
         "device": config["device"]["kind"],
-        "code": _code_version(),
+        "code": code_hash(),
+        "versions": package_versions(),
     }
     return hashlib.sha256(to_json(content).encode()).hexdigest()[:24]
 
@@ -180,15 +205,6 @@ def kept_floors(config: Mapping[str, Any]) -> tuple[Floor, ...]:
 
 def _weights(source: str) -> str:
     return source if is_random(source) else content_sha256(locate("checkpoint", source))
-
-
-@lru_cache(maxsize=1)
-def _code_version() -> str:
-    """The source of the engine package, committed or not, and the library that does the arithmetic."""
-    digest = hashlib.sha256(metadata.version("torch").encode())
-    for path in sorted((ROOT / "engine").rglob("*.py")):
-        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _is_finished(folder: Path) -> bool:

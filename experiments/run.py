@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, run_verb
+from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, report_command, run_verb
 from experiments.cold import launch_with_cold_starts
 from experiments.compose import Cell
 from experiments.device_lock import device_lock
@@ -79,8 +80,7 @@ def make_launcher(lock: int, on_tick: Callable[[Path], None] | None, command: Se
 def _reference(cell: Cell, out: Path, board: Board, launcher: Launcher) -> Path | None:
     if is_reference(cell.config) or not needs_reference(cell.config):
         return None
-    board.say("reference: fp32 at 32 euler steps, or the one kept from an earlier run")
-    return provide_reference(cell.config, out / "reference", launcher)
+    return provide_reference(cell.config, out / "reference", launcher, board.say)
 
 
 def score(folder: Path, reference: Path | None, oracle: Path | None) -> bool:
@@ -112,7 +112,9 @@ def finish_scoring(folder: Path, process: subprocess.Popen[str]) -> bool:
     output, _ = process.communicate()
     if process.returncode != 0:
         last = (output.strip().splitlines() or ["no output"])[-1]
-        complain(f"scoring {folder}: {last}; `python -m experiments.score {folder}` does it again")
+        assert isinstance(process.args, list)
+        again = shlex.join(["python", *map(str, process.args[1:])])
+        complain(f"scoring {folder}: {last}; `{again}` does it again")
     return process.returncode == 0
 
 
@@ -153,7 +155,7 @@ def run_and_show(cell: Cell, out: Path, command: Sequence[str] | None = None) ->
         return EXIT_USAGE if outcome.result.is_config_error else EXIT_JOB_FAILED
     sync_tracking(cell.config, out)
     print_report(load_table(out), stdout_console())
-    print(f"record  {out / RESULT}\naudio   {out / 'audio'}\nreport  python -m reports {out}")
+    print(f"record  {out / RESULT}\naudio   {out / 'audio'}\nreport  {report_command(out)}")
     return EXIT_OK if outcome.is_scored else EXIT_JOB_FAILED
 
 

@@ -19,7 +19,7 @@ from experiments.job import MEASURED, RESULT
 from experiments.model_scores import intelligibility, model_recipes, predicted_mos, speaker
 from experiments.reference import is_reference, kept_floors, model_names
 from experiments.scored import ingredients, keep_ingredients
-from experiments.scored_audio import RANDOM_WEIGHTS, Audio, heard_of, read_all, validity_scores
+from experiments.scored_audio import RANDOM_WEIGHTS, Audio, heard_of, read_all, unchanged, validity_scores
 from metrics.alone import score_alone
 from metrics.catalog import PAIR_FAMILIES, PAIRED, by_name, wanted
 from metrics.fidelity import score_of, score_pairs
@@ -28,6 +28,7 @@ from metrics.model_identity import reference_model_of
 from metrics.outcome import Outcome
 from metrics.pairing import AgainstName, Kind
 from metrics.record import ReferenceModel, RunRecord, Score, ScoreStatus, Utterance, load_record, save_record
+from metrics.reference import is_the
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -107,12 +108,12 @@ def paired_scores(record: RunRecord, heard: Mapping[str, Audio], other: Other) -
     name, everything = other.name, record.utterances
     if other.folder is None:
         if is_reference(record.config):
-            return _absent(record, everything, name, "not_applicable", f"is the {name}")
+            return _absent(record, everything, name, "not_applicable", is_the(name))
         return _absent(record, everything, name, "unavailable", f"no {name} was given")
     against = load_record(other.folder / RESULT)
     if against.status != "ok":
         return _absent(record, everything, name, "unavailable", f"the {name} is {against.status}: {against.reason}")
-    theirs, _ = read_all(other.folder, against)
+    theirs, broken = unchanged(against, *read_all(other.folder, against))
     utterances = {utterance.utterance_id: utterance for utterance in against.utterances}
     ours_is, theirs_is = model_names(record, against) if name == "reference" else (None, None)
     pairs, scores = [], []
@@ -122,7 +123,9 @@ def paired_scores(record: RunRecord, heard: Mapping[str, Audio], other: Other) -
             ours = heard_of(record, utterance, heard[key], name, ours_is)
             pairs.append((ours, heard_of(against, utterances[key], theirs[key], name, theirs_is)))
         else:
-            reason = f"no audio of {key} {'in the ' + name if key in heard else 'of this run'}"
+            where = f"in the {name}" if key in heard else "of this run"
+            why = f": {broken[key]}" if key in heard and key in broken else ""
+            reason = f"no audio of {key} {where}{why}"
             scores += _absent(record, (utterance,), name, "unavailable", reason)
     families = families_of(record, PAIR_FAMILIES)
     return scores + score_pairs(pairs, name, families, limits_of(record.config["quality"]), other.kind)

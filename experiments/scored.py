@@ -13,16 +13,16 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
-from experiments.compose import ROOT
 from experiments.job import MEASURED, RESULT
 from experiments.model_scores import model_recipes
 from experiments.reference import kept_floors
+from experiments.sources import scoring_hash
 from experiments.workload import select_lines
 from metrics.catalog import by_name
 from metrics.record import RecordError, RunRecord, load_record, to_json, write_atomically
 
 SCORED = "scored.json"
-MODULES = ("score", "scored_audio", "model_scores", "reference")  # of experiments; all of metrics
+
 
 Ingredients = Mapping[str, str | None]
 
@@ -36,7 +36,7 @@ def ingredients(folder: Path, reference: Path | None, oracle: Path | None) -> In
         "reference": _run_hash(reference) if reference is not None else None,
         "oracle": _run_hash(oracle) if oracle is not None else None,
         "floors": _hash([to_json(floors)]),
-        "means": _hash([_code(), *_recipes(to_json(record.config["quality"])), *_texts(record)]),
+        "means": _hash([scoring_hash(), *_recipes(to_json(record.config["quality"])), *_texts(record)]),
     }
 
 
@@ -70,12 +70,6 @@ def _run_hash(folder: Path) -> str:
 
 def _scores_hash(record: RunRecord) -> str:
     return _hash([to_json([asdict(score) for score in record.scores])])
-
-
-@lru_cache(maxsize=1)
-def _code() -> str:
-    paths = [*sorted((ROOT / "metrics").rglob("*.py")), *(ROOT / "experiments" / f"{name}.py" for name in MODULES)]
-    return _hash(path.read_text(encoding="utf-8") for path in paths)
 
 
 @lru_cache(maxsize=8)

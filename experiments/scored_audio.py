@@ -43,6 +43,19 @@ def read_all(folder: Path, record: RunRecord) -> tuple[dict[str, Audio], dict[st
     return heard, unreadable
 
 
+def unchanged(
+    record: RunRecord, heard: Mapping[str, Audio], unreadable: Mapping[str, str]
+) -> tuple[dict[str, Audio], dict[str, str]]:
+    """What `read_all` gave, without audio that is not that of its record."""
+    altered = {
+        utterance.utterance_id: f"{utterance.audio_path} is not the audio of its record (audio_sha256 differs)"
+        for utterance in record.utterances
+        if utterance.utterance_id in heard
+        and sha256_of(heard[utterance.utterance_id].audio_S) != utterance.audio_sha256
+    }
+    return {name: audio for name, audio in heard.items() if name not in altered}, {**unreadable, **altered}
+
+
 def _read(folder: Path, utterance: Utterance) -> Audio:
     try:
         audio_S, rate_hz = soundfile.read(folder / utterance.audio_path, dtype="float32")

@@ -192,7 +192,9 @@ def _refuse_unheard(record: RunRecord) -> None:
     spoken = {u.utterance_id for u in record.utterances} | {t.utterance_id for t in record.steady_trials}
     for name in sorted(spoken):
         if name not in checked:
-            raise NoFigure(f"audio not checked ({name}); `python -m experiments.score CELL_DIR` does it again")
+            raise NoFigure(
+                f"audio not checked ({name}): its scoring came to no end; going on with the search does it again"
+            )
         if not is_valid(record, checked[name]):
             raise NoFigure(f"audio invalid ({name}: {checked[name].reason})")
 

@@ -23,7 +23,7 @@ SEARCH, STUDY = "search.json", "optuna.db"
 
 @dataclass(slots=True, eq=False)
 class Search:
-    """A sweep that grows by what Optuna proposes. rows: its trials, as search.json has them."""
+    """A sweep that grows by what Optuna proposes. rows: its cells, each once, as search.json has them."""
 
     sweep: Sweep
     space: Space
@@ -32,6 +32,17 @@ class Search:
     directions: tuple[Direction, ...]
     constraints: tuple[Constraint, ...]
     rows: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def wanted(self) -> int:
+        """How many different cells are to be told."""
+        size, asked = self.space.size, int(self.settings["num_trials"])
+        return asked if size is None else min(asked, size)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """A cell that is suggested once more is one row all the same."""
+        if all(known["label"] != row["label"] for known in self.rows):
+            self.rows.append(row)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +113,7 @@ def _opened(optuna: Any, search: Search, first: Cell) -> Any:
                 excess=frozen.user_attrs["excess"],
                 reason=frozen.user_attrs["reason"],
             )
-            search.rows.append(row_of(frozen.number, frozen.user_attrs["label"], frozen.params, told))
+            search.add(row_of(frozen.number, frozen.user_attrs["label"], frozen.params, told))
     return study
 
 
@@ -113,11 +124,7 @@ def proposals(study: Any, search: Search) -> Iterator[Any]:
     for frozen in study.get_trials(deepcopy=False):
         if frozen.state == optuna.trial.TrialState.RUNNING:
             yield optuna.trial.Trial(study, frozen._trial_id)
-    size, wanted = search.space.size, int(search.settings["num_trials"])
-    while True:
-        num_told = len({row["label"] for row in search.rows})
-        if num_told >= wanted or (size is not None and num_told >= size):
-            return
+    while len(search.rows) < search.wanted:
         yield study.ask()
 
 
@@ -150,7 +157,7 @@ def told_of(row: Mapping[str, Any]) -> Told:
 
 
 def save_search(search: Search) -> None:
-    """search.json: every trial with its figures, and which ones no other beats; the report draws it."""
+    """search.json: every cell with its figures, and which ones no other beats; the report draws it."""
     for row in search.rows:
         excess = row["constraints"].values()
         row["is_feasible"], row["is_on_front"] = row["values"] is not None and all(v <= 0 for v in excess), False

@@ -1,16 +1,17 @@
 """Many variants, each in its own process: `python -m experiments.sweep engine=fp32,bf16 solver=euler_6,euler_7`.
 
-Everything is validated before the first worker starts. A variant that fails is a row, not the end. Nothing is scored
-while anything is timed. sweep.json says at every moment what is done, so an interrupted sweep goes on with resume=DIR.
+Everything is validated before the first worker starts. A variant that fails is a row, not the end. Each is scored as
+it ends, before the next one is timed. sweep.json says at every moment what is done, so an interrupted sweep shows what
+it has and goes on with resume=DIR.
 """
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from experiments.cli import (
     EXIT_UNEXPECTED,
     EXIT_USAGE,
     complain,
+    disk_full,
+    report_command,
+    resume_command,
     run_verb,
 )
 from experiments.compose import DEFAULT_PRESET, Cell, compose_cells
@@ -39,6 +43,9 @@ from experiments.run import default_out, finish_scoring, make_launcher, planned,
 from experiments.scored import is_scored
 from experiments.validate import validate_cells, validate_out
 from experiments.workload import load_workload
+from metrics.record import RecordError
+from reports.table import load_table
+from reports.terminal import print_report, stdout_console
 
 HELP = """Measure many variants, each in a fresh process, score their audio, print one table.
 
@@ -82,7 +89,10 @@ def resume_folder(argv: Sequence[str]) -> Path | None:
             others[0].partition("=")[0], others[0].partition("=")[2], "cannot be set beside resume",
             "a resumed sweep keeps its settings; start another one for other settings",
         )  # fmt: skip
-    return Path(given[-1].partition("=")[2]).expanduser()
+    folder = given[-1].partition("=")[2]
+    if not folder:
+        raise ConfigError("resume", "", "names no folder", "give the folder that experiments.sweep left")
+    return Path(folder).expanduser()
 
 
 def new_sweep(cells: Sequence[Cell]) -> Sweep:
@@ -104,10 +114,15 @@ def new_sweep(cells: Sequence[Cell]) -> Sweep:
 
 
 def resumed_sweep(folder: Path) -> Sweep:
-    """The sweep of a folder, with the configurations that it was started with."""
+    """The sweep of a folder, with the configurations that it was started with. Raises RecordError for what is none."""
     ledger = load_ledger(folder)
     cells = read_cells(ledger)
-    validate_cells(cells)
+    try:
+        validate_cells(cells)
+    except KeyError as error:
+        raise RecordError(
+            f"{folder}: its settings are of another version (no {error}); start the sweep again"
+        ) from error
     return Sweep(folder=folder, cells=cells, ledger=ledger)
 
 
@@ -118,25 +133,43 @@ def run_sweep(sweep: Sweep) -> int:
 
 
 def _run_locked(sweep: Sweep) -> int:
-    sweep.ledger.start()
+    go_on = resume_command("sweep", sweep.folder)
     try:
+        sweep.ledger.start()
         with ExitStack() as stack:
             unscored = _measure_and_score(sweep, stack)
     except KeyboardInterrupt:
         sweep.ledger.end("interrupted")
-        complain(f"interrupted; go on with: python -m experiments.sweep resume={shlex.quote(str(sweep.folder))}")
+        show_finished(sweep)
+        complain(f"interrupted; go on with: {go_on}")
         return EXIT_INTERRUPTED
+    except OSError as error:
+        return disk_full(error, sweep.folder, go_on)
     stopped = sweep.ledger.count("pending") > 0
     sweep.ledger.end("interrupted" if stopped else "done")
     code = publish(sweep)
+    if stopped or sweep.ledger.count("failed"):
+        print(f"go on    {go_on}", flush=True)
     if sweep.ledger.count("failed") or unscored:
         all_misconfigured = len(sweep.config_errors) == len(sweep.cells)
         return EXIT_USAGE if all_misconfigured else EXIT_JOB_FAILED
     return code if sweep.ledger.count("ok") else EXIT_JOB_FAILED
 
 
+def show_finished(sweep: Sweep) -> None:
+    """The table of what an interrupted sweep has measured and scored; everything else of it is made by the command."""
+    if not sweep.ledger.count("ok"):
+        return
+    try:
+        print_report(load_table(sweep.folder), stdout_console())
+    except RecordError as error:
+        complain(error)
+    print(f"report   {report_command(sweep.folder)}", flush=True)
+
+
 def _measure_and_score(sweep: Sweep, stack: ExitStack) -> int:
-    """Number of cells whose scoring failed. The devices stay locked to the end: scoring would disturb another sweep."""
+    """Number of scorings that failed. Each cell is scored before the next is timed, and never beside it; the devices
+    stay locked to the end, as scoring would disturb another sweep."""
     said = review(sweep)
     cells = [sweep.cells[index] for index in sweep.todo()]
     plans = [planned(cell, len(load_workload(cell.config).lines)) for cell in cells]
@@ -145,9 +178,11 @@ def _measure_and_score(sweep: Sweep, stack: ExitStack) -> int:
         board.say(line)
     watch = Watch(board, lock_devices(sweep.cells, board, stack))
     sweep.held = tuple(watch.locks.values())
-    measure_cells(sweep, watch)
-    references = references_of(sweep, watch)
-    return _score_all(unscored(sweep, references, board), sweep.held)
+    scores = Scores(sweep, watch)
+    scores.catch_up()
+    measure_cells(sweep, watch, scores.catch_up)
+    scores.catch_up(is_last=True)
+    return scores.num_failed
 
 
 def lock_devices(cells: Sequence[Cell], board: Board, stack: ExitStack) -> dict[str, int]:
@@ -161,27 +196,28 @@ def lock_devices(cells: Sequence[Cell], board: Board, stack: ExitStack) -> dict[
     return {kind: locks[device_name(kind)] for kind in kinds}
 
 
-def references_of(sweep: Sweep, watch: Watch) -> dict[int, Path | None]:
+def references_of(sweep: Sweep, watch: Watch, indexes: Collection[int]) -> dict[int, Path | None]:
     """Cell -> folder of its quality reference: a cell of the sweep, else one beside them; None: it is the reference."""
     own = {
         reference_key(cell.config): sweep.dir_of(index) for index, cell in sweep.measured() if is_reference(cell.config)
     }
-    made: dict[str, Path] = {}
     found: dict[int, Path | None] = {}
-    for index, cell in sweep.measured():
-        key = reference_key(cell.config)
+    for index in indexes:
+        cell, key = sweep.cells[index], reference_key(sweep.cells[index].config)
         if not needs_reference(cell.config) or own.get(key) == sweep.dir_of(index):
             found[index] = None
             continue
-        if key not in own and key not in made:
-            watch.board.say("reference: fp32 at 32 euler steps, or the one kept from an earlier run")
-            beside = sweep.folder / ("reference" if not made else f"reference-{len(made) + 1}")
-            lock = watch.locks[str(cell.config["device"]["kind"])]
-            made[key] = provide_reference(cell.config, beside, make_launcher(lock, None, sweep.command))
-        found[index] = own.get(key) or made[key]
-    folders = [*own.values(), *made.values()]
+        if key not in own and key not in sweep.references:
+            number = len(sweep.references) + 1
+            beside = sweep.folder / ("reference" if number == 1 else f"reference-{number}")
+            launcher = make_launcher(watch.locks[str(cell.config["device"]["kind"])], None, sweep.command)
+            sweep.references[key] = provide_reference(cell.config, beside, launcher, watch.board.say)
+        found[index] = own.get(key) or sweep.references[key]
+    folders = [*own.values(), *sweep.references.values()]
     inside = [folder for folder in folders if folder.is_relative_to(sweep.folder)]
-    sweep.ledger.set_reference(inside[0].relative_to(sweep.folder).as_posix() if inside else None)
+    reference = inside[0].relative_to(sweep.folder).as_posix() if inside else None
+    if reference != sweep.ledger.reference:
+        sweep.ledger.set_reference(reference)
     return found
 
 
@@ -193,18 +229,45 @@ def oracle_of(cells: Sequence[Cell], cell: Cell) -> Cell | None:
     return next((other for other in cells if all(other.config[key] == wanted[key] for key in wanted)), None)
 
 
-def unscored(sweep: Sweep, references: Mapping[int, Path | None], board: Board) -> list[Scoring]:
-    """The measured cells whose scores are missing, or were made of something else than what is there now."""
-    measured = list(sweep.measured())
-    folders = {cell.label: sweep.dir_of(index) for index, cell in measured}
-    wanted: list[Scoring] = []
-    for index, cell in measured:
-        oracle = oracle_of([other for _, other in measured], cell)
-        wanted.append((folders[cell.label], references[index], folders[oracle.label] if oracle else None))
-    todo = [scoring for scoring in wanted if not is_scored(*scoring)]
-    kept = f", {len(wanted) - len(todo)} are scored already" if len(todo) < len(wanted) else ""
-    board.say(f"scoring {len(todo)} variants{kept}")
-    return todo
+@dataclass(slots=True, eq=False)
+class Scores:
+    """Scores the cells of a sweep as they are measured. against: per cell what it was last scored, or found, with."""
+
+    sweep: Sweep
+    watch: Watch
+    num_failed: int = 0
+    against: dict[int, Scoring] = field(default_factory=dict)
+
+    def catch_up(self, is_last: bool = False) -> None:
+        """Score the measured cells whose scores are missing, or were made of something else than what is there now.
+
+        One whose reference is a cell that is still to be measured waits for it, unless nothing more comes.
+        """
+        sweep, is_first = self.sweep, not self.against
+        waiting = set() if is_last else self._to_come()
+        ready = [index for index, cell in sweep.measured() if reference_key(cell.config) not in waiting]
+        if not ready:
+            return
+        references = references_of(sweep, self.watch, ready)
+        new = {index: self._scoring(index, references[index]) for index in ready}
+        new = {index: scoring for index, scoring in new.items() if self.against.get(index) != scoring}
+        self.against.update(new)
+        todo = [scoring for scoring in new.values() if not is_scored(*scoring)]
+        if todo or is_first:
+            kept = f", {len(new) - len(todo)} are scored already" if len(todo) < len(new) else ""
+            one = todo[0][0].name if len(todo) == 1 else f"{len(todo)} variants"
+            self.watch.board.say(f"scoring {one}{kept}")
+        self.num_failed += _score_all(todo, sweep.held)
+
+    def _to_come(self) -> set[str]:
+        cells = [self.sweep.cells[i] for i, one in enumerate(self.sweep.ledger.entries) if one.state == "pending"]
+        return {reference_key(cell.config) for cell in cells if is_reference(cell.config)}
+
+    def _scoring(self, index: int, reference: Path | None) -> Scoring:
+        sweep, measured = self.sweep, list(self.sweep.measured())
+        oracle = oracle_of([cell for _, cell in measured], sweep.cells[index])
+        folders = {cell.label: sweep.dir_of(number) for number, cell in measured}
+        return sweep.dir_of(index), reference, folders[oracle.label] if oracle else None
 
 
 def _score_all(todo: Sequence[Scoring], held: Sequence[int]) -> int:
@@ -224,15 +287,16 @@ def publish(sweep: Sweep) -> int:
     sys.stdout.flush()
     done = subprocess.run(command, env=module_environment(), check=False)
     if done.returncode != 0:
-        complain(f"the report failed; everything measured is in {sweep.folder}; `python -m reports {sweep.folder}`")
+        complain(f"the report failed; everything measured is in {sweep.folder}; `{report_command(sweep.folder)}`")
     sync_tracking(sweep.cells[0].config, sweep.folder)
-    print(f"records  {sweep.folder / 'cells'}", flush=True)
+    print(f"records  {sweep.folder / 'cells'}\nreport   {report_command(sweep.folder)}", flush=True)
     return EXIT_OK if done.returncode == 0 else EXIT_UNEXPECTED
 
 
 def _show_cells(overrides: Sequence[str]) -> int:
-    """--cfg job: the composed configuration of every cell."""
-    for cell in compose_cells(overrides):
+    """--cfg job: the composed configuration of every cell; with resume=DIR, those that the sweep was started with."""
+    folder = resume_folder(overrides)
+    for cell in compose_cells(overrides) if folder is None else read_cells(load_ledger(folder)):
         config: dict[str, Any] = dict(cell.config)
         print(f"--- # {cell.label}\n{OmegaConf.to_yaml(config)}", end="")
     return EXIT_OK

@@ -135,7 +135,7 @@ def _sweep_content(source: Source, record: RunRecord | None) -> RunContent:
 def _cell_content(source: Source, cell: Cell) -> RunContent:
     """A cell that left no record becomes a run with its tags and whatever files it left."""
     record, folder = cell.record, source.root / cell.dir
-    own = _of_record(record, cell is source.reference) if record is not None else _Part.of_nothing(source)
+    own = _of_record(record, source.is_reference(cell)) if record is not None else _Part.of_nothing(source)
     outcome = {"harness.label": cell.label, "harness.reason": cell.reason, "harness.remedy": cell.remedy}
     if cell.state != "ok":
         outcome["mlflow.note.content"] = f"{cell.state}: {cell.reason}" + (f"; {cell.remedy}" if cell.remedy else "")

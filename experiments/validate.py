@@ -16,7 +16,7 @@ from engine.contract import ConfigError
 from engine.frontend import unknown_tokens
 from engine.vocabulary import read_vocabulary
 from experiments.calibration import KINDS
-from experiments.cli import warn_once
+from experiments.cli import resume_command, warn_once
 from experiments.compose import Cell, compose_config, compose_run
 from experiments.failure import RETRIED
 from experiments.reference import reference_model
@@ -209,10 +209,11 @@ def validate_out(out: Path, num_runs: int, num_utterances: int) -> None:
     """Make the output folder. Raises ConfigError where that fails, where results lie already, or for want of space."""
     for name in ("result.json", "sweep.json", "journal.jsonl"):
         if (out / name).exists():
-            raise ConfigError(
-                "out", out, f"already holds {name}, and nothing measured is overwritten",
-                "choose another folder, or continue a sweep with `python -m experiments.sweep resume=DIR`",
-            )  # fmt: skip
+            remedy = "choose another folder"
+            if (out / "sweep.json").exists():
+                verb = "optimize" if (out / "request.json").exists() else "sweep"
+                remedy += f", or go on with `{resume_command(verb, out)}`"
+            raise ConfigError("out", out, f"already holds {name}, and nothing measured is overwritten", remedy)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=out, prefix=".writable."):

@@ -104,7 +104,12 @@ def log_mel_mae(variant: Heard, against: Heard) -> Outcome:
         return Outcome.none("not_comparable", f"mel shapes {variant.mel_ND.shape} and {against.mel_ND.shape}")
     if variant.mel_ND.size == 0 or not (np.isfinite(variant.mel_ND).all() and np.isfinite(against.mel_ND).all()):
         return Outcome.none("error", "a mel is empty or not finite")
-    return Outcome.ok(float(np.mean(np.abs(variant.mel_ND.astype(np.float64) - against.mel_ND))))
+    return Outcome.ok(mel_distance(variant.mel_ND, against.mel_ND))
+
+
+def mel_distance(ours_ND: np.ndarray, theirs_ND: np.ndarray) -> float:
+    """Mean absolute difference of two natural log-mels of one shape, in nats."""
+    return float(np.mean(np.abs(ours_ND.astype(np.float64) - theirs_ND)))
 
 
 def _gain(variant: Heard, against: Heard) -> Found:

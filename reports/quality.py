@@ -9,6 +9,7 @@ from typing import Literal
 
 from metrics.catalog import by_name
 from metrics.record import RunRecord, Score
+from metrics.reference import is_the
 from reports.words import without_machine_paths
 
 VALID = "audio_valid"
@@ -26,7 +27,7 @@ QUALITY = (*VERSUS_REFERENCE, WER, *VERSUS_ORACLE)  # the headline; every other 
 ALL_SCORES = tuple(dict.fromkeys((*QUALITY, *by_name())))
 
 RANDOM_WEIGHTS = "random weights: no quality"
-IS_REFERENCE = "is the reference"
+IS_REFERENCE = is_the("reference")
 SWITCHED_OFF = "scores were switched off (quality.enabled=false)"
 
 Validity = Literal["valid", "invalid", "unchecked", "random"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from metrics.record import SWEEP_SCHEMA_VERSION, RecordError, RunRecord, load_record, repeated
+from metrics.reference import is_compared, says_it_is_the_reference
 from reports.words import without_machine_paths
 
 CellState = Literal["pending", "running", "ok", "skipped", "failed"]
@@ -16,9 +18,13 @@ STATES: tuple[CellState, ...] = ("pending", "running", "ok", "skipped", "failed"
 RESULT = "result.json"
 SWEEP = "sweep.json"
 REFERENCE = "reference"  # the name of the row that is none: what quality is compared with
+REQUEST = "request.json"  # of a search
 UNMEASURED = {
-    "pending": ("not measured yet", "finish the sweep with `python -m experiments.sweep resume=DIR`"),
-    "running": ("not finished when the report was made", "render again when the sweep has ended"),
+    "pending": ("not measured yet", "finish the sweep with `{}`"),
+    "running": (
+        "not finished when the report was made",
+        "render again when the sweep has ended, or, if it was killed, go on with `{}`",
+    ),
 }
 
 
@@ -50,6 +56,12 @@ class Source:
         """Where a file named in a cell's record lies."""
         return self.root / cell.dir / relative
 
+    def is_reference(self, cell: Cell) -> bool:
+        """Whether a cell is what others are compared with; one that was itself compared with another run is not."""
+        if cell.record is None or is_compared(cell.record):
+            return False
+        return cell is self.reference or says_it_is_the_reference(cell.record)
+
 
 def load_source(folder: Path) -> Source:
     """Read a RUN or SWEEP folder. Raises RecordError, one line, where it is neither or has another schema version."""
@@ -66,7 +78,7 @@ def _load_run(folder: Path) -> Source:
     record = load_record(folder / RESULT)
     cell = _cell(record.label, ".", record.status, record)
     reference = _reference_run(folder)
-    if reference is None and is_reference_config(record.config):
+    if reference is None and says_it_is_the_reference(record):
         reference = cell
     return Source(
         root=folder,
@@ -116,10 +128,18 @@ def _load_cell(folder: Path, entry: Mapping[str, Any]) -> Cell:
             reason = str(error).replace(str(path), f"{directory}/{RESULT}")
             return _cell(label, directory, "failed", None, reason, "run this cell again")
     if state in UNMEASURED:
-        return _cell(label, directory, state, None, *UNMEASURED[state])
+        # As it is typed here and now, absolute paths included: a sweep that goes on is on this machine
+        reason, remedy = UNMEASURED[state]
+        return replace(_cell(label, directory, state, None, reason), remedy=remedy.format(_resume_command(folder)))
     if state == "ok":
         return _cell(label, directory, "failed", None, f"{directory}/{RESULT} is missing", "run this cell again")
     return _cell(label, directory, state, None, entry.get("reason"), entry.get("remedy"))
+
+
+def _resume_command(folder: Path) -> str:
+    """For a shell in this directory."""
+    verb = "optimize" if (folder / REQUEST).is_file() else "sweep"
+    return f"python -m experiments.{verb} {shlex.quote(f'resume={folder}')}"
 
 
 def _cell(
@@ -152,12 +172,6 @@ def _reference_run(folder: Path) -> Cell | None:
         return None
     record = load_record(path)
     return _cell(record.label, "reference", record.status, record)
-
-
-def is_reference_config(config: Mapping[str, Any]) -> bool:
-    """Whether a run is by its own configuration the reference: fp32 at 32 euler steps."""
-    names = [(config.get(group) or {}).get("name") for group in ("engine", "solver")]
-    return names == ["fp32", "euler_32"]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

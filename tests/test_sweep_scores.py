@@ -118,7 +118,7 @@ def test_an_oracle_that_sounds_otherwise_is_compared_with_again(resume: Resume) 
     assert not is_scored(BF16, REFERENCE, FP32)
 
 
-@pytest.mark.parametrize("part", ["_code", "_recipes"])
+@pytest.mark.parametrize("part", ["scoring_hash", "_recipes"])
 def test_other_means_make_other_scores(resume: Resume, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     assert is_scored(BF16, REFERENCE, FP32)
     monkeypatch.setattr(scored, part, lambda *given: "changed")

@@ -13,8 +13,9 @@ from experiments import cells as cells_module
 from experiments.cells import folder_lock
 from experiments.compose import compose_cells
 from experiments.failure import kind_of_error, kind_of_exit, log_tail, oom_kills
-from experiments.identity import code_hash, identity_of, timed_sources
+from experiments.identity import identity_of
 from experiments.ledger import load_ledger
+from experiments.sources import TIMED_PATH, code_hash, imported
 from experiments.sweep import Sweep, new_sweep, resumed_sweep, run_sweep
 from metrics.record import load_record
 from tests.chaos import Chaos
@@ -208,7 +209,7 @@ def test_code_is_the_engine_and_the_timed_path_and_nothing_that_judges(tmp_path:
             file.write("# slower\n")
         assert code_hash(tmp_path) != before
         before = code_hash(tmp_path)
-    names = {path.relative_to(tmp_path).as_posix() for path in timed_sources(tmp_path)}
+    names = {path.relative_to(tmp_path).as_posix() for path in imported(tmp_path, TIMED_PATH)}
     assert {"experiments/journal.py", "metrics/record.py", "experiments/worker.py"} <= names
 
 

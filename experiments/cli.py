@@ -12,6 +12,7 @@ from types import FrameType
 
 from engine.contract import ConfigError, UnsupportedEngine
 from metrics.record import RecordError
+from reports.commands import here
 
 EXIT_OK = 0
 EXIT_UNEXPECTED = 1
@@ -35,8 +36,8 @@ def one_line(error: object) -> str:
 
 
 def complain(message: object) -> None:
-    """One line on stderr."""
-    print(f"error: {one_line(message)}", file=sys.stderr, flush=True)
+    """One line on stderr; a command in it is one that works here."""
+    print(f"error: {here(one_line(message))}", file=sys.stderr, flush=True)
 
 
 def refused_limit(error: ValueError) -> ConfigError:

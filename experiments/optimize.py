@@ -7,7 +7,6 @@ ordinary cell of a sweep: own process, own journal, kept by its key. A search th
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -32,6 +31,7 @@ from experiments.sweep import lock_devices, publish, references_of, resume_folde
 from experiments.validate import validate, validate_out
 from experiments.workload import load_workload
 from metrics.record import RecordError, load_record, write_atomically
+from reports.commands import typed
 
 REQUEST = "request.json"
 SEARCH_SWEEP = "sweep=search"
@@ -114,7 +114,7 @@ def run_search(search: Search) -> int:
                 stopped = _loop(search, stack)
         except KeyboardInterrupt:
             search.sweep.ledger.end("interrupted")
-            complain(f"interrupted; go on with: python -m experiments.optimize resume={shlex.quote(str(folder))}")
+            complain(f"interrupted; go on with: {typed('experiments.optimize', f'resume={folder}')}")
             return EXIT_INTERRUPTED
         search.sweep.ledger.end("interrupted" if stopped else "done")
         if not search.sweep.cells:
@@ -127,7 +127,7 @@ def run_search(search: Search) -> int:
             )
             print(f"front    {row['label']}: {values}")
     if stopped:
-        complain(f"{stopped}; go on with: python -m experiments.optimize resume={shlex.quote(str(folder))}")
+        complain(f"{stopped}; go on with: {typed('experiments.optimize', f'resume={folder}')}")
     return code if any(row["values"] for row in search.rows) and not stopped else EXIT_JOB_FAILED
 
 

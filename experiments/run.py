@@ -21,6 +21,7 @@ from experiments.progress import Board, Planned
 from experiments.reference import is_reference, needs_reference, provide_reference
 from experiments.validate import one_cell, planned_evals, validate_out
 from experiments.workload import load_workload
+from reports.commands import here, typed
 from reports.table import load_table
 from reports.terminal import print_report, stdout_console
 
@@ -112,7 +113,7 @@ def finish_scoring(folder: Path, process: subprocess.Popen[str]) -> bool:
     output, _ = process.communicate()
     if process.returncode != 0:
         last = (output.strip().splitlines() or ["no output"])[-1]
-        complain(f"scoring {folder}: {last}; `python -m experiments.score {folder}` does it again")
+        complain(f"scoring {folder}: {last}; `{typed('experiments.score', folder)}` does it again")
     return process.returncode == 0
 
 
@@ -149,7 +150,7 @@ def run_and_show(cell: Cell, out: Path, command: Sequence[str] | None = None) ->
         return EXIT_USAGE if outcome.result.is_config_error else EXIT_JOB_FAILED
     sync_tracking(cell.config, out)
     print_report(load_table(out), stdout_console())
-    print(f"record  {out / RESULT}\naudio   {out / 'audio'}\nreport  python -m reports {out}")
+    print(f"record  {out / RESULT}\naudio   {out / 'audio'}\nreport  {here(typed('reports', out))}")
     return EXIT_OK if outcome.is_scored else EXIT_JOB_FAILED
 
 

@@ -6,7 +6,6 @@ while anything is timed. sweep.json says at every moment what is done, so an int
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -39,6 +38,7 @@ from experiments.run import default_out, finish_scoring, make_launcher, planned,
 from experiments.scored import is_scored
 from experiments.validate import validate_cells, validate_out
 from experiments.workload import load_workload
+from reports.commands import typed
 
 HELP = """Measure many variants, each in a fresh process, score their audio, print one table.
 
@@ -124,7 +124,7 @@ def _run_locked(sweep: Sweep) -> int:
             unscored = _measure_and_score(sweep, stack)
     except KeyboardInterrupt:
         sweep.ledger.end("interrupted")
-        complain(f"interrupted; go on with: python -m experiments.sweep resume={shlex.quote(str(sweep.folder))}")
+        complain(f"interrupted; go on with: {typed('experiments.sweep', f'resume={sweep.folder}')}")
         return EXIT_INTERRUPTED
     stopped = sweep.ledger.count("pending") > 0
     sweep.ledger.end("interrupted" if stopped else "done")
@@ -224,7 +224,7 @@ def publish(sweep: Sweep) -> int:
     sys.stdout.flush()
     done = subprocess.run(command, env=module_environment(), check=False)
     if done.returncode != 0:
-        complain(f"the report failed; everything measured is in {sweep.folder}; `python -m reports {sweep.folder}`")
+        complain(f"the report failed; everything measured is in {sweep.folder}; `{typed('reports', sweep.folder)}`")
     sync_tracking(sweep.cells[0].config, sweep.folder)
     print(f"records  {sweep.folder / 'cells'}", flush=True)
     return EXIT_OK if done.returncode == 0 else EXIT_UNEXPECTED

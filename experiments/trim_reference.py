@@ -6,7 +6,6 @@ yours to give; a speaking rate that no speech has is refused, since a wrong tran
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import soundfile
 from engine.contract import ConfigError
 from engine.frontend import MIN_REFERENCE_S, load_reference
 from experiments.cli import EXIT_OK, run_verb
+from reports.commands import VerbParser
 
 FRAME_S = 0.01
 PAUSE_S = 0.08
@@ -57,7 +57,7 @@ def trim(path: Path, max_s: float, text: str, out: Path) -> float:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.trim_reference", description=__doc__)
+    parser = VerbParser(prog="python -m experiments.trim_reference", description=__doc__)
     parser.add_argument("audio", type=Path, help="the longer clip")
     parser.add_argument("--max-s", type=float, required=True, help="seconds to keep at most")
     parser.add_argument("--text", required=True, help="exactly what the shorter clip says")

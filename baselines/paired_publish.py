@@ -216,7 +216,9 @@ def _evidence(comparison: Comparison) -> str:
 
 def _environment(comparison: Comparison) -> str:
     environment = comparison.environment
-    revisions = ", ".join(f"{side} {str(content.get('commit'))[:12]}" for side, content in comparison.sides.items())
+    unknown = f"no commit ({environment.get('git_reason') or 'git gave none'})"
+    commits = {side: content.get("commit") for side, content in comparison.sides.items()}
+    revisions = ", ".join(f"{side} {str(commit)[:12] if commit else unknown}" for side, commit in commits.items())
     return (
         f"Host class {environment.get('host_class')}, device {environment.get('device')}, "
         f"{environment.get('threads')} threads; {revisions}."

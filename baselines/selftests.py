@@ -160,8 +160,8 @@ def stored_sentence(host_class: str, folder: Path = STORED) -> str:
     errors = load_errors(host_class, folder)
     if errors is None:
         return (
-            f"Stored baselines: no self-test of host class {host_class} yet: python -m experiments.gate_selftest "
-            "measures their false alarms"
+            f"Stored baselines: no self-test of host class {host_class} yet: `python -m experiments.gate_selftest "
+            "minutes=30` measures their false alarms"
         )
     return f"Stored baselines: {error_sentence(errors, host_class)}"
 
@@ -183,5 +183,6 @@ def tally_table(tallies: Sequence[Tally], outcomes: Sequence[str]) -> list[str]:
 def error_sentence(errors: HostErrors | None, host_class: str) -> str:
     """For a report: the measured rate, or that there is none."""
     if errors is None:
-        return f"no selftest of host class {host_class} yet: python -m experiments.selftest measures its false alarms"
+        verb = "`python -m experiments.selftest minutes=10`"
+        return f"no selftest of host class {host_class} yet: {verb} measures its false alarms"
     return f"{errors.sentence()} (rule {errors.rule}, {errors.created[:10]})"

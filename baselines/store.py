@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -235,7 +236,8 @@ def _missing(records: Path, host_class: str, name: str) -> str:
     elsewhere = [f"{host}/{other}" for host, other in stored if host != host_class]
     return (
         f"no baseline {name} for host class {host_class}; for it there are: {', '.join(here) or 'none'}; "
-        f"for others: {', '.join(elsewhere) or 'none'}; record one with `python -m experiments.baseline record {name}`"
+        f"for others: {', '.join(elsewhere) or 'none'}; record one with "
+        f"`python -m experiments.baseline record {shlex.quote(name)}`"
     )
 
 

@@ -8,6 +8,7 @@ blocks; their counts describe this trace, they are not that many independent mac
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,8 @@ def load_trace(path: Path) -> Trace:
         return Trace(**content, sentences=sentences, blocks=blocks)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise RecordError(
-            f"{path}: not a trace ({error}); python -m experiments.selftest record=NAME makes one"
+            f"{path}: not a trace ({error}); "
+            f"`python -m experiments.selftest minutes=10 'ratios=[1]' {shlex.quote(f'record={path.stem}')}` makes one"
         ) from error
 
 

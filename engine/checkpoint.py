@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,9 +64,9 @@ def _hub_file(key: str, source: str) -> Path:
     owner, repo, file = parts
     cached = try_to_load_from_cache(f"{owner}/{repo}", file)
     if not isinstance(cached, str):
+        fetch = shlex.join(["hf", "download", f"{owner}/{repo}", file])
         raise ConfigError(
-            key, source, "not in the local hub cache",
-            f"fetch it once with `huggingface-cli download {owner}/{repo} {file}`, or give a local path",
+            key, source, "not in the local hub cache", f"fetch it once with `{fetch}`, or give a local path",
         )  # fmt: skip
     return Path(cached)
 

@@ -3,11 +3,13 @@
     x_{i+1} = x_0 + sum_{j <= i} w_ij v_j,
 
 with its own times, guidance strengths and weights ("bespoke non-stationary solvers", Shaul et al., arXiv 2403.01329).
-Euler is the case w_ij = t_{j+1} - t_j. `python -m experiments.fit_solver` makes one; another model needs its own.
+Euler is the case w_ij = t_{j+1} - t_j. `python -m experiments.fit_solver workload=seeds_en` makes one; another model
+needs its own.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +19,7 @@ import torch
 from engine.contract import ConfigError, UnsupportedEngine
 
 FITTED = "fitted"
-REMEDY = "write a preset with `python -m experiments.fit_solver`"
+REMEDY = "write a preset with `python -m experiments.fit_solver workload=seeds_en workload.limit=14`"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +44,7 @@ class Fitted:
         if name != self.model:
             raise UnsupportedEngine(
                 f"this solver was fitted to model={self.model}, and this is {name}",
-                f"python -m experiments.fit_solver model={name} workload=seeds_en makes one for it",
+                f"`python -m experiments.fit_solver {shlex.quote(f'model={name}')} workload=seeds_en` makes one for it",
             )
 
 
@@ -61,7 +63,7 @@ def fitted_of(config: Mapping[str, Any], steps: int) -> Fitted | None:
         if config.get(key) is not None:
             raise ConfigError(
                 f"solver.{key}", config[key], f"this solver was fitted with {steps} steps",
-                "set it to null, or fit another: python -m experiments.fit_solver steps=N",
+                "set it to null, or fit another: python -m experiments.fit_solver steps=3 workload=seeds_en",
             )  # fmt: skip
     if not isinstance(given, Mapping) or set(given) != {"model", "weights"} or not isinstance(given["model"], str):
         raise ConfigError("solver.fitted", given, "method=fitted needs {model: NAME, weights: [[...], ...]}", REMEDY)

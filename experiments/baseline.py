@@ -1,4 +1,4 @@
-"""Keep a run as baseline, and look at what is kept: `python -m experiments.baseline record|list|show|approve|diff`."""
+"""Keep a run as baseline, and look at what is kept: `python -m experiments.baseline record NAME`."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ from experiments.front import refuse_flags
 from experiments.run import default_out
 from metrics.record import RecordError, RunRecord, load_run, to_json
 from metrics.speed import speed_of
+from reports.commands import VerbParser
 
 EXAMPLES = """
 examples:
@@ -238,18 +239,16 @@ def _figures(run: RunRecord) -> str:
     return ", ".join(parts)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> VerbParser:
+    parser = VerbParser(
         prog="python -m experiments.baseline",
         description=__doc__,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     actions = parser.add_subparsers(dest="action", required=True)
     verbs = (("record", record), ("list", show_list), ("show", show), ("approve", approve_stored), ("diff", diff))
     for name, function in verbs:
-        action = actions.add_parser(name, help=(function.__doc__ or "").split("\n")[0], allow_abbrev=False)
+        action = actions.add_parser(name, help=(function.__doc__ or "").split("\n")[0])
         action.set_defaults(function=function)
         action.add_argument("--records", type=Path, default=RECORDS, help="where baselines lie (default: %(default)s)")
         if name != "list":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import select
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from types import FrameType
 
 from engine.contract import ConfigError, UnsupportedEngine
 from metrics.record import RecordError
+from reports.commands import here, typed
 
 EXIT_OK = 0
 EXIT_UNEXPECTED = 1
@@ -41,8 +41,8 @@ def one_line(error: object) -> str:
 
 
 def complain(message: object) -> None:
-    """One line on stderr."""
-    print(f"error: {one_line(message)}", file=sys.stderr, flush=True)
+    """One line on stderr; a command in it is one that works here."""
+    print(f"error: {here(one_line(message))}", file=sys.stderr, flush=True)
 
 
 @cache
@@ -105,12 +105,12 @@ def disk_full(error: OSError, folder: Path | None = None, go_on: str | None = No
 
 def resume_command(verb: str, folder: Path) -> str:
     """What goes on with a sweep or a search, for a shell."""
-    return f"python -m experiments.{verb} {shlex.quote(f'resume={folder}')}"
+    return typed(f"experiments.{verb}", f"resume={folder}")
 
 
 def report_command(folder: Path) -> str:
     """What renders a folder again and prints its table, for a shell."""
-    return f"python -m reports {shlex.quote(str(folder))} --print"
+    return here(typed("reports", folder, "--print"))
 
 
 def _flushed(code: int) -> int:

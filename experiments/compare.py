@@ -28,9 +28,10 @@ from experiments.compose import compose_config
 from experiments.device_lock import device_lock
 from experiments.environment import fingerprint, now_iso
 from experiments.flat_settings import key_of
-from experiments.front import is_help, refuse_flags
+from experiments.front import is_help, refuse_flags, show_help
 from experiments.run import default_out, sync_tracking
 from metrics.record import to_json, write_atomically
+from reports.commands import here
 
 OWN = ("out", "tracking", "device")
 HELP = """Compare two engines in one run: pairs of calls on the same sentence with the same noise, in random order, in
@@ -54,7 +55,7 @@ exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 inco
 
 def main(argv: Sequence[str]) -> int:
     if is_help(argv):
-        print(HELP, end="")
+        show_help(HELP)
         return EXIT_OK
     refuse_flags(argv)
     command = read_command(argv)
@@ -98,7 +99,7 @@ def publish(comparison: Comparison, out: Path, command: Command, config: Mapping
     write_atomically(out / "summary.md", comparison_summary(comparison))
     write_atomically(out / "junit.xml", comparison_junit(comparison))
     for line in comparison_lines(comparison):
-        print(line)
+        print(here(line))
     print(f"verdict {out / 'verdict.json'}")
 
 

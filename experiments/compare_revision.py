@@ -10,23 +10,18 @@ from pathlib import Path
 
 from engine.contract import ConfigError
 from experiments.compose import ROOT
+from experiments.repository import GitRefused, commit_of, git, refusal
 
 MEASURED = ("engine", "conf")  # what a side runs; the measuring code is always this tree's
 
 
-def commit_of(key: str, revision: str, root: Path = ROOT) -> str:
-    """The full hash. Raises ConfigError for what git does not know, or no git."""
-    done = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-    if done.returncode != 0 or not revision:
-        raise ConfigError(key, revision, "git knows no such commit here", "git log --oneline lists them")
-    return done.stdout.strip()
-
-
 def refuse_uncommitted(key: str, root: Path = ROOT) -> None:
     """A tree that is compared with a revision must be one itself, or the verdict names code that nobody can find."""
-    done = _git(root, "status", "--porcelain", "--", *MEASURED)
-    if done.returncode != 0 or done.stdout.strip():
-        changed = done.stdout.split("\n")[0].strip() or "no git repository"
+    done = _answered(key, "(this tree)", root, "status", "--porcelain", "--", *MEASURED)
+    if done.returncode != 0:
+        raise refusal(root, done).of(key, "(this tree)")
+    if done.stdout.strip():
+        changed = done.stdout.split("\n")[0].strip()
         raise ConfigError(
             key, "(this tree)", f"has uncommitted changes ({changed})", f"commit or stash them, or set {key}=HEAD"
         )
@@ -38,23 +33,19 @@ def worktree(key: str, revision: str, root: Path = ROOT) -> Iterator[Path]:
     commit = commit_of(key, revision, root)
     with tempfile.TemporaryDirectory(prefix="f5bench-") as folder:
         tree = Path(folder).resolve() / "tree"
-        done = _git(root, "worktree", "add", "--detach", "--force", str(tree), commit)
+        done = git(root, "worktree", "add", "--detach", "--force", str(tree), commit, timeout_s=None)
         if done.returncode != 0:
-            raise ConfigError(key, revision, f"git cannot check it out ({_line(done.stderr)})", "see git worktree list")
+            raise refusal(root, done).of(key, revision)
         try:
             if not (tree / "engine" / "build.py").is_file():
                 raise ConfigError(key, revision, "has no engine package", "choose a later commit")
             yield tree
         finally:
-            _git(root, "worktree", "remove", "--force", str(tree))
+            git(root, "worktree", "remove", "--force", str(tree), timeout_s=None)
 
 
-def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _answered(key: str, value: str, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise ConfigError("revision", arguments[-1], "needs git, which is not installed", "install git") from None
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())
+        return git(root, *arguments)
+    except GitRefused as refused:
+        raise refused.of(key, value) from None

@@ -19,12 +19,13 @@ from baselines.selftests import SELFTESTS, HostErrors, error_sentence, load_erro
 from engine.contract import ConfigError
 from experiments.compare_processes import SideSpec
 from experiments.compare_proof import Proof
-from experiments.compare_revision import commit_of, refuse_uncommitted, worktree
+from experiments.compare_revision import refuse_uncommitted, worktree
 from experiments.compare_run import Bench
 from experiments.compare_settings import SIDES, Command, Settings, SideRequest
 from experiments.compose import ROOT, VARIANT_KEYS, compose_config
-from experiments.environment import fingerprint, git_state, num_threads
+from experiments.environment import fingerprint, num_threads
 from experiments.journal import JournalWriter
+from experiments.repository import commit_of, git_state
 from experiments.validate import validate, validate_out
 from experiments.workload import Workload, load_workload
 
@@ -87,8 +88,9 @@ def _tree(side: str, sides: Mapping[str, SideRequest], stack: ExitStack) -> Path
 
 def _commit(side: str, request: SideRequest) -> str | None:
     if request.revision is not None:
-        return commit_of(f"{side}.revision", request.revision)
-    return git_state()["git_commit"]
+        return commit_of(f"{side}.revision", request.revision, ROOT)
+    commit: str | None = git_state(ROOT)["git_commit"]
+    return commit
 
 
 def _label(request: SideRequest, config: Mapping[str, Any], commit: str | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from experiments.cli import EXIT_OK, EXIT_REGRESSION, EXIT_UNSURE, refused_limit
 from experiments.compose import CONF
 from experiments.quality_gate import read_quality_limits, read_yaml, split_words
 from metrics.record import to_json, write_atomically
+from reports.commands import VerbParser
 from reports.source import load_source
 
 RULES = CONF / "gate" / "decision"
@@ -28,10 +28,7 @@ exit codes: 0 every question passes, 2 usage or configuration, 10 one fails, 11 
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.decide", description=DESCRIPTION, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = VerbParser(prog="python -m experiments.decide", description=DESCRIPTION)
     parser.add_argument("words", nargs="*", metavar="SWEEP_DIR [rule=NAME] [out=DIR]")
     folders, settings = split_words(parser.parse_args(argv).words, ("rule", "out"))
     if len(folders) != 1:

@@ -7,7 +7,6 @@ Exit code 0 when the core works, 2 when something that it needs is missing. Only
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from experiments.doctor_host import (
     tool_rows,
 )
 from experiments.doctor_probe import Found, probe
+from reports.commands import VerbParser, here
 
 EXIT_OK = 0
 EXIT_CORE_BROKEN = 2
@@ -87,7 +87,7 @@ OTHER_PACKAGES = (
     _extra("pesq", "pesq", "the score PESQ-WB", "quality", " (needs a C compiler: apt install build-essential)"),
     _extra("pystoi", "pystoi", "the score STOI", "quality"),
     _extra("pocketsphinx", "pocketsphinx", "the word error rate", "quality"),
-    _extra("mlflow", "mlflow", "tracking (python -m experiments.tracking)", "mlflow"),
+    _extra("mlflow", "mlflow", "tracking (python -m experiments.tracking sync)", "mlflow"),
     _extra("onnx", "onnx", "exporting to ONNX", "onnx"),
     _extra("onnxscript", "onnxscript", "exporting to ONNX", "onnx"),
     _extra("onnxruntime", "onnxruntime", "engines on ONNX Runtime", "onnx", " (on a GPU: '.[gpu]' instead)"),
@@ -96,7 +96,7 @@ OTHER_PACKAGES = (
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.doctor", description="what is here and what is not")
+    parser = VerbParser(prog="python -m experiments.doctor", description="what is here and what is not")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     options = parser.parse_args(argv)
     print("importing every package once, some seconds ...", file=sys.stderr, flush=True)
@@ -200,7 +200,7 @@ def _print_table(rows: Sequence[Row]) -> None:
         _print_rich(shown)
     except ImportError:
         for row in shown:
-            print(f"{row.status:8} {row.item}: {row.found}" + ("" if row.status == "ok" else f" -> {row.remedy}"))
+            print(f"{row.status:8} {row.item}: {row.found}" + ("" if row.status == "ok" else f" -> {here(row.remedy)}"))
     fatal = [row.item for row in rows if row.is_fatal]
     print(f"the core does not work: {', '.join(fatal)}" if fatal else "the core works")
 
@@ -215,7 +215,7 @@ def _print_rich(rows: Sequence[Row]) -> None:
     for row in rows:
         status = Text(row.status, style="bold red" if row.is_fatal else colours[row.status])
         # Text, not str: rich reads the brackets of '.[mlflow]' as a style
-        remedy = "" if row.status == "ok" else row.remedy
+        remedy = "" if row.status == "ok" else here(row.remedy)
         table.add_row(Text(row.item), Text(row.found), status, Text(row.needed_for), Text(remedy))
     console = Console()
     if not console.is_terminal:

@@ -22,6 +22,7 @@ import psutil
 
 from experiments.cgroup import cpu_quota, memory_limit_bytes
 from experiments.compose import ROOT
+from experiments.repository import git_state
 
 PACKAGES = ("torch", "torchaudio", "f5-tts", "vocos", "numpy", "onnxruntime", "hydra-core", "tensorrt")
 DISTRIBUTIONS = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}  # of one module, where there are several
@@ -62,7 +63,7 @@ def fingerprint(device: Mapping[str, Any]) -> dict[str, Any]:
         "device": kind,
         "gpu": gpu,
         "power_mode": power_mode(),
-        **git_state(),
+        **git_state(ROOT),
         "threads": num_threads(device),
         "load_1min": os.getloadavg()[0],
         "other_cpu_frac": other_cpu_frac(LOAD_WINDOW_S),
@@ -159,15 +160,6 @@ def power_mode() -> str | None:
         return " ".join(mode.split())
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return governor.read_text().strip() if governor.is_file() else None
-
-
-def git_state() -> dict[str, Any]:
-    """git_commit and git_dirty of the repository, both null outside one."""
-    commit = _output(["git", "-C", str(ROOT), "rev-parse", "HEAD"])
-    if not commit:
-        return {"git_commit": None, "git_dirty": None}
-    status = _output(["git", "-C", str(ROOT), "status", "--porcelain"])
-    return {"git_commit": commit, "git_dirty": None if status is None else bool(status)}
 
 
 def other_cpu_frac(window_s: float) -> float:

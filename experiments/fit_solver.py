@@ -1,4 +1,4 @@
-"""Fits a solver of few evaluations to a model: `python -m experiments.fit_solver steps=3 [KEY=VALUE ...]`."""
+"""Fits a solver of few evaluations to a model: `python -m experiments.fit_solver workload=seeds_en [KEY=VALUE ...]`."""
 
 from __future__ import annotations
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import hydra
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from engine.contract import ConfigError
 from experiments.compose import CONF, groups, options, refused
+from reports.commands import here
 
 HELP = ("--help", "-h")
 CONFIG = ("--cfg", "-c")
@@ -34,6 +36,11 @@ complete -o nospace -o default -F _f5bench_complete python python3 .venv/bin/pyt
 
 def is_help(argv: Sequence[str]) -> bool:
     return any(arg in HELP for arg in argv)
+
+
+def show_help(text: str) -> None:
+    """The commands in it as they are typed here."""
+    print(here(text.rstrip("\n")))
 
 
 def is_information(argv: Sequence[str]) -> bool:
@@ -82,13 +89,24 @@ def answered(argv: Sequence[str], description: str, *, first: Sequence[str] = ()
     ConfigError for any other option.
     """
     if is_help(argv):
-        print(help_text(description))
+        show_help(help_text(description))
         return True
     if is_information(argv):
         show_by_hydra([*first, *argv])
         return True
     refuse_flags([arg for arg in argv if arg not in taken])
     return False
+
+
+def composed_file(name: str, overrides: Sequence[str]) -> DictConfig:
+    """conf/NAME.yaml, which is no experiment, with the overrides. Raises ConfigError."""
+    refuse_flags(overrides)
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra.compose(name, list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        said = str(error).splitlines()[0]
+        raise ConfigError("settings", " ".join(overrides), said, f"see conf/{name}.yaml") from error
 
 
 def show_by_hydra(argv: Sequence[str]) -> None:

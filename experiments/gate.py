@@ -27,6 +27,7 @@ from experiments.front import refuse_flags
 from experiments.job import RESULT
 from experiments.run import default_out, sync_tracking
 from metrics.record import RunRecord, load_run, to_json, write_atomically
+from reports.commands import VerbParser, here, typed
 
 RULE: Rule = judge
 # What the new run takes from the baseline; the rest is a matter of the one who gates.
@@ -103,7 +104,8 @@ def _load(given: argparse.Namespace, host_class: str) -> Baseline:
     problem = approval_problem(baseline)
     if problem is not None and given.require_approved:
         raise NoBaseline(
-            f"baseline {given.name} of {host_class}: {problem}; `python -m experiments.baseline approve {given.name}`"
+            f"baseline {given.name} of {host_class}: {problem}; "
+            f"`{typed('experiments.baseline', 'approve', given.name, '--why', 'TEXT')}`"
         )
     return baseline
 
@@ -135,7 +137,7 @@ def _finish(given: argparse.Namespace, baseline: Baseline, run: RunRecord, limit
         write_atomically(out / "summary.md", summary)
         write_atomically(out / "junit.xml", junit_xml(gated))
     for line in terminal_lines(gated):
-        print(line)
+        print(here(line))
     print(f"verdict {out / 'verdict.json'}")
     return gated.verdict.exit_code
 
@@ -145,12 +147,10 @@ def _out(overrides: Sequence[str]) -> str | None:
     return None if out is None else str(out)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> VerbParser:
+    parser = VerbParser(
         prog="python -m experiments.gate",
         description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("name", help="name of the stored baseline")
     parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="judge this finished run instead of making one")

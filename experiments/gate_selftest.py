@@ -22,7 +22,7 @@ from experiments.compose import compose_run
 from experiments.environment import now_iso
 from experiments.flat_settings import key_of
 from experiments.fresh import fresh_run
-from experiments.front import is_help, refuse_flags
+from experiments.front import is_help, refuse_flags, show_help
 from experiments.gate import read_limits
 from experiments.run import default_out
 from experiments.selftest import positive
@@ -117,7 +117,7 @@ def slowed(run: RunRecord, ratio: float) -> RunRecord:
 
 def main(argv: Sequence[str]) -> int:
     if is_help(argv):
-        print(HELP, end="")
+        show_help(HELP)
         return EXIT_OK
     refuse_flags(argv)
     asked = read_asked(argv)

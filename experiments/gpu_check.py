@@ -39,6 +39,7 @@ from experiments.cli import (
 )
 from experiments.compare_settings import is_read
 from experiments.compose import ROOT, compose_cells, compose_config
+from experiments.front import show_help
 from experiments.job import FLOAT32, module_environment
 from experiments.run import default_out
 from metrics.record import RecordError, RunRecord, load_record, to_json, write_atomically
@@ -70,7 +71,7 @@ class EngineRow:
 
 def main(argv: Sequence[str]) -> int:
     if "--help" in argv or "-h" in argv:
-        print(__doc__)
+        show_help(__doc__ or "")
         return EXIT_OK
     for arg in argv:
         if "=" not in arg or arg.startswith("-"):

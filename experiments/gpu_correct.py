@@ -21,6 +21,7 @@ from engine.contract import SynthesisRequest, UnsupportedEngine
 from engine.onnx_package import runtime_failures
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_REGRESSION, run_verb
 from experiments.compose import compose_cells, compose_config
+from experiments.front import refuse_flags, show_help
 from experiments.gpu_check import FRAMES, engine_of
 from experiments.run import default_out
 from experiments.workload import load_workload
@@ -54,8 +55,9 @@ class Row:
 
 def main(argv: Sequence[str]) -> int:
     if "--help" in argv or "-h" in argv:
-        print(__doc__)
+        show_help(__doc__ or "")
         return EXIT_OK
+    refuse_flags(argv)
     given = [arg.partition("=")[2] for arg in argv if arg.startswith("out=")]
     folder = Path(given[-1] if given else default_out("gpu_correct")).resolve()
     folder.mkdir(parents=True, exist_ok=True)

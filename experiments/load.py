@@ -18,7 +18,7 @@ from experiments.cli import (
     run_verb,
 )
 from experiments.device_lock import device_lock
-from experiments.front import is_help, refuse_flags
+from experiments.front import is_help, refuse_flags, show_help
 from experiments.load_parts import Order, make_bench, make_report, open_journal, say
 from experiments.load_report import LoadReport, markdown_of, write_report
 from experiments.load_run import run_scenario
@@ -46,7 +46,7 @@ examples:
   python -m experiments.load engine=bf16 solver=euler_7 users=4
   python -m experiments.load scenario=open rate_per_s=3 batching=true requests=300
   python -m experiments.load scenario=search limit_s=0.8
-  python -m experiments.load users=[2] soak_min=10
+  python -m experiments.load 'users=[2]' soak_min=10
 
 Leaves requests.jsonl (every request), load.json and load.md in out=DIR.
 exit codes: 0 done, 2 usage or configuration, 10 memory leaks, 11 search or leak test cannot tell, 14 the engine failed,
@@ -56,7 +56,7 @@ its audio is invalid or more than max_error_frac of a level's requests were not 
 
 def main(argv: Sequence[str]) -> int:
     if is_help(argv):
-        print(HELP, end="")
+        show_help(HELP)
         return EXIT_OK
     refuse_flags(argv)
     settings, overrides = split_command(argv)
@@ -102,9 +102,7 @@ def over_http(order: Order, lock: int, stack: ExitStack) -> LoadReport:
     try:
         from experiments import load_service
     except ImportError as error:
-        raise UnsupportedEngine(
-            f"a load over HTTP needs {error.name}", "install the extra: pip install .[serve]"
-        ) from error
+        raise UnsupportedEngine(f"a load over HTTP needs {error.name}", "pip install '.[serve]'") from error
     return load_service.over_http(order, lock, stack)
 
 

@@ -8,7 +8,6 @@ while it waits: what it takes of a core, it may take from the worker. A benchmar
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from experiments.validate import one_cell
 from experiments.worker import build_by_name, resident_peak_bytes
 from experiments.workload import load_workload
 from metrics.stats import median_interval, quantile
+from reports.commands import VerbParser
 
 CALL_S = 0.2  # the call that the harness may cost one percent of
 CONFIDENCE = 0.95
@@ -151,7 +151,7 @@ def _nothing() -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.overhead", description=__doc__)
+    parser = VerbParser(prog="python -m experiments.overhead", description=__doc__)
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of the engine to call")
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--parent", action="store_true", help="what the waiting parent takes of one core")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from experiments.cli import EXIT_OK, run_verb
 from experiments.quality_gate import read_quality_limits, split_words
 from metrics.catalog import by_name
 from metrics.record import load_run
+from reports.commands import VerbParser
 from reports.listening.inference import votes_needed
 
 KEYS = ("metric", "margin", "sd", "limit", "true_rate", "share", "alpha", "preset")
@@ -39,10 +39,7 @@ examples:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.plan_samples", description=DESCRIPTION, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = VerbParser(prog="python -m experiments.plan_samples", description=DESCRIPTION)
     parser.add_argument("words", nargs="*", metavar="[KEY=VALUE ...] [RUN_A RUN_B]")
     folders, settings = split_words(parser.parse_args(argv).words, KEYS)
     for key in ("margin", "sd", "limit", "true_rate", "share", "alpha"):

@@ -8,11 +8,11 @@ then unexpected, so even original speech loses words). Rates compare with one an
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import torch
 import yaml
@@ -24,6 +24,9 @@ from engine.clock import HostClock
 from engine.contract import Engine, SynthesisRequest
 from engine.vocoder import load_vocoder
 from engine.voice.recording import load_reference
+from experiments.cli import EXIT_OK, run_verb
+from experiments.compose import compose_config
+from experiments.front import answered
 from experiments.pocket_data import make_clip
 from experiments.pocket_speech import SAMPLE_RATE_HZ, FliteVoice
 from metrics.intelligibility import ClosedVocabularyRecogniser, WordErrors, corpus_wer, word_error
@@ -31,6 +34,11 @@ from metrics.record import write_atomically
 
 log = logging.getLogger("pocket_eval")
 SETS = ("en_core", "en_heldout")
+HELP = f"""{__doc__}
+examples:
+  python -m experiments.pocket_eval
+  python -m experiments.pocket_eval device.threads=2 out=outputs/words
+"""
 Speak = Callable[[dict[str, str], str], np.ndarray]
 
 
@@ -72,8 +80,10 @@ def speakers(cfg: DictConfig) -> Iterator[tuple[str, Speak]]:
             yield solver, generated_by(engine, config["reference"]["voices"], cfg.seed)
 
 
-@hydra.main(config_path="../conf", config_name="config", version_base="1.3")
-def main(cfg: DictConfig) -> None:
+def main(argv: Sequence[str]) -> int:
+    if answered(argv, HELP):
+        return EXIT_OK
+    cfg = OmegaConf.create(compose_config(argv))
     torch.set_num_threads(cfg.device.threads or torch.get_num_threads())
     texts = {name: [utterance["text"] for utterance in sentences(name)] for name in SETS}
     recognisers = {
@@ -95,7 +105,8 @@ def main(cfg: DictConfig) -> None:
                 print(f"{name} {kind} ({bigrams}): {rates[f'{name}/{bigrams}/{kind}']:.3f}", flush=True)
     if cfg.out:
         write_atomically(Path(cfg.out) / "pocket_wer.json", json.dumps(rates, indent=1) + "\n")
+    return EXIT_OK
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_verb(main))

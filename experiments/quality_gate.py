@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from experiments.compose import CONF
 from experiments.environment import now_iso
 from experiments.voices import find_file
 from metrics.record import load_run, to_json, write_atomically
+from reports.commands import VerbParser
 
 PRESETS = CONF / "gate" / "quality"
 KEYS = ("preset", "out", "alpha", "coverage_frac", "only")
@@ -44,10 +44,7 @@ sentences), 12 the runs spoke different workloads, 14 a run has nothing to judge
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.quality_gate", description=DESCRIPTION, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = VerbParser(prog="python -m experiments.quality_gate", description=DESCRIPTION)
     parser.add_argument("words", nargs="*", metavar="RUN_A RUN_B [KEY=VALUE]")
     folders, settings = split_words(parser.parse_args(argv).words, KEYS)
     if len(folders) != 2:

@@ -7,7 +7,6 @@ beside the unpaired one.
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import sys
@@ -29,6 +28,7 @@ from metrics.fidelity import score_pairs
 from metrics.isolation import Limits
 from metrics.pairing import Heard, Pair, sha256_of
 from metrics.record import Score, load_record
+from reports.commands import VerbParser
 
 MEASURED_RATES = ("click -12 dB",)  # research: 85 to 89 % can be seen; all others must be seen always
 LEAST_CLICKS_FRAC = 0.85
@@ -124,7 +124,7 @@ def _level_db(audio_S: np.ndarray) -> float:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.quality_selftest", description=__doc__)
+    parser = VerbParser(prog="python -m experiments.quality_selftest", description=__doc__)
     parser.add_argument("folder", type=Path, help="a finished run whose audio the faults are put into")
     parser.add_argument("--pair", action="append", default=[], help="VARIANT:AGAINST, two runs of the same noise")
     options = parser.parse_args(argv)

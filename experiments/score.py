@@ -7,7 +7,6 @@ the engine computes. Neither torch nor an engine is needed.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from metrics.outcome import Outcome
 from metrics.pairing import AgainstName, Kind
 from metrics.record import ReferenceModel, RunRecord, Score, ScoreStatus, Utterance, load_record, save_record
 from metrics.reference import is_the
+from reports.commands import VerbParser
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -161,7 +161,7 @@ def _absent(
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.score", description="Score a finished run.")
+    parser = VerbParser(prog="python -m experiments.score", description="Score a finished run.")
     parser.add_argument("folder", type=Path, help="the folder of the run (result.json, audio/, mel/)")
     parser.add_argument("--reference", type=Path, help="folder of the quality reference; default: FOLDER/reference")
     parser.add_argument("--oracle", type=Path, help="folder of the float32 run on the same grid")

@@ -20,12 +20,13 @@ from experiments.compare_processes import SideFailed
 from experiments.compare_settings import SIDES
 from experiments.compose import compose_config
 from experiments.environment import fingerprint
-from experiments.front import is_help, refuse_flags
+from experiments.front import is_help, refuse_flags, show_help
 from experiments.run import default_out
 from experiments.selftest_keep import Keeper
 from experiments.selftest_live import Keep, Live, live_command, run_live
 from experiments.selftest_replay import RATIOS, rates, table
 from metrics.record import to_json, write_atomically
+from reports.commands import here
 
 HELP = """The same-run verdict on engines whose true ratio is known: how often it cries wolf here, and what it finds.
 
@@ -46,7 +47,7 @@ region, in proportion to the call's own time. Live counts of a host class add up
 
 examples:
   python -m experiments.selftest
-  python -m experiments.selftest minutes=30 ratios=[1]
+  python -m experiments.selftest minutes=30 'ratios=[1]'
   python -m experiments.selftest minutes=10 engine=bf16 pairs_per_block=12 keep=false
 
 Leaves selftest.json and selftest.md in out=DIR. exit codes: 0 done, 2 usage, 14 an engine failed, 130 interrupted
@@ -77,7 +78,7 @@ class Asked:
 
 def main(argv: Sequence[str]) -> int:
     if is_help(argv):
-        print(HELP, end="")
+        show_help(HELP)
         return EXIT_OK
     refuse_flags(argv)
     asked = read_asked(argv)
@@ -125,7 +126,7 @@ def show(
     }  # fmt: skip
     write_atomically(out / "selftest.json", to_json(content) + "\n")
     write_atomically(out / "selftest.md", text)
-    print(text, end="")
+    print(here(text), end="")
     print(f"table   {out / 'selftest.md'}")
 
 

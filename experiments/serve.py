@@ -16,7 +16,7 @@ from engine.contract import ConfigError, UnsupportedEngine
 from engine.vocabulary import read_vocabulary
 from experiments.cli import EXIT_OK, run_verb
 from experiments.environment import fingerprint
-from experiments.front import is_help, refuse_flags
+from experiments.front import is_help, refuse_flags, show_help
 from experiments.load_settings import refuse_unserved, split_command
 from experiments.serve_service import Service
 from experiments.validate import check_text, one_cell
@@ -45,7 +45,7 @@ WATCH = "--watch-parent"
 
 def main(argv: Sequence[str]) -> int:
     if is_help(argv):
-        print(HELP, end="")
+        show_help(HELP)
         return EXIT_OK
     watched = [text for text in argv if text != WATCH]
     if len(watched) < len(argv):
@@ -97,7 +97,7 @@ def _refuse_bare() -> None:
         import fastapi  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise UnsupportedEngine(f"the service needs {error.name}", "install the extra: pip install .[serve]") from error
+        raise UnsupportedEngine(f"the service needs {error.name}", "pip install '.[serve]'") from error
 
 
 def _end_with_parent() -> None:

@@ -41,11 +41,11 @@ from experiments.tracking_store import (
 )
 from experiments.tracking_verdicts import is_comparison, is_load, verdict_folder
 from metrics.record import RecordError
+from reports.commands import VerbParser, here, typed
 
 MEASURED = ("sweep.json", "result.json")
 # A local store keeps copies of records: they are not runs of their own
 NEVER_ENTERED = ("mlartifacts", "mlruns", "audio", "mel", "plots")
-VERB = "python -m experiments.tracking sync"
 DEFAULT_TIMEOUT_S = 5.0
 
 
@@ -66,8 +66,8 @@ def main(argv: Sequence[str]) -> int:
     return _status(folders, options) if options.verb == "status" else _sync(folders, options)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m experiments.tracking", description="MLflow, filled from disk")
+def _parser() -> VerbParser:
+    parser = VerbParser(prog="python -m experiments.tracking", description="MLflow, filled from disk")
     verbs = parser.add_subparsers(dest="verb", required=True)
     for name, purpose in (("sync", "fill MLflow from output folders"), ("status", "which folders are synced")):
         verb = verbs.add_parser(name, help=purpose, description=purpose)
@@ -170,7 +170,7 @@ def _sync(folders: Sequence[Path], options: argparse.Namespace) -> int:
             _say_failure(error, options.best_effort)
             worst = worst or EXIT_USAGE
         except TrackingError as error:
-            later = f"{VERB} {_shown(folder)}" if options.dirs else VERB
+            later = typed("experiments.tracking", "sync", *([_shown(folder)] if options.dirs else []))
             _say_failure(f"{error}; nothing is lost; later: {later}", options.best_effort)
             worst = EXIT_JOB_FAILED
     if not folders:
@@ -277,7 +277,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _say_failure(message: object, is_best_effort: bool) -> None:
-    print(f"{'warning' if is_best_effort else 'error'}: {one_line(message)}", file=sys.stderr, flush=True)
+    print(f"{'warning' if is_best_effort else 'error'}: {here(one_line(message))}", file=sys.stderr, flush=True)
 
 
 def _shown(folder: Path) -> str:

@@ -74,7 +74,7 @@ def open_store(destination: Destination) -> Store:
     try:
         from mlflow.tracking import MlflowClient
     except ImportError as error:
-        remedy = "pip install -c constraints.txt 'mlflow>=3.7,<4' (or the extra: pip install -e '.[mlflow]')"
+        remedy = "`pip install -c constraints.txt -e '.[mlflow]'`"
         raise TrackingError(f"the package mlflow cannot be imported ({error}); {remedy}") from error
     # Its start-up of a new database reports every schema migration
     logging.getLogger("mlflow").setLevel(logging.ERROR)

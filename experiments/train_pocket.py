@@ -8,11 +8,12 @@ import logging
 import math
 import pickle
 import random
+import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import hydra
 import numpy as np
 import soundfile
 import torch
@@ -22,12 +23,25 @@ from f5_tts.model import CFM, DiT
 from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file, save_file
 
+from engine.contract import ConfigError
+from experiments.cli import EXIT_OK, run_verb
+from experiments.front import composed_file, is_help, show_help
 from experiments.pocket_data import Batch, BatchSettings, BatchSource, Clip, make_clip, speak_clips
 from experiments.pocket_speech import HOP_SAMPLES, SAMPLE_RATE_HZ, TARGET_RMS, FliteVoice
 from experiments.pocket_vocoder import Generator, train_vocoder
 
 log = logging.getLogger("train_pocket")
 FRAMES_PER_CHAR = 7
+STAGES = ("speech", "dit", "vocoder", "voices", "all")
+HELP = f"""{__doc__}
+Settings are written KEY=VALUE, keys as in conf/train_pocket.yaml.
+
+examples:
+  python -m experiments.train_pocket stage=all
+  python -m experiments.train_pocket stage=dit dit.minutes=20 out=outputs/pocket
+
+exit codes: 0 done, 2 usage or configuration, 130 interrupted
+"""
 
 
 def folded_vocabulary(vocab_path: Path) -> dict[str, int]:
@@ -166,8 +180,19 @@ def write_voice(cfg: DictConfig, voice: str, out: Path) -> None:
     soundfile.write(out / f"{voice}.wav", audio_S * level, SAMPLE_RATE_HZ, subtype="PCM_16")
 
 
-@hydra.main(config_path="../conf", config_name="train_pocket", version_base="1.3")
-def main(cfg: DictConfig) -> None:
+def main(argv: Sequence[str]) -> int:
+    if is_help(argv):
+        show_help(HELP)
+        return EXIT_OK
+    cfg = composed_file("train_pocket", argv)
+    if cfg.stage not in STAGES:
+        raise ConfigError("stage", cfg.stage, f"must be one of {', '.join(STAGES)}", "use stage=all")
+    train(cfg)
+    return EXIT_OK
+
+
+def train(cfg: DictConfig) -> None:
+    """The stages that are asked for, into cfg.out."""
     logging.basicConfig(level=logging.INFO)
     torch.set_num_threads(cfg.threads)
     torch.manual_seed(cfg.seed)
@@ -186,4 +211,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_verb(main))

@@ -6,7 +6,6 @@ yours to give; a speaking rate that no speech has is refused, since a wrong tran
 
 from __future__ import annotations
 
-import argparse
 import re
 import shlex
 import sys
@@ -21,6 +20,7 @@ from engine.voice.recording import MAX_REFERENCE_S, MIN_REFERENCE_S, NUM_BYTES, 
 from experiments.cli import EXIT_OK, run_verb
 from experiments.fresh import hydra_value
 from metrics.prompt import transcript_warnings
+from reports.commands import VerbParser
 
 FRAME_S = 0.01
 PAUSE_S = 0.08
@@ -70,7 +70,7 @@ def override_of(out: Path, text: str) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.trim_reference", description=__doc__)
+    parser = VerbParser(prog="python -m experiments.trim_reference", description=__doc__)
     parser.add_argument("audio", type=Path, help="the longer clip")
     parser.add_argument("--max-s", type=float, required=True, help="seconds to keep at most")
     parser.add_argument("--text", required=True, help="exactly what the shorter clip says")

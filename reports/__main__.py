@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from metrics.record import RecordError
+from reports.commands import VerbParser
 from reports.render import render_report
 from reports.terminal import print_report, stdout_console
 
@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_OK
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m reports", description=__doc__)
+def _parser() -> VerbParser:
+    parser = VerbParser(prog="python -m reports", description=__doc__)
     parser.add_argument("folder", metavar="DIR", type=Path, help="what experiments.run or experiments.sweep left")
     parser.add_argument("--print", action="store_true", help="print the table on the terminal as well")
     parser.add_argument("--out", type=Path, default=None, help="folder to write into (default: DIR)")

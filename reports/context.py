@@ -42,7 +42,8 @@ class Context:
     def commit(self) -> str:
         commit = self.environment.get("git_commit")
         if not commit:
-            return "unknown"
+            reason = self.environment.get("git_reason")
+            return f"unknown ({reason})" if reason else "unknown"
         return str(commit)[:HASH_DIGITS] + (" with uncommitted changes" if self.environment.get("git_dirty") else "")
 
 

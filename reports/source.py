@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from metrics.record import SWEEP_SCHEMA_VERSION, RecordError, RunRecord, load_record, repeated
 from metrics.reference import is_compared, says_it_is_the_reference
+from reports.commands import typed
 from reports.words import without_machine_paths
 
 CellState = Literal["pending", "running", "ok", "skipped", "failed"]
@@ -139,7 +139,7 @@ def _load_cell(folder: Path, entry: Mapping[str, Any]) -> Cell:
 def _resume_command(folder: Path) -> str:
     """For a shell in this directory."""
     verb = "optimize" if (folder / REQUEST).is_file() else "sweep"
-    return f"python -m experiments.{verb} {shlex.quote(f'resume={folder}')}"
+    return typed(f"experiments.{verb}", f"resume={folder}")
 
 
 def _cell(

@@ -25,12 +25,13 @@ from engine.contract import ConfigError
 from experiments import compare, compare_session
 from experiments.compare_processes import Server, SideFailed, SideSpec
 from experiments.compare_proof import Proof
-from experiments.compare_revision import commit_of, refuse_uncommitted, worktree
+from experiments.compare_revision import refuse_uncommitted, worktree
 from experiments.compare_run import orders
 from experiments.compare_session import _quick_may_decide, _same_environment, prepare
 from experiments.compare_settings import read_command, read_settings
 from experiments.compare_worker import Side
 from experiments.compose import ROOT
+from experiments.repository import commit_of
 from tests.engines import config
 from tests.test_paired_rule import LIMITS, block, blocks, judge
 

@@ -19,7 +19,7 @@ from tests.engines import ROOT
 
 KEYS = {
     "host_class", "cpu_model", "cpu_flags", "num_cores", "memory_bytes", "kernel", "python", "versions", "device",
-    "gpu", "power_mode", "git_commit", "git_dirty", "threads", "load_1min", "started",
+    "gpu", "power_mode", "git_commit", "git_dirty", "git_reason", "threads", "load_1min", "started",
 }  # fmt: skip
 ARM = "processor\t: 0\nmodel name\t: ARMv8 Processor rev 1 (v8l)\nFeatures\t: fp asimd asimdhp asimddp i8mm\n"
 X86 = "processor : 0\nmodel name : AMD EPYC 7763 64-Core Processor\nflags : fpu avx2 fma avx512f avx512_bf16 sse2\n"

@@ -1,4 +1,4 @@
-"""`python -m reports.listening build`: runs in, one blind page and its key out."""
+"""`python -m reports.listening build RUN_A RUN_B`: runs in, one blind page and its key out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m reports.listening collect`: results and key in, verdict out."""
+"""`python -m reports.listening collect DIR`: results and key in, verdict out."""
 
 from __future__ import annotations
 

@@ -1,0 +1,85 @@
+"""Commands as people can type them here: quoted for the shell, for the running interpreter, from where they stand.
+
+Messages are written for the root of a clone with its virtual environment switched on. At the edge, where one is printed
+for a person, `here` puts in what works on this machine in this folder. Files keep the general form: they are read
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+EXIT_USAGE = 2
+# A word of its own, and not the end of a path: what was put in once stays as it is
+_ALONE = r"(?<![\w./-])"
+_PYTHON = re.compile(_ALONE + r"python(?= -m [a-z])")
+_PIP = re.compile(_ALONE + r"(?<!-m )pip(?= (?:un)?install )")
+_HUB = re.compile(_ALONE + r"hf(?= download )")
+_MLFLOW = re.compile(_ALONE + r"mlflow(?= (?:ui|experiments|db) )")
+_EXTRA = re.compile(r"""(?P<quote>['"]?)(?<![\w./])\.\[(?P<names>[a-z,]+)\](?P=quote)""")
+_CONSTRAINTS = re.compile(r"(?<=-c )constraints\.txt")
+_FOLDER = re.compile(_ALONE + r"(?P<tool>git|make)(?P<rest> (?:restore|fetch|log|bench|test|lint|doctor|gpu-check)\b)")
+
+
+def typed(module: str, *words: object) -> str:
+    """`python -m MODULE WORDS`, each word quoted where a shell would change it."""
+    return shlex.join(["python", "-m", module, *map(str, words)])
+
+
+def interpreter() -> str:
+    """How the running Python is called from here: by its name where that finds it, else by its path."""
+    path = Path(sys.executable)
+    found = shutil.which("python")
+    return "python" if found is not None and Path(found) == path else _shown(path)
+
+
+def here(text: str) -> str:
+    """`text` with every command in it as it has to be typed on this machine, in this folder."""
+    python = interpreter()
+    text = _PYTHON.sub(lambda match: python, text)
+    text = _PIP.sub(lambda match: f"{python} -m pip", text)
+    text = _HUB.sub(lambda match: _program("hf"), text)
+    text = _MLFLOW.sub(lambda match: _program("mlflow"), text)
+    if Path.cwd() == ROOT:
+        return text
+    text = _EXTRA.sub(lambda match: shlex.quote(f"{ROOT}[{match['names']}]"), text)
+    text = _CONSTRAINTS.sub(lambda match: shlex.quote(str(ROOT / "constraints.txt")), text)
+    return _FOLDER.sub(lambda match: f"{match['tool']} -C {shlex.quote(str(ROOT))}{match['rest']}", text)
+
+
+def _program(name: str) -> str:
+    """A program that a package of the running environment brought along."""
+    path = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    return name if found is not None and Path(found) == path else _shown(path)
+
+
+def _shown(path: Path) -> str:
+    """Relative to the folder the user stands in, where it lies below; never through a link to another place."""
+    here_first = os.path.relpath(path)
+    return shlex.quote(str(path) if here_first.startswith(os.pardir) else here_first)
+
+
+class VerbParser(argparse.ArgumentParser):
+    """The flags of a verb on folders: no abbreviations; a mistake is one line and exit code 2, as everywhere."""
+
+    def __init__(self, *, prog: str, **settings: object) -> None:
+        kept = {"formatter_class": argparse.RawDescriptionHelpFormatter, **settings, "allow_abbrev": False}
+        super().__init__(prog=prog, **kept)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"error: {' '.join(message.split())}; see --help\n")
+
+    def format_help(self) -> str:
+        return here(super().format_help())
+
+    def format_usage(self) -> str:
+        return here(super().format_usage())

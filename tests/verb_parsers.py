@@ -1,0 +1,202 @@
+"""How each command of ours reads its words, without doing anything: what a printed command must get through."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import (
+    baseline,
+    calibrate_reuse,
+    compare,
+    compose,
+    fit_solver,
+    gate,
+    gate_selftest,
+    load_settings,
+    optimize,
+    plan_samples,
+    quality_gate,
+    selftest,
+    stream,
+    sweep,
+)
+from experiments.compare_settings import read_command
+from experiments.compose import compose_config, compose_run
+from experiments.front import composed_file, is_help, is_information, refuse_flags, without_multirun
+from experiments.quality_gate import split_words
+from reports.listening import settings as listening
+
+Parser = Callable[[Sequence[str]], object]
+INTERNAL = ("worker", "compare_worker", "load_cold", "doctor_probe")  # programs that verbs start, not for people
+
+
+class Parsed(Exception):
+    """The words were accepted; what comes next would be work."""
+
+
+def read_words(module: str, argv: Sequence[str]) -> None:
+    """Raises what the module raises for words that it refuses: ConfigError, RecordError, ListeningError, SystemExit."""
+    PARSERS[module](argv)
+
+
+def _hydra(split: Parser | None = None) -> Parser:
+    """Overrides, and what Hydra shows. split: what the verb takes out first, leaving overrides."""
+
+    def parse(argv: Sequence[str]) -> None:
+        if is_help(argv) or is_information(argv):
+            return
+        refuse_flags(argv)
+        compose_run(list(split(argv) if split else argv))  # type: ignore[call-overload]
+
+    return parse
+
+
+def _first_cell(argv: Sequence[str]) -> None:
+    """The overrides of a sweep and one of its cells: that all of them compose is tested elsewhere."""
+    parsed = compose._parse(argv)
+    preset, given = compose._split_preset(parsed, compose.DEFAULT_PRESET)
+    head = (f"experiment={preset}", *compose._preset_cells(preset)[0]) if preset else ()
+    compose.compose_cell((*head, *(compose._alternatives(override)[0] for override in given)), ())
+
+
+def _run(argv: Sequence[str]) -> None:
+    (_first_cell if "-m" in argv else _hydra())(without_multirun(argv))
+
+
+def _sweep(argv: Sequence[str]) -> None:
+    if sweep.resume_folder(argv) is None:
+        _first_cell(argv)
+
+
+def _optimize(argv: Sequence[str]) -> None:
+    more = [text for text in argv if not text.startswith("sweep.num_trials=")]
+    if sweep.resume_folder(more) is None:
+        optimize._asked(argv)
+
+
+def _compare(argv: Sequence[str]) -> None:
+    refuse_flags(argv)
+    command = read_command(argv)
+    compare._own_settings(command)
+    for side in command.sides.values():
+        compose_run(list(side.overrides))
+
+
+def _selftest(argv: Sequence[str]) -> None:
+    refuse_flags(argv)
+    compose_config(selftest.read_asked(argv).overrides)
+
+
+def _gate_selftest(argv: Sequence[str]) -> None:
+    refuse_flags(argv)
+    compose_run(list(gate_selftest.read_asked(argv).rest))
+
+
+def _load(argv: Sequence[str]) -> None:
+    refuse_flags(argv)
+    settings, overrides = load_settings.split_command(argv)
+    load_settings.refuse_unread(argv, settings)
+    compose_run(overrides)
+
+
+def _serve(argv: Sequence[str]) -> None:
+    refuse_flags(argv)
+    load_settings.refuse_unserved(argv)
+    compose_run(load_settings.split_command(argv)[1])
+
+
+def _gate(argv: Sequence[str]) -> None:
+    overrides = gate._parser().parse_known_args(argv)[1]
+    refuse_flags(overrides)
+    gate.read_limits(overrides)
+    compose_run(overrides)
+
+
+def _baseline(argv: Sequence[str]) -> None:
+    overrides = baseline._parser().parse_known_args(argv)[1]
+    refuse_flags(overrides)
+    compose_run(overrides)
+
+
+def _listening(argv: Sequence[str]) -> None:
+    verb, words = argv[0], argv[1:]
+    if verb == "build":
+        listening.build_settings(words, Path("out"))
+    else:
+        paths, _ = listening.split_words(words, {"serve": ("port",), "collect": ("key", "out")}[verb])
+        assert paths, f"{verb} needs a folder"
+
+
+def _gpu(argv: Sequence[str]) -> None:
+    _first_cell(["experiment=gpu_check", *[text for text in argv if not text.startswith("gpu_check.")]])
+
+
+def flags_of(module: str, argv: Sequence[str]) -> argparse.Namespace:
+    """What the argparse parser that the module's main makes says to the words."""
+    found: list[argparse.Namespace] = []
+    real = argparse.ArgumentParser.parse_args
+
+    def parse(self: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> Any:
+        found.append(real(self, argv))
+        raise Parsed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", parse)
+        patch.setattr(sys, "argv", [module, *argv])
+        main = importlib.import_module(module).main
+        with pytest.raises(Parsed):
+            main(list(argv)) if main.__code__.co_argcount else main()
+    return found[0]
+
+
+def _flags(module: str, keys: Sequence[str] = (), folders: int = 0, *, composes: bool = False) -> Parser:
+    def parse(argv: Sequence[str]) -> None:
+        given = flags_of(module, argv)
+        if keys:
+            paths, _ = split_words(given.words, keys)
+            assert len(paths) in (0, folders) if module.endswith("plan_samples") else len(paths) == folders
+        if composes:
+            compose_run(given.overrides)
+
+    return parse
+
+
+PARSERS: dict[str, Parser] = {
+    "experiments.run": _run,
+    "experiments.sweep": _sweep,
+    "experiments.optimize": _optimize,
+    "experiments.compare": _compare,
+    "experiments.selftest": _selftest,
+    "experiments.gate_selftest": _gate_selftest,
+    "experiments.load": _load,
+    "experiments.serve": _serve,
+    "experiments.gate": _gate,
+    "experiments.baseline": _baseline,
+    "experiments.stream": _hydra(lambda argv: stream.split_arguments(argv)[0]),
+    "experiments.calibrate_reuse": _hydra(lambda argv: calibrate_reuse.split_alphas(argv)[0]),
+    "experiments.fit_solver": _hydra(lambda argv: fit_solver.read_asked(argv).rest),
+    "experiments.floor": _hydra(),
+    "experiments.step_error": _hydra(),
+    "experiments.gpu_check": _gpu,
+    "experiments.gpu_correct": _gpu,
+    "experiments.pocket_eval": _hydra(),
+    "experiments.train_pocket": lambda argv: composed_file("train_pocket", argv),
+    "experiments.quality_gate": _flags("experiments.quality_gate", quality_gate.KEYS, 2),
+    "experiments.decide": _flags("experiments.decide", ("rule", "out"), 1),
+    "experiments.plan_samples": _flags("experiments.plan_samples", plan_samples.KEYS, 2),
+    **{f"experiments.{name}": _flags(f"experiments.{name}") for name in (
+        "score", "tracking", "doctor", "trim_reference", "quality_selftest",
+    )},
+    "experiments.overhead": _flags("experiments.overhead", composes=True),
+    "reports": _flags("reports.__main__"),
+    "reports.listening": _listening,
+    **{f"tests.{name}": _flags(f"tests.{name}") for name in ("chaos", "sweep_cost", "score_cost")},
+    **{f"tests.{name}": _flags(f"tests.{name}", composes=True) for name in ("onnx_profile", "batch_roofline")},
+}  # fmt: skip

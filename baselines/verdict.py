@@ -101,5 +101,5 @@ class Limits:
         for key in sorted(set(given) - names):
             raise ValueError(f"gate.{key}={given[key]}: no such limit; there are {', '.join(sorted(names))}")
         for key in sorted(names - set(given)):
-            raise ValueError(f"gate.{key}: missing; conf/gate/seeds.yaml shows every limit")
+            raise ValueError(f"gate.{key}=: is needed; conf/gate/seeds.yaml shows every limit")
         return cls(**given)

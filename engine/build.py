@@ -45,9 +45,14 @@ def target_of(engine_config: Mapping[str, Any]) -> Callable[..., Engine]:
     module_name, _, name = target.rpartition(".")
     if not module_name.startswith("engine."):
         raise ConfigError("engine._target_", target, "must name a function below engine.", "see conf/engine/fp32.yaml")
-    function = getattr(importlib.import_module(module_name), name, None)
-    if function is None:
-        raise ConfigError("engine._target_", target, f"{module_name} has no {name}", "see conf/engine/fp32.yaml")
+    try:
+        function = getattr(importlib.import_module(module_name), name, None)
+    except ModuleNotFoundError as error:
+        if not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # what the module itself needs and does not find
+        function = None
+    if not inspect.isfunction(function) or "context" not in inspect.signature(function).parameters:
+        raise ConfigError("engine._target_", target, "is no build function", "see conf/engine/fp32.yaml")
     return function
 
 

@@ -128,7 +128,7 @@ def reuse_of(config: Mapping[str, Any], num_evals: int) -> Reuse | None:
     if given is None:
         return None
     kind = given.get("kind") if isinstance(given, Mapping) else None
-    if kind not in REUSE_KINDS:
+    if not isinstance(kind, str) or kind not in REUSE_KINDS:
         raise ConfigError(
             "solver.reuse.kind", kind, f"must be one of {', '.join(REUSE_KINDS)}", "see conf/solver/smoothcache_32.yaml"
         )

@@ -30,11 +30,12 @@ from baselines.store import (
 )
 from engine.contract import ConfigError
 from experiments.cli import DISK_FULL, EXIT_NO_BASELINE, EXIT_OK, complain, run_verb
-from experiments.compose import ROOT, compose_config, compose_run
+from experiments.compose import ROOT, compose_config
 from experiments.environment import fingerprint, now_iso
 from experiments.fresh import fresh_run
 from experiments.front import refuse_flags
 from experiments.run import default_out
+from experiments.validate import one_cell
 from metrics.record import RecordError, RunRecord, load_run, to_json
 from metrics.speed import speed_of
 from reports.commands import VerbParser
@@ -72,7 +73,7 @@ def record(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     else:
         host_class = this_host_class(overrides)
         _check_free(options, host_class)
-        cell = compose_run(overrides)
+        cell = one_cell(overrides)
         out = Path(cell.config["out"] or default_out(f"baseline-{options.name}"))
         exit_code = fresh_run(overrides, out)
         if exit_code != EXIT_OK:

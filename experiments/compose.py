@@ -10,6 +10,7 @@ import copy
 import difflib
 import hashlib
 import itertools
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -229,7 +230,17 @@ def _compose(overrides: Sequence[str], conf: Path = CONF) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException) as error:
         raise refused(error, overrides) from error
     assert isinstance(composed, dict)
+    _refuse_infinite("", composed)
     return {str(key): value for key, value in composed.items()}
+
+
+def _refuse_infinite(key: str, node: Any) -> None:
+    """No setting is, and no record could hold, what is not a finite number."""
+    if isinstance(node, float) and not math.isfinite(node):
+        raise ConfigError(key, node, "is not a finite number", "see --cfg job for the default")
+    entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for name, value in entries:
+        _refuse_infinite(f"{key}.{name}" if key else str(name), value)
 
 
 def _composed(overrides: tuple[str, ...], conf: Path) -> DictConfig:

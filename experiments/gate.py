@@ -18,7 +18,7 @@ from baselines.store import RECORDS, Baseline, NoBaseline, baseline_path, load_b
 from baselines.verdict import Limits
 from engine.contract import ConfigError
 from experiments.baseline import refuse_unwritable, this_host_class
-from experiments.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain, refused_limit, run_verb
+from experiments.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain, run_verb
 from experiments.compose import compose_config, options
 from experiments.environment import now_iso
 from experiments.flat_settings import key_of
@@ -26,6 +26,7 @@ from experiments.fresh import fresh_run, hydra_value
 from experiments.front import refuse_flags
 from experiments.job import RESULT
 from experiments.run import default_out, sync_tracking
+from experiments.validate import gate_limits
 from metrics.record import RunRecord, load_run, to_json, write_atomically
 from reports.commands import VerbParser, here, typed
 
@@ -63,11 +64,7 @@ def main(argv: Sequence[str]) -> int:
 
 def read_limits(overrides: Sequence[str]) -> Limits:
     """The `gate` group as the overrides leave it. Raises ConfigError."""
-    gate = compose_config([text for text in overrides if key_of(text).split(".")[0] == "gate"])["gate"]
-    try:
-        return Limits.from_mapping(gate)
-    except ValueError as error:
-        raise refused_limit(error) from error
+    return gate_limits(compose_config([text for text in overrides if key_of(text).split(".")[0] == "gate"])["gate"])
 
 
 def _judge_stored(given: argparse.Namespace, overrides: Sequence[str], limits: Limits) -> int:

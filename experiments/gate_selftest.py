@@ -18,7 +18,6 @@ from baselines.verdict import SEVERITY, Limits
 from engine.contract import ConfigError
 from experiments.baseline import this_host_class
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
-from experiments.compose import compose_run
 from experiments.environment import now_iso
 from experiments.flat_settings import key_of
 from experiments.fresh import fresh_run
@@ -27,6 +26,7 @@ from experiments.gate import read_limits
 from experiments.run import default_out
 from experiments.selftest import positive
 from experiments.selftest_keep import Keeper
+from experiments.validate import one_cell
 from metrics.record import RunRecord, load_run, write_atomically
 
 HELP = """The stored-baseline gate on an engine that has not changed: how often it cries wolf on this machine.
@@ -121,7 +121,7 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK
     refuse_flags(argv)
     asked = read_asked(argv)
-    cell = compose_run([text for text in argv if key_of(text) not in OWN])
+    cell = one_cell([text for text in argv if key_of(text) not in OWN])
     out = Path(str(cell.config["out"] or default_out("gate-selftest")))
     host_class = this_host_class([text for text in asked.rest if key_of(text).split(".")[0] == "device"])
     keep = Keeper(host_class, is_kept=asked.keep, folder=STORED, rule=RULE)

@@ -25,6 +25,7 @@ from experiments.flat_settings import key_of
 from experiments.fresh import fresh_run, hydra_value, read_run
 from experiments.front import refuse_flags
 from experiments.job import RESULT
+from experiments.presets import with_presets
 from experiments.run import default_out, sync_tracking
 from metrics.record import RunRecord, to_json, write_atomically
 
@@ -47,6 +48,7 @@ exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 cann
 """
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     given, overrides = _parser().parse_known_args(argv)
     refuse_flags(overrides)

@@ -40,6 +40,7 @@ from experiments.cli import (
 from experiments.compare_settings import is_read
 from experiments.compose import ROOT, compose_cells, compose_config
 from experiments.job import FLOAT32, module_environment
+from experiments.presets import with_presets
 from experiments.run import default_out
 from metrics.record import RecordError, RunRecord, load_record, to_json, write_atomically
 from metrics.speed import speed_of
@@ -68,6 +69,7 @@ class EngineRow:
     reason: str | None = None
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if "--help" in argv or "-h" in argv:
         print(__doc__)

@@ -24,6 +24,7 @@ from experiments.flat_settings import key_of
 from experiments.front import answered
 from experiments.job import RESULT
 from experiments.ledger import Ledger, load_ledger, new_ledger
+from experiments.presets import config_dir, own_folder, with_presets
 from experiments.progress import Board
 from experiments.run import default_out, planned, score
 from experiments.search import SAMPLERS, Space, directions_of, read_constraints, read_space
@@ -47,10 +48,18 @@ examples:
 """
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if answered(argv, HELP, first=[SEARCH_SWEEP]):
         return EXIT_OK
-    return run_search(_resumed(argv) if any("resume=" in arg for arg in argv) else new_search(argv))
+    if not any("resume=" in arg for arg in argv):
+        return run_search(new_search(argv))
+    more = [arg for arg in argv if key_of(arg) == "sweep.num_trials"]
+    folder = resume_folder([arg for arg in argv if arg not in more])
+    assert folder is not None
+    asked, presets = _request_of(folder)
+    with config_dir(presets):
+        return run_search(_resumed(folder, asked, more))
 
 
 def new_search(argv: Sequence[str]) -> Search:
@@ -60,7 +69,8 @@ def new_search(argv: Sequence[str]) -> Search:
     out = Path(config["out"] or default_out("search"))
     search = _search_of(space, config["sweep"], Sweep(folder=out, cells=[], ledger=new_ledger(out, [], [])))
     validate_out(out, int(config["sweep"]["num_trials"]) + 1, len(load_workload(config).lines))
-    write_atomically(out / REQUEST, json.dumps({"argv": list(argv)}) + "\n")
+    own = own_folder()
+    write_atomically(out / REQUEST, json.dumps({"argv": list(argv), "config_dir": own and str(own)}) + "\n")
     search.sweep.ledger.save()
     return search
 
@@ -71,17 +81,20 @@ def _asked(argv: Sequence[str]) -> tuple[Space, dict[str, Any]]:
     return space, compose_config([SEARCH_SWEEP, *space.fixed])
 
 
-def _resumed(argv: Sequence[str]) -> Search:
-    """The search of a folder; only the number of its trials may be another."""
-    more = [arg for arg in argv if key_of(arg) == "sweep.num_trials"]
-    folder = resume_folder([arg for arg in argv if arg not in more])
-    assert folder is not None
+def _request_of(folder: Path) -> tuple[list[str], Path | None]:
+    """(overrides, own presets or None) that a search was started with. Raises RecordError."""
     try:
-        asked = list(json.loads((folder / REQUEST).read_text(encoding="utf-8"))["argv"])
-    except (OSError, ValueError, KeyError) as error:
+        request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
+        presets = request.get("config_dir")
+        return [str(arg) for arg in request["argv"]], None if presets is None else Path(presets)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(
             f"{folder / REQUEST}: no such search; give the folder that experiments.optimize left"
         ) from error
+
+
+def _resumed(folder: Path, asked: Sequence[str], more: Sequence[str]) -> Search:
+    """The search of a folder; only the number of its trials may be another."""
     argv = [*[arg for arg in asked if not more or key_of(arg) != "sweep.num_trials"], *more]
     space, config = _asked(argv)
     ledger: Ledger = load_ledger(folder)

@@ -15,7 +15,6 @@ from typing import Any
 import hydra
 import numpy as np
 import torch
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from engine.build import build_engine
@@ -26,6 +25,7 @@ from engine.frontend import load_reference
 from engine.vocoder import load_vocoder
 from experiments.pocket_data import make_clip
 from experiments.pocket_speech import SAMPLE_RATE_HZ, FliteVoice
+from experiments.texts import select_lines
 from metrics.intelligibility import ClosedVocabularyRecogniser, WordErrors, corpus_wer, word_error
 from metrics.record import write_atomically
 
@@ -35,8 +35,8 @@ Speak = Callable[[dict[str, str], str], np.ndarray]
 
 
 def sentences(name: str) -> list[dict[str, str]]:
-    content = yaml.safe_load((ROOT / "conf" / "texts" / f"{name}.yaml").read_text(encoding="utf-8"))
-    return list(content["utterances"])
+    lines = select_lines({"texts": name, "select": None, "limit": None})
+    return [{"id": line.utterance_id, "category": line.category, "text": line.text} for line in lines]
 
 
 def generated_by(engine: Engine, voices: list[dict[str, Any]], seed: int) -> Speak:

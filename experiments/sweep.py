@@ -33,6 +33,7 @@ from experiments.environment import usable_cores
 from experiments.front import MULTIRUN, answered, is_config, is_help, without_multirun
 from experiments.job import module_environment, new_job, write_job
 from experiments.ledger import load_ledger, new_ledger
+from experiments.presets import with_presets
 from experiments.progress import Board
 from experiments.reference import is_reference, needs_reference, provide_reference, reference_config, reference_key
 from experiments.run import default_out, finish_scoring, make_launcher, planned, start_scoring, sync_tracking
@@ -56,6 +57,7 @@ ORACLE_KEYS = ("model", "solver", "vocoder", "reference", "workload", "seed")
 Scoring = tuple[Path, Path | None, Path | None]  # the folders of a run, its reference, its oracle
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if is_config(argv) and not is_help(argv):
         return _show_cells([arg for arg in argv if "=" in arg and not arg.startswith("-")])

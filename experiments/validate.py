@@ -17,14 +17,17 @@ from engine.frontend import read_vocabulary, unknown_tokens
 from experiments.calibration import KINDS
 from experiments.compose import Cell, compose_config, compose_run
 from experiments.failure import RETRIED
+from experiments.quoting import argument
 from experiments.workload import Workload, find_file, load_workload
 from metrics.catalog import ENCODERS, FAMILIES
 from metrics.intelligibility import RECOGNISERS
+from metrics.record import to_json
 
 GROUPS = (
     "model", "engine", "solver", "vocoder", "reference", "workload", "stream", "device", "measure", "quality", "gate",
     "tracking", "sweep", "seed", "out",
 )  # fmt: skip
+TEXTS = ("out", "quality.reference_dir")  # with nothing as default
 # where null has a meaning of its own
 NULLABLE = ("solver.steps", "device.threads", "workload.select", "stream.first_chunk_max_bytes")
 BYTES_PER_UTTERANCE = 4 << 20  # 20 s of float32 audio and its mel
@@ -112,6 +115,11 @@ def _check_types(path: str, value: Any, default: Any) -> None:
         raise ConfigError(key, value, "must be a list", f"write {key}=[...]")
     elif _is_number(default) and not _is_number(value):
         raise ConfigError(key, value, "must be a number", f"the default is {default}")
+    elif (isinstance(default, str) or key in TEXTS) and isinstance(value, bool | int | float):
+        raise ConfigError(
+            key, to_json(value), "is read as a number or as true or false, not as a text",
+            f"type {argument(key, to_json(value))}",
+        )  # fmt: skip
 
 
 def _check_measure(measure: Mapping[str, Any]) -> None:

@@ -5,38 +5,23 @@ Voices alternate over the full list of texts, so choosing a subset never changes
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from engine.checkpoint import is_random
 from engine.contract import ConfigError, SynthesisRequest
 from engine.frontend import check_reference, load_reference
-from experiments.compose import CONF, ROOT
+from engine.paths import find_file as find_file
 from experiments.synthetic import RATE_HZ, is_synthetic, seconds_of, synthetic_clip, synthetic_text
+from experiments.texts import Line, select_lines
+from experiments.written import NotWritten, checked_text, refuse_unwritten
 from metrics.record import to_json
 
-USABLE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
-    """One entry of a texts file, with the position in the full list that decides its voice."""
-
-    utterance_id: str
-    category: str
-    text: str
-    position: int
+VOICE_KEYS = ("id", "audio", "text")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -118,116 +103,56 @@ def load_workload(config: Mapping[str, Any]) -> Workload:
     )
 
 
-def find_file(spec: str) -> Path:
-    """A path as given, else the same path below the repository's root."""
-    path = Path(spec).expanduser()
-    return path if path.exists() or path.is_absolute() else ROOT / path
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WrittenVoice:
+    """An entry of `reference.voices` as it is written. text: None for a made-up clip, which has its own."""
+
+    voice_id: str
+    audio: str
+    text: str | None
 
 
-def select_lines(workload: Mapping[str, Any]) -> list[Line]:
-    """The lines that `texts`, `select` and `limit` name, in the order of the file."""
-    lines = _all_lines(workload["texts"])
-    selected = workload["select"]
-    if selected is not None:
-        lines = _chosen(lines, selected)
-    limit = workload["limit"]
-    if limit is not None:
-        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-            raise ConfigError("workload.limit", limit, "must be a whole number from 1, or null", "use null for all")
-        lines = lines[:limit]
-    return lines
+def written_voices(reference: Mapping[str, Any]) -> list[WrittenVoice]:
+    """The entries of `reference.voices`. Raises ConfigError for what was taken for something else than text."""
+    entries = reference["voices"]
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError("reference.voices", entries, "at least one voice is needed", "give id, audio and text of one")
+    return [_written_voice(f"reference.voices[{i}]", entry) for i, entry in enumerate(entries)]
 
 
-def _chosen(lines: Sequence[Line], selected: Any) -> list[Line]:
-    if not isinstance(selected, list) or not selected:
-        raise ConfigError("workload.select", selected, "must be a list of ids, or null", "write workload.select=[en01]")
-    known = [line.utterance_id for line in lines]
-    wanted = [str(name) for name in selected]
-    for name in wanted:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:3]
-            raise ConfigError(
-                "workload.select", name, f"no such id in this text list ({known[0]} to {known[-1]})",
-                f"near it: {', '.join(near)}",
-            )  # fmt: skip
-    return [line for line in lines if line.utterance_id in wanted]
-
-
-def _all_lines(texts: Any) -> list[Line]:
-    """Of one list, or of several one after the other: positions run on."""
-    if not isinstance(texts, list):
-        return _read_lines(str(texts))
-    lines = [line for name in texts for line in _read_lines(str(name))]
-    _check_ids(", ".join(map(str, texts)), lines)
-    return [replace(line, position=i) for i, line in enumerate(lines)]
-
-
-def _read_lines(texts: str) -> list[Line]:
-    is_path = "/" in texts or texts.endswith((".yaml", ".yml"))
-    path = find_file(texts) if is_path else CONF / "texts" / f"{texts}.yaml"
-    if not path.is_file():
-        names = ", ".join(sorted(known.stem for known in (CONF / "texts").glob("*.yaml")))
-        raise ConfigError("workload.texts", texts, "no such text list", f"use one of {names}, or a path to a YAML file")
-    stat = path.stat()
-    return list(_parsed_lines(texts, path.resolve(), stat.st_size, stat.st_mtime_ns))
-
-
-@lru_cache(maxsize=8)
-def _parsed_lines(texts: str, path: Path, num_bytes: int, mtime_ns: int) -> tuple[Line, ...]:
-    """Read once while the file stays as it is: a sweep asks for it at every cell."""
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
-        entries = content["utterances"]
-        lines = [
-            Line(utterance_id=str(entry["id"]), category=str(entry["category"]), text=str(entry["text"]), position=i)
-            for i, entry in enumerate(entries)
-        ]
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ConfigError(
-            "workload.texts", texts, f"not a text list ({' '.join(str(error).split())})",
-            "write `utterances: [{id: a1, category: short, text: ...}]`",
-        ) from error  # fmt: skip
-    _check_ids(texts, lines)
-    return tuple(lines)
-
-
-def _check_ids(texts: str, lines: Sequence[Line]) -> None:
-    if not lines:
-        raise ConfigError("workload.texts", texts, "holds no utterances", "write at least one")
-    seen: set[str] = set()
-    for line in lines:
-        if not USABLE_ID.fullmatch(line.utterance_id):
-            raise ConfigError(
-                "workload.texts", texts, f"id {line.utterance_id!r} cannot be a file name", "use letters, digits, _ . -"
-            )
-        if line.utterance_id in seen:
-            raise ConfigError("workload.texts", texts, f"id {line.utterance_id} occurs twice", "give each its own id")
-        seen.add(line.utterance_id)
+def _written_voice(where: str, entry: Any) -> WrittenVoice:
+    example = """write '{id: me, audio: "my file.wav", text: "The words, as spoken."}'"""
+    if not isinstance(entry, Mapping) or set(entry) != set(VOICE_KEYS):
+        raise ConfigError(where, entry, f"needs {', '.join(VOICE_KEYS)} and nothing else", example)
+    made_up = isinstance(entry["audio"], str) and is_synthetic(entry["audio"])
+    texts: dict[str, str] = {}
+    for key in ("id", "audio") if made_up else VOICE_KEYS:
+        try:
+            texts[key] = checked_text(entry[key], "it")
+        except NotWritten as error:
+            raise refuse_unwritten(f"{where}.{key}", entry[key], error) from error
+    return WrittenVoice(voice_id=texts["id"], audio=texts["audio"], text=texts.get("text"))
 
 
 def load_voices(reference: Mapping[str, Any]) -> list[Voice]:
     """The clips of the `reference` group. Raises InvalidRequest for audio that cannot be a voice."""
-    entries = reference["voices"]
-    if not entries:
-        raise ConfigError("reference.voices", entries, "at least one voice is needed", "give id, audio and text of one")
     voices = []
-    for entry in entries:
-        if is_synthetic(str(entry["audio"])):
-            voices.append(_synthetic_voice(str(entry["id"]), str(entry["audio"])))
+    for entry in written_voices(reference):
+        if entry.text is None:
+            voices.append(_synthetic_voice(entry.voice_id, entry.audio))
             continue
-        path = find_file(str(entry["audio"]))
+        path, text = find_file(entry.audio), entry.text
         audio_S, rate_hz = load_reference(path)
-        text = str(entry["text"])
         if not text.strip():
             raise ConfigError(
                 "reference.text",
                 repr(text),
-                f"the transcript of voice {entry['id']} is empty",
+                f"the transcript of voice {entry.voice_id} is empty",
                 "write what the clip says",
             )
         voices.append(
             Voice(
-                voice_id=str(entry["id"]),
+                voice_id=entry.voice_id,
                 audio_S=audio_S,
                 rate_hz=rate_hz,
                 text=text,
@@ -247,7 +172,7 @@ def _synthetic_voice(voice_id: str, audio: str) -> Voice:
 
 def _refuse_synthetic_speech(config: Mapping[str, Any]) -> None:
     """A clip that nobody spoke measures speed on drawn weights, nothing else."""
-    made_up = [str(entry["audio"]) for entry in config["reference"]["voices"] if is_synthetic(str(entry["audio"]))]
+    made_up = [entry.audio for entry in written_voices(config["reference"]) if entry.text is None]
     if made_up and not is_random(config["model"]["checkpoint"]):
         raise ConfigError(
             "reference.voices", made_up[0], "a made-up clip is no voice for trained weights",

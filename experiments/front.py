@@ -102,8 +102,10 @@ def show_by_hydra(argv: Sequence[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise instead of printing several lines and leaving with 1
     own = own_folder()
     beside = [] if own is None else ["--config-dir", str(own)]
-    flags = [arg for arg in argv if arg.startswith("-")]
-    sys.argv = [sys.argv[0], *beside, *flags, *implied([arg for arg in argv if arg not in flags])]
+    overrides = [arg for arg in argv if "=" in arg and not arg.startswith("-")]
+    flags = [arg for arg in argv if arg not in overrides]  # Hydra wants all overrides in one row
+    is_completion = any(arg in COMPLETION for arg in argv)
+    sys.argv = [sys.argv[0], *beside, *(argv if is_completion else [*flags, *implied(overrides)])]
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def nothing(config: Any) -> None:

@@ -122,7 +122,10 @@ def overrides_of(config: Mapping[str, Any]) -> list[str]:
     wanted = {key: config[key] for key in BASELINE_GROUPS if key in config}
     old, now = dict(flatten("", {key: composed[key] for key in wanted})), dict(flatten("", wanted))
     deleted = [f"~{key}" for key in old if key not in now]
-    return [*choices, *deleted, *(f"++{key}={hydra_value(now[key])}" for key in now if now[key] != old.get(key, now))]
+    changed = [key for key in now if now[key] != old.get(key, now)]
+    if "workload.texts" in changed:  # which implies both, were they not said
+        changed += [key for key in ("workload.select", "workload.name") if key in now and key not in changed]
+    return [*choices, *deleted, *(f"++{key}={hydra_value(now[key])}" for key in changed)]
 
 
 def _finish(given: argparse.Namespace, baseline: Baseline, run: RunRecord, limits: Limits, out: Path) -> int:

@@ -197,7 +197,7 @@ def verdict(
 def verb(name: str, *arguments: str) -> int:
     print(f"\n== {name} {' '.join(arguments[:3])}", flush=True)
     command = [sys.executable, "-m", f"experiments.{name}", *arguments]
-    return subprocess.run(command, cwd=ROOT, env={**module_environment(), **FLOAT32}, check=False).returncode
+    return subprocess.run(command, env={**module_environment(), **FLOAT32}, check=False).returncode
 
 
 def engine_rows(cells: Path, asked: Sequence[str]) -> list[EngineRow]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoint import content_sha256, is_random, locate
+from engine.paths import find_file
 from experiments.compose import ROOT
 from experiments.environment import fingerprint
 from experiments.workload import load_workload
@@ -30,7 +31,8 @@ STABLE = (
     "gpu", "power_mode", "threads",
 )  # fmt: skip
 TIMED_PATH = (
-    "experiments.worker", "experiments.measure", "experiments.calibration", "experiments.workload", "experiments.cold",
+    "experiments.worker", "experiments.measure", "experiments.calibration", "experiments.workload", "experiments.texts",
+    "experiments.written", "experiments.cold",
 )  # fmt: skip
 FOLLOWED = ("experiments.measure", "experiments.calibration")
 SHARED_ROOMS = ("experiments", "metrics")
@@ -119,8 +121,8 @@ def _weights(config: Mapping[str, Any]) -> dict[str, str]:
     hashes = {key: _hash_of(key, str(source)) for key, source in sources.items()}
     hashes["workload"] = load_workload(config).identity_sha256
     for key, value in config["engine"].items():
-        if isinstance(value, str) and "/" in value and (ROOT / value).is_file():
-            hashes[f"engine.{key}"] = content_sha256(ROOT / value)
+        if isinstance(value, str) and "/" in value and find_file(value).is_file():
+            hashes[f"engine.{key}"] = content_sha256(find_file(value))
     return hashes
 
 

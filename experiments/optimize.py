@@ -54,12 +54,8 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK
     if not any("resume=" in arg for arg in argv):
         return run_search(new_search(argv))
-    more = [arg for arg in argv if key_of(arg) == "sweep.num_trials"]
-    folder = resume_folder([arg for arg in argv if arg not in more])
-    assert folder is not None
-    asked, presets = _request_of(folder)
-    with config_dir(presets):
-        return run_search(_resumed(folder, asked, more))
+    with config_dir(_request_of(_folder_of(argv))[1]):
+        return run_search(_resumed(argv))
 
 
 def new_search(argv: Sequence[str]) -> Search:
@@ -93,8 +89,16 @@ def _request_of(folder: Path) -> tuple[list[str], Path | None]:
         ) from error
 
 
-def _resumed(folder: Path, asked: Sequence[str], more: Sequence[str]) -> Search:
+def _folder_of(argv: Sequence[str]) -> Path:
+    folder = resume_folder([arg for arg in argv if key_of(arg) != "sweep.num_trials"])
+    assert folder is not None
+    return folder
+
+
+def _resumed(argv: Sequence[str]) -> Search:
     """The search of a folder; only the number of its trials may be another."""
+    folder, more = _folder_of(argv), [arg for arg in argv if key_of(arg) == "sweep.num_trials"]
+    asked, _ = _request_of(folder)
     argv = [*[arg for arg in asked if not more or key_of(arg) != "sweep.num_trials"], *more]
     space, config = _asked(argv)
     ledger: Ledger = load_ledger(folder)

@@ -76,9 +76,9 @@ def values_of(override: Override) -> list[str]:
         values = list(swept.filter(choices))
         if not values:
             allowed = (
-                f"nothing of {', '.join(choices)} is named so" if choices else "is no group whose presets glob() names"
+                f"none of {', '.join(choices)} is named so" if choices else "is no group, and glob() names presets"
             )
-            raise ConfigError(key, given(override), allowed, "write glob(*) or a comma list")
+            raise ConfigError(key, given(override), allowed, "write GROUP=glob(*), or a comma list")
         return values
     if isinstance(swept, RangeSweep):
         _refuse_range(override, swept)

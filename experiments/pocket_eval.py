@@ -22,6 +22,7 @@ from engine.checkpoint import ROOT
 from engine.clock import HostClock
 from engine.contract import Engine, SynthesisRequest
 from engine.frontend import load_reference
+from engine.paths import find_file
 from engine.vocoder import load_vocoder
 from experiments.pocket_data import make_clip
 from experiments.pocket_speech import SAMPLE_RATE_HZ, FliteVoice
@@ -40,7 +41,7 @@ def sentences(name: str) -> list[dict[str, str]]:
 
 
 def generated_by(engine: Engine, voices: list[dict[str, Any]], seed: int) -> Speak:
-    references = {voice["id"]: (*load_reference(ROOT / voice["audio"]), voice["text"]) for voice in voices}
+    references = {voice["id"]: (*load_reference(find_file(voice["audio"])), voice["text"]) for voice in voices}
 
     def speak(utterance: dict[str, str], voice: str) -> np.ndarray:
         audio_S, rate_hz, text = references[voice]

@@ -25,7 +25,7 @@ from reports.listening.settings import METHODS, ListeningError, build_settings, 
 EXIT_OK = 0
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
-OUTPUTS = Path(__file__).resolve().parents[2] / "outputs"
+OUTPUTS = Path("outputs")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

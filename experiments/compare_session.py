@@ -16,6 +16,7 @@ from baselines.paired import EXIT_CODES, PairedVerdict, decide, judge
 from baselines.paired_data import CANDIDATE, DEVICE_TIME, SENTINEL, Block, Turn
 from baselines.paired_publish import Comparison
 from baselines.selftests import SELFTESTS, HostErrors, error_sentence, load_errors
+from engine.chunks import chunk_bound
 from engine.contract import ConfigError
 from engine.paths import find_file
 from experiments.compare_processes import SideSpec
@@ -122,6 +123,13 @@ def _refuse_different(configs: Mapping[str, Mapping[str, Any]]) -> None:
                 key, "(differs)", "both sides must speak the same sentences with the same voice and noise",
                 f"set {key} without reference. or candidate. before it",
             )  # fmt: skip
+    if chunk_bound(reference) != chunk_bound(candidate):
+        raise ConfigError(
+            "text.max_chunk_s",
+            "(differs)",
+            "both sides must cut texts alike",
+            "set it without a side before it",
+        )
     if reference["device"]["kind"] != candidate["device"]["kind"]:
         raise ConfigError("device.kind", candidate["device"]["kind"], "must be that of the other side", "set device=..")
 

@@ -32,7 +32,7 @@ from metrics.record import RunRecord, to_json, write_atomically
 RULE: Rule = judge
 # What the new run takes from the baseline; the rest is a matter of the one who gates.
 BASELINE_GROUPS = (
-    "model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "seed",
+    "model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "seed", "text",
 )  # fmt: skip
 DESCRIPTION = f"""{__doc__}
 Settings (KEY=VALUE) change the new run; gate.KEY=VALUE changes a limit. Leaves verdict.json, summary.md and junit.xml

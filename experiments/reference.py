@@ -27,7 +27,7 @@ ENGINE, SOLVER = "fp32", "euler_32"
 LABEL = f"{ENGINE}-{SOLVER}"
 CACHE = Path("outputs") / ".references"
 KEY = "cache_key.txt"
-SHARED_KEYS = ("model", "vocoder", "workload", "reference", "seed")
+SHARED_KEYS = ("model", "vocoder", "workload", "reference", "seed", "text")
 
 
 @lru_cache(maxsize=1)
@@ -60,7 +60,7 @@ def needs_reference(config: Mapping[str, Any]) -> bool:
 
 def reference_key(config: Mapping[str, Any]) -> str:
     """Equal for configurations that one reference serves."""
-    content = {key: config[key] for key in SHARED_KEYS}
+    content = {key: config.get(key) for key in SHARED_KEYS}
     strength, device = config["solver"]["cfg_strength"], config["device"]["kind"]
     return to_json([content, strength, device, config["quality"]["reference_dir"]])
 

@@ -52,7 +52,7 @@ examples:
 """
 RESUME = ("resume=", "sweep.resume=")
 # What an engine is compared with at the same grid must agree in these
-ORACLE_KEYS = ("model", "solver", "vocoder", "reference", "workload", "seed")
+ORACLE_KEYS = ("model", "solver", "vocoder", "reference", "workload", "seed", "text")
 
 Scoring = tuple[Path, Path | None, Path | None]  # the folders of a run, its reference, its oracle
 
@@ -189,10 +189,10 @@ def references_of(sweep: Sweep, watch: Watch) -> dict[int, Path | None]:
 
 def oracle_of(cells: Sequence[Cell], cell: Cell) -> Cell | None:
     """The float32 cell on the same grid, None for itself or where there is none."""
-    wanted = {**{key: cell.config[key] for key in ORACLE_KEYS}, "engine": reference_config(cell.config)["engine"]}
+    wanted = {**{key: cell.config.get(key) for key in ORACLE_KEYS}, "engine": reference_config(cell.config)["engine"]}
     if cell.config["engine"] == wanted["engine"]:
         return None
-    return next((other for other in cells if all(other.config[key] == wanted[key] for key in wanted)), None)
+    return next((other for other in cells if all(other.config.get(key) == wanted[key] for key in wanted)), None)
 
 
 def unscored(sweep: Sweep, references: Mapping[int, Path | None], board: Board) -> list[Scoring]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from engine.checkpoint import is_random
+from engine.chunks import beyond_window, chunk_bound
 from engine.contract import ConfigError, SynthesisRequest
 from engine.frontend import check_reference, load_reference
 from engine.paths import find_file as find_file
@@ -53,10 +54,16 @@ class Workload:
     voices: tuple[Voice, ...]
     requests: tuple[SynthesisRequest, ...]
     identity_sha256: str
+    max_chunk_s: float | None = None
 
     def describe(self) -> dict[str, Any]:
-        """RunRecord.workload before anything is spoken: `generated_s` is still null."""
+        """RunRecord.workload before anything is spoken: `generated_s` is still null.
+
+        chunks_beyond_window_s, where there are any: by sentence, the seconds of chunks beyond upstream's window."""
+        long = {request.utterance_id: beyond_window(request, self.max_chunk_s) for request in self.requests}
+        beyond = {name: [round(length, 2) for length in seconds] for name, seconds in long.items() if seconds}
         return {
+            **({"chunks_beyond_window_s": beyond} if beyond else {}),
             "name": self.name,
             "identity_sha256": self.identity_sha256,
             "num_utterances": len(self.lines),
@@ -100,6 +107,7 @@ def load_workload(config: Mapping[str, Any]) -> Workload:
         voices=voices,
         requests=requests,
         identity_sha256=_identity(lines, voices, config),
+        max_chunk_s=chunk_bound(config),
     )
 
 
@@ -191,5 +199,6 @@ def _identity(lines: Sequence[Line], voices: Sequence[Voice], config: Mapping[st
         "speed_ratio": float(config["reference"]["speed_ratio"]),
         "sample_rate_hz": config["model"]["sample_rate_hz"],
         "hop_samples": config["model"]["hop_samples"],
+        **({} if chunk_bound(config) is None else {"max_chunk_s": chunk_bound(config)}),
     }
     return hashlib.sha256(to_json(key).encode()).hexdigest()

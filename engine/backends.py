@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.build import Build, Context, Materials, assemble, materials, needs_dit
 from engine.contract import ConfigError, Engine, UnsupportedEngine
+from engine.paths import find_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -198,7 +199,6 @@ def _groups(context: Context) -> int:
 
 def _planned(context: Context, made: Materials, onnx: Path, demands: Demands, asked: _PlanSettings) -> Engine:
     """The engine around the plan of `onnx`."""
-    from pathlib import Path
 
     from engine.denoiser.tensorrt_plan import TensorRTDenoiser
     from engine.plan_file import PlanIdentity
@@ -211,7 +211,7 @@ def _planned(context: Context, made: Materials, onnx: Path, demands: Demands, as
         max_batch=asked.max_batch, workspace_bytes=asked.workspace_bytes, tensorrt_version=version,
         compute_capability=capability,
     )  # fmt: skip
-    ready = provide(onnx, identity, demands, context.device, Path(asked.plan) if asked.plan else None)
+    ready = provide(onnx, identity, demands, context.device, find_file(asked.plan) if asked.plan else None)
     profiles = [[profile.min_frames, profile.opt_frames, profile.max_frames] for profile in asked.profiles]
     proof = {"tensorrt": version, "plan": identity.key(), "profiles": profiles, **ready.checks}
     denoiser = TensorRTDenoiser(ready.runner, identity, made.arch, made.tables, proof)

@@ -71,9 +71,11 @@ def engine_arguments(engine_config: Mapping[str, Any]) -> dict[str, Any]:
 
 def validate_config(config: Mapping[str, Any]) -> None:
     """Everything about engine, solver, model, vocoder and device that can be refused before anything is built."""
+    from engine.chunks import chunk_bound
     from engine.solver import solver_spec
     from engine.streaming import stream_rule
 
+    chunk_bound(config)
     solver_spec(config["solver"])
     stream_rule(config["stream"])
     fade_of(config["reference"], config["model"]["sample_rate_hz"])
@@ -241,6 +243,7 @@ def fade_of(reference: Mapping[str, Any], rate_hz: int) -> Fade:
 
 def assemble(context: Context, made: Materials, sampler: Sampler, build: Build) -> Engine:
     """The pipeline around a sampler."""
+    from engine.chunks import chunk_bound
     from engine.conditioner import Conditioner
     from engine.frontend import FrontEnd
     from engine.pipeline import F5Engine, Parts
@@ -250,7 +253,7 @@ def assemble(context: Context, made: Materials, sampler: Sampler, build: Build) 
     parts = Parts(
         frontend=FrontEnd(
             made.model.vocabulary, mel_transform(model_config), model_config["sample_rate_hz"],
-            model_config["hop_samples"],
+            model_config["hop_samples"], chunk_bound(context.config),
         ),
         conditioner=Conditioner(made.arch, model_config["mel_bins"], made.model.state, context.device),
         sampler=sampler,

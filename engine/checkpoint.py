@@ -1,6 +1,6 @@
 """Weights and vocabularies: where they come from, that they fit, and their hash.
 
-A source is a path (relative to the repository root or absolute), `hub:OWNER/REPO/FILE` (looked up in the local hub
+A source is a path (engine.paths says where a relative one starts), `hub:OWNER/REPO/FILE` (looked up in the local hub
 cache, never downloaded here), `f5_tts:FILE` (a file inside the installed f5_tts package) or `random:SEED`.
 """
 
@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.contract import ConfigError
+from engine.paths import ROOT as ROOT
+from engine.paths import find_file
 from engine.vocabulary import read_vocabulary
 from engine.weights_file import read_state
 from engine.weights_fit import Needs, Shapes, check_fit, model_carries, model_described
 
 if TYPE_CHECKING:
     import torch
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def is_random(source: str) -> bool:
@@ -49,7 +49,7 @@ def locate(key: str, source: str) -> Path:
             raise ConfigError(key, source, "the package f5_tts is not installed", "pip install f5-tts")
         path = Path(next(iter(spec.submodule_search_locations))) / source.removeprefix("f5_tts:")
     else:
-        path = ROOT / Path(source).expanduser()
+        path = find_file(source)
     if not path.is_file():
         raise ConfigError(key, source, "no such file", "give the path of a checkpoint, hub:OWNER/REPO/FILE or random:0")
     return path

@@ -8,7 +8,6 @@ the length: the space appended to the reference text, bytes as the measure of le
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.chunks import SHORT_TEXT_BYTES, SHORT_TEXT_SPEED, Pace, chunks_of, split_text
 from engine.contract import InvalidRequest, SynthesisRequest
 from engine.voice.recording import check_reference
 from engine.voice.resampling import affordable
@@ -23,36 +23,9 @@ from engine.voice.resampling import affordable
 if TYPE_CHECKING:
     import torch
 
-WINDOW_S = 22.0  # reference and chunk together, upstream's budget
 TEXTS_KEPT = 512
 REFERENCES_KEPT = 64
-SHORT_TEXT_BYTES = 10
-SHORT_TEXT_SPEED = 0.3
-SENTENCE_END = re.compile(r"(?<=[;:,.!?])\s+|(?<=[；：，。！？])")
 QUOTES = str.maketrans({";": ",", "“": '"', "”": '"', "‘": "'", "’": "'"})
-
-
-def split_text(text: str, max_bytes: int) -> list[str]:
-    """Upstream's chunk_text: sentences gathered greedily up to max_bytes of UTF-8; one longer sentence stays whole."""
-    chunks, current = [], ""
-    for sentence in SENTENCE_END.split(text):
-        if not sentence:
-            continue
-        piece = sentence + " " if len(sentence[-1].encode()) == 1 else sentence
-        if len(current.encode()) + len(sentence.encode()) <= max_bytes:
-            current += piece
-            continue
-        if current:
-            chunks.append(current.strip())
-        current = piece
-    if current:
-        chunks.append(current.strip())
-    return chunks
-
-
-def max_chunk_bytes(ref_text: str, ref_s: float, speed_ratio: float) -> int:
-    """How much text fits beside the reference in upstream's 22 s window."""
-    return int(len(ref_text.encode()) / ref_s * (WINDOW_S - ref_s) * speed_ratio)
 
 
 def generated_frames(ref_frames: int, ref_text: str, text: str, speed_ratio: float) -> int:
@@ -133,7 +106,16 @@ class FrontEnd:
     """Prepares requests for one model. References are cached by the hash of their samples, rate and loudness target,
     tokens by their text."""
 
-    def __init__(self, vocabulary: Mapping[str, int], mel: MelTransform, sample_rate_hz: int, hop_samples: int):
+    def __init__(
+        self,
+        vocabulary: Mapping[str, int],
+        mel: MelTransform,
+        sample_rate_hz: int,
+        hop_samples: int,
+        max_chunk_s: float | None = None,
+    ):
+        """max_chunk_s: the longest chunk, None for upstream's rule alone."""
+        self._max_chunk_s = max_chunk_s
         self._vocabulary = vocabulary
         self._mel = mel
         self._rate_hz = sample_rate_hz
@@ -153,8 +135,8 @@ class FrontEnd:
             raise InvalidRequest(f"text of {request.utterance_id}", repr(request.text), "is empty", "write a sentence")
         reference = self._reference(request, target_rms)
         ref_text = request.ref_text + (" " if len(request.ref_text[-1].encode()) == 1 else "")
-        max_bytes = max_chunk_bytes(request.ref_text, reference.duration_s, request.speed_ratio)
-        texts = split(request.text, max_bytes)
+        pace = Pace(request.ref_text, reference.duration_s, request.speed_ratio)
+        texts = chunks_of(request, pace, self._max_chunk_s, split)
         if request.num_frames is not None and len(texts) > 1:
             raise InvalidRequest(
                 f"num_frames of {request.utterance_id}", request.num_frames,

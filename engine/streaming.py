@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.chunks import SENTENCE_END, SHORT_TEXT_BYTES, split_text
 from engine.contract import ConfigError
-from engine.frontend import SENTENCE_END, SHORT_TEXT_BYTES, split_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from engine.chunks import chunk_bound, max_chunk_bytes
 from engine.clock import Clock
 from engine.contract import (
     AudioBlock,
@@ -28,7 +29,7 @@ from engine.contract import (
     SynthesisRequest,
     UnsupportedEngine,
 )
-from engine.frontend import generated_frames, max_chunk_bytes, unknown_tokens
+from engine.frontend import generated_frames, unknown_tokens
 from engine.grid import EPSS_KEPT
 from engine.mel import mel_kind
 from engine.noise import noise_key, noise_sha256
@@ -245,6 +246,8 @@ def build_upstream(context: Context, model: LoadedModel, vocoder: Vocoder, facts
     config, solver = context.config, context.solver
     if config["reference"].get("cross_fade", "linear") != "linear":
         raise UnsupportedEngine("upstream's cross-fade is linear", "use reference.cross_fade=linear with it")
+    if chunk_bound(config) is not None:
+        raise UnsupportedEngine("upstream cuts texts by its own rule", "use text.max_chunk_s=null with it")
     if solver.options():
         raise UnsupportedEngine(
             f"upstream has no {' or '.join(solver.options())} like solver={solver.name}", "use solver=euler_7 with it"

@@ -34,6 +34,7 @@ from experiments.compose import ROOT, compose_config
 from experiments.environment import fingerprint, now_iso
 from experiments.fresh import fresh_run
 from experiments.front import refuse_flags
+from experiments.presets import with_presets
 from experiments.run import default_out
 from experiments.validate import one_cell
 from metrics.record import RecordError, RunRecord, load_run, to_json
@@ -52,6 +53,7 @@ examples:
 """
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     options, overrides = _parser().parse_known_args(argv)
     refuse_flags(overrides)

@@ -17,6 +17,7 @@ from engine.clock import make_clock
 from engine.contract import ConfigError
 from experiments.cli import EXIT_OK, run_verb
 from experiments.front import answered
+from experiments.presets import with_presets
 from experiments.validate import one_cell
 from experiments.worker import build_by_name
 from experiments.workload import load_workload
@@ -72,6 +73,7 @@ def split_alphas(argv: Sequence[str]) -> tuple[list[str], tuple[float, ...]]:
     return overrides, alphas
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if answered(argv, HELP):
         return EXIT_OK

@@ -29,6 +29,7 @@ from experiments.device_lock import device_lock
 from experiments.environment import fingerprint, now_iso
 from experiments.flat_settings import key_of
 from experiments.front import is_help, refuse_flags, show_help
+from experiments.presets import with_presets
 from experiments.run import default_out, sync_tracking
 from metrics.record import to_json, write_atomically
 from reports.commands import here
@@ -53,6 +54,7 @@ exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 inco
 """
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if is_help(argv):
         show_help(HELP)

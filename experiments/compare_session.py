@@ -16,7 +16,9 @@ from baselines.paired import EXIT_CODES, PairedVerdict, decide, judge
 from baselines.paired_data import CANDIDATE, DEVICE_TIME, SENTINEL, Block, Turn
 from baselines.paired_publish import Comparison
 from baselines.selftests import SELFTESTS, HostErrors, error_sentence, load_errors
+from engine.chunks import chunk_bound
 from engine.contract import ConfigError
+from engine.paths import find_file
 from experiments.compare_processes import SideSpec
 from experiments.compare_proof import Proof
 from experiments.compare_revision import refuse_uncommitted, worktree
@@ -30,6 +32,7 @@ from experiments.validate import validate, validate_out
 from experiments.workload import Workload, load_workload
 
 PAIRS, LOG = "pairs.jsonl", "log.txt"
+PATH_KEYS = ("checkpoint", "vocab", "audio", "plan")
 SHARED = ("workload", "reference", "seed")
 UNCHANGING = ("host_class", "num_cores", "power_mode", "gpu", "memory_bytes")
 VARIANT_PREFIXES = (*(f"{key}." for key in (*VARIANT_KEYS, "device")), "model=", "vocoder=")
@@ -54,7 +57,8 @@ class Prepared:
 def prepare(command: Command, out: Path, stack: ExitStack) -> Prepared:
     """Worktrees of revisions live as long as `stack`. Raises ConfigError."""
     trees = {side: _tree(side, command.sides, stack) for side in SIDES}
-    configs = {side: compose_config(command.sides[side].overrides, conf=trees[side] / "conf") for side in SIDES}
+    composed = {side: compose_config(command.sides[side].overrides, conf=trees[side] / "conf") for side in SIDES}
+    configs = {side: paths_from_here(composed[side], trees[side]) for side in SIDES}
     for side in SIDES:
         if command.sides[side].revision is None:
             validate(configs[side])
@@ -75,6 +79,18 @@ def prepare(command: Command, out: Path, stack: ExitStack) -> Prepared:
     commits = {side: _commit(side, command.sides[side]) for side in SIDES}
     labels = {side: _label(command.sides[side], configs[side], commits[side]) for side in SIDES}
     return Prepared(specs=tuple(specs), labels=labels, commits=commits, workload=workload, settings=command.settings)
+
+
+def paths_from_here(value: Any, tree: Path, key: str = "") -> Any:
+    """For a process that works in `tree`: own files by their whole path, bundled ones are the tree's."""
+    if isinstance(value, Mapping):
+        return {name: paths_from_here(item, tree, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [paths_from_here(item, tree) for item in value]
+    if key not in PATH_KEYS or not isinstance(value, str) or not find_file(value).is_file():
+        return value
+    is_own = find_file(value).absolute() != ROOT / value or not (tree / value).is_file()
+    return str(find_file(value).absolute()) if is_own else value
 
 
 def _tree(side: str, sides: Mapping[str, SideRequest], stack: ExitStack) -> Path:
@@ -109,6 +125,13 @@ def _refuse_different(configs: Mapping[str, Mapping[str, Any]]) -> None:
                 key, "(differs)", "both sides must speak the same sentences with the same voice and noise",
                 f"set {key} without reference. or candidate. before it",
             )  # fmt: skip
+    if chunk_bound(reference) != chunk_bound(candidate):
+        raise ConfigError(
+            "text.max_chunk_s",
+            "(differs)",
+            "both sides must cut texts alike",
+            "set it without a side before it",
+        )
     if reference["device"]["kind"] != candidate["device"]["kind"]:
         raise ConfigError("device.kind", candidate["device"]["kind"], "must be that of the other side", "set device=..")
 

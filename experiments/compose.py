@@ -19,20 +19,24 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from engine.contract import ConfigError
+from engine.paths import ROOT as ROOT
+from experiments.overrides import alternatives, given, parse
+from experiments.presets import CONF, folders, groups
+from experiments.presets import presets as options
+from experiments.quoting import hydra_value
+from experiments.texts import name_of, own_paths
 from metrics.record import to_json
 
-ROOT = Path(__file__).resolve().parent.parent
-CONF = ROOT / "conf"
 DEFAULT_PRESET = "bench"
 VARIANT_KEYS = ("engine", "solver", "model", "vocoder")  # what makes a variant: always in the label when overridden
 MAX_LABEL = 120
+TEXTS = "workload.texts"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,11 +65,11 @@ def compose_config(overrides: Sequence[str], conf: Path = CONF) -> dict[str, Any
 
 def compose_run(overrides: Sequence[str]) -> Cell:
     """The one variant that the overrides name."""
-    parsed = _parse(overrides)
+    parsed = parse(overrides)
     sweeping = [override for override in parsed if override.is_sweep_override()]
     if sweeping:
         raise ConfigError(
-            sweeping[0].key_or_group, _given(sweeping[0]), "a run takes one value",
+            sweeping[0].key_or_group, given(sweeping[0]), "a run takes one value",
             "use `python -m experiments.sweep` for several",
         )  # fmt: skip
     config = compose_config(overrides)
@@ -77,49 +81,37 @@ def compose_cells(overrides: Sequence[str], default: str | None = DEFAULT_PRESET
 
     default: the preset where the overrides choose and sweep nothing.
     """
-    parsed = _parse(overrides)
-    preset, given = _split_preset(parsed, default)
+    parsed = parse(overrides)
+    preset, others = _split_preset(parsed, default)
     listed = _preset_cells(preset) if preset else [()]
-    cell_keys = {override.key_or_group for cell in listed for override in _parse(cell)}
-    clash = next((override for override in given if override.key_or_group in cell_keys), None)
+    cell_keys = {override.key_or_group for cell in listed for override in parse(cell)}
+    clash = next((override for override in others if override.key_or_group in cell_keys), None)
     if clash is not None:
         raise ConfigError(
-            clash.key_or_group, _given(clash), f"experiment={preset} sets it in its cells",
+            clash.key_or_group, given(clash), f"experiment={preset} sets it in its cells",
             "leave out one of the two",
         )  # fmt: skip
-    varying = cell_keys | {override.key_or_group for override in given if override.is_sweep_override()}
+    varying = cell_keys | {override.key_or_group for override in others if override.is_sweep_override()}
     head = (f"experiment={preset}",) if preset else ()
     cells = [
         compose_cell((*head, *cell, *combination), varying)
         for cell in listed
-        for combination in itertools.product(*map(_alternatives, given))
+        for combination in itertools.product(*map(alternatives, others))
     ]
     _refuse_twins(cells)
     return cells
 
 
-def options(group: str) -> list[str]:
-    """The choices of a configuration group: the files of its folder."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-
-
-@lru_cache(maxsize=1)
-def groups() -> tuple[str, ...]:
-    """The configuration groups that the defaults list names."""
-    defaults = OmegaConf.load(CONF / "config.yaml").defaults
-    return tuple(str(key) for entry in defaults if not isinstance(entry, str) for key in entry)
-
-
 def _split_preset(parsed: Sequence[Override], default: str | None) -> tuple[str | None, list[Override]]:
     """(preset name or None, the other overrides). No choice of engine and nothing swept means the default preset."""
-    given = [override for override in parsed if override.key_or_group != "experiment"]
+    others = [override for override in parsed if override.key_or_group != "experiment"]
     named = [override for override in parsed if override.key_or_group == "experiment"]
     if named and named[-1].is_sweep_override():
-        raise ConfigError("experiment", _given(named[-1]), "one preset at a time", "sweep once for each")
+        raise ConfigError("experiment", given(named[-1]), "one preset at a time", "sweep once for each")
     if named:
-        return str(named[-1].value()), given
-    chosen = any(override.is_sweep_override() or override.key_or_group in ("engine", "solver") for override in given)
-    return (None if chosen else default), given
+        return str(named[-1].value()), others
+    chosen = any(override.is_sweep_override() or override.key_or_group in ("engine", "solver") for override in others)
+    return (None if chosen else default), others
 
 
 def _preset_cells(preset: str) -> list[tuple[str, ...]]:
@@ -147,12 +139,12 @@ def compose_cell(overrides: tuple[str, ...], varying: Collection[str]) -> Cell:
         if model != composed["model"]:
             composed["quality"]["reference_model"] = model
     config = {key: _shared(value) for key, value in composed.items() if key != "cells"}
-    return Cell(label=_label(config, _parse(overrides), varying), overrides=overrides, config=config)
+    return Cell(label=_label(config, parse(overrides), varying), overrides=overrides, config=config)
 
 
 def _varies_model(text: str, varying: Collection[str]) -> bool:
     """Whether an override sets a key of the model group, not the group, and differs between cells."""
-    key = _parse([text])[0].key_or_group
+    key = parse([text])[0].key_or_group
     return key.startswith("model.") and key in varying
 
 
@@ -164,18 +156,6 @@ def _shared(value: Any) -> Any:
     return _GROUPS_SEEN.setdefault(to_json(value), value) if isinstance(value, dict) else value
 
 
-def _alternatives(override: Override) -> list[str]:
-    if not override.is_sweep_override():
-        return [str(override.input_line)]
-    if not override.is_discrete_sweep():
-        raise ConfigError(
-            override.key_or_group, _given(override), "an interval has no list of cells",
-            "use a comma list or range(start,stop,step)",
-        )  # fmt: skip
-    key = override.get_key_element()
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
-
-
 def _label(config: Mapping[str, Any], parsed: Iterable[Override], varying: Collection[str]) -> str:
     """ENGINE-SOLVER, then every override that makes the variant another one or that differs between cells."""
     parts = [str(config["engine"]["name"]), str(config["solver"]["name"])]
@@ -184,8 +164,11 @@ def _label(config: Mapping[str, Any], parsed: Iterable[Override], varying: Colle
         if key in ("engine", "solver", "experiment"):
             continue
         if key.split(".")[0] in VARIANT_KEYS or key in varying:
-            parts.append(f"{key}={_given(override)}")
-    label = re.sub(r"[^A-Za-z0-9_.,=+-]+", "_", "-".join(parts))
+            parts.append(f"{key}={given(override)}")
+    written = "-".join(parts)
+    label = re.sub(r"[^A-Za-z0-9_.,=+-]+", "_", written)
+    if not written.isascii():  # names in another script would all be _
+        label = f"{label[: MAX_LABEL - 9]}-{hashlib.sha256(written.encode()).hexdigest()[:8]}"
     if len(label) > MAX_LABEL:
         label = f"{label[: MAX_LABEL - 9]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
     return label
@@ -202,36 +185,41 @@ def _refuse_twins(cells: Sequence[Cell]) -> None:
             raise ConfigError("cells", cell.label, "the same cell twice", "name every cell once")
 
 
-def _parse(overrides: Sequence[str]) -> list[Override]:
-    parsed = []
-    for text in overrides:
-        try:
-            parsed += OverridesParser.create().parse_overrides([text])
-        except OverrideParseException as error:
-            key, _, value = text.partition("=")
-            detail = str(error.message).splitlines()[0]
-            raise ConfigError(
-                key,
-                value,
-                f"not an override ({detail})",
-                "write KEY=VALUE, in quotes where the shell would split it",
-            ) from error
-    return parsed
+def implied(overrides: Sequence[str]) -> list[str]:
+    """The overrides with what own texts imply: all of them, under their own name, where neither is set beside them."""
+    keys = [override.key_or_group for override in parse(overrides)]
+    if TEXTS not in keys:
+        return list(overrides)
+    named = next(o for o in reversed(parse(overrides)) if o.key_or_group == TEXTS)
+    if named.is_sweep_override() or named.type == OverrideType.DEL:
+        return list(overrides)
+    own = {"workload.select": None, "workload.name": name_of(named.value())}
+    return [*overrides, *(f"{key}={hydra_value(value)}" for key, value in own.items() if key not in keys)]
 
 
 def _compose(overrides: Sequence[str], conf: Path = CONF) -> dict[str, Any]:
     """The configuration as plain dicts, `cells` of a preset included."""
-    for override in _parse(overrides):
+    for override in parse(overrides):
         group, value = override.key_or_group, override.value()
         if group in groups() and not override.is_sweep_override() and not isinstance(value, str | list | tuple):
             raise _unknown_choice(group, value)
     try:
-        composed = OmegaConf.to_container(_composed(tuple(overrides), conf), resolve=True, throw_on_missing=True)
+        composed = OmegaConf.to_container(
+            _composed(tuple(implied(overrides)), conf), resolve=True, throw_on_missing=True
+        )
     except (HydraException, OmegaConfBaseException) as error:
         raise refused(error, overrides) from error
     assert isinstance(composed, dict)
     _refuse_infinite("", composed)
-    return {str(key): value for key, value in composed.items()}
+    return _spelt_out({str(key): value for key, value in composed.items()})
+
+
+def _spelt_out(config: dict[str, Any]) -> dict[str, Any]:
+    """Names of own text lists as paths: whoever reads the configuration later needs no --config-dir."""
+    workload = config.get("workload")
+    if len(folders()) > 1 and isinstance(workload, dict) and "texts" in workload:
+        workload["texts"] = own_paths(workload["texts"])
+    return config
 
 
 def _refuse_infinite(key: str, node: Any) -> None:
@@ -248,7 +236,7 @@ def _composed(overrides: tuple[str, ...], conf: Path) -> DictConfig:
 
     Only `KEY=VALUE` with a plain value of an existing key is set here; Hydra takes the whole of anything else.
     """
-    parsed = _parse(overrides)
+    parsed = parse(overrides)
     values = [override for override in parsed if _is_plain_value(override)]
     others = [override.key_or_group for override in parsed if not _is_plain_value(override)]
     # The order of two overrides counts where one sets what the other one sets, or what it lies in
@@ -278,16 +266,24 @@ def _is_plain_value(override: Override) -> bool:
     return is_plain and key not in groups() and "/" not in key and "@" not in key
 
 
-@lru_cache(maxsize=64)
 def _hydra_compose(overrides: tuple[str, ...], conf: Path) -> DictConfig:
+    return _composed_once(overrides, conf, folders()[1:])
+
+
+@lru_cache(maxsize=64)
+def _composed_once(overrides: tuple[str, ...], conf: Path, own: tuple[Path, ...]) -> DictConfig:
+    """own: folders of presets beside conf."""
+    beside = [f"hydra.searchpath={hydra_value([f'file://{folder}' for folder in own])}"] if own else []
     with initialize_config_dir(str(conf), version_base="1.3"):
-        return compose("config", list(overrides))
+        return compose("config", [*overrides, *beside])
 
 
 def _unknown_choice(group: str, value: object) -> ConfigError:
     choices = options(group)
     near = difflib.get_close_matches(str(value), choices, n=1)
-    remedy = f"did you mean {group}={near[0]}?" if near else f"or add your own as conf/{group}/NAME.yaml"
+    remedy = (
+        f"did you mean {group}={near[0]}?" if near else f"or add your own, DIR/{group}/NAME.yaml, by --config-dir DIR"
+    )
     return ConfigError(group, value, f"choose one of {', '.join(choices) or '(none yet)'}", remedy)
 
 
@@ -318,11 +314,6 @@ def _keys_beside(key: str) -> list[str]:
         path.append(part)
     names = sorted(node) if isinstance(node, Mapping) else []
     return [".".join([*path, str(name)]) for name in names]
-
-
-def _given(override: Override) -> str:
-    """The value as it was typed."""
-    return str(override.input_line).partition("=")[2]
 
 
 def _value_of(key: str, overrides: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from engine.pipeline import F5Engine
 from engine.solver import SolverSpec, solver_spec
 from experiments.cli import EXIT_OK, run_verb
 from experiments.front import answered
+from experiments.presets import with_presets
 from experiments.run import default_out
 from experiments.validate import one_cell, validate_out
 from experiments.worker import build_by_name
@@ -68,6 +69,7 @@ class Order:
     path: Path
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if answered([text for text in argv if text.partition("=")[0] not in OWN], HELP, first=[TEACHER]):
         return EXIT_OK

@@ -6,24 +6,23 @@ import difflib
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from engine.contract import ConfigError
-from experiments.compose import CONF, groups
+from experiments.presets import CONF, groups
+from experiments.written import NotWritten, read_document, typed, value_of
+
+TEXTS = ("url",)  # with nothing as default
 
 
 def flat_settings(file: str, given: Sequence[str] = ()) -> dict[str, Any]:
-    """The keys of conf/`file` with the values given, as YAML reads them. Raises ConfigError for what is no value."""
-    content = OmegaConf.to_container(OmegaConf.load(CONF / file))
-    assert isinstance(content, dict)
-    values = {str(key): value for key, value in content.items()}
+    """The keys of conf/`file` with the values given: a text as it is typed where the default is one, else as a file
+    would have it. Raises ConfigError for what is no value."""
+    values: dict[str, Any] = value_of(read_document(CONF / file).root)
+    texts = {key for key, value in values.items() if isinstance(value, str) or key in TEXTS}
     for text in given:
         key, _, value = text.partition("=")
         try:
-            values[key] = OmegaConf.to_container(OmegaConf.create(f"{key}: {value}"))[key]
-        except (YAMLError, OmegaConfBaseException, TypeError, KeyError) as error:
+            values[key] = value if key in texts and value != "null" else typed(value)
+        except NotWritten as error:
             raise ConfigError(key, value, "not a value", f"see conf/{file}") from error
     return values
 

@@ -20,6 +20,7 @@ from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
 from experiments.device_lock import device_lock
 from experiments.front import answered
 from experiments.job import RESULT, Launcher, launch, new_job
+from experiments.presets import with_presets
 from experiments.reference import LABEL, floor_path, needs_reference, provide_reference, reference_config
 from experiments.score import Other, lone_scores, paired_scores
 from experiments.scored_audio import read_all
@@ -75,6 +76,7 @@ def _not_the_reference(record: RunRecord) -> RunRecord:
     return replace(record, config={**record.config, "quality": quality})
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if answered(argv, HELP):
         return EXIT_OK

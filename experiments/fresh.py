@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from experiments.cli import EXIT_JOB_FAILED
 from experiments.job import module_environment
-from metrics.record import to_json
+from experiments.quoting import hydra_value
 
 GIVE_UP_WAITING_S = 30.0  # a run that was told to stop ends its worker and writes its record first
 
@@ -35,18 +33,3 @@ def fresh_run(overrides: Sequence[str], out: Path) -> int:
             process.terminate()
             process.wait(timeout=GIVE_UP_WAITING_S)
         raise
-
-
-def hydra_value(value: Any) -> str:
-    """A value in the grammar of Hydra's overrides, so that it comes back with its type."""
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{hydra_value(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(hydra_value(item) for item in value) + "]"
-    if value is None or isinstance(value, (bool, int, float)):
-        return to_json(value)
-    # A backslash means something before a quote only; there, and at the end, it is doubled
-    escaped = re.sub(r'(\\*)"', r'\1\1\\"', str(value))
-    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped)  # what would be looked up
-    closing = len(escaped) - len(escaped.rstrip("\\"))
-    return f'"{escaped}{closing * chr(92)}"'

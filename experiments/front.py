@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from engine.contract import ConfigError
-from experiments.compose import CONF, groups, options, refused
+from experiments.compose import CONF, groups, implied, options, refused
+from experiments.presets import own_folder
 from reports.commands import here
 
 HELP = ("--help", "-h")
@@ -75,6 +76,8 @@ def help_text(description: str) -> str:
         "  seed        a whole number; keys the noise",
         "  out         the output folder; default outputs/DATE-TIME-NAME",
         "",
+        "relative paths start in the working directory; a file that is not there is looked for in the repository.",
+        "--config-dir DIR adds your own presets, DIR/GROUP/NAME.yaml, to the choices.",
         "--cfg job prints the composed configuration, --info defaults-tree where it comes from; -m sweeps as in Hydra.",
         'completion in bash (zsh: bashcompinit first): eval "$(python -m experiments.run -sc install=bash)"',
         "exit codes: 0 done, 1 unexpected error, 2 usage or configuration, 14 an engine or job failed, 130 interrupted",
@@ -115,7 +118,12 @@ def show_by_hydra(argv: Sequence[str]) -> None:
         print(BASH)
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise instead of printing several lines and leaving with 1
-    sys.argv = [sys.argv[0], *argv]
+    own = own_folder()
+    beside = [] if own is None else ["--config-dir", str(own)]
+    overrides = [arg for arg in argv if "=" in arg and not arg.startswith("-")]
+    flags = [arg for arg in argv if arg not in overrides]  # Hydra wants all overrides in one row
+    is_completion = any(arg in COMPLETION for arg in argv)
+    sys.argv = [sys.argv[0], *beside, *(argv if is_completion else [*flags, *implied(overrides)])]
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def nothing(config: Any) -> None:

@@ -25,6 +25,7 @@ from experiments.flat_settings import key_of
 from experiments.fresh import fresh_run, hydra_value
 from experiments.front import refuse_flags
 from experiments.job import RESULT
+from experiments.presets import with_presets
 from experiments.run import default_out, sync_tracking
 from experiments.validate import gate_limits
 from metrics.record import RunRecord, load_run, to_json, write_atomically
@@ -33,7 +34,7 @@ from reports.commands import VerbParser, here, typed
 RULE: Rule = judge
 # What the new run takes from the baseline; the rest is a matter of the one who gates.
 BASELINE_GROUPS = (
-    "model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "seed",
+    "model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "seed", "text",
 )  # fmt: skip
 DESCRIPTION = f"""{__doc__}
 Settings (KEY=VALUE) change the new run; gate.KEY=VALUE changes a limit. Leaves verdict.json, summary.md and junit.xml
@@ -49,6 +50,7 @@ exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 cann
 """
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     given, overrides = _parser().parse_known_args(argv)
     refuse_flags(overrides)
@@ -119,7 +121,10 @@ def overrides_of(config: Mapping[str, Any]) -> list[str]:
     wanted = {key: config[key] for key in BASELINE_GROUPS if key in config}
     old, now = dict(flatten("", {key: composed[key] for key in wanted})), dict(flatten("", wanted))
     deleted = [f"~{key}" for key in old if key not in now]
-    return [*choices, *deleted, *(f"++{key}={hydra_value(now[key])}" for key in now if now[key] != old.get(key, now))]
+    changed = [key for key in now if now[key] != old.get(key, now)]
+    if "workload.texts" in changed:  # which implies both, were they not said
+        changed += [key for key in ("workload.select", "workload.name") if key in now and key not in changed]
+    return [*choices, *deleted, *(f"++{key}={hydra_value(now[key])}" for key in changed)]
 
 
 def _finish(given: argparse.Namespace, baseline: Baseline, run: RunRecord, limits: Limits, out: Path) -> int:

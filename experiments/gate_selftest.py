@@ -23,6 +23,7 @@ from experiments.flat_settings import key_of
 from experiments.fresh import fresh_run
 from experiments.front import is_help, refuse_flags, show_help
 from experiments.gate import read_limits
+from experiments.presets import with_presets
 from experiments.run import default_out
 from experiments.selftest import positive
 from experiments.selftest_keep import Keeper
@@ -115,6 +116,7 @@ def slowed(run: RunRecord, ratio: float) -> RunRecord:
     return replace(run, run_id=f"{run.run_id}-x{ratio:g}", trials=tuple(trials))
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if is_help(argv):
         show_help(HELP)

@@ -41,6 +41,7 @@ from experiments.compare_settings import is_read
 from experiments.compose import ROOT, compose_cells, compose_config
 from experiments.front import show_help
 from experiments.job import FLOAT32, module_environment
+from experiments.presets import with_presets
 from experiments.run import default_out
 from metrics.record import RecordError, RunRecord, load_record, to_json, write_atomically
 from metrics.speed import speed_of
@@ -69,6 +70,7 @@ class EngineRow:
     reason: str | None = None
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if "--help" in argv or "-h" in argv:
         show_help(__doc__ or "")
@@ -196,7 +198,7 @@ def verdict(
 def verb(name: str, *arguments: str) -> int:
     print(f"\n== {name} {' '.join(arguments[:3])}", flush=True)
     command = [sys.executable, "-m", f"experiments.{name}", *arguments]
-    return subprocess.run(command, cwd=ROOT, env={**module_environment(), **FLOAT32}, check=False).returncode
+    return subprocess.run(command, env={**module_environment(), **FLOAT32}, check=False).returncode
 
 
 def engine_rows(cells: Path, asked: Sequence[str]) -> list[EngineRow]:

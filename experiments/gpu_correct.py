@@ -23,6 +23,7 @@ from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_REGRESSION, run_verb
 from experiments.compose import compose_cells, compose_config
 from experiments.front import refuse_flags, show_help
 from experiments.gpu_check import FRAMES, engine_of
+from experiments.presets import with_presets
 from experiments.run import default_out
 from experiments.workload import load_workload
 from metrics.record import to_json, write_atomically
@@ -53,6 +54,7 @@ class Row:
         return f"{self.status:8} {self.engine:20} guidance {self.guidance}  {self.frames or '-':>5} frames  {said}"
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if "--help" in argv or "-h" in argv:
         show_help(__doc__ or "")

@@ -24,6 +24,7 @@ from experiments.load_report import LoadReport, markdown_of, write_report
 from experiments.load_run import run_scenario
 from experiments.load_settings import refuse_unread, split_command
 from experiments.load_world import EngineWorld
+from experiments.presets import with_presets
 from experiments.run import default_out, sync_tracking
 from experiments.validate import one_cell, validate_out
 from experiments.worker import build_by_name, facts_content
@@ -54,6 +55,7 @@ its audio is invalid or more than max_error_frac of a level's requests were not 
 """
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if is_help(argv):
         show_help(HELP)

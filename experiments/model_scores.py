@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.paths import find_file
 from experiments.job import RESULT
 from experiments.reference import model_names
 from experiments.scored_audio import Audio, heard_of, read_all
@@ -31,7 +32,7 @@ def model_recipes(quality: Mapping[str, Any]) -> dict[str, str]:
         listener = f"{version_of('pocketsphinx')}, en-us, bigrams of the workload's texts (a closed vocabulary)"
     else:
         folder = recogniser["folder"]
-        model = Path(str(folder)).expanduser() / "model.bin"
+        model = find_file(str(folder)) / "model.bin"
         listener = f"{version_of('faster-whisper')}, int8, beam 5, temperature 0, {_hash_of(model if folder else None)}"
     files = [f"{name} {_hash_of(path)}" for name, path in quality["predicted_mos"].items() if path is not None]
     return {
@@ -42,13 +43,19 @@ def model_recipes(quality: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _hash_of(path: str | Path | None) -> str:
-    if path is None or not Path(path).expanduser().is_file():
+    if path is None or not find_file(path).is_file():
         return "no file"
-    with Path(path).expanduser().open("rb") as file:
+    with find_file(path).open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
     return f"sha256 {digest.hexdigest()[:16]}"
+
+
+def _from_anywhere(settings: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """Settings whose paths mean the same in a process that works elsewhere."""
+    found = {key: str(find_file(settings[key]).absolute()) for key in keys if isinstance(settings.get(key), str)}
+    return {**settings, **found}
 
 
 def intelligibility(record: RunRecord, heard: Mapping[str, Audio], limits: Limits) -> list[Score]:
@@ -68,7 +75,7 @@ def intelligibility(record: RunRecord, heard: Mapping[str, Audio], limits: Limit
         for utterance in record.utterances
         if utterance.utterance_id in heard
     ]
-    recogniser = record.config["quality"]["recogniser"]
+    recogniser = _from_anywhere(record.config["quality"]["recogniser"], "folder")
     transcripts = transcripts_of(spoken, [line.text for line in lines], recogniser, limits)
     unheard = [
         Transcript(utterance_id=u.utterance_id, text=u.text, hypothesis=None, status="error", reason="no audio")
@@ -80,7 +87,7 @@ def intelligibility(record: RunRecord, heard: Mapping[str, Audio], limits: Limit
 
 def speaker(record: RunRecord, heard: Mapping[str, Audio], reference: Path | None, limits: Limits) -> list[Score]:
     """Likeness to the prompt, and to the reference where there is a certified one."""
-    encoder = record.config["quality"]["speaker"]
+    encoder = _from_anywhere(record.config["quality"]["speaker"], "file")
     against = load_record(reference / RESULT) if reference is not None else None
     theirs = read_all(reference, against)[0] if reference is not None and against is not None else {}
     ours_is, theirs_is = model_names(record, against) if against is not None else (None, None)
@@ -133,6 +140,7 @@ def _prompts(record: RunRecord) -> dict[str, Voice]:
 def predicted_mos(record: RunRecord, heard: Mapping[str, Audio], limits: Limits) -> list[Score]:
     """Numbers of every predictor that has a file; without any, each says which file it needs."""
     files = record.config["quality"]["predicted_mos"]
+    files = _from_anywhere(files, *files)
     given = [name for name, path in files.items() if path is not None] or list(PREDICTORS)
     names = [utterance.utterance_id for utterance in record.utterances if utterance.utterance_id in heard]
     audios = [(heard[name].audio_S, heard[name].rate_hz) for name in names]

@@ -31,6 +31,7 @@ from experiments.flat_settings import key_of
 from experiments.front import answered
 from experiments.job import RESULT
 from experiments.ledger import Ledger, load_ledger, new_ledger
+from experiments.presets import config_dir, own_folder, with_presets
 from experiments.progress import Board
 from experiments.run import default_out, planned, score
 from experiments.search import SAMPLERS, Space, directions_of, read_constraints, read_space
@@ -54,10 +55,14 @@ examples:
 """
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if answered(argv, HELP, first=[SEARCH_SWEEP]):
         return EXIT_OK
-    return run_search(_resumed(argv) if any(arg.startswith(RESUME) for arg in argv) else new_search(argv))
+    if not any(arg.startswith(RESUME) for arg in argv):
+        return run_search(new_search(argv))
+    with config_dir(_request_of(_folder_of(argv))[1]):
+        return run_search(_resumed(argv))
 
 
 def new_search(argv: Sequence[str]) -> Search:
@@ -67,7 +72,8 @@ def new_search(argv: Sequence[str]) -> Search:
     out = Path(config["out"] or default_out("search"))
     search = _search_of(space, config["sweep"], Sweep(folder=out, cells=[], ledger=new_ledger(out, [], [])))
     validate_out(out, int(config["sweep"]["num_trials"]) + 1, len(load_workload(config).lines))
-    write_atomically(out / REQUEST, json.dumps({"argv": list(argv)}) + "\n")
+    own = own_folder()
+    write_atomically(out / REQUEST, json.dumps({"argv": list(argv), "config_dir": own and str(own)}) + "\n")
     search.sweep.ledger.save()
     return search
 
@@ -78,19 +84,32 @@ def _asked(argv: Sequence[str]) -> tuple[Space, dict[str, Any]]:
     return space, compose_config([SEARCH_SWEEP, *space.fixed])
 
 
-def _resumed(argv: Sequence[str]) -> Search:
-    """The search of a folder; only the number of its trials may be another."""
-    more = [arg for arg in argv if key_of(arg) == "sweep.num_trials"]
-    folder = resume_folder([arg for arg in argv if arg not in more])
-    assert folder is not None
+def _request_of(folder: Path) -> tuple[list[str], Path | None]:
+    """(overrides, own presets or None) that a search was started with. Raises RecordError."""
     try:
-        asked = json.loads((folder / REQUEST).read_text(encoding="utf-8"))["argv"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
+        asked, presets = request["argv"], request.get("config_dir")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(
             f"{folder / REQUEST}: no such search; give the folder that experiments.optimize left"
         ) from error
     if not isinstance(asked, list) or not all(isinstance(arg, str) for arg in asked):
         raise RecordError(f"{folder / REQUEST}: damaged (argv is no list of overrides); start the search again")
+    if presets is not None and not isinstance(presets, str):
+        raise RecordError(f"{folder / REQUEST}: damaged (config_dir is no path); start the search again")
+    return asked, None if presets is None else Path(presets)
+
+
+def _folder_of(argv: Sequence[str]) -> Path:
+    folder = resume_folder([arg for arg in argv if key_of(arg) != "sweep.num_trials"])
+    assert folder is not None
+    return folder
+
+
+def _resumed(argv: Sequence[str]) -> Search:
+    """The search of a folder; only the number of its trials may be another."""
+    folder, more = _folder_of(argv), [arg for arg in argv if key_of(arg) == "sweep.num_trials"]
+    asked, _ = _request_of(folder)
     argv = [*[arg for arg in asked if not more or key_of(arg) != "sweep.num_trials"], *more]
     space, config = _asked(argv)
     ledger: Ledger = load_ledger(folder)

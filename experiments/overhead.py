@@ -25,6 +25,7 @@ from experiments.device_lock import device_lock
 from experiments.job import Launcher, launch, new_job
 from experiments.journal import JournalWriter, read_journal
 from experiments.measure import MeasurePlan, Probes, TrialLoop
+from experiments.presets import with_presets
 from experiments.progress import Board
 from experiments.run import planned
 from experiments.validate import one_cell
@@ -150,6 +151,7 @@ def _nothing() -> None:
     return None
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     parser = VerbParser(prog="python -m experiments.overhead", description=__doc__)
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of the engine to call")

@@ -3,18 +3,16 @@
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from f5_tts.model.modules import get_vocos_mel_spectrogram
 from torch.nn.utils.rnn import pad_sequence
 
 from experiments.pocket_speech import HOP_SAMPLES, SAMPLE_RATE_HZ, FliteVoice, Speech, Token, warp_mel, warp_plan
 from experiments.pocket_text import SentenceSource, words_of
+from experiments.texts import select_lines
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
 FRAME_RATE_HZ = SAMPLE_RATE_HZ / HOP_SAMPLES
 MAX_FRAMES = 1300
 
@@ -35,8 +33,7 @@ class Clip:
 
 
 def workload_texts(name: str) -> list[str]:
-    content = yaml.safe_load((CONF / "texts" / f"{name}.yaml").read_text(encoding="utf-8"))
-    return [utterance["text"] for utterance in content["utterances"]]
+    return [line.text for line in select_lines({"texts": name, "select": None, "limit": None})]
 
 
 def log_mel(audio_S: np.ndarray) -> np.ndarray:

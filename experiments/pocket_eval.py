@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from engine.build import build_engine
 from engine.checkpoint import ROOT
 from engine.clock import HostClock
 from engine.contract import Engine, SynthesisRequest
+from engine.paths import find_file
 from engine.vocoder import load_vocoder
 from engine.voice.recording import load_reference
 from experiments.cli import EXIT_OK, run_verb
@@ -29,6 +29,7 @@ from experiments.compose import compose_config
 from experiments.front import answered
 from experiments.pocket_data import make_clip
 from experiments.pocket_speech import SAMPLE_RATE_HZ, FliteVoice
+from experiments.texts import select_lines
 from metrics.intelligibility import ClosedVocabularyRecogniser, WordErrors, corpus_wer, word_error
 from metrics.record import write_atomically
 
@@ -43,12 +44,12 @@ Speak = Callable[[dict[str, str], str], np.ndarray]
 
 
 def sentences(name: str) -> list[dict[str, str]]:
-    content = yaml.safe_load((ROOT / "conf" / "texts" / f"{name}.yaml").read_text(encoding="utf-8"))
-    return list(content["utterances"])
+    lines = select_lines({"texts": name, "select": None, "limit": None})
+    return [{"id": line.utterance_id, "category": line.category, "text": line.text} for line in lines]
 
 
 def generated_by(engine: Engine, voices: list[dict[str, Any]], seed: int) -> Speak:
-    references = {voice["id"]: (*load_reference(ROOT / voice["audio"]), voice["text"]) for voice in voices}
+    references = {voice["id"]: (*load_reference(find_file(voice["audio"])), voice["text"]) for voice in voices}
 
     def speak(utterance: dict[str, str], voice: str) -> np.ndarray:
         audio_S, rate_hz, text = references[voice]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
+from experiments.written import read_document, value_of
 
 GRAMMAR_PATH = Path(__file__).with_name("pocket_grammar.yaml")
 VOWELS = "aeiou"
@@ -37,7 +37,7 @@ class SentenceSource:
     """Endless training sentences. `core` texts give half of the words; `held_out` sentences are never produced."""
 
     def __init__(self, core_texts: list[str], held_out: list[str], rng: random.Random):
-        grammar: dict[str, Any] = yaml.safe_load(GRAMMAR_PATH.read_text(encoding="utf-8"))
+        grammar: dict[str, Any] = value_of(read_document(GRAMMAR_PATH).root)
         self.rng = rng
         self.core_texts = core_texts
         self.core_words = sorted({w for text in core_texts for w in words_of(text)})

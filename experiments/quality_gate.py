@@ -7,23 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from baselines.quality_gate import judge_quality
 from baselines.quality_publish import JudgedQuality, quality_content, quality_junit, quality_lines, quality_summary
 from baselines.quality_rules import QualityLimits
 from engine.contract import ConfigError
+from engine.paths import find_file
 from experiments.cli import refused_limit, run_verb
 from experiments.compose import CONF
 from experiments.environment import now_iso
-from experiments.voices import find_file
+from experiments.written import NotWritten, read_document, refuse_unwritten, typed, value_of
 from metrics.record import load_run, to_json, write_atomically
 from reports.commands import VerbParser
 
 PRESETS = CONF / "gate" / "quality"
 KEYS = ("preset", "out", "alpha", "coverage_frac", "only")
+TEXTS = ("preset", "rule", "out", "metric")  # settings that are what was typed, whatever it looks like
 DESCRIPTION = f"""{__doc__}
 Both runs spoke the same sentences from the same noise (`experiments.run` or cells of one sweep), scored with
 quality=full for every rule of the preset, or with quality=standard for those it can. RUN_A is the one to be as good as.
@@ -68,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def split_words(words: Sequence[str], keys: Sequence[str]) -> tuple[list[Path], dict[str, Any]]:
-    """(folders, settings as YAML reads them). Raises ConfigError for a key that is none of `keys`."""
+    """(folders, settings as a file would have them). Raises ConfigError for a key that is none of `keys`."""
     folders: list[Path] = []
     settings: dict[str, Any] = {}
     for word in words:
@@ -79,8 +77,8 @@ def split_words(words: Sequence[str], keys: Sequence[str]) -> tuple[list[Path], 
         if key not in keys:
             raise ConfigError(key, value, "no such key", f"the keys are {', '.join(keys)}")
         try:
-            settings[key] = OmegaConf.to_container(OmegaConf.create(f"{key}: {value}"))[key]
-        except (YAMLError, OmegaConfBaseException, TypeError, KeyError) as error:
+            settings[key] = value if key in TEXTS else typed(value)
+        except NotWritten as error:
             raise ConfigError(key, value, "not a value", "see --help") from error
     return folders, settings
 
@@ -111,14 +109,13 @@ def read_yaml(key: str, name: str, folder: Path) -> dict[str, Any]:
     if not path.is_file():
         names = ", ".join(sorted(known.stem for known in folder.glob("*.yaml")))
         raise ConfigError(key, name, "no such rules", f"use one of {names}, or a path to a YAML file")
-    shown = f"see {folder.relative_to(CONF.parent)}"
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise ConfigError(key, name, f"not a rules file ({' '.join(str(error).split())})", shown) from error
-    if not isinstance(content, dict):
-        raise ConfigError(key, name, "not a rules file", shown)
-    return {str(key): value for key, value in content.items()}
+        content = value_of(read_document(path).root)
+        if not isinstance(content, dict):
+            raise NotWritten(f"it is no set of keys; see {folder.relative_to(CONF.parent)}")
+    except NotWritten as error:
+        raise refuse_unwritten(key, name, error, "not a rules file") from error
+    return content
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ LABEL = f"{ENGINE}-{SOLVER}"
 CACHE = Path("outputs") / ".references"
 KEY = "cache_key.txt"
 Say = Callable[[str], None]
-SHARED_KEYS = ("model", "vocoder", "workload", "reference", "seed")
+SHARED_KEYS = ("model", "vocoder", "workload", "reference", "seed", "text")
 OWN = "own"
 VOCODER_RUNTIME = ("runtime", "precision", "inductor")
 
@@ -103,7 +103,7 @@ def needs_reference(config: Mapping[str, Any]) -> bool:
 def reference_key(config: Mapping[str, Any]) -> str:
     """Equal for configurations that one reference serves."""
     wanted = reference_config(config)
-    content = {key: wanted[key] for key in SHARED_KEYS}
+    content = {key: wanted.get(key) for key in SHARED_KEYS}
     strength, device = config["solver"]["cfg_strength"], config["device"]["kind"]
     return to_json([content, strength, device, config["quality"]["reference_dir"]])
 

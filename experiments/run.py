@@ -18,6 +18,7 @@ from experiments.device_lock import device_lock
 from experiments.front import MULTIRUN, answered, without_multirun
 from experiments.job import LOG, RESULT, JobResult, Launcher, module_environment, new_job
 from experiments.measure import plan_for
+from experiments.presets import with_presets
 from experiments.progress import Board, Planned
 from experiments.reference import is_reference, needs_reference, provide_reference
 from experiments.validate import one_cell, planned_evals, validate_out
@@ -133,6 +134,7 @@ def sync_tracking(config: Mapping[str, Any], folder: Path) -> None:
             print(f"tracking: {line.removeprefix('note: ')}", file=sys.stderr, flush=True)
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if answered(argv, HELP, taken=MULTIRUN):
         return EXIT_OK

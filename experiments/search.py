@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
-from hydra.errors import OverrideParseException
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from baselines.quality import is_valid
 from engine.contract import ConfigError
+from experiments.overrides import check_sweep, parse, values_of
 from metrics.artifacts import METRIC as AUDIO_VALID
 from metrics.catalog import by_name
 from metrics.pareto import Direction
@@ -96,40 +95,33 @@ class Space:
 
 def read_space(argv: Sequence[str], default: Mapping[str, str]) -> Space:
     """The swept overrides of the command line, else the default space; what is not swept is fixed."""
-    parsed = _parse(argv)
+    parsed = parse(argv)
     fixed = tuple(str(override.input_line) for override in parsed if not override.is_sweep_override())
     swept = [override for override in parsed if override.is_sweep_override()]
     if not swept:
         given = {override.key_or_group for override in parsed}
-        swept = _parse([f"{key}={text}" for key, text in default.items() if key not in given])
+        swept = parse([f"{key}={text}" for key, text in default.items() if key not in given])
     if not swept:
         raise ConfigError("space", "(none)", "nothing is left to search", "sweep a key, for example engine=fp32,bf16")
     return Space(dimensions=tuple(map(_dimension, swept)), fixed=fixed)
 
 
-def _parse(argv: Sequence[str]) -> list[Override]:
-    try:
-        return list(OverridesParser.create().parse_overrides(list(argv)))
-    except OverrideParseException as error:
-        detail = str(error.message).splitlines()[0]
-        raise ConfigError("overrides", error.override, detail, "write KEY=VALUE, quoted where needed") from error
-
-
 def _dimension(override: Override) -> Dimension:
+    """Raises ConfigError for a sweep over nothing."""
     key, value = override.get_key_element(), override.value()
-    if isinstance(value, ChoiceSweep):
-        return Dimension(key=key, choices=tuple(override.sweep_string_iterator()))
-    if isinstance(value, RangeSweep) and value.start is not None and value.stop is not None:
+    check_sweep(override)
+    if isinstance(value, RangeSweep):
         whole = all(isinstance(part, int) for part in (value.start, value.stop, value.step))
-        high = value.start + (math.ceil((value.stop - value.start) / value.step) - 1) * value.step
-        return Dimension(key=key, low=value.start, high=high, step=value.step, is_whole=whole)
-    if isinstance(value, IntervalSweep) and value.start is not None and value.end is not None:
+        last = value.start + (math.ceil((value.stop - value.start) / value.step) - 1) * value.step
+        low, high = sorted((value.start, last))
+        return Dimension(key=key, low=low, high=high, step=abs(value.step), is_whole=whole)
+    if isinstance(value, IntervalSweep):
         whole = isinstance(value.start, int) and isinstance(value.end, int) and "int" in value.tags
         return Dimension(
             key=key, low=value.start, high=value.end, is_whole=whole, step=1 if whole else None,
             is_log="log" in value.tags,
         )  # fmt: skip
-    return Dimension(key=key, choices=(str(override.get_value_element_as_str()),))
+    return Dimension(key=key, choices=tuple(values_of(override)))
 
 
 def read_constraints(texts: Any) -> tuple[Constraint, ...]:

@@ -21,6 +21,7 @@ from experiments.compare_settings import SIDES
 from experiments.compose import compose_config
 from experiments.environment import fingerprint
 from experiments.front import is_help, refuse_flags, show_help
+from experiments.presets import with_presets
 from experiments.run import default_out
 from experiments.selftest_keep import Keeper
 from experiments.selftest_live import Keep, Live, live_command, run_live
@@ -76,6 +77,7 @@ class Asked:
         return outs if self.minutes is None else [*outs, *live_command(self.rest).sides[CANDIDATE].overrides]
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if is_help(argv):
         show_help(HELP)

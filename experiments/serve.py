@@ -18,6 +18,7 @@ from experiments.cli import EXIT_OK, run_verb
 from experiments.environment import fingerprint
 from experiments.front import is_help, refuse_flags, show_help
 from experiments.load_settings import refuse_unserved, split_command
+from experiments.presets import with_presets
 from experiments.serve_service import Service
 from experiments.validate import check_text, one_cell
 from experiments.voices import Voice, load_voices
@@ -43,6 +44,7 @@ READY = "serving on "
 WATCH = "--watch-parent"
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if is_help(argv):
         show_help(HELP)

@@ -25,6 +25,7 @@ from engine.pipeline import F5Engine
 from engine.sampler import Denoiser
 from experiments.cli import EXIT_OK, run_verb
 from experiments.front import answered
+from experiments.presets import with_presets
 from experiments.reference import reference_config
 from experiments.validate import one_cell
 from experiments.workload import load_workload
@@ -158,6 +159,7 @@ def _si_sdr(own: Synthesis, wanted: Synthesis) -> float:
     return min(120.0, si_sdr_of(own.audio_S.astype(np.float64), wanted.audio_S.astype(np.float64)))
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if answered(argv, HELP):
         return EXIT_OK

@@ -23,6 +23,7 @@ from experiments.device_lock import device_lock
 from experiments.environment import fingerprint, now_iso
 from experiments.front import answered
 from experiments.journal import JOURNAL, JournalWriter
+from experiments.presets import with_presets
 from experiments.run import default_out
 from experiments.validate import one_cell, validate_out
 from experiments.worker import build_by_name, facts_content
@@ -206,6 +207,7 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], int]:
     return overrides, int(rounds[-1])
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if answered(argv, HELP):
         return EXIT_OK

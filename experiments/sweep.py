@@ -37,6 +37,7 @@ from experiments.environment import usable_cores
 from experiments.front import MULTIRUN, answered, is_config, is_help, without_multirun
 from experiments.job import module_environment, new_job, write_job
 from experiments.ledger import load_ledger, new_ledger
+from experiments.presets import with_presets
 from experiments.progress import Board
 from experiments.reference import is_reference, needs_reference, provide_reference, reference_config, reference_key
 from experiments.run import default_out, finish_scoring, make_launcher, planned, start_scoring, sync_tracking
@@ -58,11 +59,12 @@ examples:
 """
 RESUME = ("resume=", "sweep.resume=")
 # What an engine is compared with at the same grid must agree in these
-ORACLE_KEYS = ("model", "solver", "vocoder", "reference", "workload", "seed")
+ORACLE_KEYS = ("model", "solver", "vocoder", "reference", "workload", "seed", "text")
 
 Scoring = tuple[Path, Path | None, Path | None]  # the folders of a run, its reference, its oracle
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if is_config(argv) and not is_help(argv):
         return _show_cells([arg for arg in argv if "=" in arg and not arg.startswith("-")])
@@ -223,10 +225,10 @@ def references_of(sweep: Sweep, watch: Watch, indexes: Collection[int]) -> dict[
 
 def oracle_of(cells: Sequence[Cell], cell: Cell) -> Cell | None:
     """The float32 cell on the same grid, None for itself or where there is none."""
-    wanted = {**{key: cell.config[key] for key in ORACLE_KEYS}, "engine": reference_config(cell.config)["engine"]}
+    wanted = {**{key: cell.config.get(key) for key in ORACLE_KEYS}, "engine": reference_config(cell.config)["engine"]}
     if cell.config["engine"] == wanted["engine"]:
         return None
-    return next((other for other in cells if all(other.config[key] == wanted[key] for key in wanted)), None)
+    return next((other for other in cells if all(other.config.get(key) == wanted[key] for key in wanted)), None)
 
 
 @dataclass(slots=True, eq=False)

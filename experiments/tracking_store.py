@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from engine.contract import ConfigError
+from engine.paths import find_file
 from experiments.tracking_place import FILES, SQLITE, moved_reason
 from experiments.tracking_runs import RUN_UUID, RunContent
 from experiments.tracking_series import Point
@@ -38,7 +39,7 @@ class UnreachableError(TrackingError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Destination:
-    """Where runs go. `uri` as the configuration has it: a relative sqlite path is relative to the repository.
+    """Where runs go. `uri` as the configuration has it: a relative sqlite path starts where any other does.
 
     source: what `uri` is from, for a refusal.
     """
@@ -59,7 +60,7 @@ class Destination:
         """The sqlite file, None for a server."""
         if not self.uri.startswith(SQLITE):
             return None
-        return REPOSITORY / self.uri.removeprefix(SQLITE)
+        return find_file(self.uri.removeprefix(SQLITE)).absolute()
 
     @property
     def absolute_uri(self) -> str:

@@ -6,23 +6,24 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engine.contract import ConfigError
+from engine.paths import find_file
 from engine.voice.clip import Clip, Prepare, load_clip, prepare_settings
 from engine.voice.recording import check_reference
 from engine.voice.resampling import resampler_of
-from experiments.compose import ROOT
 from experiments.synthetic import RATE_HZ, is_synthetic, seconds_of, synthetic_clip, synthetic_text
+from experiments.written import NotWritten, checked_text, refuse_unwritten
 from metrics.prompt import level_warnings, silence_warnings, transcript_warnings
 
 USABLE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 NOT_USABLE = "cannot be a file name"
 USE_INSTEAD = "use at most 100 letters, digits, _ . -"
-VOICE_KEYS = ("id", "audio", "text", "cut_text")
+NEEDED_KEYS = ("id", "audio", "text")
+VOICE_KEYS = (*NEEDED_KEYS, "cut_text")
 NOT_PREPARED = {"audio": "none", "text": "none"}  # what records say that were made before there was a choice
 
 
@@ -69,19 +70,47 @@ class Voice:
         }
 
 
-def find_file(spec: str) -> Path:
-    """A path as given, else the same path below the repository's root."""
-    path = Path(spec).expanduser()
-    return path if path.exists() or path.is_absolute() else ROOT / path
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WrittenVoice:
+    """An entry of `reference.voices` as it is written. text: None for a made-up clip, which has its own."""
+
+    voice_id: str
+    audio: str
+    text: str | None
+    cut_text: str | None
+
+
+def written_voices(reference: Mapping[str, Any]) -> list[WrittenVoice]:
+    """The entries of `reference.voices`. Raises ConfigError for what was taken for something else than text."""
+    entries = reference["voices"]
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError("reference.voices", entries, "at least one voice is needed", "give id, audio and text of one")
+    return [_written_voice(f"reference.voices[{i}]", entry) for i, entry in enumerate(entries)]
+
+
+def _written_voice(where: str, entry: Any) -> WrittenVoice:
+    example = """write '{id: me, audio: "my file.wav", text: "The words, as spoken."}'"""
+    if not isinstance(entry, Mapping) or not set(NEEDED_KEYS) <= set(entry) <= set(VOICE_KEYS):
+        allowed = f"needs {', '.join(NEEDED_KEYS)}, may have cut_text, and nothing else"
+        raise ConfigError(where, entry, allowed, example)
+    made_up = isinstance(entry["audio"], str) and is_synthetic(entry["audio"])
+    texts: dict[str, str] = {}
+    for key in (
+        ("id", "audio") if made_up else [key for key in VOICE_KEYS if entry.get(key) is not None or key in NEEDED_KEYS]
+    ):
+        try:
+            texts[key] = checked_text(entry[key], "it")
+        except NotWritten as error:
+            raise refuse_unwritten(f"{where}.{key}", entry[key], error) from error
+    return WrittenVoice(
+        voice_id=texts["id"], audio=texts["audio"], text=texts.get("text"), cut_text=texts.get("cut_text")
+    )
 
 
 def load_voices(reference: Mapping[str, Any]) -> list[Voice]:
     """The clips of the `reference` group. Raises ConfigError or InvalidRequest for what cannot be a voice."""
-    entries = reference["voices"]
-    if not entries:
-        raise ConfigError("reference.voices", entries, "at least one voice is needed", "give id, audio and text of one")
     settings = prepare_settings(reference["prepare"])
-    voices = [_voice(entry, settings) for entry in entries]
+    voices = [_voice(entry, settings) for entry in written_voices(reference)]
     _check_ids([voice.voice_id for voice in voices])
     return voices
 
@@ -91,19 +120,15 @@ def load_voices_of_record(config: Mapping[str, Any]) -> list[Voice]:
     return load_voices({"prepare": NOT_PREPARED, **config["reference"]})
 
 
-def _voice(entry: Mapping[str, Any], settings: Prepare) -> Voice:
-    for key in entry:
-        if key not in VOICE_KEYS:
-            raise ConfigError(f"reference.voices.{key}", entry[key], "no such key", f"use {', '.join(VOICE_KEYS)}")
-    voice_id, audio, cut_text = str(entry["id"]), str(entry["audio"]), entry.get("cut_text")
-    if is_synthetic(audio):
-        return _synthetic_voice(voice_id, audio)
-    text = str(entry["text"])
+def _voice(entry: WrittenVoice, settings: Prepare) -> Voice:
+    voice_id, text = entry.voice_id, entry.text
+    if text is None:
+        return _synthetic_voice(voice_id, entry.audio)
     if not text.strip():
         raise ConfigError(
             "reference.text", repr(text), f"the transcript of voice {voice_id} is empty", "write what the clip says"
         )
-    clip = load_clip(find_file(audio), text, None if cut_text is None else str(cut_text), settings)
+    clip = load_clip(find_file(entry.audio), text, entry.cut_text, settings)
     return Voice(
         voice_id=voice_id,
         audio_S=clip.audio_S,

@@ -9,7 +9,7 @@ from pathlib import Path
 from reports.audio import AudioLinks, link_audio
 from reports.columns import Column, built_columns, main_columns, time_columns
 from reports.context import Context, caption_of, context_of, warnings_of
-from reports.notes import MissingScore, determinism_of, headline_of, missing_scores
+from reports.notes import MissingScore, determinism_of, headline_of, missing_scores, window_notes
 from reports.plots import Picture, draw_charts
 from reports.quality import VALID, VERSUS_REFERENCE, WER, sentence_value
 from reports.scores import METRIC_NAMES, score_text
@@ -103,7 +103,7 @@ def document_of(table: Table, out: Path) -> Document:
         times=(*time_columns(), *work_columns(table)),
         built=built_columns(),
         missing=missing_scores(table),
-        determinism=determinism_of(table),
+        determinism=(*determinism_of(table), *window_notes(table)),
         charts={Path(picture.path).stem: picture for picture in charts},
         spectrograms=draw_spectrograms(table, out),
         audio=link_audio(table, out, example_ids(table.source)),

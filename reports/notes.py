@@ -126,6 +126,19 @@ def determinism_of(table: Table) -> tuple[str, ...]:
     return (_noise_sentence(records), _twins_sentence(records))
 
 
+def window_notes(table: Table) -> tuple[str, ...]:
+    """Which sentences were spoken in chunks longer than the model was ever shown."""
+    records = [row.cell.record for row in table.rows if row.cell.record is not None]
+    found = {name: max(s) for r in records for name, s in (r.workload.get("chunks_beyond_window_s") or {}).items()}
+    if not found:
+        return ()
+    longest = f"the longest chunk {max(found.values()):.1f} s beside its reference"
+    return (
+        f"Beyond the model's window of 22 s, where it skips and mumbles: {listed(sorted(found))} ({longest}); "
+        "text.max_chunk_s=10 cuts them.",
+    )
+
+
 def _noise_sentence(records: dict[str, RunRecord]) -> str:
     hashes: dict[str, set[str]] = {}
     silent = []

@@ -88,7 +88,7 @@ def test_chunks_durations_loudness_and_joins_equal_infer_process(
     with engine("engine=upstream") as peer, engine("engine=fp32") as ours:
         cfm, vocoder = peer._model._cfm, peer._vocoder.inner
         mine = ours.synthesize([ask])[0]
-        from engine.frontend import max_chunk_bytes, split_text
+        from engine.chunks import max_chunk_bytes, split_text
 
         chunks = split_text(text, max_chunk_bytes(ref_text, len(reference) / 24000, 1.0))
         theirs, rate_hz, mel_DN = utils_infer.infer_process(

@@ -117,7 +117,7 @@ def test_wrong_rules_are_refused(change: dict, says: str) -> None:
 
 
 def test_streamed_audio_is_that_of_the_call_where_the_cuts_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.frontend.WINDOW_S", 4.5)  # upstream's 22 s would take twenty seconds of speech
+    monkeypatch.setattr("engine.chunks.WINDOW_S", 4.5)  # upstream's 22 s would take twenty seconds of speech
     ask = request(TEXT)
     overrides = ("stream=upstream_chunks", "+engine.max_batch=1", "solver=euler_5")
     with engine(*overrides) as ours:

@@ -28,7 +28,7 @@ EXIT_OK = 0
 EXIT_USAGE = 2
 EXIT_UNSURE = 11  # of collect: there is no verdict
 EXIT_INTERRUPTED = 130
-OUTPUTS = Path(__file__).resolve().parents[2] / "outputs"
+OUTPUTS = Path("outputs")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,22 @@
+"""Where a relative path starts: in the working directory; where nothing of that name is there, at the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def find_file(spec: str | Path) -> Path:
+    """A path that a setting names: absolute, `~`, of the working directory, else of the repository (bundled files)."""
+    path = with_home(spec)
+    return path if path.exists() or path.is_absolute() else ROOT / path
+
+
+def with_home(spec: str | Path) -> Path:
+    """`~` spelt out; left as it is where nobody knows the user's home."""
+    path = Path(spec)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path

@@ -18,10 +18,10 @@ from typing import Any
 from engine.artifacts import MANIFEST, damage_of, seal
 from engine.checkpoint import content_sha256, is_random, locate
 from engine.contract import ConfigError
+from engine.paths import find_file
 from experiments.compose import compose_config, options
 from experiments.job import RESULT, Launcher, launch, new_job
 from experiments.sources import code_hash, package_versions
-from experiments.voices import find_file
 from experiments.workload import load_workload
 from metrics.catalog import PAIR_FAMILIES
 from metrics.record import Floor, RecordError, RunRecord, load_record, to_json, write_atomically

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,8 +72,10 @@ class Voice:
 
 def find_file(spec: str) -> Path:
     """A path as given, else the same path below the repository's root."""
-    path = Path(spec).expanduser()
-    return path if path.exists() or path.is_absolute() else ROOT / path
+    if "\0" in spec:
+        raise ConfigError("path", repr(spec), "holds a zero byte", "write the path of a file")
+    path = Path(os.path.expanduser(spec))
+    return path if os.path.exists(path) or path.is_absolute() else ROOT / path
 
 
 def load_voices(reference: Mapping[str, Any]) -> list[Voice]:
@@ -92,6 +95,10 @@ def load_voices_of_record(config: Mapping[str, Any]) -> list[Voice]:
 
 
 def _voice(entry: Mapping[str, Any], settings: Prepare) -> Voice:
+    if not isinstance(entry, Mapping):
+        raise ConfigError(
+            "reference.voices", entry, "a voice has id, audio and text", "write {id: me, audio: .., text: ..}"
+        )
     for key in entry:
         if key not in VOICE_KEYS:
             raise ConfigError(f"reference.voices.{key}", entry[key], "no such key", f"use {', '.join(VOICE_KEYS)}")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+from engine.contract import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def find_file(spec: str | Path) -> Path:
     """A path that a setting names: absolute, `~`, of the working directory, else of the repository (bundled files)."""
+    if "\0" in str(spec):
+        raise ConfigError("path", repr(spec), "holds a zero byte", "write the path of a file")
     path = with_home(spec)
-    return path if path.exists() or path.is_absolute() else ROOT / path
+    return path if os.path.exists(path) or path.is_absolute() else ROOT / path  # of a name too long it says no
 
 
 def with_home(spec: str | Path) -> Path:

@@ -21,7 +21,10 @@ from experiments.validate import validate
 from experiments.voices import load_voices, load_voices_of_record
 from experiments.workload import load_workload, select_lines
 from metrics.prompt import level_warnings, silence_warnings, transcript_warnings
+from reports.context import caption_of, context_of, warnings_of
+from reports.table import load_table
 from tests.engines import ROOT, config
+from tests.test_report_data import FakeCell, read_record, rewrite_record, write_run
 
 SLT = ROOT / "engine" / "pocket" / "slt.wav"
 WORDS = "We walk to the sea."
@@ -53,6 +56,18 @@ def test_ids_that_are_no_file_names_are_refused(name: str, tmp_path: Path) -> No
 def test_a_misspelt_key_of_a_voice_is_named() -> None:
     with pytest.raises(ConfigError, match=r"reference\.voices\.cuttext=x: no such key"):
         load_voices(group({**voice("a"), "cuttext": "x"}))
+
+
+@pytest.mark.parametrize("audio", ["x" * 300, "~nobody-of-that-name/a.wav", "a\0b.wav", "/root/\udcff.wav", ""])
+def test_paths_that_are_none_are_one_line(audio: str) -> None:
+    with pytest.raises(ConfigError):
+        load_voices(group({**voice("a"), "audio": audio}))
+
+
+@pytest.mark.parametrize("entry", ["slt", 3, None, ["a"]])
+def test_a_voice_that_is_no_group_of_keys_is_refused(entry: Any) -> None:
+    with pytest.raises(ConfigError, match="a voice has id, audio and text"):
+        load_voices(group(entry))
 
 
 def test_the_record_says_what_was_done_to_each_voice() -> None:
@@ -150,6 +165,23 @@ def test_warnings_stand_in_the_record_and_are_printed_once(tmp_path: Path, capsy
     assert len(said) == 2
     assert said[0].startswith("warning: voice loud: ")
     assert [f"warning: {text}" for text in load_workload(loud).describe()["voices"][0]["warnings"]] == said
+
+
+def test_the_report_says_what_was_done_and_warns(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", FakeCell(label="fp32-euler_7"))
+    said = {
+        "id": "me", "notes": ["prepared as upstream: 4.49 s of file, 1.39 s of reference"], "resampler": "soxr VHQ",
+        "frontend_s": 0.016, "warnings": ["voice me: it is clipped"],
+    }  # fmt: skip
+    rewrite_record(folder, workload={**read_record(folder)["workload"], "voices": [said]})
+    table = load_table(folder)
+    context = context_of(table)
+    assert context is not None
+    assert dict(caption_of(context))["voices"] == (
+        "me: prepared as upstream: 4.49 s of file, 1.39 s of reference; resampled by soxr VHQ. Front end of it all, "
+        "once a process and in no trial: 16 ms"
+    )
+    assert "voice me: it is clipped" in warnings_of(table)
 
 
 @settings(max_examples=300, deadline=None)

@@ -80,13 +80,16 @@ def load_clip(path: Path, text: str, cut_text: str | None, settings: Prepare) ->
     Raises InvalidRequest for audio that cannot be a voice, and where speech is cut off and cut_text is not given: with
     the whole clip's transcript beside a part of the clip, every sentence would get the wrong length.
     """
-    stat = path.stat() if path.is_file() else None
-    stamp = (stat.st_size, stat.st_mtime_ns) if stat else None
-    return _loaded(path.resolve(), stamp, text, cut_text, settings)
+    try:
+        found = path.stat()
+    except OSError:
+        read_recording(path)  # which says what is wrong with it
+        raise
+    return _loaded(path.absolute(), (found.st_size, found.st_mtime_ns), text, cut_text, settings)
 
 
 @lru_cache(maxsize=16)
-def _loaded(path: Path, stamp: tuple[int, int] | None, text: str, cut_text: str | None, settings: Prepare) -> Clip:
+def _loaded(path: Path, stamp: tuple[int, int], text: str, cut_text: str | None, settings: Prepare) -> Clip:
     """Read once while the file stays as it is: a sweep asks for it at every cell."""
     begin_s = time.perf_counter()
     recording = read_recording(path)
@@ -100,7 +103,7 @@ def _loaded(path: Path, stamp: tuple[int, int] | None, text: str, cut_text: str 
             notes.append("over 12 s: speech was cut off as upstream does, and cut_text is the transcript")
     audio_S, note = mono(audio_SC)
     notes += [note] if note else []
-    check_reference(audio_S, rate_hz, str(path))
+    check_reference(audio_S, rate_hz, f"{path} as upstream prepares it" if settings.audio == "upstream" else str(path))
     if settings.text == "upstream" and text.strip():
         text = preparation.prepare_text(text)
     return Clip(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ PREPARED_TAIL_S = 0.06  # what upstream's preparation adds to 12 s, and a little
 MIN_REFERENCE_S = 0.5
 SILENT_RMS = 1e-4
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 768_000
-MAX_FILE_BYTES = 512 << 20
-MAX_VALUES = 50_000_000  # samples of all channels: five minutes of stereo at 48 kHz and some more
+MAX_FILE_BYTES = 256 << 20
+MAX_VALUES = 20_000_000  # samples of all channels: three minutes of stereo at 48 kHz and some more
 UNKNOWN_BYTES = 0xFFFFFF00  # a WAV written into a pipe says that much, or nothing, about its length
 CANCELLED_FRAC = 0.01  # of the power that channels have in the mean when they are unlike
 # Bytes of a whole number as pydub holds it; what is no whole number reaches pydub as 16 bits (MP3, AAC) or 32
@@ -119,17 +120,17 @@ def mono(audio_SC: np.ndarray) -> tuple[np.ndarray, str | None]:
 
 
 def _content(path: Path) -> bytes:
-    if path.is_dir():
-        raise InvalidRequest(KEY, path, "is a folder", GOOD)
-    if not path.exists():
-        raise InvalidRequest(KEY, path, "no such file", GOOD)
-    if not path.is_file():
-        raise InvalidRequest(KEY, path, "is no regular file", GOOD)
     try:
-        num_bytes = path.stat().st_size
-        if num_bytes > MAX_FILE_BYTES:
-            raise InvalidRequest(KEY, path, f"{num_bytes >> 20} MiB, {MAX_FILE_BYTES >> 20} MiB are allowed", GOOD)
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise InvalidRequest(KEY, path, "is a folder", GOOD)
+        if not stat.S_ISREG(found.st_mode):
+            raise InvalidRequest(KEY, path, "is no regular file", GOOD)
+        if found.st_size > MAX_FILE_BYTES:
+            raise InvalidRequest(KEY, path, f"{found.st_size >> 20} MiB, {MAX_FILE_BYTES >> 20} MiB are allowed", GOOD)
         content = path.read_bytes()
+    except FileNotFoundError:
+        raise InvalidRequest(KEY, path, "no such file", GOOD) from None
     except OSError as error:
         raise InvalidRequest(KEY, path, f"cannot be read ({os.strerror(error.errno or 0)})", GOOD) from error
     if not content:

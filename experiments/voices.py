@@ -90,8 +90,13 @@ def written_voices(reference: Mapping[str, Any]) -> list[WrittenVoice]:
 
 def _written_voice(where: str, entry: Any) -> WrittenVoice:
     example = """write '{id: me, audio: "my file.wav", text: "The words, as spoken."}'"""
-    if not isinstance(entry, Mapping) or not set(NEEDED_KEYS) <= set(entry) <= set(VOICE_KEYS):
-        allowed = f"needs {', '.join(NEEDED_KEYS)}, may have cut_text, and nothing else"
+    unknown = [key for key in entry if key not in VOICE_KEYS] if isinstance(entry, Mapping) else []
+    if unknown:
+        raise ConfigError(
+            f"reference.voices.{unknown[0]}", entry[unknown[0]], "no such key", f"use {', '.join(VOICE_KEYS)}"
+        )
+    if not isinstance(entry, Mapping) or not set(NEEDED_KEYS) <= set(entry):
+        allowed = "a voice has id, audio and text, may have cut_text, and nothing else"
         raise ConfigError(where, entry, allowed, example)
     made_up = isinstance(entry["audio"], str) and is_synthetic(entry["audio"])
     texts: dict[str, str] = {}

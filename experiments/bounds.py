@@ -177,7 +177,7 @@ GROUPS: Mapping[str, Mapping[str, Bound]] = {
     "workload": {"texts": texts(or_one=True), "limit": whole(1, null=True)}, "stream": {}, "gate": {},
     "device": {"kind": NAME, "threads": whole(1, 4096, null=True)}, "measure": MEASURE, "quality": QUALITY,
     "sweep": SWEEP,
-    "tracking": {"mode": NAME, "uri": NAME, "experiment": NAME, "timeout_s": SECONDS},
+    "tracking": {"mode": NAME, "uri": text(null=True), "experiment": NAME, "timeout_s": SECONDS},
 }  # fmt: skip
 TOP: Mapping[str, Bound] = {"seed": whole(0, LAST_SEED), "out": text(null=True)}
 

@@ -18,19 +18,20 @@ def hydra_value(value: Any) -> str:
         return "[" + ",".join(hydra_value(item) for item in value) + "]"
     if value is None or isinstance(value, (bool, int, float)):
         return to_json(value)
-    # A backslash means something before a quote only; there, and at the end, it is doubled
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", str(value))
-    closing = len(escaped) - len(escaped.rstrip("\\"))
-    return f"'{escaped}{closing * chr(92)}'"
+    return _quoted(str(value), "'")
 
 
 def argument(key: str, value: Any) -> str:
-    """KEY=VALUE as it has to be typed in a shell: the quotes for Hydra inside the quotes for the shell."""
-    return shlex.quote(f"{key}={_double_quoted(value) if isinstance(value, str) else hydra_value(value)}")
+    """KEY=VALUE as it has to be typed in a shell: the quotes for Hydra inside the quotes for the shell.
+
+    A text stands in double quotes there, which read better inside a shell's.
+    """
+    return shlex.quote(f"{key}={_quoted(value, chr(34)) if isinstance(value, str) else hydra_value(value)}")
 
 
-def _double_quoted(value: str) -> str:
-    """The same as hydra_value's, in the quotes that read better inside a shell's."""
-    escaped = re.sub(r'(\\*)"', r'\1\1\\"', value)
+def _quoted(value: str, quote: str) -> str:
+    """A backslash means something before a quote or ${ only; there, and at the end, it is doubled."""
+    escaped = re.sub(rf"(\\*){quote}", rf"\1\1\\{quote}", value)
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped)  # what would be looked up
     closing = len(escaped) - len(escaped.rstrip("\\"))
-    return f'"{escaped}{closing * chr(92)}"'
+    return f"{quote}{escaped}{closing * chr(92)}{quote}"

@@ -150,7 +150,7 @@ def _task(cell: Cell) -> tuple[Any, ...]:
     if record is None:
         return ()
     spoken = frozenset(trial.utterance_id for trial in record.steady_trials)
-    return model_identity(record), record.workload.get("identity_sha256"), spoken
+    return _setting(cell, "model", "name"), model_identity(record), record.workload.get("identity_sha256"), spoken
 
 
 def _row(source: Source, cell: Cell, timing: Timing | None) -> Row:

@@ -51,7 +51,9 @@ def worktree(key: str, revision: str, root: Path = ROOT) -> Iterator[Path]:
 
 def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
     except FileNotFoundError:
         raise ConfigError("revision", arguments[-1], "needs git, which is not installed", "install git") from None
 

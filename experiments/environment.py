@@ -115,13 +115,13 @@ def usable_cores() -> int:
 def read_quota(cgroup: Path) -> float | None:
     """CPUs that the control group grants (version 2, then version 1), None without a limit."""
     try:
-        limit, period = (cgroup / "cpu.max").read_text().split()
+        limit, period = (cgroup / "cpu.max").read_text("utf-8").split()
         return None if limit == "max" else int(limit) / int(period)
     except (OSError, ValueError):
         pass
     try:
-        limit_us = int((cgroup / "cpu/cpu.cfs_quota_us").read_text())
-        period_us = int((cgroup / "cpu/cpu.cfs_period_us").read_text())
+        limit_us = int((cgroup / "cpu/cpu.cfs_quota_us").read_text("utf-8"))
+        period_us = int((cgroup / "cpu/cpu.cfs_period_us").read_text("utf-8"))
     except (OSError, ValueError):
         return None
     return limit_us / period_us if limit_us > 0 and period_us > 0 else None
@@ -131,7 +131,7 @@ def memory_bytes() -> int:
     """Memory this process may use: the machine's, bounded by the control group's limit."""
     total = int(psutil.virtual_memory().total)
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        limit = Path("/sys/fs/cgroup/memory.max").read_text("utf-8").strip()
     except OSError:
         return total
     return min(total, int(limit)) if limit.isdigit() else total
@@ -176,7 +176,7 @@ def power_mode() -> str | None:
     if mode:
         return " ".join(mode.split())
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    return governor.read_text().strip() if governor.is_file() else None
+    return governor.read_text("utf-8").strip() if governor.is_file() else None
 
 
 def git_state() -> dict[str, Any]:
@@ -205,7 +205,9 @@ def _output(command: list[str]) -> str | None:
     if shutil.which(command[0]) is None:
         return None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=TOOL_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -17,6 +17,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from engine.contract import ConfigError
+from engine.paths import with_home
 from experiments.cells import Sweep, Watch, folder_lock, measure_cells, read_cells, review
 from experiments.cli import (
     EXIT_INTERRUPTED,
@@ -84,7 +85,7 @@ def resume_folder(argv: Sequence[str]) -> Path | None:
             others[0].partition("=")[0], others[0].partition("=")[2], "cannot be set beside resume",
             "a resumed sweep keeps its settings; start another one for other settings",
         )  # fmt: skip
-    return Path(given[-1].partition("=")[2]).expanduser()
+    return with_home(given[-1].partition("=")[2])
 
 
 def new_sweep(cells: Sequence[Cell]) -> Sweep:

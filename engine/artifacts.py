@@ -20,16 +20,27 @@ from typing import Any
 
 from engine.checkpoint import content_sha256
 from engine.contract import ConfigError
+from engine.paths import with_home
 
 MANIFEST = "manifest.json"
 
 
 def cache_root() -> Path:
-    """F5BENCH_CACHE, else the user's cache folder."""
+    """F5BENCH_CACHE, else the user's cache folder; a user without a home has one among the temporary folders."""
     own = os.environ.get("F5BENCH_CACHE")
     if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "f5bench"
+        return with_home(own)
+    shared = with_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return shared / "f5bench" if shared.is_absolute() else _temporary_cache()
+
+
+def _temporary_cache() -> Path:
+    """Raises ConfigError where somebody else has made the folder of this name: what lies there is loaded and run."""
+    folder = Path(tempfile.gettempdir()) / f"f5bench-cache-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise ConfigError("F5BENCH_CACHE", folder, "belongs to somebody else", "name a folder of your own")
+    return folder
 
 
 def source_sha256(*modules: str) -> str:

@@ -23,5 +23,5 @@ def with_home(spec: str | Path) -> Path:
     path = Path(spec)
     try:
         return path.expanduser()
-    except RuntimeError:
+    except RuntimeError:  # no HOME, and no passwd entry
         return path

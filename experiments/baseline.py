@@ -199,7 +199,7 @@ def _approval(stored: Baseline) -> str:
 def _user() -> str:
     if shutil.which("git"):
         command = ["git", "-C", str(ROOT), "config", "user.name"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
         if done.stdout.strip():
             return done.stdout.strip()
     return os.environ.get("USER", "unknown")

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from engine.contract import ConfigError, UnsupportedEngine
+from metrics.process import settle
 from metrics.record import RecordError
 from reports.commands import here, typed
 
@@ -65,8 +66,10 @@ def run_verb(verb: Verb, argv: Sequence[str] | None = None) -> int:
     What is not listed here is a defect of the program: it keeps its traceback, and Python exits with 1.
     """
     before = signal.signal(signal.SIGTERM, _interrupt)
+    words = sys.argv[1:] if argv is None else argv
     try:
-        return _flushed(verb(sys.argv[1:] if argv is None else argv))
+        settle(words)
+        return _flushed(verb(words))
     except (ConfigError, RecordError) as error:
         complain(error)
         return EXIT_USAGE

@@ -28,6 +28,7 @@ from experiments.doctor_host import (
     tool_rows,
 )
 from experiments.doctor_probe import Found, probe
+from metrics.process import settle
 from reports.commands import VerbParser, here
 
 EXIT_OK = 0
@@ -99,6 +100,7 @@ def main(argv: Sequence[str]) -> int:
     parser = VerbParser(prog="python -m experiments.doctor", description="what is here and what is not")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     options = parser.parse_args(argv)
+    settle(argv)
     print("importing every package once, some seconds ...", file=sys.stderr, flush=True)
     rows = examine()
     works = not any(row.is_fatal for row in rows)

@@ -61,7 +61,8 @@ def _one_child(modules: Sequence[str], patience_s: float) -> dict[str, Found]:
         env={**os.environ, **QUIET},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
     )
     assert child.stdout is not None
     lines: queue.Queue[str] = queue.Queue()
@@ -103,7 +104,7 @@ def _ended(code: int) -> str:
 def main(modules: list[str]) -> None:
     """One JSON line per module, each written before the next import begins."""
     # What a module prints while it is imported must not stand among the answers
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     for module in modules:
         answers.write(json.dumps({"module": module, **_import(module)}) + "\n")

@@ -159,7 +159,7 @@ def power_mode() -> str | None:
     if mode:
         return " ".join(mode.split())
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    return governor.read_text().strip() if governor.is_file() else None
+    return governor.read_text("utf-8").strip() if governor.is_file() else None
 
 
 def other_cpu_frac(window_s: float) -> float:
@@ -179,7 +179,9 @@ def _output(command: list[str]) -> str | None:
     if shutil.which(command[0]) is None:
         return None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=TOOL_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

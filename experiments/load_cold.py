@@ -63,7 +63,8 @@ def cold_call(config: Mapping[str, Any], item: int, folder: Path, lock: int) -> 
     command = [sys.executable, "-m", "experiments.load_cold", str(job)]
     before_s = time.perf_counter()
     done = subprocess.run(
-        command, env=worker_environment(config), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        command, env=worker_environment(config), stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
+        errors="replace", check=False,
         pass_fds=(lock,),
     )  # fmt: skip
     wall_s = time.perf_counter() - before_s

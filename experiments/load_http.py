@@ -148,14 +148,14 @@ def started_service(config: Mapping[str, Any], overrides: Sequence[str], log: Pa
     with log.open("ab") as errors:
         process = subprocess.Popen(
             command, env=worker_environment(config), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-            text=True, pass_fds=(lock,),
+            encoding="utf-8", errors="replace", pass_fds=(lock,),
         )  # fmt: skip
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line.startswith(READY):
             process.wait()
-            last = (log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
+            last = (log.read_text("utf-8", errors="replace").strip().splitlines() or ["no output"])[-1]
             raise UnsupportedEngine(f"the service did not start: {last.removeprefix('error: ')}", f"see {log}")
         yield line.removeprefix(READY).strip()
     finally:

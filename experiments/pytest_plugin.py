@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import pytest
 
+from metrics.process import settle_home
 from metrics.stats import RatioInterval, ratio_interval
 
 Outcome = Literal["PASS", "WARN", "FAIL", "INCONCLUSIVE"]
@@ -201,6 +202,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    settle_home()
     ignore_ratio = float(config.getoption("f5bench_ignore_ratio"))
     catch_ratio = float(config.getoption("f5bench_catch_ratio"))
     if not 1 <= ignore_ratio < catch_ratio < math.inf:

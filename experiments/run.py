@@ -104,8 +104,8 @@ def start_scoring(
     # One thread each: several scorers run side by side
     environment = {**module_environment(), "OMP_NUM_THREADS": "1", **KEEP_MEMORY}
     return subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        pass_fds=tuple(held),
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        encoding="utf-8", errors="replace", pass_fds=tuple(held),
     )  # fmt: skip
 
 
@@ -124,7 +124,9 @@ def sync_tracking(config: Mapping[str, Any], folder: Path) -> None:
     if config["tracking"]["mode"] == "off":
         return
     command = [sys.executable, "-m", "experiments.tracking", "sync", str(folder)]
-    done = subprocess.run(command, env=module_environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=module_environment(), capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         print(f"tracking: {last}", file=sys.stderr, flush=True)

@@ -18,6 +18,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from engine.contract import ConfigError
+from engine.paths import with_home
 from experiments.cells import Sweep, Watch, folder_lock, measure_cells, read_cells, review
 from experiments.cli import (
     EXIT_INTERRUPTED,
@@ -94,7 +95,7 @@ def resume_folder(argv: Sequence[str]) -> Path | None:
     folder = given[-1].partition("=")[2]
     if not folder:
         raise ConfigError("resume", "", "names no folder", "give the folder that experiments.sweep left")
-    return Path(folder).expanduser()
+    return with_home(folder)
 
 
 def new_sweep(cells: Sequence[Cell]) -> Sweep:

@@ -34,6 +34,7 @@ from experiments.measure import OutOfTime, Probes, measure, plan_for
 from experiments.peaks import gemm_peaks
 from experiments.workload import Workload, load_workload
 from metrics.memory import read_memory, reset_peak
+from metrics.process import settle
 from metrics.record import Utterance, save_record
 from metrics.steady import counted
 
@@ -42,6 +43,7 @@ Build = Callable[[Mapping[str, Any], Clock], Engine]
 
 def main(argv: Sequence[str], build: Build) -> int:
     """JOBDIR [--watch-parent]. 0 whenever a record was written; its status says what became of the run."""
+    settle()
     if "--watch-parent" in argv:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     run_job(read_job(Path(argv[0])), build)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from metrics.process import settle
 from metrics.record import RecordError
 from reports.commands import VerbParser
 from reports.render import render_report
@@ -17,7 +18,12 @@ EXIT_USAGE = 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 where everything was written, 2 with one line on stderr where the folder cannot be rendered."""
-    options = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    try:
+        settle(words)
+        options = _parser().parse_args(words)
+    except RecordError as error:
+        return _complain(str(error))
     try:
         rendered = render_report(options.folder, options.out)
     except RecordError as error:

@@ -182,7 +182,9 @@ def check_settings(inductor: Mapping[str, Any], group: str) -> None:
 def kernel_folder() -> Path:
     """Compiled kernels of this processor, torch version and number of threads."""
     try:
-        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "F")))
+        flags = next(
+            line for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines() if line.startswith(("flags", "F"))
+        )
     except (OSError, StopIteration):
         flags = platform.processor()
     host = hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]

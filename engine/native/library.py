@@ -153,7 +153,9 @@ def _output(stage: str, command: list[str]) -> str:
     remedy = f"apt-get install g++ (11 or newer), or {INSTEAD}"
     try:
         environment = {**os.environ, "LC_ALL": "C"}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False, env=environment
+        )
     except OSError as refused:
         raise UnsupportedEngine(f"{command[0]} does not start: {refused}", remedy) from refused
     if done.returncode:

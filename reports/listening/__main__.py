@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from metrics.process import accept_any_terminal, settle
 from metrics.record import RecordError
 from reports.listening.settings import METHODS, ListeningError, build_settings, split_words
 
@@ -35,10 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0 done, 11 without a verdict, 2 with one line on stderr for a mistake of the user's, a wrong key among them."""
     words = list(sys.argv[1:] if argv is None else argv)
     verb = VERBS.get(words[0]) if words else None
+    accept_any_terminal()
     if not words or {"-h", "--help"} & set(words):
         print(__doc__)
         return EXIT_OK if words else EXIT_USAGE
     try:
+        settle(words)
         if verb is None:
             raise ListeningError(f"{words[0]}: not a verb; use one of {', '.join(VERBS)} (--help says more)")
         return verb(words[1:])

@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from experiments.sweep import lock_devices, publish, references_of, resume_folde
 from experiments.validate import validate, validate_out
 from experiments.workload import load_workload
 from metrics.record import RecordError, load_record, write_atomically
+from metrics.typed import from_json, load_json
 
 REQUEST = "request.json"
 SEARCH_SWEEP = "sweep=search"
@@ -45,6 +46,13 @@ examples:
   python -m experiments.optimize 'sweep.constraints=["stoi_vs_reference>=0.9"]' 'sweep.objectives=[rtf,peak_bytes]'
   python -m experiments.optimize resume=outputs/20260101-120000-search [sweep.num_trials=48]
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """request.json: the command line that the search was started with."""
+
+    argv: tuple[str, ...]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -77,8 +85,8 @@ def _resumed(argv: Sequence[str]) -> Search:
     folder = resume_folder([arg for arg in argv if arg not in more])
     assert folder is not None
     try:
-        asked = list(json.loads((folder / REQUEST).read_text(encoding="utf-8"))["argv"])
-    except (OSError, ValueError, KeyError) as error:
+        asked = list(from_json(_Request, load_json(folder / REQUEST)).argv)
+    except (OSError, ValueError) as error:
         raise RecordError(
             f"{folder / REQUEST}: no such search; give the folder that experiments.optimize left"
         ) from error

@@ -122,7 +122,7 @@ def read_yaml(key: str, name: str, folder: Path) -> dict[str, Any]:
     shown = f"see {folder.relative_to(CONF.parent)}"
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
         raise ConfigError(key, name, f"not a rules file ({' '.join(str(error).split())})", shown) from error
     if not isinstance(content, dict):
         raise ConfigError(key, name, "not a rules file", shown)

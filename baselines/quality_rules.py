@@ -12,6 +12,7 @@ from metrics.catalog import by_name
 
 Kind = Literal["difference", "level", "share"]
 NEEDED: Mapping[Kind, tuple[str, ...]] = {"difference": ("margin", "worst"), "level": ("limit",), "share": ("limit",)}
+PLANNED = ("margin", "sd", "limit", "true_rate")
 TOP = ("name", "alpha", "coverage_frac", "metrics", "planning")
 
 
@@ -73,7 +74,7 @@ class QualityLimits:
             raise ValueError("metrics=...: one rule stands there twice; leave one out")
         return cls(
             name=str(content["name"]), alpha=float(content["alpha"]), coverage_frac=float(content["coverage_frac"]),
-            rules=rules, planning=dict(content.get("planning") or {}),
+            rules=rules, planning=_planning(content.get("planning") or {}),
         )  # fmt: skip
 
 
@@ -106,6 +107,20 @@ def _rule(row: Any) -> QualityRule:
             raise ValueError(f"{metric}.{key}={given}: must be a number above 0 (a share under 1); see seeds")
         numbers[key] = None if given is None else float(given)
     return QualityRule(metric=metric, kind=kind, method=method, **numbers)
+
+
+def _planning(given: Any) -> dict[str, Mapping[str, Any]]:
+    """metric -> margin, sd (one or several), limit, true_rate; numbers from 0."""
+    if not isinstance(given, Mapping) or not all(isinstance(plan, Mapping) for plan in given.values()):
+        raise ValueError(f"planning={given}: must be metric: {{margin: M, sd: S}}; see conf/gate/quality/seeds.yaml")
+    for metric, plan in given.items():
+        for key, value in plan.items():
+            if key not in PLANNED:
+                raise ValueError(f"planning.{metric}.{key}={value}: no such key; there are {', '.join(PLANNED)}")
+            values = value if key == "sd" and isinstance(value, list) and value else [value]
+            if not all(_is_number(one) and one >= 0 for one in values):
+                raise ValueError(f"planning.{metric}.{key}={value}: must be a number from 0; see conf/gate/quality")
+    return {str(metric): dict(plan) for metric, plan in given.items()}
 
 
 def _is_number(value: Any) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 from metrics.record import RecordError, to_json, write_atomically
 from metrics.stats import clopper_pearson
+from metrics.typed import from_json, load_json
 
 SELFTESTS = Path(__file__).resolve().parent / "selftests"
 SCHEMA_VERSION = 1
@@ -129,25 +130,20 @@ def load_errors(host_class: str, folder: Path = SELFTESTS) -> HostErrors | None:
     if not path.is_file():
         return None
     try:
-        return _read(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return _read(load_json(path))
+    except (OSError, ValueError) as error:
         raise RecordError(f"{path}: damaged ({error}); delete it, then let its self-test count anew") from error
 
 
-def _read(content: Mapping[str, Any]) -> HostErrors:
-    if content["schema_version"] != SCHEMA_VERSION:
-        raise ValueError(f"schema {content['schema_version']}, this program reads {SCHEMA_VERSION}")
-    restarts = content.get("restarts")
-    tallies = [Tally(**tally) for tally in content["tallies"]]
-    repeated = Counter((tally.source, tally.true_ratio) for tally in tallies)
+def _read(content: Any) -> HostErrors:
+    if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(f"not of schema {SCHEMA_VERSION}, which this program reads")
+    errors = from_json(HostErrors, {key: value for key, value in content.items() if key != "schema_version"})
+    repeated = Counter((tally.source, tally.true_ratio) for tally in errors.tallies)
     for (source, true_ratio), number in repeated.items():
         if number > 1:  # they would not be added but replace each other
             raise ValueError(f"{source}, true ratio {true_ratio:g} twice")
-    return HostErrors(
-        host_class=content["host_class"], rule=content["rule"], created=content["created"],
-        restart_sd_frac=content["restart_sd_frac"], tallies=tuple(tallies),
-        restarts=None if restarts is None else Restarts(**restarts),
-    )  # fmt: skip
+    return errors
 
 
 def same_run_sentence(host_class: str, folder: Path = SELFTESTS) -> str:

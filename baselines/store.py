@@ -11,12 +11,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from baselines.comparable import check_numbers, differing_keys, flatten
 from baselines.quality import VALID, is_valid
 from metrics.record import RecordError, RunRecord, record_from_dict, to_json, write_atomically
 from metrics.steady import REMEDY, unsteady_reason
+from metrics.typed import from_json, load_json
 
 BASELINE_SCHEMA_VERSION = 2  # 2 has the calibrations that fit and an approval
 RECORDS = Path(__file__).resolve().parent / "records"
@@ -159,10 +160,11 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def _read(path: Path) -> Baseline:
+    remedy = "restore it from git or record it again"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: damaged baseline ({error}); restore it from git or record it again") from error
+        data = load_json(path)
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: damaged baseline ({error}); {remedy}") from error
     if not isinstance(data, dict) or "schema_version" not in data:
         raise RecordError(f"{path}: not a baseline (no schema_version); record it again")
     if data["schema_version"] != BASELINE_SCHEMA_VERSION:
@@ -170,14 +172,16 @@ def _read(path: Path) -> Baseline:
             f"{path}: schema_version {data['schema_version']}, this program reads {BASELINE_SCHEMA_VERSION}; "
             "record it again with --replace"
         )
+    runs = data["runs"] if isinstance(data.get("runs"), list) else []
+    for run in runs:
+        record_from_dict(run, str(path))  # a session of another schema version is told as such
     try:
-        runs = tuple(record_from_dict(run, str(path)) for run in data["runs"])
-        approval = None if data["approval"] is None else Approval(**data["approval"])
-        choices = {metric: Choice(**choice) for metric, choice in data["calibrations"].items()}
-        baseline = Baseline(**{**data, "runs": runs, "approval": approval, "calibrations": choices})
-    except (TypeError, KeyError, AttributeError) as error:
-        raise RecordError(f"{path}: damaged baseline ({error}); restore it from git or record it again") from error
-    refuse_unusable(runs)
+        baseline = from_json(Baseline, data)
+    except ValueError as error:
+        raise RecordError(f"{path}: damaged baseline ({error}); {remedy}") from error
+    if (baseline.host_class, baseline.name) != (path.parent.name, path.stem):
+        raise RecordError(f"{path}: holds {baseline.host_class}/{baseline.name}; put it where it belongs, or {remedy}")
+    refuse_unusable(baseline.runs)
     return baseline
 
 
@@ -239,7 +243,3 @@ def _missing(records: Path, host_class: str, name: str) -> str:
         f"for others: {', '.join(elsewhere) or 'none'}; record one with "
         f"`python -m experiments.baseline record {shlex.quote(name)}`"
     )
-
-
-def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not a number")

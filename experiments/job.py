@@ -26,6 +26,7 @@ from experiments.journal import JOURNAL, Journal, read_journal, set_aside
 from metrics.journal_lines import torn_text
 from metrics.record import RecordError, RunRecord, RunStatus, Score, load_record, save_record, write_atomically
 from metrics.steady import STEADY_COUNTERS, WARM_UP_STEADY, counters_score, warm_up_score
+from metrics.typed import from_json, load_json
 
 JOB, RESULT, LOG, ERROR = "job.json", "result.json", "log.txt", "error.txt"
 TICK_S = 0.5
@@ -40,6 +41,16 @@ _SIGNAL_REMEDIES: Mapping[int, str] = {
 }
 
 JobKind = Literal["measure", "reference", "cold"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Stored:
+    """job.json."""
+
+    run_id: str
+    label: str
+    kind: JobKind
+    config: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,15 +102,12 @@ def read_job(folder: Path) -> JobSpec:
     """Raises RecordError for a folder without a readable job.json."""
     path = folder / JOB
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        spec = JobSpec(folder=folder, **content)
-        if not all(isinstance(text, str) for text in (spec.run_id, spec.label)) or not isinstance(spec.config, dict):
-            raise TypeError("run_id and label are texts, config is a mapping")
-        return spec
+        stored = from_json(_Stored, load_json(path))
     except FileNotFoundError:
         raise RecordError(f"{path}: no such job; `python -m experiments.run` writes it") from None
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise RecordError(f"{path}: damaged job file ({error}); start the run again") from error
+    return JobSpec(folder=folder, run_id=stored.run_id, label=stored.label, kind=stored.kind, config=stored.config)
 
 
 def launch(spec: JobSpec, launcher: Launcher) -> JobResult:

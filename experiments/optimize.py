@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from experiments.sweep import RESUME, lock_devices, publish, references_of, resu
 from experiments.validate import validate, validate_out
 from experiments.workload import load_workload
 from metrics.record import RecordError, load_record, write_atomically
+from metrics.typed import from_json, load_json
 
 REQUEST = "request.json"
 SEARCH_SWEEP = "sweep=search"
@@ -53,6 +54,14 @@ examples:
   python -m experiments.optimize 'sweep.constraints=["stoi_vs_reference>=0.9"]' 'sweep.objectives=[rtf,peak_bytes]'
   python -m experiments.optimize resume=outputs/20260101-120000-search [sweep.num_trials=48]
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """request.json: the command line that the search was started with, and the folder of own presets."""
+
+    argv: tuple[str, ...]
+    config_dir: str | None = None
 
 
 @with_presets
@@ -87,17 +96,12 @@ def _asked(argv: Sequence[str]) -> tuple[Space, dict[str, Any]]:
 def _request_of(folder: Path) -> tuple[list[str], Path | None]:
     """(overrides, own presets or None) that a search was started with. Raises RecordError."""
     try:
-        request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
-        asked, presets = request["argv"], request.get("config_dir")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        request = from_json(_Request, load_json(folder / REQUEST))
+    except (OSError, ValueError) as error:
         raise RecordError(
             f"{folder / REQUEST}: no such search; give the folder that experiments.optimize left"
         ) from error
-    if not isinstance(asked, list) or not all(isinstance(arg, str) for arg in asked):
-        raise RecordError(f"{folder / REQUEST}: damaged (argv is no list of overrides); start the search again")
-    if presets is not None and not isinstance(presets, str):
-        raise RecordError(f"{folder / REQUEST}: damaged (config_dir is no path); start the search again")
-    return asked, None if presets is None else Path(presets)
+    return list(request.argv), None if request.config_dir is None else Path(request.config_dir)
 
 
 def _folder_of(argv: Sequence[str]) -> Path:

@@ -115,7 +115,7 @@ def read_yaml(key: str, name: str, folder: Path) -> dict[str, Any]:
             raise NotWritten(f"it is no set of keys; see {folder.relative_to(CONF.parent)}")
     except NotWritten as error:
         raise refuse_unwritten(key, name, error, "not a rules file") from error
-    return content
+    return {str(key): value for key, value in content.items()}
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from metrics.faults import FAULTS, SEEN_BY
 from metrics.fidelity import score_pairs
 from metrics.isolation import Limits
 from metrics.pairing import Heard, Pair, sha256_of
-from metrics.record import Score, load_record
+from metrics.record import RecordError, Score, load_record
 from reports.commands import VerbParser
 
 MEASURED_RATES = ("click -12 dB",)  # research: 85 to 89 % can be seen; all others must be seen always
@@ -51,6 +51,9 @@ class Rate:
 def heard_in(folder: Path) -> dict[str, Heard]:
     record = load_record(folder / RESULT)
     audio, _ = read_all(folder, record)
+    for utterance in record.utterances:
+        if utterance.utterance_id not in audio:
+            raise RecordError(f"{folder / utterance.audio_path}: no audio that can be read; give a run with its audio")
     return {u.utterance_id: heard_of(record, u, audio[u.utterance_id], "oracle") for u in record.utterances}
 
 

@@ -22,12 +22,13 @@ from experiments.calibration import KINDS
 from experiments.cli import refused_limit, resume_command, warn_once
 from experiments.compose import Cell, compose_config, compose_run
 from experiments.failure import RETRIED
+from experiments.job import RESULT
 from experiments.quoting import argument
 from experiments.reference import reference_model
 from experiments.workload import Workload, load_workload
 from metrics.catalog import ENCODERS, FAMILIES
 from metrics.intelligibility import RECOGNISERS
-from metrics.record import to_json
+from metrics.record import RecordError, load_record, to_json
 
 GROUPS = (
     "model", "engine", "solver", "vocoder", "reference", "workload", "stream", "device", "measure", "quality", "gate",
@@ -180,11 +181,21 @@ def _check_quality(config: Mapping[str, Any]) -> None:
             raise ConfigError(f"quality.{key}.kind", kind, f"must be one of {', '.join(kinds)}", f"use {kinds[0]}")
     if quality.get("reference_model") is not None:
         _check_reference_model(config)
-    folder = quality["reference_dir"]
-    if folder is not None and not (find_file(str(folder)) / "result.json").is_file():
-        raise ConfigError(
-            "quality.reference_dir", folder, "holds no result.json", "give the folder of a finished run, or null"
-        )
+    if quality["reference_dir"] is not None:
+        _check_reference(quality["reference_dir"])
+
+
+def _check_reference(folder: str) -> None:
+    key, remedy = "quality.reference_dir", "give the folder of a finished run, or null"
+    result = find_file(folder) / RESULT
+    if not result.is_file():
+        raise ConfigError(key, folder, f"holds no {RESULT}", remedy)
+    try:
+        record = load_record(result)
+    except RecordError as error:
+        raise ConfigError(key, folder, f"cannot be used ({error})", remedy) from error
+    if record.status != "ok":
+        raise ConfigError(key, folder, f"is {record.status} ({record.reason})", remedy)
 
 
 def _check_rest(config: Mapping[str, Any]) -> None:

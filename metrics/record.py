@@ -10,9 +10,11 @@ import math
 import os
 import tempfile
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+
+from metrics.typed import from_json, load_json
 
 SCHEMA_VERSION = 2  # of RunRecord; 2 has every calibration and every cold start
 SWEEP_SCHEMA_VERSION = 1  # of sweep.json, which holds no record
@@ -209,12 +211,12 @@ def save_record(record: RunRecord, path: Path) -> None:
 def load_record(path: Path) -> RunRecord:
     """Raises RecordError with the file's name for anything that is not a record of this schema version."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        data = load_json(path)
     except FileNotFoundError:
         raise RecordError(f"{path}: no such record; run `python -m experiments.run` first") from None
     except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror}); give the folder of a run") from error
-    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); give the folder of a finished run") from error
+    except ValueError as error:
         raise RecordError(f"{path}: not a JSON record ({error}); delete it and run again") from error
     return record_from_dict(data, str(path))
 
@@ -224,11 +226,8 @@ def load_run(path: Path) -> RunRecord:
     return load_record(path / "result.json" if path.is_dir() else path)
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
 def record_from_dict(data: Any, origin: str) -> RunRecord:
+    """Raises RecordError naming the origin and the field."""
     if not isinstance(data, dict) or "schema_version" not in data:
         raise RecordError(f"{origin}: not a run record (no schema_version)")
     if data["schema_version"] != SCHEMA_VERSION:
@@ -236,25 +235,13 @@ def record_from_dict(data: Any, origin: str) -> RunRecord:
             f"{origin}: schema_version {data['schema_version']}, this program reads {SCHEMA_VERSION}; record it again"
         )
     try:
-        record = RunRecord(
-            **{
-                **_known(RunRecord, data),
-                "utterances": tuple(Utterance(**_known(Utterance, u)) for u in data["utterances"]),
-                "trials": tuple(Trial(**_known(Trial, t)) for t in data["trials"]),
-                "scores": tuple(Score(**_known(Score, s)) for s in data["scores"]),
-                "calibrations": tuple(
-                    CalibrationReading(**_known(CalibrationReading, c)) for c in data.get("calibrations", ())
-                ),
-                "cold_starts": tuple(ColdStart(**_known(ColdStart, c)) for c in data.get("cold_starts", ())),
-                "floors": tuple(Floor(**_known(Floor, f)) for f in data.get("floors", ())),
-                "reference": ReferenceModel(**_known(ReferenceModel, named))
-                if (named := data.get("reference"))
-                else None,
-            }
-        )
+        for name in ("utterances", "trials", "scores"):
+            if name not in data:
+                raise ValueError(f"{name}: is missing")
+        record = from_json(RunRecord, data)
         _refuse_twins(record)
         return record
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
+    except ValueError as error:
         raise RecordError(f"{origin}: damaged run record ({error}); run again") from error
 
 
@@ -283,11 +270,3 @@ def _refuse_twins(record: RunRecord) -> None:
     for path in (path for u in record.utterances for path in (u.audio_path, u.mel_path)):
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
             raise ValueError(f"{path!r} is not within the run's folder")
-
-
-def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    names = {f.name for f in fields(kind)}
-    unknown = set(data) - names
-    if unknown:
-        raise TypeError(f"unknown keys {sorted(unknown)} in {kind.__name__}")
-    return dict(data)

@@ -223,7 +223,7 @@ def load_record(path: Path) -> RunRecord:
 
 def load_run(path: Path) -> RunRecord:
     """The record of a run: of its folder, or of the file itself, whatever either is called. Raises RecordError."""
-    return load_record(path / "result.json" if path.is_dir() else path)
+    return load_record(path if path.is_file() else path / "result.json")
 
 
 def record_from_dict(data: Any, origin: str) -> RunRecord:

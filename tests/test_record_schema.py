@@ -22,6 +22,7 @@ VALIDATOR = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text("ut
 TEXT = st.text(max_size=12)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False, width=32)
 COUNT = st.integers(0, 2**40)
+PATHS = TEXT.filter(lambda text: ".." not in text and not text.startswith("/"))  # within the folder
 PLAIN = st.dictionaries(TEXT, st.one_of(st.none(), TEXT, NUMBER, st.lists(COUNT, max_size=2)), max_size=3)
 TRIALS = st.builds(
     Trial, utterance_id=TEXT, repeat=COUNT, wall_s=NUMBER, cpu_s=NUMBER, audio_s=NUMBER, frontend_s=NUMBER,
@@ -38,15 +39,17 @@ WITHOUT = st.builds(
 )  # fmt: skip
 SPOKEN = st.builds(
     Utterance, utterance_id=TEXT, category=TEXT, text=TEXT, sample_rate_hz=COUNT, num_samples=COUNT, num_frames=COUNT,
-    num_chunks=COUNT, noise_sha256=st.none() | TEXT, audio_sha256=TEXT, audio_path=TEXT, mel_path=TEXT,
+    num_chunks=COUNT, noise_sha256=st.none() | TEXT, audio_sha256=TEXT, audio_path=PATHS, mel_path=PATHS,
 )  # fmt: skip
 MAYBE_TEXT, MAYBE_NUMBER, MAYBE_COUNT = st.none() | TEXT, st.none() | NUMBER, st.none() | COUNT
+ONCE = (lambda spoken: spoken.utterance_id.casefold(), lambda spoken: spoken.audio_path.casefold())
 RECORDS = st.builds(
     RunRecord, run_id=TEXT, created=TEXT, status=st.sampled_from(["ok", "skipped", "failed"]), reason=MAYBE_TEXT,
     remedy=MAYBE_TEXT, label=TEXT, config=PLAIN, facts=st.none() | PLAIN, environment=PLAIN, workload=PLAIN,
     build_s=MAYBE_NUMBER, first_call_s=MAYBE_NUMBER, peak_rss_bytes=MAYBE_COUNT, peak_pss_bytes=MAYBE_COUNT,
-    peak_device_bytes=MAYBE_COUNT, utterances=st.lists(SPOKEN, max_size=2).map(tuple),
-    trials=st.lists(TRIALS, max_size=2).map(tuple), scores=st.lists(GOOD | WITHOUT, max_size=2).map(tuple),
+    peak_device_bytes=MAYBE_COUNT, utterances=st.lists(SPOKEN, max_size=2, unique_by=ONCE).map(tuple),
+    trials=st.lists(TRIALS, max_size=2).map(tuple),
+    scores=st.lists(GOOD | WITHOUT, max_size=2, unique_by=lambda score: (score.metric, score.utterance_id)).map(tuple),
 )  # fmt: skip
 
 

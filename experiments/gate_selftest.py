@@ -18,15 +18,15 @@ from baselines.verdict import SEVERITY, Limits
 from engine.contract import ConfigError
 from experiments.baseline import this_host_class
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
-from experiments.compose import compose_run
 from experiments.environment import now_iso
-from experiments.flat_settings import key_of
+from experiments.flat_settings import key_of, refuse_misspelt
 from experiments.fresh import fresh_run, read_run
 from experiments.front import is_help, refuse_flags
 from experiments.gate import read_limits
 from experiments.run import default_out
 from experiments.selftest import positive
 from experiments.selftest_keep import Keeper
+from experiments.validate import one_cell
 from metrics.record import RunRecord, write_atomically
 
 HELP = """The stored-baseline gate on an engine that has not changed: how often it cries wolf on this machine.
@@ -121,7 +121,7 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK
     refuse_flags(argv)
     asked = read_asked(argv)
-    cell = compose_run([text for text in argv if key_of(text) not in OWN])
+    cell = one_cell([text for text in argv if key_of(text) not in OWN])
     out = Path(str(cell.config["out"] or default_out("gate-selftest")))
     host_class = this_host_class([text for text in asked.rest if key_of(text).split(".")[0] == "device"])
     keep = Keeper(host_class, is_kept=asked.keep, folder=STORED, rule=RULE)
@@ -168,6 +168,8 @@ def read_asked(argv: Sequence[str]) -> Asked:
     """Raises ConfigError."""
     own = {key: text.partition("=")[2] for text in argv if (key := key_of(text)) in OWN}
     rest = [text for text in argv if key_of(text) not in (*OWN, "out")]
+    for text in rest:
+        refuse_misspelt(*text.partition("=")[::2], OWN)
     if "minutes" not in own:
         raise ConfigError("minutes", "(missing)", "the sessions are measured live", "add minutes=30")
     if own.get("keep", "true") not in ("true", "false"):

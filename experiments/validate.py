@@ -10,13 +10,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
+from baselines.verdict import Limits
 from engine.build import validate_config
 from engine.checkpoint import locate
 from engine.contract import ConfigError
 from engine.frontend import read_vocabulary, unknown_tokens
 from experiments.calibration import KINDS
-from experiments.compose import Cell, compose_config, compose_run
+from experiments.cli import refused_limit
+from experiments.compose import CONF, Cell, compose_config, compose_run
 from experiments.failure import RETRIED
+from experiments.flat_settings import unknown_key
 from experiments.workload import Workload, find_file, load_workload
 from metrics.catalog import ENCODERS, FAMILIES
 from metrics.intelligibility import RECOGNISERS
@@ -27,6 +32,17 @@ GROUPS = (
 )  # fmt: skip
 # where null has a meaning of its own
 NULLABLE = ("solver.steps", "device.threads", "workload.select", "stream.first_chunk_max_bytes")
+# a text, or something else that its own reader checks
+FREE = ("solver.grid", "workload.texts")
+# a text where it is not null
+TEXTS = (
+    "out", "sweep.resume", "tracking.uri", "quality.reference_dir", "quality.recogniser.folder", "quality.speaker.file",
+    "quality.predicted_mos.dnsmos", "quality.predicted_mos.dnsmos_p808", "quality.predicted_mos.utmos",
+)  # fmt: skip
+# engine, model, solver and vocoder say themselves what their builders take
+CLOSED = ("reference", "workload", "stream", "device", "measure", "quality", "gate", "tracking", "sweep")
+# where every number counts something
+COUNTED = ("model.arch.", "model.sample_rate_hz", "vocoder.backbone.", "vocoder.head.")
 BYTES_PER_UTTERANCE = 4 << 20  # 20 s of float32 audio and its mel
 BYTES_PER_RUN = 8 << 20
 
@@ -91,6 +107,18 @@ def _check_keys(config: Mapping[str, Any]) -> None:
     for key in GROUPS:
         if key not in config:
             raise ConfigError(key, "(deleted)", "is needed", "leave it in")
+    for group in CLOSED:
+        for name in config[group] if isinstance(config[group], Mapping) else ():
+            if name not in _known_keys(group):
+                raise unknown_key(f"{group}.{name}", config[group][name], [f"{group}.{k}" for k in _known_keys(group)])
+
+
+@lru_cache(maxsize=len(CLOSED))
+def _known_keys(group: str) -> tuple[str, ...]:
+    """Of every preset of a group."""
+    files = sorted((CONF / group).rglob("*.yaml"))
+    found = [str(key) for file in files for key in OmegaConf.load(file) if key != "defaults"]
+    return tuple(dict.fromkeys(found))
 
 
 @lru_cache(maxsize=1)
@@ -99,7 +127,7 @@ def _defaults() -> Mapping[str, Any]:
 
 
 def _check_types(path: str, value: Any, default: Any) -> None:
-    """A number where the default configuration has one, a list where it has a list, settings where it has settings."""
+    """The kind of value that the default configuration has there: settings, a list, a number, true or false, a text."""
     key = path.removeprefix(".")
     if isinstance(default, Mapping):
         if not isinstance(value, Mapping):
@@ -108,10 +136,19 @@ def _check_types(path: str, value: Any, default: Any) -> None:
             _check_types(f"{path}.{name}", value[name], default[name])
     elif value is None and key in NULLABLE:
         return
+    elif key in TEXTS:
+        if value is not None and not (isinstance(value, str) and value):
+            raise ConfigError(key, value, "must be a text, or null", f"in quotes where it is a number: {key}='\"5\"'")
     elif isinstance(default, list) and not isinstance(value, list):
         raise ConfigError(key, value, "must be a list", f"write {key}=[...]")
     elif _is_number(default) and not _is_number(value):
         raise ConfigError(key, value, "must be a number", f"the default is {default}")
+    elif isinstance(default, int) and key.startswith(COUNTED) and not isinstance(default, bool):
+        _whole_number(key, value, 1)
+    elif isinstance(default, bool):
+        _boolean(key, value)
+    elif isinstance(default, str) and key not in FREE and not (isinstance(value, str) and value):
+        raise ConfigError(key, value, "must be a text", f"the default is {default}")
 
 
 def _check_measure(measure: Mapping[str, Any]) -> None:
@@ -159,6 +196,11 @@ def _check_rest(config: Mapping[str, Any]) -> None:
             "reference.cross_fade_s", reference["cross_fade_s"], "must be a number from 0", "upstream's default is 0.15"
         )
     _check_sweep(sweep)
+    try:
+        Limits.from_mapping(config["gate"])
+    except ValueError as error:
+        raise refused_limit(error) from error
+    _positive("tracking.timeout_s", tracking["timeout_s"])
     if tracking["mode"] not in ("auto", "off"):
         raise ConfigError(
             "tracking.mode", tracking["mode"], "must be auto or off", "use tracking=none to switch it off"

@@ -61,6 +61,11 @@ def sway(grid: Sequence[float], coefficient: float) -> list[float]:
 
 def explicit(values: Sequence[float]) -> list[float]:
     """A grid given as a list: from 0 to 1, strictly increasing."""
+    are_numbers = isinstance(values, (list, tuple)) and all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) for value in values
+    )
+    if not are_numbers:
+        raise ConfigError("solver.grid", values, "must be a name or a list of numbers", "use solver.grid=uniform")
     grid = [float(value) for value in values]
     increasing = all(a < b for a, b in itertools.pairwise(grid))
     if len(grid) < 2 or grid[0] != 0.0 or grid[-1] != 1.0 or not increasing:

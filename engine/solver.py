@@ -186,7 +186,7 @@ def solver_spec(config: Mapping[str, Any]) -> SolverSpec:
         known = ", ".join((*METHODS, FITTED))
         raise ConfigError("solver.method", method, f"must be one of {known}", "use solver.method=euler")
     kind = config["grid"]
-    kind = kind if isinstance(kind, str) else list(kind)
+    kind = kind if isinstance(kind, str) else explicit(kind)
     per_step = len(offsets_of(method))
     rule = rule_of(config)
     if rule is not None and not isinstance(kind, str):

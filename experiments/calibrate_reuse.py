@@ -16,6 +16,7 @@ import numpy as np
 from engine.clock import make_clock
 from engine.contract import ConfigError
 from experiments.cli import EXIT_OK, run_verb
+from experiments.flat_settings import refuse_misspelt
 from experiments.front import answered
 from experiments.presets import with_presets
 from experiments.validate import one_cell
@@ -59,6 +60,8 @@ def split_alphas(argv: Sequence[str]) -> tuple[list[str], tuple[float, ...]]:
     """Overrides with the probe and the default solver, and the alphas."""
     given = [text.partition("=")[2] for text in argv if text.startswith("alphas=")]
     overrides = [text for text in argv if not text.startswith("alphas=")]
+    for text in overrides:
+        refuse_misspelt(*text.partition("=")[::2], ["alphas"])
     if not any(text.startswith("solver=") for text in overrides):
         overrides.append("solver=euler_32")
     overrides.append("solver.reuse={kind: probe}")

@@ -52,6 +52,11 @@ def warn_once(message: str) -> None:
     print(f"warning: {one_line(message)}", file=sys.stderr, flush=True)
 
 
+def note(message: object) -> None:
+    """One line of progress on stderr, such as that another process holds the device."""
+    print(one_line(message), file=sys.stderr, flush=True)
+
+
 def refused_limit(error: ValueError) -> ConfigError:
     """What the rules of `baselines` refuse, which know no engine: their text is `KEY=VALUE: ALLOWED; REMEDY`."""
     key, _, rest = str(error).partition("=")

@@ -15,6 +15,7 @@ from engine.contract import ConfigError, SynthesisRequest, UnsupportedEngine
 from engine.pipeline import F5Engine
 from engine.solver import SolverSpec, solver_spec
 from experiments.cli import EXIT_OK, run_verb
+from experiments.flat_settings import refuse_misspelt, refuse_unread
 from experiments.front import answered
 from experiments.presets import with_presets
 from experiments.run import default_out
@@ -43,6 +44,7 @@ examples:
 Leaves NAME.yaml in out=DIR, the best so far also when interrupted.
 """
 OWN = ("steps", "tries", "name")
+UNREAD = ("gate", "measure", "quality", "stream")
 TEACHER = "solver=euler_32"
 LEAST_CFG = 0.8  # a preset's shares of it go up to 10, the search's strengths to 8
 STEPS = range(2, 9)
@@ -165,6 +167,9 @@ def read_asked(argv: Sequence[str]) -> Asked:
     """Raises ConfigError."""
     own = {key: text.partition("=")[2] for text in argv if (key := text.partition("=")[0]) in OWN}
     rest = [text for text in argv if text.partition("=")[0] not in OWN]
+    refuse_unread(rest, UNREAD, "a fit")
+    for text in rest:
+        refuse_misspelt(*text.partition("=")[::2], OWN)
     if not any(text.startswith("solver=") for text in rest):
         rest.append(TEACHER)
     if not any(text.startswith(("workload=", "workload.")) for text in rest):

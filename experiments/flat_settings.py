@@ -27,11 +27,26 @@ def flat_settings(file: str, given: Sequence[str] = ()) -> dict[str, Any]:
     return values
 
 
+def unknown_key(key: str, value: object, known: Collection[str]) -> ConfigError:
+    """With the nearest right one, where one is near."""
+    near = difflib.get_close_matches(key, list(known), n=1)
+    remedy = f"did you mean {near[0]}?" if near else "leave it out"
+    return ConfigError(key, value, f"no such key; known here: {', '.join(known)}", remedy)
+
+
 def refuse_misspelt(key: str, value: str, settings: Collection[str]) -> None:
     """Raises ConfigError for what is neither a setting nor an override but nearly the former."""
     near = difflib.get_close_matches(key, list(settings), n=1, cutoff=0.8)
     if near and key.partition(".")[0] not in groups():
         raise ConfigError(key, value, "no such key", f"did you mean {near[0]}?")
+
+
+def refuse_unread(overrides: Sequence[str], groups: Collection[str], verb: str) -> None:
+    """Raises ConfigError for an override of a group that the verb makes nothing of."""
+    for text in overrides:
+        key = key_of(text)
+        if key.partition(".")[0].partition("/")[0] in groups:
+            raise ConfigError(key, text.partition("=")[2], f"{verb} does not read it", "leave it out")
 
 
 def key_of(override: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.contract import ConfigError
-from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
+from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, note, run_verb
 from experiments.device_lock import device_lock
 from experiments.front import answered
 from experiments.job import RESULT, Launcher, launch, new_job
@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
         )  # fmt: skip
     folder = Path(tempfile.mkdtemp(prefix="floor-"))
     try:
-        with device_lock(str(config["device"]["kind"]), config["sweep"]["lock"], complain) as lock:
+        with device_lock(str(config["device"]["kind"]), config["sweep"]["lock"], note) as lock:
             floors = make_floors(config, folder, Launcher(lock=lock))
     except RecordError as error:
         complain(f"no floor: {error}")

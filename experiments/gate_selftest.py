@@ -19,7 +19,7 @@ from engine.contract import ConfigError
 from experiments.baseline import this_host_class
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
 from experiments.environment import now_iso
-from experiments.flat_settings import key_of
+from experiments.flat_settings import key_of, refuse_misspelt
 from experiments.fresh import fresh_run
 from experiments.front import is_help, refuse_flags, show_help
 from experiments.gate import read_limits
@@ -170,6 +170,8 @@ def read_asked(argv: Sequence[str]) -> Asked:
     """Raises ConfigError."""
     own = {key: text.partition("=")[2] for text in argv if (key := key_of(text)) in OWN}
     rest = [text for text in argv if key_of(text) not in (*OWN, "out")]
+    for text in rest:
+        refuse_misspelt(*text.partition("=")[::2], OWN)
     if "minutes" not in own:
         raise ConfigError("minutes", "(missing)", "the sessions are measured live", "add minutes=30")
     if own.get("keep", "true") not in ("true", "false"):

@@ -16,12 +16,13 @@ gpu_check.max_rtf=0.004 allows (H200 class; null on other cards), 11 all that ra
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -39,6 +40,7 @@ from experiments.cli import (
 )
 from experiments.compare_settings import is_read
 from experiments.compose import ROOT, compose_cells, compose_config
+from experiments.flat_settings import refuse_misspelt, unknown_key
 from experiments.front import show_help
 from experiments.job import FLOAT32, module_environment
 from experiments.presets import with_presets
@@ -50,6 +52,8 @@ PRESET = "experiment=gpu_check"
 CORRECT = "gpu_correct"  # the verb that compares every engine's mel with float32's
 REFERENCE_S, GENERATED_S = 5.0, 10.0
 MAX_RTF, RTF_CARD = 0.004, "H200"
+OWN, MAX_RTF_KEY = "gpu_check.", "gpu_check.max_rtf"
+DEFAULT: Literal["default"] = "default"
 MEASURED = {EXIT_OK, EXIT_REGRESSION, EXIT_UNSURE}  # exit codes of parts that ran; what they found is in their folders
 FRAMES = (280, 563, 938)  # generated, at 24 kHz / 256: 3, 6 and 10 s
 PAIRS = (("bf16", "cuda_graph"), ("cuda_graph", "cuda_graph_compiled"), ("upstream", "cuda_graph_compiled"))
@@ -78,15 +82,17 @@ def main(argv: Sequence[str]) -> int:
     for arg in argv:
         if "=" not in arg or arg.startswith("-"):
             raise ConfigError("option", arg, "there is no such option", "settings are written KEY=VALUE; see --help")
+    own = [arg for arg in argv if not arg.startswith(("out=", OWN))]
+    max_rtf = asked_rtf(argv)
+    compose_cells([PRESET, *own])  # what Hydra refuses is refused here, once, and not by every part
     reason = why_not_here()
     if reason:
         complain(reason)
         return EXIT_ENVIRONMENT
     given = [arg.partition("=")[2] for arg in argv if arg.startswith("out=")]
     folder = Path(given[-1] if given else default_out("gpu_check")).resolve()
-    own = [arg for arg in argv if not arg.startswith(("out=", "gpu_check."))]
     folder.mkdir(parents=True, exist_ok=True)
-    return check(folder, [*workload_overrides(folder), *own], asked_rtf(argv))
+    return check(folder, [*workload_overrides(folder), *own], default_rtf() if max_rtf == DEFAULT else max_rtf)
 
 
 def why_not_here() -> str | None:
@@ -101,19 +107,35 @@ def why_not_here() -> str | None:
     )
 
 
-def asked_rtf(argv: Sequence[str]) -> float | None:
-    """The bar in RTF: as given, else the H200's where the card is one."""
-    given = [arg.partition("=")[2] for arg in argv if arg.startswith("gpu_check.max_rtf=")]
-    if not given:
-        import torch
+def asked_rtf(argv: Sequence[str]) -> float | Literal["default"] | None:
+    """The bar in RTF as given, None for none. Raises ConfigError, also for a key of gpu_check that there is not."""
+    bar: float | Literal["default"] | None = DEFAULT
+    for arg in argv:
+        key, _, text = arg.partition("=")
+        if not key.startswith(OWN):
+            refuse_misspelt(key, text, [MAX_RTF_KEY])
+            continue
+        if key != MAX_RTF_KEY:
+            raise unknown_key(key, text, [MAX_RTF_KEY])
+        bar = None if text == "null" else positive(key, text)
+    return bar
 
-        return MAX_RTF if RTF_CARD in torch.cuda.get_device_name(0) else None
-    if given[-1] == "null":
-        return None
+
+def positive(key: str, text: str) -> float:
     try:
-        return float(given[-1])
-    except ValueError as error:
-        raise ConfigError("gpu_check.max_rtf", given[-1], "must be a number or null", "use 0.004") from error
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ConfigError(key, text, "must be a number above 0, or null", f"use {MAX_RTF}")
+    return value
+
+
+def default_rtf() -> float | None:
+    """The H200's bar where the card is one."""
+    import torch
+
+    return MAX_RTF if RTF_CARD in torch.cuda.get_device_name(0) else None
 
 
 def workload_overrides(folder: Path) -> list[str]:

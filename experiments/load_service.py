@@ -91,7 +91,7 @@ def _report(
             make_report(order, facts, result, check),
             gone=f"the service was gone at the end of the load: {gone.allowed}",
         )
-    return make_report(order, facts, result, check)
+    return make_report(order, facts, result, check, first["proof"].get("calls", 0))
 
 
 def counters_reader(client: httpx.Client, first: Mapping[str, Any]) -> Counters:

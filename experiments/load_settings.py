@@ -29,7 +29,7 @@ SCENARIO_OF = {
 }  # fmt: skip
 SOAK = ("leak_limit_bytes_per_h", "memory_every_s")
 HTTP = ("connections", "request_limit_s")
-ADDRESS = ("host", "port")
+ADDRESS = ("host", "port", "warm_up")
 BATCHING = ("batch_window_s", "max_batch", "bucket_chars")
 SERVED = ("batching", *BATCHING, "queue_limit", *ADDRESS)
 LONGEST_WINDOW_S = 0.1
@@ -111,8 +111,9 @@ def read_settings(given: Sequence[str]) -> Settings:
     _check_numbers(values)
     _choice(values, "scenario", SCENARIOS)
     _choice(values, "transport", TRANSPORTS)
-    if not isinstance(values["batching"], bool):
-        raise ConfigError("batching", values["batching"], "must be true or false", "use batching=true")
+    for key in ("batching", "warm_up"):
+        if not isinstance(values[key], bool):
+            raise ConfigError(key, values[key], "must be true or false", f"use {key}=true")
     if values["url"] is not None and values["transport"] != "http":
         raise ConfigError("url", values["url"], "is for a load over HTTP", "add transport=http")
     if values["url"] is not None and "@" in urlsplit(str(values["url"])).netloc:

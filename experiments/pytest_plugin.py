@@ -31,6 +31,7 @@ Call = Callable[[], Any]
 PAIRS_KEY = pytest.StashKey[list[str]]()
 # One-sided, each: unchanged code fails, a change of catch_ratio passes
 ERROR_FRAC = 0.01
+FEWEST_PAIRS = 7  # of fewer no interval holds with that: 0.5 ** 6 is above it
 
 
 class SmallRegression(UserWarning):
@@ -138,14 +139,14 @@ class Gate:
         if benchmark.disabled:
             pytest.skip("f5bench: benchmarks are disabled, nothing was timed")
         num_pairs = int(self._config.getoption("f5bench_pairs")) if pairs is None else pairs
+        _refuse_few(num_pairs, "pairs")
         warmups = 3
         turns = Pairs(against, candidate, num_pairs, warmups, timer or benchmark._timer)
         benchmark.pedantic(candidate, setup=turns.before_round, rounds=num_pairs, iterations=1, warmup_rounds=warmups)
         turns.settle()
         self._refuse_invalid()
         interval = ratio_interval(list(benchmark.stats.stats.data), turns.reference_s, 1 - 2 * ERROR_FRAC)
-        if interval is None:
-            raise pytest.UsageError(f"f5bench: {num_pairs} pairs are too few for an interval; use 60")
+        assert interval is not None, "from FEWEST_PAIRS on there is one"
         catch_ratio = float(self._config.getoption("f5bench_catch_ratio"))
         verdict = judge_pairs(interval, float(self._config.getoption("f5bench_ignore_ratio")), catch_ratio)
         benchmark.extra_info["f5bench"] = asdict(verdict)
@@ -205,12 +206,18 @@ def pytest_configure(config: pytest.Config) -> None:
     settle_home()
     ignore_ratio = float(config.getoption("f5bench_ignore_ratio"))
     catch_ratio = float(config.getoption("f5bench_catch_ratio"))
+    _refuse_few(int(config.getoption("f5bench_pairs")), "--f5bench-pairs")
     if not 1 <= ignore_ratio < catch_ratio < math.inf:
         raise pytest.UsageError(
             f"--f5bench-ignore-ratio={ignore_ratio:g} --f5bench-catch-ratio={catch_ratio:g}: ratios of candidate to "
             "reference, 1 or more for what is ignored and above that for what must be caught; use 1.00 and 1.05"
         )
     config.stash[PAIRS_KEY] = []
+
+
+def _refuse_few(num_pairs: int, option: str) -> None:
+    if num_pairs < FEWEST_PAIRS:
+        raise pytest.UsageError(f"{option}={num_pairs}: must be a whole number from {FEWEST_PAIRS}; use 60")
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -20,12 +21,14 @@ from experiments.compare_processes import SideFailed
 from experiments.compare_settings import SIDES
 from experiments.compose import compose_config
 from experiments.environment import fingerprint
+from experiments.flat_settings import refuse_misspelt
 from experiments.front import is_help, refuse_flags, show_help
 from experiments.presets import with_presets
 from experiments.run import default_out
 from experiments.selftest_keep import Keeper
 from experiments.selftest_live import Keep, Live, live_command, run_live
 from experiments.selftest_replay import RATIOS, rates, table
+from experiments.validate import one_cell
 from metrics.record import to_json, write_atomically
 from reports.commands import here
 
@@ -54,6 +57,7 @@ examples:
 Leaves selftest.json and selftest.md in out=DIR. exit codes: 0 done, 2 usage, 14 an engine failed, 130 interrupted
 """
 OWN = ("minutes", "ratios", "replays", "record", "keep")
+LIVE_ONLY, REPLAY_ONLY = ("ratios", "record"), ("replays",)
 PROTOCOL = ("pairs_per_block", "blocks_per_server", "sentinel")
 RULE = (*PROTOCOL, *(limit.name for limit in fields(PairedLimits)))
 LIVE_RATIOS = (1.0, 1.05, 1.0, 0.95, 1.0, 1.10, 1.0, 1.025)
@@ -84,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK
     refuse_flags(argv)
     asked = read_asked(argv)
-    config = compose_config(asked.overrides)
+    config = compose_config(asked.overrides) if asked.minutes is None else one_cell(asked.overrides).config
     out = Path(config["out"] or default_out("selftest"))
     environment = fingerprint(config["device"])
     host_class = str(environment["host_class"])
@@ -137,23 +141,42 @@ def read_asked(argv: Sequence[str]) -> Asked:
     own = {key: text.partition("=")[2] for text in argv if (key := text.partition("=")[0]) in OWN}
     rest = tuple(text for text in argv if text.partition("=")[0] not in OWN)
     minutes = own.get("minutes")
+    for text in rest:
+        refuse_misspelt(*text.partition("=")[::2], OWN)
+    _refuse_unread(own)
     if minutes is None and [text for text in rest if not text.startswith("out=")]:
         raise ConfigError("overrides", " ".join(rest), "replays compose no engine", "add minutes=10 for a live test")
     if own.get("keep", "true") not in ("true", "false"):
         raise ConfigError("keep", own["keep"], "must be true or false", "use keep=false")
-    if own.get("record") and minutes is None:
-        raise ConfigError("record", own["record"], "records live comparisons", "add minutes=10")
     if own.get("keep", "true") == "true":
         _refuse_other_rule(rest)
     ratios = own.get("ratios")
     return Asked(
         minutes=None if minutes is None else positive("minutes", minutes),
         ratios=LIVE_RATIOS if ratios is None else _ratios(ratios),
-        replays=int(positive("replays", own.get("replays", "100"))),
+        replays=_whole("replays", own.get("replays", "100")),
         record=own.get("record"),
         keep=own.get("keep", "true") == "true",
         rest=rest,
     )
+
+
+def _refuse_unread(own: Mapping[str, str]) -> None:
+    """What is for the other kind of self-test, and a trace without a name."""
+    is_live = "minutes" in own
+    for key in LIVE_ONLY if not is_live else REPLAY_ONLY:
+        if key in own:
+            kind, remedy = ("replays", "leave it out") if is_live else ("live comparisons", "add minutes=10")
+            raise ConfigError(key, own[key], f"is for {kind}", remedy)
+    name = own.get("record")
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise ConfigError("record", name, "must be letters, digits, dots and hyphens", "use record=amx-2c")
+
+
+def _whole(key: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(key, text, "must be a whole number from 1", f"see --help for {key}")
+    return int(text)
 
 
 def _refuse_other_rule(rest: Sequence[str]) -> None:

@@ -7,30 +7,35 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from engine.checkpoint import locate
 from engine.clock import make_clock
-from engine.contract import ConfigError, UnsupportedEngine
+from engine.contract import ConfigError, SynthesisRequest, UnsupportedEngine
 from engine.vocabulary import read_vocabulary
-from experiments.cli import EXIT_OK, run_verb
+from experiments.cli import EXIT_OK, note, one_line, run_verb
 from experiments.environment import fingerprint
 from experiments.front import is_help, refuse_flags, show_help
-from experiments.load_settings import refuse_unserved, split_command
+from experiments.load_settings import Settings, refuse_unserved, split_command
 from experiments.presets import with_presets
 from experiments.serve_service import Service
 from experiments.validate import check_text, one_cell
 from experiments.voices import Voice, load_voices
 from experiments.worker import build_by_name, facts_content
+from experiments.workload import load_workload
+
+if TYPE_CHECKING:
+    from experiments.serve_app import Front
 
 HELP = """Keep one engine loaded and serve it over HTTP, on loopback unless host= says otherwise.
 
   POST /synthesize  {"text": "..", "voice": "slt", "seed": 0, "speed_ratio": 1.0, "utterance_id": ".."} -> audio/wav
                     422 with one line for a request that cannot be served, 503 while the queue is full
-  GET  /healthz, /facts, /memory
-  host=127.0.0.1 port=8000 (0: any free one), batching=true, batch_window_s, max_batch, bucket_chars, queue_limit:
-  see conf/load.yaml. Everything else is an override of the variant, as in experiments.run.
+  GET  /healthz (alive, from the first moment), /readyz (503 until the model is built and warm), /facts, /memory
+  host=127.0.0.1 port=8000 (0: any free one), warm_up=false, batching=true, batch_window_s, max_batch, bucket_chars,
+  queue_limit: see conf/load.yaml. Everything else is an override of the variant, as in experiments.run.
 
 examples:
   python -m experiments.serve engine=bf16 solver=euler_7
@@ -42,6 +47,7 @@ exit codes: 0 done, 2 usage or configuration, 14 the engine cannot be built here
 """
 READY = "serving on "
 WATCH = "--watch-parent"
+LAST_ANSWERS_S = 10  # for who is being answered when the service is told to end
 
 
 @with_presets
@@ -57,13 +63,75 @@ def main(argv: Sequence[str]) -> int:
     settings, overrides = split_command(watched)
     refuse_unserved(watched)
     cell = one_cell(overrides)
-    host, port = str(settings.values["host"]), int(settings.values["port"])
-    clock = make_clock(str(cell.config["device"]["kind"]))
-    with (
-        Service(lambda: build_by_name(cell.config, clock), settings.rule, clock) as service,
-        open_socket(host, port) as listener,
-    ):
-        return serve(service, cell.config, listener)
+    return serve(cell.config, settings)
+
+
+def serve(config: Mapping[str, Any], settings: Settings) -> int:
+    """Until the process is told to end. The address first: who cannot have it builds no model.
+
+    The line on stdout says that requests are taken from now on; until then /healthz says "starting" and all else 503.
+    """
+    from experiments.serve_app import Front, create_app
+
+    clock, front = make_clock(str(config["device"]["kind"])), Front()
+    with open_socket(str(settings.values["host"]), int(settings.values["port"])) as listener:
+        with running(front, listener) as ended:
+            voices, check, environment = voices_of(config), text_check(config), fingerprint(config["device"])
+            with Service(lambda: build_by_name(config, clock), settings.rule, clock) as service:
+                if settings.values["warm_up"]:
+                    note(warm(service, load_workload(config).requests))
+                front.inner = create_app(service, voices, check, lambda: facts_content(service.facts), environment)
+                host, port = listener.getsockname()
+                print(f"{READY}http://{host}:{port}", flush=True)
+                ended.wait()
+    return EXIT_OK
+
+
+@contextmanager
+def running(front: Front, listener: socket.socket) -> Iterator[threading.Event]:
+    """The HTTP server on a thread of its own, as the model may take a minute; it ends with this block.
+
+    Yields what is set when the server has ended. (A join that a signal interrupts takes the thread for ended.)
+    """
+    import uvicorn
+
+    config = uvicorn.Config(
+        front, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=LAST_ANSWERS_S
+    )
+    server, ended = uvicorn.Server(config), threading.Event()
+
+    def run() -> None:
+        try:
+            server.run([listener])
+        finally:
+            ended.set()
+
+    threading.Thread(target=run, name="http", daemon=True).start()
+    try:
+        yield ended
+    finally:
+        server.should_exit = True
+        ended.wait()
+
+
+def warm(service: Service, requests: Sequence[SynthesisRequest]) -> str:
+    """Speak the shortest, the middle and the longest text, then the middle one again; says what that took.
+
+    Raises UnsupportedEngine where the engine cannot: nobody could be answered.
+    """
+    by_length = sorted(requests, key=lambda request: len(request.text))
+    middle = by_length[len(by_length) // 2]
+    try:
+        times_s = service.warm_up([by_length[0], middle, by_length[-1], middle])
+    except ConfigError:
+        raise
+    except (RuntimeError, ValueError, MemoryError) as error:
+        reason = one_line(f"the engine cannot speak: {type(error).__name__}: {error}")
+        raise UnsupportedEngine(reason, "try the same overrides with experiments.run") from error
+    return (
+        f"warmed up in {sum(times_s):.2f} s: the first call took {times_s[0]:.2f} s, {len(middle.text)} characters now "
+        f"take {times_s[-1]:.2f} s (warm_up=false leaves it out)"
+    )
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -77,20 +145,6 @@ def open_socket(host: str, port: int) -> socket.socket:
         raise ConfigError("port", port, f"{host}:{port} cannot be had ({error.strerror})", "use port=0") from error
     listener.listen(1024)
     return listener
-
-
-def serve(service: Service, config: Mapping[str, Any], listener: socket.socket) -> int:
-    """Until the process is told to end. The line on stdout says that requests are taken from now on."""
-    import uvicorn
-
-    from experiments.serve_app import create_app
-
-    environment = fingerprint(config["device"])
-    app = create_app(service, voices_of(config), text_check(config), lambda: facts_content(service.facts), environment)
-    host, port = listener.getsockname()
-    print(f"{READY}http://{host}:{port}", flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
-    return EXIT_OK
 
 
 def _refuse_bare() -> None:

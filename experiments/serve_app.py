@@ -1,4 +1,4 @@
-"""HTTP around a Service: POST /synthesize gives a WAV; GET /healthz, /facts, /memory. Errors are one line of JSON."""
+"""HTTP around a Service: POST /synthesize gives a WAV; GET /healthz, /readyz, /facts, /memory. Errors are one line."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Receive, Scope, Send
 
 from engine.contract import ConfigError, InvalidRequest, SynthesisRequest
 from experiments.cli import one_line
@@ -61,6 +62,10 @@ def create_app(
     async def healthz() -> dict[str, Any]:
         return {"status": "ok", "pid": os.getpid(), **dataclasses.asdict(service.counts())}
 
+    @app.get("/readyz")
+    async def readyz() -> dict[str, Any]:
+        return {"status": "ready"}
+
     @app.get("/facts")
     async def built() -> dict[str, Any]:
         return {**facts(), "batching": dataclasses.asdict(service.rule), "environment": dict(environment)}
@@ -71,6 +76,28 @@ def create_app(
 
     _explain(app)
     return app
+
+
+class Front:
+    """An ASGI application that answers before there is a service: alive at /healthz, not ready (503) anywhere else.
+
+    Once `inner` is set it passes everything on.
+    """
+
+    def __init__(self) -> None:
+        self.inner: FastAPI | None = None
+        self._starting = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+        @self._starting.get("/healthz")
+        async def healthz() -> dict[str, Any]:
+            return {"status": "starting", "pid": os.getpid()}
+
+        @self._starting.exception_handler(404)
+        async def unready(request: Request, error: Exception) -> JSONResponse:
+            return JSONResponse({"error": "the service is starting; try again later"}, 503, {"Retry-After": "1"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self.inner or self._starting)(scope, receive, send)
 
 
 def _explain(app: FastAPI) -> None:

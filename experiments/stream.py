@@ -18,9 +18,10 @@ import soundfile
 
 from engine.clock import Clock, make_clock
 from engine.contract import ConfigError, Engine, SynthesisRequest
-from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
+from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, note, run_verb
 from experiments.device_lock import device_lock
 from experiments.environment import fingerprint, now_iso
+from experiments.flat_settings import refuse_misspelt, refuse_unread
 from experiments.front import answered
 from experiments.journal import JOURNAL, JournalWriter
 from experiments.presets import with_presets
@@ -43,6 +44,7 @@ examples:
 rounds=N: how often each text is streamed after one warm-up (default 3). workload: en_long unless another is given.
 """
 RESULT = "stream.json"
+UNREAD = ("gate", "measure", "quality")
 CONFIDENCE = 0.95
 
 
@@ -202,6 +204,9 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], int]:
     if not rounds[-1].isdigit() or int(rounds[-1]) < 1:
         raise ConfigError("rounds", rounds[-1], "must be a whole number from 1", "use rounds=3")
     overrides = [text for text in argv if not text.startswith("rounds=")]
+    refuse_unread(overrides, UNREAD, "a stream")
+    for text in overrides:
+        refuse_misspelt(*text.partition("=")[::2], ["rounds"])
     if not any(text.startswith("workload=") for text in overrides):
         overrides.insert(0, "workload=en_long")
     return overrides, int(rounds[-1])
@@ -218,7 +223,7 @@ def main(argv: Sequence[str]) -> int:
     validate_out(out, 1, len(workload.requests))
     device = str(config["device"]["kind"])
     clock = make_clock(device)
-    with device_lock(device, config["sweep"]["lock"], complain), JournalWriter(out / JOURNAL) as journal:
+    with device_lock(device, config["sweep"]["lock"], note), JournalWriter(out / JOURNAL) as journal:
         environment = fingerprint(config["device"])
         journal.append("start", {"created": now_iso(), "environment": environment, "workload": workload.describe()})
         with build_by_name(config, clock) as engine:

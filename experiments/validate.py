@@ -126,7 +126,7 @@ def _defaults() -> Mapping[str, Any]:
 
 
 def _check_types(path: str, value: Any, default: Any) -> None:
-    """A number where the default configuration has one, a list where it has a list, settings where it has settings."""
+    """The kind of value that the default configuration has there: settings, a list, a number, true or false, a text."""
     key = path.removeprefix(".")
     if isinstance(default, Mapping):
         if not isinstance(value, Mapping):

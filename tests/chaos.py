@@ -221,6 +221,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reach-s", type=float, default=6.0, help="kills fall into this long after a start")
     options = parser.parse_args()
+    if options.kills < 1 or not 0 < options.reach_s < float("inf"):
+        parser.error("--kills and --reach-s must be above 0")
     with tempfile.TemporaryDirectory(prefix="f5bench-chaos-") as folder:
         tally = Chaos(Path(folder), options.seed, options.reach_s).run(options.kills)
     print(json.dumps({**vars(tally), "kills": dict(tally.kills)}, indent=1))

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from experiments.pytest_plugin import Pairs, balanced_coin, judge_pairs
+from experiments.pytest_plugin import ERROR_FRAC, FEWEST_PAIRS, Pairs, balanced_coin, judge_pairs
 from metrics.stats import RatioInterval, ratio_interval
 from tests.engines import ROOT
 
@@ -173,3 +173,21 @@ def test_unchanged_code_fails_in_at_most_one_of_a_hundred() -> None:
         assert interval is not None
         num_failed += judge_pairs(interval, 1.0, 1.05).outcome == "FAIL"
     assert num_failed <= 8  # 4 expected at the most; 9 or more in 2 % of honest gates
+
+
+@pytest.mark.parametrize("option", ["--f5bench-pairs=0", "--f5bench-pairs=-3", "--f5bench-pairs=6",
+                                    "--f5bench-ignore-ratio=nan", "--f5bench-catch-ratio=inf"])  # fmt: skip
+def test_an_option_out_of_its_range_is_one_line_before_any_test(option: str, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(f5bench_gate): raise AssertionError('it ran')")
+    result = pytester.runpytest_inprocess("-p", "experiments.pytest_plugin", option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    lines = [line for line in result.stderr.lines if line.startswith("ERROR: ")]
+    assert len(lines) == 1
+    assert option.partition("=")[0] in lines[0]
+    assert "use " in lines[0]
+
+
+def test_a_number_of_pairs_that_gives_no_interval_is_refused_by_the_fixture() -> None:
+    assert ratio_interval([1.0] * FEWEST_PAIRS, [1.0] * FEWEST_PAIRS, 1 - 2 * ERROR_FRAC) is not None
+    few = FEWEST_PAIRS - 1
+    assert ratio_interval([1.0] * few, [1.0] * few, 1 - 2 * ERROR_FRAC) is None

@@ -13,7 +13,6 @@ from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -120,12 +119,7 @@ def resumed_sweep(folder: Path) -> Sweep:
     """The sweep of a folder, with the configurations that it was started with. Raises RecordError for what is none."""
     ledger = load_ledger(folder)
     cells = read_cells(ledger)
-    try:
-        validate_cells(cells)
-    except KeyError as error:
-        raise RecordError(
-            f"{folder}: its settings are of another version (no {error}); start the sweep again"
-        ) from error
+    validate_cells(cells)
     return Sweep(folder=folder, cells=cells, ledger=ledger)
 
 
@@ -300,8 +294,7 @@ def _show_cells(overrides: Sequence[str]) -> int:
     """--cfg job: the composed configuration of every cell; with resume=DIR, those that the sweep was started with."""
     folder = resume_folder(overrides)
     for cell in compose_cells(overrides) if folder is None else read_cells(load_ledger(folder)):
-        config: dict[str, Any] = dict(cell.config)
-        print(f"--- # {cell.label}\n{OmegaConf.to_yaml(config)}", end="")
+        print(f"--- # {cell.label}\n{OmegaConf.to_yaml(dict(cell.config))}", end="")
     return EXIT_OK
 
 

@@ -36,9 +36,9 @@ def print_report(table: Table, console: Console) -> None:
     if table.base_label:
         console.print(Text(f"x base: how many times as fast as {table.base_label}"))
     for row in left_out(table):
-        console.print(Text(f"{row.label}: {note_of(row)}"))
+        console.print(Text(f"{row.label}: {note_of(row)}"), soft_wrap=True)  # a command in it can be copied
     for warning in warnings_of(table):
-        console.print(Text(f"warning: {warning}"))
+        console.print(Text(f"warning: {warning}"), soft_wrap=True)
 
 
 def _grid(table: Table) -> Grid:

@@ -8,6 +8,10 @@ READY := $(VENV)/.ready
 .PHONY: bench test lint format doctor gpu-check gpu-check-here clean
 
 $(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else \
+	  "error: Python 3.10 to 3.12 is needed, and $(PYTHON) is %d.%d; name another: make PYTHON=python3.11" % v)'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'error: $(PYTHON) cannot make a virtual environment;' \
+	  'on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"

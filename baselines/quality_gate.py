@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from baselines.noninferiority import (
     Answer,
@@ -33,8 +34,10 @@ from metrics.paired import Errors
 from metrics.record import RunRecord
 
 RULE = "paired-noninferiority-1"
-AS_OUTCOME: Mapping[QualityOutcome, Outcome] = {
-    "better": "PASS", "not worse": "PASS", "worse": "FAIL", "inconclusive": "CANNOT_TELL",
+FindingOutcome = Literal["better", "not worse", "worse", "inconclusive", "not judged"]
+Side = Literal["baseline", "candidate"]
+AS_OUTCOME: Mapping[FindingOutcome, Outcome] = {
+    "better": "PASS", "not worse": "PASS", "worse": "FAIL", "inconclusive": "CANNOT_TELL", "not judged": "CANNOT_TELL",
 }  # fmt: skip
 
 
@@ -44,12 +47,13 @@ class QualityFinding:
 
     low and high are bounds of the difference (of the mean or share for a level and a share), each one-sided: the one
     on the side of the limit at alpha, the other at the share of alpha that an alarm has. needed: sentences in all.
+    unscored: the runs that hold no score of the metric at all.
     """
 
     rule: str
     metric: str
     kind: str
-    outcome: QualityOutcome
+    outcome: FindingOutcome
     explanation: str
     num_sentences: int = 0
     num_expected: int = 0
@@ -63,11 +67,12 @@ class QualityFinding:
     needed: int | None = None
     worst_sentence: str | None = None
     worst_value: float | None = None
+    unscored: tuple[Side, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QualityVerdict:
-    """The worst finding decides. reason: why nothing could be judged, or None.
+    """The worst of what was judged decides. reason: why nothing could be judged, or None.
 
     precision: what pairing is worth on this audio, by every score of one recording alone. Scores towards a reference
     are differences of a pair already.
@@ -100,8 +105,16 @@ def judge_quality(baseline: RunRecord, candidate: RunRecord, limits: QualityLimi
         )
     ]  # fmt: skip
     findings += [judge_rule(baseline, candidate, rule, limits) for rule in limits.rules]
-    verdict = _verdict(findings, limits, worst(AS_OUTCOME[f.outcome] for f in findings), None)
+    verdict = _verdict(findings, limits, _outcome(findings), None)
     return replace(verdict, precision=pairing_precision(baseline, candidate))
+
+
+def _outcome(findings: Sequence[QualityFinding]) -> Outcome:
+    """Of what was judged; where that is the audio's validity alone, nothing says how good it is."""
+    judged = [f for f in findings if f.outcome != "not judged"]
+    is_silent = len(findings) > 1 and all(f.outcome == "not judged" for f in findings[1:])
+    found = worst(AS_OUTCOME[f.outcome] for f in judged)
+    return worst([found, "CANNOT_TELL"]) if is_silent else found
 
 
 def pairing_precision(baseline: RunRecord, candidate: RunRecord) -> dict[str, Precision]:
@@ -129,6 +142,10 @@ def judge_rule(baseline: RunRecord, candidate: RunRecord, rule: QualityRule, lim
         return replace(
             finding, outcome="not worse", explanation=text, effect=0.0, low=0.0, high=0.0, method="bit-identical"
         )
+    unscored = _unscored(baseline, candidate, rule)
+    if unscored:
+        said = f"the {' and the '.join(unscored)} {'hold' if len(unscored) > 1 else 'holds'} no score {rule.metric}"
+        return replace(finding, outcome=limits.unscored, explanation=said, unscored=unscored)
     problem = _problem(baseline, candidate, rule, pairs, limits)
     if problem is not None:
         return replace(finding, explanation=problem)
@@ -151,6 +168,14 @@ def _refusal(baseline: RunRecord, candidate: RunRecord) -> tuple[Outcome, str] |
     if not expected_ids(baseline):
         return "CANNOT_TELL", f"the baseline {baseline.label} has no sentence with valid audio"
     return None
+
+
+def _unscored(baseline: RunRecord, candidate: RunRecord, rule: QualityRule) -> tuple[Side, ...]:
+    """The sides for which nobody asked for the score; a score that was tried and failed is another matter."""
+    sides: dict[Side, RunRecord] = {"candidate": candidate}
+    if rule.kind == "difference":
+        sides = {"baseline": baseline, **sides}
+    return tuple(side for side, run in sides.items() if not run.scores_of(rule.metric))
 
 
 def _problem(

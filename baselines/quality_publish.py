@@ -21,12 +21,20 @@ WORDS: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgedQuality:
-    """What was compared, by which limits, and what came of it."""
+    """What was compared, by which limits, and what came of it. to_judge: commands that add the missing scores."""
 
     baseline: RunRecord
     candidate: RunRecord
     limits: QualityLimits
     verdict: QualityVerdict
+    to_judge: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """The verdict in words, with how much of what was asked it speaks of."""
+        left_out = sum(f.outcome == "not judged" for f in self.verdict.findings)
+        words = self.verdict.reason or WORDS[self.verdict.outcome]
+        return f"{words}; {left_out} of {len(self.limits.rules)} rules were not judged" if left_out else words
 
     @property
     def title(self) -> str:
@@ -37,7 +45,7 @@ def quality_content(judged: JudgedQuality, created: str) -> dict[str, Any]:
     """verdict.json; everything else is rendered from the same values."""
     return {
         "schema_version": QUALITY_SCHEMA_VERSION, "kind": "quality", "created": created, **asdict(judged.verdict),
-        "limits": asdict(judged.limits),
+        "limits": asdict(judged.limits), "to_judge": list(judged.to_judge),
         "baseline": _side(judged.baseline), "candidate": _side(judged.candidate),
     }  # fmt: skip
 
@@ -48,10 +56,12 @@ def _side(run: RunRecord) -> dict[str, Any]:
 
 def quality_lines(judged: JudgedQuality) -> Iterator[str]:
     verdict = judged.verdict
-    yield f"{verdict.outcome}: {judged.title}: {verdict.reason or WORDS[verdict.outcome]}"
+    yield f"{verdict.outcome}: {judged.title}: {judged.said}"
     for finding in verdict.findings:
         yield f"  {finding.outcome:<12} {finding.rule}"
         yield f"               {finding.explanation}"
+    for typed in judged.to_judge:
+        yield f"  missing scores: {typed}"
     for text in _pairing(verdict):
         yield f"  {text}"
     yield f"  {_error_rate(verdict)}"
@@ -60,7 +70,7 @@ def quality_lines(judged: JudgedQuality) -> Iterator[str]:
 def quality_summary(judged: JudgedQuality) -> str:
     """For a comment on a pull request."""
     verdict = judged.verdict
-    said = verdict.reason or WORDS[verdict.outcome]
+    said = judged.said
     lines = [
         f"## {verdict.outcome}: quality of {judged.title}",
         "",
@@ -77,6 +87,7 @@ def quality_summary(judged: JudgedQuality) -> str:
         cells = (f.rule, _number(f.baseline), _number(f.candidate), bounds, _number(f.limit))
         lines.append(f"| {' | '.join(cells)} | {f.num_sentences} of {f.num_expected} | {f.outcome} |")
     lines += ["", *(f"- **{f.rule}**: {_cell(f.explanation)}" for f in verdict.findings), ""]
+    lines += [*(f"- missing scores: `{typed}`" for typed in judged.to_judge)]
     lines += [*(f"- {text}" for text in _pairing(verdict)), "", STICKY_MARK]
     return "\n".join(lines) + "\n"
 
@@ -84,8 +95,11 @@ def quality_summary(judged: JudgedQuality) -> str:
 def quality_junit(judged: JudgedQuality) -> str:
     """One test case per rule: worse a failure, inconclusive skipped, nothing to compare an error."""
     verdict = judged.verdict
-    kinds = {"FAIL": "failure", "CANNOT_TELL": "skipped", "ERROR": "error"}
-    found: list[tuple[str, str, str]] = [(f.rule, AS_OUTCOME[f.outcome], f.explanation) for f in verdict.findings]
+    kinds = {"FAIL": "failure", "CANNOT_TELL": "skipped", "NOT_JUDGED": "skipped", "ERROR": "error"}
+    found: list[tuple[str, str, str]] = [
+        (f.rule, "NOT_JUDGED" if f.outcome == "not judged" else AS_OUTCOME[f.outcome], f.explanation)
+        for f in verdict.findings
+    ]
     if verdict.reason is not None:
         found = [("quality", "ERROR", verdict.reason)]
     host = str(judged.candidate.environment.get("host_class") or "")

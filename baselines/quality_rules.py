@@ -13,7 +13,9 @@ from metrics.catalog import by_name
 Kind = Literal["difference", "level", "share"]
 NEEDED: Mapping[Kind, tuple[str, ...]] = {"difference": ("margin", "worst"), "level": ("limit",), "share": ("limit",)}
 PLANNED = ("margin", "sd", "limit", "true_rate")
-TOP = ("name", "alpha", "coverage_frac", "metrics", "planning")
+Unscored = Literal["inconclusive", "not judged"]
+REQUIRED = ("name", "alpha", "coverage_frac", "metrics")
+TOP = (*REQUIRED, "planning", "unscored")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,13 +42,15 @@ class QualityRule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QualityLimits:
-    """planning: metric -> what plan_samples takes where nothing is given."""
+    """planning: metric -> what plan_samples takes where nothing is given. unscored: what becomes of a rule whose scores
+    nobody made: it keeps the gate from passing, or it stands beside the verdict as a question that was not asked."""
 
     name: str
     alpha: float
     coverage_frac: float
     rules: tuple[QualityRule, ...]
     planning: Mapping[str, Mapping[str, Any]]
+    unscored: Unscored = "inconclusive"
 
     @property
     def alarm_error(self) -> float:
@@ -59,13 +63,18 @@ class QualityLimits:
         for key in content:
             if key not in TOP:
                 raise ValueError(f"{key}={content[key]}: no such key; the keys are {', '.join(TOP)}")
-        for key in TOP[:-1]:
+        for key in REQUIRED:
             if key not in content:
                 raise ValueError(f"{key}=: is missing; see conf/gate/quality/seeds.yaml")
         for key, least, most in (("alpha", 0.0, 0.5), ("coverage_frac", 0.0, 1.0)):
             value = content[key]
             if not _is_number(value) or not least < value <= most:
                 raise ValueError(f"{key}={value}: must lie over {least:g}, up to {most:g}; see conf/gate/quality")
+        given = content.get("unscored", "inconclusive")
+        unscored: Unscored | None = next((known for known in get_args(Unscored) if known == given), None)
+        if unscored is None:
+            words = " or ".join(get_args(Unscored))
+            raise ValueError(f"unscored={given}: must be {words}; see conf/gate/quality/standard.yaml")
         rows = content["metrics"]
         if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
             raise ValueError(f"metrics={rows}: must be a list of rules; see conf/gate/quality/seeds.yaml")
@@ -74,7 +83,7 @@ class QualityLimits:
             raise ValueError("metrics=...: one rule stands there twice; leave one out")
         return cls(
             name=str(content["name"]), alpha=float(content["alpha"]), coverage_frac=float(content["coverage_frac"]),
-            rules=rules, planning=_planning(content.get("planning") or {}),
+            rules=rules, planning=_planning(content.get("planning") or {}), unscored=unscored,
         )  # fmt: skip
 
 

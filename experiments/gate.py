@@ -54,6 +54,9 @@ exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 cann
 def main(argv: Sequence[str]) -> int:
     given, overrides = _parser().parse_known_args(argv)
     refuse_flags(overrides)
+    if "=" in given.name:
+        key, _, value = given.name.partition("=")
+        raise ConfigError(key, value, "the name of a baseline comes first", "write gate NAME KEY=VALUE; see --help")
     limits = read_limits(overrides)
     try:
         if given.run is not None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from baselines.quality_gate import judge_quality
+from baselines.quality_gate import QualityVerdict, judge_quality
 from baselines.quality_publish import JudgedQuality, quality_content, quality_junit, quality_lines, quality_summary
 from baselines.quality_rules import QualityLimits
 from engine.contract import ConfigError
@@ -15,18 +15,21 @@ from engine.paths import find_file
 from experiments.cli import refused_limit, run_verb
 from experiments.compose import CONF
 from experiments.environment import now_iso
-from experiments.written import NotWritten, read_document, refuse_unwritten, typed, value_of
+from experiments.written import NotWritten, read_document, refuse_unwritten, value_of
+from experiments.written import typed as typed_value
 from metrics.record import load_run, to_json, write_atomically
-from reports.commands import VerbParser
+from reports.commands import VerbParser, here, typed
 
+DEFAULT = "standard"
 PRESETS = CONF / "gate" / "quality"
 KEYS = ("preset", "out", "alpha", "coverage_frac", "only")
 TEXTS = ("preset", "rule", "out", "metric")  # settings that are what was typed, whatever it looks like
 DESCRIPTION = f"""{__doc__}
-Both runs spoke the same sentences from the same noise (`experiments.run` or cells of one sweep), scored with
-quality=full for every rule of the preset, or with quality=standard for those it can. RUN_A is the one to be as good as.
+Both runs spoke the same sentences from the same noise (`experiments.run` or cells of one sweep). RUN_A is the one to be
+as good as. A rule whose scores a run does not hold is "not judged", and the command that adds them is printed.
 
-  preset=seeds              rules of conf/gate/quality/NAME.yaml, or a path to such a file
+  preset=standard           rules of conf/gate/quality/NAME.yaml, or a path to such a file: standard (what default runs
+                            can answer), retention (what 86 sentences can), seeds (absolute targets; nothing left out)
   only=[METRIC,...]         these metrics alone (choose before you look: the choice stands in verdict.json)
   alpha=0.05, coverage_frac=0.95, out=DIR (default: RUN_B/quality_gate)
 
@@ -34,10 +37,10 @@ Leaves verdict.json, summary.md and junit.xml in out=DIR.
 
 examples:
   python -m experiments.quality_gate outputs/S/cells/fp32-euler_7 outputs/S/cells/fp32-euler_6
-  python -m experiments.quality_gate outputs/A outputs/B preset=mine.yaml out=outputs/verdict
+  python -m experiments.quality_gate outputs/A outputs/B preset=seeds out=outputs/verdict
 
-exit codes: 0 not worse by every rule, 2 usage or configuration, 10 worse, 11 cannot tell (each rule says how many more
-sentences), 12 the runs spoke different workloads, 14 a run has nothing to judge
+exit codes: 0 not worse by every rule that was judged, 2 usage or configuration, 10 worse, 11 cannot tell (a rule says
+how many more sentences), 12 the runs spoke different workloads, 14 a run has nothing to judge
 """
 
 
@@ -47,10 +50,12 @@ def main(argv: Sequence[str]) -> int:
     folders, settings = split_words(parser.parse_args(argv).words, KEYS)
     if len(folders) != 2:
         raise ConfigError("runs", len(folders), "two folders are compared", "give RUN_A RUN_B; see --help")
-    limits = read_quality_limits(settings)
+    limits = read_quality_limits({"preset": DEFAULT, **settings})
     baseline, candidate = (load_run(folder) for folder in folders)
     verdict = judge_quality(baseline, candidate, limits)
-    judged = JudgedQuality(baseline=baseline, candidate=candidate, limits=limits, verdict=verdict)
+    judged = JudgedQuality(
+        baseline=baseline, candidate=candidate, limits=limits, verdict=verdict, to_judge=scoring(verdict, folders)
+    )
     beside = folders[1] if folders[1].is_dir() else folders[1].parent
     out = Path(str(settings.get("out") or beside / "quality_gate"))
     try:
@@ -60,9 +65,17 @@ def main(argv: Sequence[str]) -> int:
     except PermissionError as error:
         raise ConfigError("out", out, f"cannot be written ({error.strerror})", "choose another folder") from error
     for line in quality_lines(judged):
-        print(line)
+        print(here(line))
     print(f"verdict {out / 'verdict.json'}")
     return verdict.exit_code
+
+
+def scoring(verdict: QualityVerdict, folders: Sequence[Path]) -> tuple[str, ...]:
+    """The commands that add the scores that rules asked for in vain."""
+    missing = {side for finding in verdict.findings for side in finding.unscored}
+    sides = zip(("baseline", "candidate"), folders, strict=True)
+    wanted = [folder if folder.is_dir() else folder.parent for side, folder in sides if side in missing]
+    return tuple(typed("experiments.score", folder, "--quality", "full") for folder in wanted)
 
 
 def split_words(words: Sequence[str], keys: Sequence[str]) -> tuple[list[Path], dict[str, Any]]:
@@ -77,7 +90,7 @@ def split_words(words: Sequence[str], keys: Sequence[str]) -> tuple[list[Path], 
         if key not in keys:
             raise ConfigError(key, value, "no such key", f"the keys are {', '.join(keys)}")
         try:
-            settings[key] = value if key in TEXTS else typed(value)
+            settings[key] = value if key in TEXTS else typed_value(value)
         except NotWritten as error:
             raise ConfigError(key, value, "not a value", "see --help") from error
     return folders, settings

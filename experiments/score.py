@@ -1,4 +1,4 @@
-"""Scores of the audio that was timed: `python -m experiments.score RUNDIR [--reference DIR] [--oracle DIR]`.
+"""Scores of the audio that was timed: `python -m experiments.score RUN_DIR [--quality NAME]`.
 
 Runs in a process of its own after the measurement, reads the WAV and mel files back, and rewrites result.json. The
 reference (float32, 32 euler steps) says how good the audio is; the oracle (float32 on the same grid) says how exactly
@@ -17,6 +17,7 @@ from experiments.cli import EXIT_OK, run_verb
 from experiments.job import MEASURED, RESULT
 from experiments.model_scores import intelligibility, model_recipes, predicted_mos, speaker
 from experiments.reference import is_reference, kept_floors, model_names
+from experiments.score_sides import sides_of, widened
 from experiments.scored import ingredients, keep_ingredients
 from experiments.scored_audio import RANDOM_WEIGHTS, Audio, heard_of, read_all, unchanged, validity_scores
 from metrics.alone import score_alone
@@ -30,6 +31,15 @@ from metrics.record import ReferenceModel, RunRecord, Score, ScoreStatus, Uttera
 from metrics.reference import is_the
 from reports.commands import VerbParser
 
+DESCRIPTION = """Score the audio of a finished run, or of a cell of a sweep, and rewrite its result.json.
+
+examples:
+  python -m experiments.score outputs/DIR
+  python -m experiments.score outputs/DIR/cells/bf16-euler_7 --quality full
+
+exit codes: 0 done, 2 usage or no such run, 130 interrupted
+"""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Other:
@@ -40,8 +50,10 @@ class Other:
     kind: Kind = "paired"
 
 
-def score_run(folder: Path, reference: Path | None, oracle: Path | None) -> RunRecord:
+def score_run(folder: Path, reference: Path | None, oracle: Path | None, quality_set: str | None = None) -> RunRecord:
     """Score a finished run and rewrite its result.json; a run that is not ok is left as it is.
+
+    quality_set: the name of a choice of `quality` whose scores are added to those that the run asked for.
 
     reference None: the run is the reference itself, or its scores say that none was given. Raises RecordError for a
     folder without a readable record.
@@ -49,6 +61,9 @@ def score_run(folder: Path, reference: Path | None, oracle: Path | None) -> RunR
     record = load_record(folder / RESULT)
     if record.status != "ok":
         return record
+    if quality_set is not None:
+        record = replace(record, config={**record.config, "quality": widened(record.config["quality"], quality_set)})
+        save_record(record, folder / RESULT)  # first: what the scores are made of is read from there
     used = ingredients(folder, reference, oracle)
     quality = record.config["quality"]
     heard, unreadable = read_all(folder, record)
@@ -161,16 +176,18 @@ def _absent(
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = VerbParser(prog="python -m experiments.score", description="Score a finished run.")
+    parser = VerbParser(prog="python -m experiments.score", description=DESCRIPTION)
     parser.add_argument("folder", type=Path, help="the folder of the run (result.json, audio/, mel/)")
-    parser.add_argument("--reference", type=Path, help="folder of the quality reference; default: FOLDER/reference")
-    parser.add_argument("--oracle", type=Path, help="folder of the float32 run on the same grid")
+    parser.add_argument("--quality", metavar="NAME", help="add the scores of another choice of `quality`, as full")
+    parser.add_argument("--reference", type=Path, help="folder of the quality reference; default: the run's own")
+    parser.add_argument("--oracle", type=Path, help="folder of the float32 run on the same grid; default: of the sweep")
     options = parser.parse_args(argv)
-    beside = options.folder / "reference"
-    reference = options.reference or (beside if (beside / RESULT).is_file() else None)
+    reference, oracle = options.reference, options.oracle
+    if reference is None and oracle is None:
+        reference, oracle = sides_of(options.folder, options.quality)
     if reference is not None and reference.resolve() == options.folder.resolve():
         reference = None
-    record = score_run(options.folder, reference, options.oracle)
+    record = score_run(options.folder, reference, oracle, options.quality)
     num_ok = sum(score.status == "ok" for score in record.scores)
     print(f"{record.label}: {num_ok} of {len(record.scores)} scores have a number")
     return EXIT_OK

@@ -8,6 +8,9 @@ elsewhere.
 from __future__ import annotations
 
 import argparse
+import ast
+import difflib
+import itertools
 import os
 import re
 import shlex
@@ -53,6 +56,32 @@ def here(text: str) -> str:
     text = _EXTRA.sub(lambda match: shlex.quote(f"{ROOT}[{match['names']}]"), text)
     text = _CONSTRAINTS.sub(lambda match: shlex.quote(str(ROOT / "constraints.txt")), text)
     return _FOLDER.sub(lambda match: f"{match['tool']} -C {shlex.quote(str(ROOT))}{match['rest']}", text)
+
+
+def verbs_in(folder: Path) -> dict[str, str]:
+    """Name -> its purpose in a line, of every module of a package that `python -m` runs. Nothing is imported."""
+    paths = sorted(path for path in folder.glob("*.py") if not path.name.startswith("_"))
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in paths}
+    runnable = {name: text for name, text in texts.items() if 'if __name__ == "__main__":' in text}
+    return {name: (ast.get_docstring(ast.parse(text)) or "").split("\n")[0] for name, text in runnable.items()}
+
+
+def refuse_misspelt(package: str, folder: Path) -> None:
+    """For a package's `__init__`: a line, and exit code 2, where `python -m PACKAGE.NAME` names no module of it.
+
+    Python sets sys.argv[0] to "-m" while it looks for the module; the name stands in sys.orig_argv.
+    """
+    if sys.argv[:1] != ["-m"]:
+        return
+    asked = next((word for flag, word in itertools.pairwise(sys.orig_argv) if re.fullmatch(r"-[a-zA-Z]*m", flag)), "")
+    head, _, rest = asked.partition(".")
+    name = rest.partition(".")[0]
+    if head != package or not name or (folder / f"{name}.py").is_file() or (folder / name).is_dir():
+        return
+    near = difflib.get_close_matches(name, list(verbs_in(folder)), n=1)
+    remedy = f"did you mean `{typed(f'{package}.{near[0]}')}`?" if near else f"see `{typed(package, '--help')}`"
+    print(f"error: {package}.{name}: there is no such command; {here(remedy)}", file=sys.stderr)
+    sys.exit(EXIT_USAGE)
 
 
 def _program(name: str) -> str:

@@ -207,7 +207,7 @@ def test_files_and_exit_codes(
     candidate: RunRecord, exit_code: int, outcome: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = [str(write_run(tmp_path / name, run)) for name, run in (("a", BASE), ("b", candidate))]
-    assert run_verb(main, [*folders, f"out={tmp_path / 'out'}"]) == exit_code
+    assert run_verb(main, [*folders, "preset=seeds", f"out={tmp_path / 'out'}"]) == exit_code
     printed = capsys.readouterr().out
     assert printed.startswith(f"{outcome}: engine-b against engine-a")
     content = json.loads((tmp_path / "out" / "verdict.json").read_text())

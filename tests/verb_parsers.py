@@ -126,6 +126,8 @@ def _baseline(argv: Sequence[str]) -> None:
 
 
 def _listening(argv: Sequence[str]) -> None:
+    if is_help(argv):
+        return
     verb, words = argv[0], argv[1:]
     if verb == "build":
         listening.build_settings(words, Path("out"))
@@ -195,6 +197,7 @@ PARSERS: dict[str, Parser] = {
         "score", "tracking", "doctor", "trim_reference", "quality_selftest",
     )},
     "experiments.overhead": _flags("experiments.overhead", composes=True),
+    "experiments": lambda argv: None,
     "reports": _flags("reports.__main__"),
     "reports.listening": _listening,
     **{f"tests.{name}": _flags(f"tests.{name}") for name in ("chaos", "sweep_cost", "score_cost")},

@@ -188,9 +188,9 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     for text in overrides:
         try:
             parsed += OverridesParser.create().parse_overrides([text])
-        except OverrideParseException as error:
+        except (OverrideParseException, ValueError) as error:  # ValueError: a number of thousands of digits
             key, _, value = text.partition("=")
-            detail = str(error.message).splitlines()[0]
+            detail = str(error.message if isinstance(error, OverrideParseException) else error).splitlines()[0]
             raise ConfigError(
                 key,
                 value,
@@ -211,17 +211,17 @@ def _compose(overrides: Sequence[str], conf: Path = CONF) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException) as error:
         raise refused(error, overrides) from error
     assert isinstance(composed, dict)
-    _refuse_infinite("", composed)
+    refuse_infinite("", composed)
     return {str(key): value for key, value in composed.items()}
 
 
-def _refuse_infinite(key: str, node: Any) -> None:
-    """No setting is, and no record could hold, what is not a finite number."""
+def refuse_infinite(key: str, node: Any) -> None:
+    """Raises ConfigError: no setting is, and no record could hold, what is not a finite number."""
     if isinstance(node, float) and not math.isfinite(node):
         raise ConfigError(key, node, "is not a finite number", "see --cfg job for the default")
     entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for name, value in entries:
-        _refuse_infinite(f"{key}.{name}" if key else str(name), value)
+        refuse_infinite(f"{key}.{name}" if key else str(name), value)
 
 
 def _composed(overrides: tuple[str, ...], conf: Path) -> DictConfig:

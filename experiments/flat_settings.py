@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from engine.contract import ConfigError
-from experiments.compose import CONF, groups
+from experiments.compose import CONF, groups, refuse_infinite
 
 
 def flat_settings(file: str, given: Sequence[str] = ()) -> dict[str, Any]:
@@ -23,8 +23,9 @@ def flat_settings(file: str, given: Sequence[str] = ()) -> dict[str, Any]:
         key, _, value = text.partition("=")
         try:
             values[key] = OmegaConf.to_container(OmegaConf.create(f"{key}: {value}"))[key]
-        except (YAMLError, OmegaConfBaseException, TypeError, KeyError) as error:
+        except (YAMLError, OmegaConfBaseException, TypeError, KeyError, ValueError) as error:
             raise ConfigError(key, value, "not a value", f"see conf/{file}") from error
+        refuse_infinite(key, values[key])
     return values
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.clock import make_clock
-from engine.contract import Engine, SynthesisRequest
+from engine.contract import ConfigError, Engine, SynthesisRequest
 from experiments.cli import EXIT_OK, run_verb
 from experiments.compose import Cell
 from experiments.device_lock import device_lock
@@ -156,6 +156,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--parent", action="store_true", help="what the waiting parent takes of one core")
     options = parser.parse_args(argv)
+    if options.pairs < 1:
+        raise ConfigError("--pairs", options.pairs, "must be a whole number from 1", "use --pairs 40")
     cell = one_cell(options.overrides)
     if options.parent:
         watch = watch_parent(cell)

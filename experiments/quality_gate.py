@@ -17,7 +17,7 @@ from baselines.quality_publish import JudgedQuality, quality_content, quality_ju
 from baselines.quality_rules import QualityLimits
 from engine.contract import ConfigError
 from experiments.cli import refused_limit, run_verb
-from experiments.compose import CONF
+from experiments.compose import CONF, refuse_infinite
 from experiments.environment import now_iso
 from experiments.job import RESULT
 from experiments.workload import find_file
@@ -76,16 +76,24 @@ def split_words(words: Sequence[str], keys: Sequence[str]) -> tuple[list[Path], 
     settings: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals or "/" in key or Path(word).exists():
+        if not equals or "/" in key or _is_there(word):
             folders.append(Path(word))
             continue
         if key not in keys:
             raise ConfigError(key, value, "no such key", f"the keys are {', '.join(keys)}")
         try:
             settings[key] = OmegaConf.to_container(OmegaConf.create(f"{key}: {value}"))[key]
-        except (YAMLError, OmegaConfBaseException, TypeError, KeyError) as error:
+        except (YAMLError, OmegaConfBaseException, TypeError, KeyError, ValueError) as error:
             raise ConfigError(key, value, "not a value", "see --help") from error
+        refuse_infinite(key, settings[key])
     return folders, settings
+
+
+def _is_there(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):  # too long for a name, or with a zero in it: no file
+        return False
 
 
 def read_run(folder: Path) -> RunRecord:

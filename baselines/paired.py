@@ -59,6 +59,9 @@ class PairedLimits:
             raise ValueError(
                 f"catch_ratio={self.catch_ratio}: must be above ignore_ratio={self.ignore_ratio}; raise it"
             )
+        floor = self.se_floor_frac
+        if isinstance(floor, bool) or not isinstance(floor, (int, float)) or not 0 <= floor < 1:
+            raise ValueError(f"se_floor_frac={floor}: must be a share from 0, below 1; 0.0015 is usual")
         if max(self.false_alarm_frac, self.miss_frac) >= 0.5:
             raise ValueError(
                 f"false_alarm_frac={self.false_alarm_frac}: must be below 0.5, as miss_frac; 0.005 is usual"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from baselines.paired import Mode, PairedLimits
 from baselines.paired_data import CANDIDATE, REFERENCE
 from engine.contract import ConfigError
+from experiments.bounds import LONGEST_S
 from experiments.cli import refused_limit
 from experiments.compare_run import RunPlan
 from experiments.flat_settings import flat_settings, key_of, refuse_misspelt
@@ -21,6 +21,7 @@ SIDES = (REFERENCE, CANDIDATE)
 FEWEST_PAIRS = 12
 SERVED_BLOCKS = 4
 WHOLE = ("pairs_per_block", "sentences_per_block", "blocks_per_server", "order_seed", "pairs")
+NULLABLE = ("pairs", "blocks_per_server")
 POSITIVE = ("call_limit_s", "time_limit_s", "quiet_restart_frac")
 MODES: Mapping[str, Mode] = {"blocks": "blocks", "quick": "quick"}
 
@@ -98,14 +99,19 @@ def read_settings(given: Sequence[str], num_trees: int = 1) -> Settings:
     """conf/compare.yaml with `KEY=VALUE` changes. num_trees: how many different checkouts are compared."""
     values = flat_settings(FILE, given)
     for key in WHOLE:
-        if values[key] is not None and (not isinstance(values[key], int) or isinstance(values[key], bool)):
+        if values[key] is None and key in NULLABLE:
+            continue
+        if not isinstance(values[key], int) or isinstance(values[key], bool):
             raise ConfigError(key, values[key], "must be a whole number", SEE)
     for key in ("pairs_per_block", "sentences_per_block", "blocks_per_server"):
         if values[key] is not None and values[key] < 1:
             raise ConfigError(key, values[key], "must be at least 1", SEE)
+    if values["order_seed"] < 0:
+        raise ConfigError("order_seed", values["order_seed"], "must be a whole number from 0", SEE)
     for key in POSITIVE:
-        if not isinstance(values[key], (int, float)) or not 0 < values[key] < math.inf:
-            raise ConfigError(key, values[key], "must be a number above 0", SEE)
+        fits = isinstance(values[key], (int, float)) and not isinstance(values[key], bool)
+        if not fits or not 0 < values[key] <= LONGEST_S:
+            raise ConfigError(key, values[key], f"must be a number above 0, up to {LONGEST_S:g}", SEE)
     if not isinstance(values["sentinel"], bool):
         raise ConfigError("sentinel", values["sentinel"], "must be true or false", "use sentinel=true")
     limits = _limits(values)

@@ -210,7 +210,7 @@ def _compose(overrides: Sequence[str], conf: Path = CONF) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException) as error:
         raise refused(error, overrides) from error
     assert isinstance(composed, dict)
-    _refuse_infinite("", composed)
+    refuse_infinite("", composed)
     return _spelt_out({str(key): value for key, value in composed.items()})
 
 
@@ -222,13 +222,13 @@ def _spelt_out(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _refuse_infinite(key: str, node: Any) -> None:
-    """No setting is, and no record could hold, what is not a finite number."""
+def refuse_infinite(key: str, node: Any) -> None:
+    """Raises ConfigError: no setting is, and no record could hold, what is not a finite number."""
     if isinstance(node, float) and not math.isfinite(node):
         raise ConfigError(key, node, "is not a finite number", "see --cfg job for the default")
     entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for name, value in entries:
-        _refuse_infinite(f"{key}.{name}" if key else str(name), value)
+        refuse_infinite(f"{key}.{name}" if key else str(name), value)
 
 
 def _composed(overrides: tuple[str, ...], conf: Path) -> DictConfig:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from engine.contract import ConfigError
+from experiments.compose import refuse_infinite
 from experiments.presets import CONF, groups
 from experiments.written import NotWritten, read_document, typed, value_of
 
@@ -24,6 +25,7 @@ def flat_settings(file: str, given: Sequence[str] = ()) -> dict[str, Any]:
             values[key] = value if key in texts and value != "null" else typed(value)
         except NotWritten as error:
             raise ConfigError(key, value, "not a value", f"see conf/{file}") from error
+        refuse_infinite(key, values[key])
     return values
 
 

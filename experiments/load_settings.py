@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from engine.contract import ConfigError
+from experiments.bounds import LONGEST_S
 from experiments.flat_settings import flat_settings, refuse_misspelt
 from experiments.load_queue import BatchRule
 
@@ -140,8 +141,9 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
     if values["port"] > LAST_PORT:
         raise ConfigError("port", values["port"], f"must be a whole number from 0 to {LAST_PORT}", "use port=0")
     for key in POSITIVE:
-        if not (values[key] is None and key in NULLABLE) and not (_is_number(values[key]) and values[key] > 0):
-            raise ConfigError(key, values[key], "must be a number above 0", SEE)
+        fits = _is_number(values[key]) and 0 < values[key] <= LONGEST_S
+        if not (values[key] is None and key in NULLABLE) and not fits:
+            raise ConfigError(key, values[key], f"must be a number above 0, up to {LONGEST_S:g}", SEE)
     for key, low, high in (
         ("think_s", 0.0, math.inf), ("batch_window_s", 0.0, LONGEST_WINDOW_S), ("leak_limit_bytes_per_h", 0.0, math.inf)
     ):  # fmt: skip

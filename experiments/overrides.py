@@ -23,7 +23,7 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     for text in overrides:
         try:
             found = OverridesParser.create().parse_overrides([text])
-        except (OverrideParseException, HydraException, RecursionError) as error:
+        except (OverrideParseException, HydraException, RecursionError, ValueError) as error:  # of thousands of digits
             raise _unparsed(text, error) from error
         for override in found:
             _refuse_hydra(override)

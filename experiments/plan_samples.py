@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,8 +44,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("words", nargs="*", metavar="[KEY=VALUE ...] [RUN_A RUN_B]")
     folders, settings = split_words(parser.parse_args(argv).words, KEYS)
     for key in ("margin", "sd", "limit", "true_rate", "share", "alpha"):
-        value = settings.get(key)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        value = settings.get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ConfigError(key, value, "must be a number", "see --help")
     preset: dict[str, Any] = {key: settings[key] for key in ("preset", "alpha") if key in settings}
     limits = read_quality_limits(preset)

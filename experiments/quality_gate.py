@@ -13,7 +13,7 @@ from baselines.quality_rules import QualityLimits
 from engine.contract import ConfigError
 from engine.paths import find_file
 from experiments.cli import refused_limit, run_verb
-from experiments.compose import CONF
+from experiments.compose import CONF, refuse_infinite
 from experiments.environment import now_iso
 from experiments.written import NotWritten, read_document, refuse_unwritten, value_of
 from experiments.written import typed as typed_value
@@ -84,7 +84,7 @@ def split_words(words: Sequence[str], keys: Sequence[str]) -> tuple[list[Path], 
     settings: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals or "/" in key or Path(word).exists():
+        if not equals or "/" in key or _is_there(word):
             folders.append(Path(word))
             continue
         if key not in keys:
@@ -93,7 +93,15 @@ def split_words(words: Sequence[str], keys: Sequence[str]) -> tuple[list[Path], 
             settings[key] = value if key in TEXTS else typed_value(value)
         except NotWritten as error:
             raise ConfigError(key, value, "not a value", "see --help") from error
+        refuse_infinite(key, settings[key])
     return folders, settings
+
+
+def _is_there(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):  # too long for a name, or with a zero in it: no file
+        return False
 
 
 def read_quality_limits(settings: Mapping[str, Any]) -> QualityLimits:

@@ -93,8 +93,10 @@ class Space:
         return None if None in sizes else math.prod(size for size in sizes if size is not None)
 
 
-def read_space(argv: Sequence[str], default: Mapping[str, str]) -> Space:
+def read_space(argv: Sequence[str], default: Any) -> Space:
     """The swept overrides of the command line, else the default space; what is not swept is fixed."""
+    if not isinstance(default, Mapping):
+        raise ConfigError("sweep.space", default, "is a group of keys", "see conf/sweep/search.yaml")
     parsed = parse(argv)
     fixed = tuple(str(override.input_line) for override in parsed if not override.is_sweep_override())
     swept = [override for override in parsed if override.is_sweep_override()]

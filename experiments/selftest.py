@@ -14,8 +14,10 @@ from typing import Any
 from baselines.paired import PairedLimits
 from baselines.paired_data import CANDIDATE
 from baselines.selftests import SELFTESTS, HostErrors, Restarts, Tally, error_sentence, load_errors, path_of
+from baselines.store import USABLE_NAME
 from baselines.traces import TRACES, load_traces
 from engine.contract import ConfigError
+from experiments.bounds import LONGEST_S
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
 from experiments.compare_processes import SideFailed
 from experiments.compare_settings import SIDES
@@ -150,11 +152,16 @@ def read_asked(argv: Sequence[str]) -> Asked:
         raise ConfigError("keep", own["keep"], "must be true or false", "use keep=false")
     if own.get("keep", "true") == "true":
         _refuse_other_rule(rest)
+    replays = positive("replays", own.get("replays", "100"))
+    if replays != int(replays):
+        raise ConfigError("replays", own["replays"], "must be a whole number", "use replays=100")
+    if own.get("record") is not None and not USABLE_NAME.fullmatch(own["record"]):
+        raise ConfigError("record", own["record"], "cannot be a file name", "use letters, digits, _ . = + -")
     ratios = own.get("ratios")
     return Asked(
         minutes=None if minutes is None else positive("minutes", minutes),
         ratios=LIVE_RATIOS if ratios is None else _ratios(ratios),
-        replays=_whole("replays", own.get("replays", "100")),
+        replays=int(replays),
         record=own.get("record"),
         keep=own.get("keep", "true") == "true",
         rest=rest,
@@ -202,7 +209,7 @@ def positive(key: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 < value < math.inf:
+    if not 0 < value <= LONGEST_S:
         raise ConfigError(key, text, "must be a number above 0", f"see --help for {key}")
     return value
 

@@ -14,10 +14,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from metrics.typed import from_json, load_json
+from metrics.typed import from_json, load_json, value_of
 
 SCHEMA_VERSION = 2  # of RunRecord; 2 has every calibration and every cold start
 SWEEP_SCHEMA_VERSION = 1  # of sweep.json, which holds no record
+
+# What is read inside the parts of a record that are groups of entries, where it is there
+GROUPS = ("model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "tracking")
+PARTS: Mapping[str, Mapping[str, Any]] = {
+    "environment": {"host_class": str, "device": str, "versions": Mapping[str, str] | None},
+    "workload": {
+        "name": str, "reference_s": float | None, "generated_s": float | None,
+        "utterances": tuple[Mapping[str, Any], ...],
+    },
+    "facts": {"name": str, "versions": Mapping[str, str], "proof": Mapping[str, Any]},
+}  # fmt: skip
 
 RunStatus = Literal["ok", "skipped", "failed"]
 ScoreStatus = Literal["ok", "not_comparable", "unavailable", "error", "too_few", "not_applicable"]
@@ -238,6 +249,7 @@ def record_from_dict(data: Any, origin: str) -> RunRecord:
         for name in ("utterances", "trials", "scores"):
             if name not in data:
                 raise ValueError(f"{name}: is missing")
+        _check_kinds(data)
         record = from_json(RunRecord, data)
         _refuse_twins(record)
         return record
@@ -270,3 +282,21 @@ def _refuse_twins(record: RunRecord) -> None:
     for path in (path for u in record.utterances for path in (u.audio_path, u.mel_path)):
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
             raise ValueError(f"{path!r} is not within the run's folder")
+
+
+def _check_kinds(data: Mapping[str, Any]) -> None:
+    """Of what reports and gates read inside the parts that have no fields of their own. Raises ValueError."""
+    for part, kinds in PARTS.items():
+        content = data.get(part)
+        if not isinstance(content, dict):
+            continue
+        for name, hint in kinds.items():
+            if name in content:
+                value_of(hint, content[name], f"{part}.{name}")
+    config = data.get("config")
+    if not isinstance(config, dict):
+        return
+    for group in GROUPS:
+        settings = value_of(Mapping[str, Any] | None, config.get(group), f"config.{group}")
+        if settings is not None and "name" in settings:
+            value_of(str, settings["name"], f"config.{group}.name")

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reports.commands import ROOT
+from reports.commands import ROOT, verbs_in
 
 ROOMS = ("engine", "metrics", "baselines", "reports", "experiments")
 COMMANDS = ("chaos", "sweep_cost", "score_cost", "onnx_profile", "batch_roofline")  # of tests, which are run by hand
@@ -23,7 +23,7 @@ START = re.compile(
     r"|git (?:-C \S+ )?(?:config|fetch|restore|log|clone|worktree) )"
 )
 # Verbs are called by their name alone in prose: `quality_gate RUN_A RUN_B`
-VERBS = frozenset(path.stem for path in (ROOT / "experiments").glob("*.py") if "__main__" in path.read_text("utf-8"))
+VERBS = frozenset(verbs_in(ROOT / "experiments"))
 SUBCOMMANDS = {
     "experiments.baseline": ("record", "list", "show", "approve", "diff"),
     "experiments.tracking": ("sync", "status"),

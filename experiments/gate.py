@@ -25,6 +25,7 @@ from experiments.flat_settings import key_of
 from experiments.fresh import fresh_run, hydra_value
 from experiments.front import refuse_flags
 from experiments.job import RESULT
+from experiments.overrides import parse
 from experiments.presets import with_presets
 from experiments.run import default_out, sync_tracking
 from experiments.validate import gate_limits
@@ -57,6 +58,7 @@ def main(argv: Sequence[str]) -> int:
     if "=" in given.name:
         key, _, value = given.name.partition("=")
         raise ConfigError(key, value, "the name of a baseline comes first", "write gate NAME KEY=VALUE; see --help")
+    parse(overrides)
     limits = read_limits(overrides)
     try:
         if given.run is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,7 @@ BATCHING = ("batch_window_s", "max_batch", "bucket_chars")
 SERVED = ("batching", *BATCHING, "queue_limit", *ADDRESS)
 LONGEST_WINDOW_S = 0.1
 LAST_PORT = 65535
+HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 FILE = "load.yaml"
 SEE = f"see conf/{FILE}"
 
@@ -140,6 +142,8 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
             raise ConfigError(key, values[key], f"must be a whole number from {least}", SEE)
     if values["port"] > LAST_PORT:
         raise ConfigError("port", values["port"], f"must be a whole number from 0 to {LAST_PORT}", "use port=0")
+    if not isinstance(values["host"], str) or not HOST.fullmatch(values["host"]):
+        raise ConfigError("host", values["host"], "must be a name or an IPv4 address", "use host=127.0.0.1")
     for key in POSITIVE:
         fits = _is_number(values[key]) and 0 < values[key] <= LONGEST_S
         if not (values[key] is None and key in NULLABLE) and not fits:

@@ -29,6 +29,7 @@ from experiments.compose import compose_config
 from experiments.front import answered
 from experiments.pocket_data import make_clip
 from experiments.pocket_speech import SAMPLE_RATE_HZ, FliteVoice
+from experiments.presets import with_presets
 from experiments.texts import select_lines
 from metrics.intelligibility import ClosedVocabularyRecogniser, WordErrors, corpus_wer, word_error
 from metrics.record import write_atomically
@@ -81,6 +82,7 @@ def speakers(cfg: DictConfig) -> Iterator[tuple[str, Speak]]:
             yield solver, generated_by(engine, config["reference"]["voices"], cfg.seed)
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if answered(argv, HELP):
         return EXIT_OK

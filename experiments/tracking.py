@@ -83,6 +83,8 @@ def _folders(given: Sequence[Path]) -> list[Path]:
     """Raises RecordError for a DIR that holds nothing that could be logged."""
     found: list[Path] = []
     for directory in given or [REPOSITORY / "outputs"]:
+        if "\0" in str(directory):
+            raise RecordError(f"{str(directory)!r}: holds a zero byte; give an output folder")
         below = list(_discover(_whole(directory)))
         if given and not below:
             raise RecordError(

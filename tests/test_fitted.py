@@ -158,7 +158,7 @@ def test_the_verb_writes_a_preset_that_speaks_as_close_as_it_says(
     teacher = held_out_mel({})
     error = float(np.abs(held_out_mel({**preset, "steps": None}) - teacher).mean())
     written = float(re.search(r"nats, ([0-9.]+) on 1 held out", text)[1])  # type: ignore[index]
-    # The engine overwrites the first generated frame with the reference's, as upstream does: one of about a hundred, and
+    # The engine overwrites the first generated frame with the reference's, as upstream does: one of about a hundred,
     # one in which few steps err more than in the others
     assert error == pytest.approx(written, rel=0.03)
     assert error < 0.9 * float(np.abs(held_out_mel({"steps": 2}) - teacher).mean())

@@ -45,8 +45,8 @@ def refused(capfd: pytest.CaptureFixture[str], verb: Any, argv: Sequence[str]) -
         ("measure=3", "measure=3: choose one of .*quick, steady"),
         ("engine", "engine=: not an override .*; write KEY=VALUE"),
         ("workload.select=[en01", "workload.select=.en01: not an override"),
-        ("engine=fp32,bf16", "engine=fp32,bf16: a run takes one value; use `python -m experiments.sweep`"),
-        ("experiment=bench", "experiment=bench: a preset of 11 cells is a sweep; use `python -m experiments.sweep`"),
+        ("engine=fp32,bf16", "engine=fp32,bf16: a run takes one value; use `.*experiments.sweep` for several"),
+        ("experiment=bench", "experiment=bench: a preset of 11 cells is a sweep; use `.*experiments.sweep` with it"),
         ("experiment=none", "experiment=none: choose one of bench"),
         ("+more=1", "more=1: no such key; the keys are model, engine"),
         ("~seed", "seed=.deleted.: is needed"),
@@ -195,7 +195,7 @@ def test_a_disk_that_fills_up_meanwhile_is_one_line(capfd: pytest.CaptureFixture
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "outputs/x/journal.jsonl")
 
     line = refused(capfd, verb, [])
-    assert line.startswith("out=outputs/x/journal.jsonl: the disk is full; free some space")
+    assert line.startswith("outputs/x/journal.jsonl: the disk is full; free some space")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from experiments import (
     gate_selftest,
     load_settings,
     optimize,
+    overrides,
     plan_samples,
     quality_gate,
     selftest,
@@ -60,10 +61,10 @@ def _hydra(split: Parser | None = None) -> Parser:
 
 def _first_cell(argv: Sequence[str]) -> None:
     """The overrides of a sweep and one of its cells: that all of them compose is tested elsewhere."""
-    parsed = compose._parse(argv)
+    parsed = overrides.parse(argv)
     preset, given = compose._split_preset(parsed, compose.DEFAULT_PRESET)
     head = (f"experiment={preset}", *compose._preset_cells(preset)[0]) if preset else ()
-    compose.compose_cell((*head, *(compose._alternatives(override)[0] for override in given)), ())
+    compose.compose_cell((*head, *(overrides.alternatives(override)[0] for override in given)), ())
 
 
 def _run(argv: Sequence[str]) -> None:

@@ -28,6 +28,7 @@ BLOCK_STYLES = ("|", ">")
 LINE_ENDS = "\x85\u2028\u2029"  # YAML folds them as it folds newlines
 MAX_SHOWN = 60
 MAX_DEPTH = 50
+MAX_DIGITS = 300
 
 
 class NotWritten(ValueError):
@@ -165,6 +166,10 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     if written in WORDS:
         return WORDS[written]
     if WHOLE.fullmatch(written):
+        if len(written) > MAX_DIGITS:
+            raise NotWritten(
+                f"{line_of(node)}: a number of {len(written)} digits; write a smaller one, or put it in quotes"
+            )
         return int(written)
     return float(written) if NUMBER.fullmatch(written) else written
 

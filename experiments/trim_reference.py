@@ -57,7 +57,7 @@ def trim(path: Path, max_s: float, text: str, out: Path) -> float:
     subtype = "PCM_16" if NUM_BYTES.get(recording.subtype, 4) <= 2 else "PCM_24"
     try:
         soundfile.write(out, kept_S, recording.rate_hz, subtype=subtype, format="WAV")
-    except (OSError, soundfile.LibsndfileError) as error:
+    except (OSError, ValueError, soundfile.LibsndfileError) as error:  # ValueError: a zero byte in the name
         raise ConfigError("--out", out, f"cannot be written ({error})", "name a file in a folder of yours") from error
     return cut_s
 

@@ -7,13 +7,13 @@ sessions reads both.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from metrics.typed import parse_json
 from reports.listening.sessions import Session, read_sent, sessions_of
 from reports.listening.settings import METHODS, ListeningError
 
@@ -89,7 +89,7 @@ def load_key(path: Path) -> Key:
     """Raises ListeningError for what is not a key."""
     try:
         content = path.read_bytes()
-        data = json.loads(content)
+        data = parse_json(content)
         if data["kind"] != "listening-key" or data["schema_version"] != SCHEMA_VERSION:
             raise ListeningError(f"key={path}: not a key of this program's version; use the key.json that build wrote")
         return Key(

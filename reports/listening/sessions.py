@@ -7,15 +7,15 @@ and one that does not say when by its whole content. A name is no identity: two 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from metrics.journal_lines import Lines, split_lines, torn_text
 from metrics.record import to_json
+from metrics.typed import parse_json
 from reports.listening.settings import ListeningError
 
 RESULT = "listening-result"
@@ -53,9 +53,9 @@ def read_sent(path: Path) -> tuple[list[Sent], str | None]:
     except OSError as error:
         raise ListeningError(f"{path}: cannot be read ({error.strerror}); give the files of listeners") from error
     try:
-        data = json.loads(content.decode("utf-8-sig"), parse_constant=_refuse_constant)
+        data = parse_json(content)
         problem = "not a result of a listening page"
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         data, problem = None, f"not a result ({error})"
     if isinstance(data, dict) and data.get("kind") == RESULT:
         return [Sent(path=path, data=data)], None
@@ -197,7 +197,3 @@ def _given(answer: Mapping[str, Any]) -> str:
 
 def _listed(places: Sequence[int]) -> str:
     return ", ".join(str(place + 1) for place in places)
-
-
-def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not JSON")

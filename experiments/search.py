@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.errors import OverrideParseException
 
+from baselines.class_history import machine_fault
 from baselines.quality import is_valid
 from engine.contract import ConfigError
 from metrics.artifacts import METRIC as AUDIO_VALID
@@ -179,6 +180,9 @@ def figure_of(record: RunRecord, name: str) -> float:
         if known is None:
             raise NoFigure("peak memory was not read")
         return float(known)
+    fault = machine_fault(record.environment)
+    if fault is not None:
+        raise NoFigure(f"the machine was not in order: {fault}")
     unsteady = unsteady_reason(record)
     if unsteady is not None:
         raise NoFigure(f"not steady: {unsteady}")

@@ -31,7 +31,13 @@ GROUPS = (
     "tracking", "sweep", "seed", "out",
 )  # fmt: skip
 # where null has a meaning of its own
-NULLABLE = ("solver.steps", "device.threads", "workload.select", "stream.first_chunk_max_bytes")
+NULLABLE = (
+    "solver.steps",
+    "device.threads",
+    "workload.select",
+    "stream.first_chunk_max_bytes",
+    "measure.machine_ratio",
+)
 # a text, or something else that its own reader checks
 FREE = ("solver.grid", "workload.texts")
 # a text where it is not null
@@ -161,6 +167,9 @@ def _check_measure(measure: Mapping[str, Any]) -> None:
     _positive("measure.time_limit_s", measure["time_limit_s"])
     if measure["memory_limit_bytes"] is not None:
         _whole_number("measure.memory_limit_bytes", measure["memory_limit_bytes"], 1 << 20)
+    ratio = measure["machine_ratio"]
+    if ratio is not None and not (_is_number(ratio) and 1 < ratio < float("inf")):
+        raise ConfigError("measure.machine_ratio", ratio, "must be a number above 1, or null", "use 2")
     if measure["calibration"] not in KINDS:
         raise ConfigError(
             "measure.calibration", measure["calibration"], f"must be one of {', '.join(KINDS)}", "use all"

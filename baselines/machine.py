@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from scipy.special import stdtrit
 
+from baselines.class_history import machine_fault
 from baselines.latency import SESSIONS_TO_ESTIMATE, GatedClock, Known, gated_clocks, work_for
 from baselines.sessions import common_sentences, read_session
 from baselines.verdict import Finding, Limits
@@ -39,6 +40,10 @@ def machine_findings(baselines: Sequence[RunRecord], new: RunRecord, limits: Lim
                 limit=limits.other_cpu_frac,
             )
         )
+    fault = machine_fault(new.environment)
+    if fault is not None:
+        explanation = f"{fault}; run again when the machine is in order"
+        findings.append(Finding(metric="machine.host_class", outcome="INVALID_ENV", explanation=explanation))
     fine = next(clock for clock in gated_clocks(str(new.environment.get("device")), limits) if clock.is_fine)
     moved = _calibration_finding(baselines, new, fine, limits, known)
     return findings if moved is None else [*findings, moved]

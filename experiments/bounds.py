@@ -158,6 +158,7 @@ MEASURE: Mapping[str, Bound] = {
     "slow_from_evals": whole(1), "order_seed": whole(0, LAST_SEED), "warmup_utterances": whole(1),
     "calibrations_per_round": whole(1), "cold_starts": whole(0), "time_limit_s": SECONDS, "calibration": NAME,
     "memory_limit_bytes": whole(1 << 20, MOST_BYTES, null=True), "gemm_peak": FLAG,
+    "machine_ratio": number(1, null=True),
 }  # fmt: skip
 QUALITY: Mapping[str, Bound] = {
     "enabled": FLAG, "metrics": texts(), "timeout_s": SECONDS, "child_memory_bytes": whole(1 << 28, MOST_BYTES),

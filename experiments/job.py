@@ -23,6 +23,7 @@ from experiments.compose import ROOT
 from experiments.environment import fingerprint, now_iso, num_threads
 from experiments.failure import FailureKind, by_signal, kind_of_error, kind_of_exit, log_tail, oom_kills
 from experiments.journal import JOURNAL, Journal, read_journal, set_aside
+from experiments.machine_check import checked, history_folder
 from metrics.journal_lines import torn_text
 from metrics.record import RecordError, RunRecord, RunStatus, Score, load_record, save_record, write_atomically
 from metrics.steady import STEADY_COUNTERS, WARM_UP_STEADY, counters_score, warm_up_score
@@ -81,11 +82,15 @@ class JobResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Launcher:
-    """How workers are started. lock: a descriptor they inherit. on_tick: called with the journal twice a second."""
+    """How workers are started. lock: a descriptor they inherit. on_tick: called with the journal twice a second.
+
+    machines: where the history of calibrations lies; None asks nothing of the machine (workers of tests).
+    """
 
     lock: int | None = None
     on_tick: Callable[[Path], None] | None = None
     command: tuple[str, ...] = (sys.executable, "-m", "experiments.worker")
+    machines: Callable[[], Path] | None = history_folder
 
 
 def new_job(folder: Path, label: str, kind: JobKind, config: Mapping[str, Any]) -> JobSpec:
@@ -123,6 +128,9 @@ def launch(spec: JobSpec, launcher: Launcher) -> JobResult:
     if has_died:
         save_record(_died_record(spec, ended), spec.folder / RESULT)
     record, tail = load_record(spec.folder / RESULT), log_tail(spec.folder / LOG)
+    if spec.kind == "measure" and record.status == "ok" and launcher.machines is not None:
+        record = checked(record, launcher.machines())
+        save_record(record, spec.folder / RESULT)
     failure: FailureKind | None = None
     if has_died:
         failure = kind_of_exit(ended, num_oom_kills, "\n".join(tail))

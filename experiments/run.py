@@ -75,7 +75,7 @@ def run_variant(cell: Cell, out: Path, command: Sequence[str] | None = None) -> 
 def make_launcher(lock: int, on_tick: Callable[[Path], None] | None, command: Sequence[str] | None = None) -> Launcher:
     if command is None:
         return Launcher(lock=lock, on_tick=on_tick)
-    return Launcher(lock=lock, on_tick=on_tick, command=tuple(command))
+    return Launcher(lock=lock, on_tick=on_tick, command=tuple(command), machines=None)
 
 
 def _reference(cell: Cell, out: Path, board: Board, launcher: Launcher) -> Path | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
+from baselines.class_history import machine_fault
 from baselines.quality import is_valid
 from engine.contract import ConfigError
 from experiments.overrides import check_sweep, parse, values_of
@@ -173,6 +174,9 @@ def figure_of(record: RunRecord, name: str) -> float:
         if known is None:
             raise NoFigure("peak memory was not read")
         return float(known)
+    fault = machine_fault(record.environment)
+    if fault is not None:
+        raise NoFigure(f"the machine was not in order: {fault}")
     unsteady = unsteady_reason(record)
     if unsteady is not None:
         raise NoFigure(f"not steady: {unsteady}")

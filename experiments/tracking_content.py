@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from baselines.class_history import machine_fault
 from experiments.listening_tracking import LISTENING, heard_of
 from experiments.tracking_runs import (
     RENDERED_FILES,
@@ -157,6 +158,7 @@ def _cell_content(source: Source, cell: Cell) -> RunContent:
                 **outcome,
                 **own.tags,
                 **verdict_tags(folder),
+                **({"env.valid": "false"} if own.tags.get("env.valid") == "false" else {}),
                 **heard.tags,
             }
         ),
@@ -197,14 +199,15 @@ def _of_record(record: RunRecord, is_reference: bool) -> _Part:
     summary: dict[str, float] = {}
     unsteady = unsteady_reason(record)
     tags["timing.unsteady"] = unsteady
+    is_timed = unsteady is None and machine_fault(record.environment) is None
     if countable:
         quality, tags["quality.gaps"] = quality_summary(record, is_reference)
-        # A call that compiled is not the call a user waits for: its audio counts, its time does not
-        summary = {**(speed_summary(record) if unsteady is None else {}), **quality}
+        # A call that compiled is not the call a user waits for, nor is one of a throttled machine: the audio counts
+        summary = {**(speed_summary(record) if is_timed else {}), **quality}
     if record.utterances:
         texts[SENTENCES] = to_json(sentence_table(record, countable))
         tags["mlflow.loggedArtifacts"] = json.dumps([{"path": SENTENCES, "type": "table"}])
-    points = trial_points(record) if countable and unsteady is None else ()
+    points = trial_points(record) if countable and is_timed else ()
     return _Part(span_ms=_span_ms(record), tags=tags, summary=summary, points=points, texts=texts)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from baselines.class_history import machine_fault
 from metrics.record import RunRecord, to_json
 from reports.quality import is_random
 
@@ -36,6 +37,8 @@ def host_tags(record: RunRecord) -> dict[str, str | None]:
 def environment_tags(known: Mapping[str, Any]) -> dict[str, str | None]:
     names = {"host_class": "host.class", "device": "device", "gpu": "gpu", "power_mode": "power_mode"}
     tags = {tag: None if known.get(key) is None else str(known[key]) for key, tag in names.items()}
+    if fault := machine_fault(known):
+        tags.update({"env.valid": "false", "env.reason": fault})
     commit, dirty = known.get("git_commit"), known.get("git_dirty")
     if commit is not None:
         tags.update({"git.commit": str(commit), "mlflow.source.git.commit": str(commit)})

@@ -37,7 +37,13 @@ GROUPS = (
 LATER = ("text",)  # not yet in what older versions have stored
 TEXTS = ("out", "quality.reference_dir")  # with nothing as default
 # where null has a meaning of its own
-NULLABLE = ("solver.steps", "device.threads", "workload.select", "stream.first_chunk_max_bytes")
+NULLABLE = (
+    "solver.steps",
+    "device.threads",
+    "workload.select",
+    "stream.first_chunk_max_bytes",
+    "measure.machine_ratio",
+)
 # Groups that are read without asking whether a key is there; what older presets lack
 NEEDED = ("workload", "stream", "device", "measure", "quality", "tracking", "sweep", "reference")
 OPTIONAL = ("reference.cross_fade",)
@@ -150,6 +156,9 @@ def _check_types(path: str, value: Any, default: Any) -> None:
 
 
 def _check_measure(measure: Mapping[str, Any]) -> None:
+    ratio = measure["machine_ratio"]
+    if ratio is not None and not (_is_number(ratio) and 1 < ratio < float("inf")):
+        raise ConfigError("measure.machine_ratio", ratio, "must be a number above 1, or null", "use 2")
     if measure["calibration"] not in KINDS:
         raise ConfigError(
             "measure.calibration", measure["calibration"], f"must be one of {', '.join(KINDS)}", "use all"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from baselines.class_history import MACHINE
 from baselines.selftests import error_sentence, load_errors
 from metrics.record import RunRecord
 from metrics.steady import WARM_UP_STEADY
@@ -16,6 +17,7 @@ from reports.words import listed, plural, significant
 BUSY_LOAD_PER_CORE = 0.5
 DRIFT_RATIO = 1.10
 HASH_DIGITS = 12
+VOID = "The machine was not in order"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,9 +115,22 @@ def warnings_of(table: Table) -> tuple[str, ...]:
     records = sorted(table.records, key=_started)
     if not records:
         return ("Nothing was measured yet.",)
-    found = [_unfinished(table), _busy(records[0]), _dirty(records), *_differences(records), _drift(table)]
-    found += [_never_steady(table), *_clips(records)]
+    found = [*_machine(table), _unfinished(table), _busy(records[0]), _dirty(records), *_differences(records)]
+    found += [_drift(table), _never_steady(table), *_clips(records)]
     return tuple(warning for warning in found if warning)
+
+
+def _machine(table: Table) -> list[str]:
+    """Rows that their machine voids, first of all; then why it was not asked."""
+    states = {row.label: row.cell.record.environment.get(MACHINE) or {} for row in table.timed_rows if row.cell.record}
+    void = [f"{label}: {state['reason']}" for label, state in states.items() if state.get("valid") is False]
+    unasked = sorted({str(state["reason"]) for state in states.values() if state and state.get("valid") is None})
+    found = (
+        [f"{VOID} (env.valid=false): {listed(void, most=3)}. No speed of it is a result; run again."] if void else []
+    )
+    if unasked:
+        found.append(f"Nothing says that the machine was as fast as it usually is: {listed(unasked, most=2)}.")
+    return found
 
 
 def _unfinished(table: Table) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from baselines.class_history import machine_fault
 from metrics.model_identity import spelt
 from metrics.record import RunRecord
 from reports.context import Context
@@ -23,6 +24,9 @@ STATUS_WORDS = {
 }
 
 
+MACHINE_WORD = "machine not in order"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MissingScore:
     """Scores that are not in the table, for one reason, over all rows."""
@@ -33,13 +37,20 @@ class MissingScore:
     where: tuple[str, ...]
 
 
+def is_void(row: Row) -> bool:
+    """Whether the machine was too slow for its class when the row was timed."""
+    return row.cell.record is not None and machine_fault(row.cell.record.environment) is not None
+
+
 def note_of(row: Row) -> str:
     """What the last column says: nothing for a row that stands on valid, trained audio."""
     if row.validity == "random":
         return RANDOM_WEIGHTS
     if row.status == "ok":
         other = other_model_of(row)
-        return f"another model than the reference's: compared with {other}" if other else ""
+        said = [MACHINE_WORD] if is_void(row) else []
+        said += [f"another model than the reference's: compared with {other}"] if other else []
+        return "; ".join(said)
     remedy = f"; {row.remedy}" if row.remedy and row.status != "invalid" else ""
     return f"{STATUS_WORDS[row.status]}: {row.reason}{remedy}"
 
@@ -57,6 +68,9 @@ def headline_of(table: Table, context: Context | None) -> str:
     rows = [row for row in table.timed_rows if row.validity == "valid"] or list(table.timed_rows)
     if not rows:
         return f"No variant has a speed to show; {_tally(table)}."
+    rows = [row for row in rows if not is_void(row)]
+    if not rows:
+        return f"No variant is named the fastest: the machine was not in order, see below. {_capital(_tally(table))}."
     best = min(rows, key=_rtf)
     return f"{_speed_sentence(table, best, context)} {_quality_sentence(best)} {_capital(_tally(table))}."
 
@@ -65,7 +79,7 @@ def _speed_sentence(table: Table, best: Row, context: Context) -> str:
     timing = best.timing
     assert timing is not None
     words = f"Fastest: {best.label} speaks at RTF {significant(timing.rtf)} ({context.seconds})"
-    base = next((row.timing for row in table.rows if row.label == table.base_label), None)
+    base = next((row.timing for row in table.rows if row.label == table.base_label and not is_void(row)), None)
     if base is None or timing.times_base is None or best.label == table.base_label:
         return f"{words}."
     return (

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from metrics.stats import MIN_TRIALS
 from reports.columns import terminal_columns
-from reports.context import context_of, warnings_of
-from reports.notes import STATUS_WORDS, headline_of, left_out, note_of, other_model_of
+from reports.context import VOID, context_of, warnings_of
+from reports.notes import MACHINE_WORD, STATUS_WORDS, headline_of, is_void, left_out, note_of, other_model_of
 from reports.quality import RANDOM_WEIGHTS
 from reports.table import Row, Table
 
@@ -38,7 +38,8 @@ def print_report(table: Table, console: Console) -> None:
     for row in left_out(table):
         console.print(Text(f"{row.label}: {note_of(row)}"), soft_wrap=True)  # a command in it can be copied
     for warning in warnings_of(table):
-        console.print(Text(f"warning: {warning}"), soft_wrap=True)
+        style = "bold red" if warning.startswith(VOID) else ""
+        console.print(Text(f"warning: {warning}", style=style), soft_wrap=True)
 
 
 def _grid(table: Table) -> Grid:
@@ -56,8 +57,8 @@ def _grid(table: Table) -> Grid:
 def _word(row: Row) -> str:
     if row.validity == "random":
         return RANDOM_WEIGHTS
-    if row.is_reference and row.timing:
+    if row.is_reference and row.timing and not is_void(row):
         return "reference"
     if row.status == "ok" and other_model_of(row):
         return "another model than the reference's"
-    return STATUS_WORDS.get(row.status, "")
+    return STATUS_WORDS.get(row.status, MACHINE_WORD if is_void(row) else "")

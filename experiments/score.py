@@ -26,7 +26,7 @@ from metrics.fidelity import score_of, score_pairs
 from metrics.isolation import Limits
 from metrics.outcome import Outcome
 from metrics.pairing import AgainstName, Kind
-from metrics.record import RunRecord, Score, ScoreStatus, Utterance, load_record, save_record
+from metrics.record import RecordError, RunRecord, Score, ScoreStatus, Utterance, load_record, save_record
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -47,6 +47,8 @@ def score_run(folder: Path, reference: Path | None, oracle: Path | None) -> RunR
     record = load_record(folder / RESULT)
     if record.status != "ok":
         return record
+    if "quality" not in record.config:
+        raise RecordError(f"{folder / RESULT}: config.quality is missing; run again")
     used = ingredients(folder, reference, oracle)
     quality = record.config["quality"]
     heard, unreadable = read_all(folder, record)

@@ -22,9 +22,12 @@ SWEEP_SCHEMA_VERSION = 1  # of sweep.json, which holds no record
 # What is read inside the parts of a record that are groups of entries, where it is there
 GROUPS = ("model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "tracking")
 PARTS: Mapping[str, Mapping[str, Any]] = {
-    "environment": {"host_class": str, "device": str, "versions": Mapping[str, str] | None},
+    "environment": {
+        "host_class": str, "device": str, "versions": Mapping[str, str] | None, "threads": int | None,
+        "num_cores": int | None, "load_1min": float | None, "other_cpu_frac": float | None,
+    },
     "workload": {
-        "name": str, "reference_s": float | None, "generated_s": float | None,
+        "name": str, "num_utterances": int, "reference_s": float | None, "generated_s": float | None,
         "utterances": tuple[Mapping[str, Any], ...],
     },
     "facts": {"name": str, "versions": Mapping[str, str], "proof": Mapping[str, Any]},
@@ -240,12 +243,11 @@ def record_from_dict(data: Any, origin: str) -> RunRecord:
 def _check_kinds(data: Mapping[str, Any]) -> None:
     """Of what reports and gates read inside the parts that have no fields of their own. Raises ValueError."""
     for part, kinds in PARTS.items():
-        content = data.get(part)
-        for name, hint in kinds.items() if isinstance(content, dict) else ():
-            if name in content:
-                value_of(hint, content[name], f"{part}.{name}")
-    config = data.get("config")
-    for group in GROUPS if isinstance(config, dict) else ():
-        settings = value_of(Mapping[str, Any] | None, config.get(group), f"config.{group}")
-        if settings is not None and "name" in settings:
+        content = data.get(part) or {}
+        for name in kinds.keys() & content.keys() if isinstance(content, dict) else ():
+            value_of(kinds[name], content[name], f"{part}.{name}")
+    config = data.get("config") or {}
+    for group in [name for name in GROUPS if name in config] if isinstance(config, dict) else ():
+        settings = value_of(Mapping[str, Any] | None, config[group], f"config.{group}") or {}
+        if "name" in settings:
             value_of(str, settings["name"], f"config.{group}.name")

@@ -140,7 +140,12 @@ def _limits(values: Mapping[str, Any]) -> PairedLimits:
         raise ConfigError("pairs", pairs, f"must be at least {FEWEST_PAIRS}", "use pairs=48")
     looks = values["looks"] if mode == "blocks" else [pairs] if pairs is not None else values["quick_looks"]
     if not isinstance(looks, list) or not all(isinstance(n, int) and not isinstance(n, bool) for n in looks):
-        raise ConfigError("looks", looks, "must be a list of whole numbers", "use looks=[4,8,16]")
+        raise ConfigError(
+            "looks" if mode == "blocks" else "quick_looks",
+            looks,
+            "must be a list of whole numbers",
+            "use looks=[4,8,16]",
+        )
     metrics = values["metrics"] if isinstance(values["metrics"], list) else [values["metrics"]]
     try:
         return PairedLimits.from_mapping({**values, "mode": MODES[mode], "looks": looks, "metrics": metrics})

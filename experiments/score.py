@@ -27,7 +27,16 @@ from metrics.isolation import Limits
 from metrics.model_identity import reference_model_of
 from metrics.outcome import Outcome
 from metrics.pairing import AgainstName, Kind
-from metrics.record import ReferenceModel, RunRecord, Score, ScoreStatus, Utterance, load_record, save_record
+from metrics.record import (
+    RecordError,
+    ReferenceModel,
+    RunRecord,
+    Score,
+    ScoreStatus,
+    Utterance,
+    load_record,
+    save_record,
+)
 from metrics.reference import is_the
 from reports.commands import VerbParser
 
@@ -61,6 +70,8 @@ def score_run(folder: Path, reference: Path | None, oracle: Path | None, quality
     record = load_record(folder / RESULT)
     if record.status != "ok":
         return record
+    if "quality" not in record.config:
+        raise RecordError(f"{folder / RESULT}: config.quality is missing; run again")
     if quality_set is not None:
         record = replace(record, config={**record.config, "quality": widened(record.config["quality"], quality_set)})
         save_record(record, folder / RESULT)  # first: what the scores are made of is read from there

@@ -46,6 +46,7 @@ rounds=N: how often each text is streamed after one warm-up (default 3). workloa
 RESULT = "stream.json"
 UNREAD = ("gate", "measure", "quality")
 CONFIDENCE = 0.95
+MOST_DIGITS = 6  # of rounds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,8 +202,10 @@ def invalid_reasons(measured: Measured, requests: Sequence[SynthesisRequest]) ->
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], int]:
     """Overrides with the default workload, and the rounds."""
     rounds = [text.partition("=")[2] for text in argv if text.startswith("rounds=")] or ["3"]
-    if not rounds[-1].isdigit() or int(rounds[-1]) < 1:
-        raise ConfigError("rounds", rounds[-1], "must be a whole number from 1", "use rounds=3")
+    if not rounds[-1].isdecimal() or len(rounds[-1]) > MOST_DIGITS or int(rounds[-1]) < 1:
+        raise ConfigError(
+            "rounds", rounds[-1], f"must be a whole number from 1, of {MOST_DIGITS} digits", "use rounds=3"
+        )
     overrides = [text for text in argv if not text.startswith("rounds=")]
     refuse_unread(overrides, UNREAD, "a stream")
     for text in overrides:

@@ -22,9 +22,12 @@ SWEEP_SCHEMA_VERSION = 1  # of sweep.json, which holds no record
 # What is read inside the parts of a record that are groups of entries, where it is there
 GROUPS = ("model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "tracking")
 PARTS: Mapping[str, Mapping[str, Any]] = {
-    "environment": {"host_class": str, "device": str, "versions": Mapping[str, str] | None},
+    "environment": {
+        "host_class": str, "device": str, "versions": Mapping[str, str] | None, "threads": int | None,
+        "num_cores": int | None, "load_1min": float | None, "other_cpu_frac": float | None,
+    },
     "workload": {
-        "name": str, "reference_s": float | None, "generated_s": float | None,
+        "name": str, "num_utterances": int, "reference_s": float | None, "generated_s": float | None,
         "utterances": tuple[Mapping[str, Any], ...],
     },
     "facts": {"name": str, "versions": Mapping[str, str], "proof": Mapping[str, Any]},
@@ -296,7 +299,7 @@ def _check_kinds(data: Mapping[str, Any]) -> None:
     config = data.get("config")
     if not isinstance(config, dict):
         return
-    for group in GROUPS:
-        settings = value_of(Mapping[str, Any] | None, config.get(group), f"config.{group}")
+    for group in [name for name in GROUPS if name in config]:
+        settings = value_of(Mapping[str, Any] | None, config[group], f"config.{group}")
         if settings is not None and "name" in settings:
             value_of(str, settings["name"], f"config.{group}.name")

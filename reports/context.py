@@ -9,7 +9,7 @@ from typing import Any
 
 from baselines.class_history import MACHINE
 from baselines.selftests import error_sentence, load_errors
-from metrics.record import RunRecord
+from metrics.record import RecordError, RunRecord
 from metrics.steady import WARM_UP_STEADY
 from reports.table import Table
 from reports.words import listed, plural, significant
@@ -55,6 +55,8 @@ def context_of(table: Table) -> Context | None:
     if not records:
         return None
     first = records[0]
+    if "reference_s" not in first.workload:
+        raise RecordError(f"{first.run_id}: workload.reference_s is missing in its record; run again")
     return Context(
         environment=first.environment,
         workload=first.workload,

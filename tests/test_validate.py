@@ -79,7 +79,7 @@ def refused(capfd: pytest.CaptureFixture[str], verb: Any, argv: Sequence[str]) -
         ("seed=-1", "seed=-1: must be a whole number from 0"),
         ("device.kind=tpu", "device.kind=tpu: must be cpu, cuda or cuda:N"),
         ("device.kind=cuda:99", "device.kind=cuda:99: this machine has . CUDA devices; use device=cpu"),
-        ("device.threads=0", "device.threads=0: must be a positive whole number"),
+        ("device.threads=0", "device.threads=0: must be a whole number from 1"),
         ("model.checkpoint=missing.safetensors", "model.checkpoint=missing.safetensors: no such file"),
         ("model.vocab=missing.txt", "model.vocab=missing.txt: no such file"),
         ("vocoder.checkpoint=missing.pt", "vocoder.checkpoint=missing.pt: no such file"),

@@ -119,6 +119,8 @@ def read_settings(given: Sequence[str]) -> Settings:
             raise ConfigError(key, values[key], "must be true or false", f"use {key}=true")
     if values["url"] is not None and values["transport"] != "http":
         raise ConfigError("url", values["url"], "is for a load over HTTP", "add transport=http")
+    if values["url"] is not None and not _is_address(values["url"]):
+        raise ConfigError("url", values["url"], "is no address of a service", "write url=http://localhost:8000")
     if values["url"] is not None and "@" in urlsplit(str(values["url"])).netloc:
         raise ConfigError("url", "http://...@...", "it is stored with every load", "leave the password out of it")
     if values["scenario"] == "cold_vs_warm" and values["transport"] != "http":
@@ -157,6 +159,14 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
         raise ConfigError("max_error_frac", values["max_error_frac"], "must be a share from 0 to below 1", SEE)
     if not _is_number(values["search_ratio"]) or not 1.01 <= values["search_ratio"] <= 2:
         raise ConfigError("search_ratio", values["search_ratio"], "must be a number from 1.01 to 2", SEE)
+
+
+def _is_address(url: object) -> bool:
+    try:
+        parts = urlsplit(str(url))
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.netloc)
 
 
 def _choice(values: Mapping[str, Any], key: str, allowed: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -127,7 +128,7 @@ def read_yaml(key: str, name: str, folder: Path) -> dict[str, Any]:
     """The mapping of a file of `folder` by its name, or of any by its path. Raises ConfigError naming `key`."""
     is_path = "/" in name or name.endswith((".yaml", ".yml"))
     path = find_file(name) if is_path else folder / f"{name}.yaml"
-    if not path.is_file():
+    if not os.path.isfile(path):  # a name too long for a file is none
         names = ", ".join(sorted(known.stem for known in folder.glob("*.yaml")))
         raise ConfigError(key, name, "no such rules", f"use one of {names}, or a path to a YAML file")
     try:

@@ -41,6 +41,12 @@ def last_pause_s(audio_S: np.ndarray, rate_hz: int, max_s: float) -> float | Non
     return None
 
 
+def _checked_out(out: Path) -> Path:
+    if "\0" in str(out):
+        raise ConfigError("--out", repr(str(out)), "holds a zero byte", "name a file in a folder of yours")
+    return out
+
+
 def trim(path: Path, max_s: float, text: str, out: Path) -> float:
     """Writes the shorter clip and returns its seconds. Raises ConfigError where there is no pause or no such speech."""
     recording = read_recording(path)
@@ -57,7 +63,7 @@ def trim(path: Path, max_s: float, text: str, out: Path) -> float:
     subtype = "PCM_16" if NUM_BYTES.get(recording.subtype, 4) <= 2 else "PCM_24"
     try:
         soundfile.write(out, kept_S, recording.rate_hz, subtype=subtype, format="WAV")
-    except (OSError, ValueError, soundfile.LibsndfileError) as error:  # ValueError: a zero byte in the name
+    except (OSError, soundfile.LibsndfileError) as error:
         raise ConfigError("--out", out, f"cannot be written ({error})", "name a file in a folder of yours") from error
     return cut_s
 
@@ -81,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError("--max-s", options.max_s, allowed, "use --max-s 5")
     if not options.text.strip() or not options.text.isprintable():
         raise ConfigError("--text", repr(options.text), "must be one line of words", "write exactly what the clip says")
-    kept_s = trim(options.audio, options.max_s, options.text, options.out)
+    kept_s = trim(options.audio, options.max_s, options.text, _checked_out(options.out))
     print(f"{options.out}: {kept_s:.2f} s; listen that it ends after the words of --text")
     print(override_of(options.out, options.text))
     return EXIT_OK

@@ -10,11 +10,13 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NoReturn
 
 import pytest
 
 import reports.__main__ as report_verb
 import reports.listening.__main__ as listening
+from engine.contract import ConfigError
 from engine.plan_file import PlanIdentity, Profile, read_plan, write_plan
 from experiments import (
     baseline,
@@ -66,6 +68,11 @@ KNOWN: dict[str, str] = {}
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stop_before_measuring(monkeypatch, tmp_path)
     draw_nothing(monkeypatch)
+
+    def taken(host: str, port: int) -> NoReturn:  # nothing is bound here: what comes so far was not refused
+        raise ConfigError("port", port, f"{host}:{port} cannot be had", "use port=0")
+
+    monkeypatch.setattr("experiments.serve.open_socket", taken)
 
 
 # Verb, the words before, its own keys whose every strange value is wrong, and those whose value is only strange

@@ -61,6 +61,7 @@ def split_words(words: Sequence[str], allowed: Sequence[str]) -> tuple[list[Path
     return paths, values
 
 
+MAX_DIGITS = 18  # more is a slip of the hand
 BUILD_KEYS = ("method", "pairs", "reference", "text", "title", "seed", "out")
 
 
@@ -87,6 +88,6 @@ def build_settings(words: Sequence[str], default_out: Path) -> BuildSettings:
 
 
 def _whole(key: str, value: str, least: int) -> int:
-    if not value.isdecimal() or int(value) < least:
+    if not value.isdecimal() or len(value) > MAX_DIGITS or int(value) < least:
         raise bad_setting(key, value, f"must be a whole number from {least} on", f"leave {key} out for the default")
     return int(value)

@@ -41,7 +41,7 @@ def test_full_size_configuration_builds_from_upstreams_format(tmp_path: Path) ->
 
 
 def test_missing_hub_weights_say_how_to_fetch_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="huggingface-cli download SWivid/F5-TTS"):
+    with pytest.raises(ConfigError, match="hf download SWivid/F5-TTS"):
         validate_config(config("model=f5tts_v1_base", "vocoder=vocos_random", "model.vocab=engine/pocket/vocab.txt"))
 
 

@@ -220,7 +220,7 @@ def test_what_upstream_could_not_build_is_refused_before_anything_is(override: s
 
 
 def test_missing_hub_weights_say_how_to_fetch_them() -> None:
-    with pytest.raises(ConfigError, match="huggingface-cli download SWivid/E2-TTS E2TTS_Base"):
+    with pytest.raises(ConfigError, match="hf download SWivid/E2-TTS E2TTS_Base"):
         validate_config(config("model=e2tts_base", "vocoder=vocos_random"))
 
 

@@ -46,7 +46,7 @@ def test_weights_that_are_not_here_are_refused_with_the_line_that_fetches_them(n
     source = settings["checkpoint"]
     if not source.startswith("hub:"):
         pytest.skip(f"{source} is no file of the hub")
-    with pytest.raises(ConfigError, match="huggingface-cli download"):
+    with pytest.raises(ConfigError, match="hf download"):
         load_vocoder(settings | {"checkpoint": source + ".elsewhere"}, "cpu")
 
 

@@ -114,8 +114,6 @@ def read_plan(path: Path, here: PlanIdentity) -> tuple[bytes, Mapping[str, Any]]
     try:
         plan, meta = path.read_bytes(), json.loads(described(path).read_text("utf-8"))
         found, digest, checks = meta["identity"], meta["plan_sha256"], meta["checks"]
-        if not isinstance(found, Mapping) or not isinstance(checks, Mapping):
-            raise TypeError("identity and checks are groups of entries")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnsupportedEngine(
             f"{path.name} and {described(path).name} cannot be read as a plan and its description ({error!r})", remedy

@@ -244,7 +244,7 @@ def load_model(model: Mapping[str, Any]) -> LoadedModel:
         state, digest = read_state("model.checkpoint", path), content_sha256(path)
         check_blocks(model, state)
         table = "transformer.text_embed.text_embed.weight"
-        if table in state and len(state[table]) != len(vocabulary) + 1:
+        if table in state and state[table].dim() and len(state[table]) != len(vocabulary) + 1:
             raise ConfigError(
                 "model.vocab", model["vocab"],
                 f"has {len(vocabulary)} tokens, the checkpoint was trained with {len(state[table]) - 1}",

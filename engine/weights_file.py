@@ -41,7 +41,8 @@ def read_state(key: str, path: Path) -> dict[str, torch.Tensor]:
     """Checkpoint -> float32 tensors by name; upstream's EMA prefix, wrapper and bookkeeping removed.
 
     Raises ConfigError for what cannot be read, for entries that are neither weights nor a known part of a training
-    state, and for weights that are not floating point, which would be taken as numbers they do not stand for.
+    state, for weights that are not floating point, which would be taken as numbers they do not stand for, and for
+    values that are not finite.
     """
     tensors: dict[str, torch.Tensor] = {}
     for name, value in _unwrapped(key, path, _read(key, path)).items():
@@ -52,6 +53,8 @@ def read_state(key: str, path: Path) -> dict[str, torch.Tensor]:
             raise _refusal(key, path, f"holds {plain} twice, with and without the prefix {EMA_PREFIX}")
         if not value.is_floating_point():
             raise _refusal(key, path, f"holds {name} as {str(value.dtype).removeprefix('torch.')}, not floating point")
+        if not bool(value.isfinite().all()):
+            raise _refusal(key, path, f"holds values in {name} that are no finite numbers")
         tensors[plain] = value.float()
     return tensors
 

@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import Glob, IntervalSweep, Override, Rang
 from hydra.errors import HydraException, OverrideParseException
 
 from engine.contract import ConfigError
-from experiments.presets import folders, presets
+from experiments.presets import folders, groups, presets
 from experiments.quoting import argument
 
 FUNCTIONS = ("choice(", "range(", "interval(", "glob(", "sort(", "shuffle(", "tag(")
@@ -27,8 +27,16 @@ def parse(overrides: Sequence[str]) -> list[Override]:
             raise _unparsed(text, error) from error
         for override in found:
             _refuse_hydra(override)
+            _refuse_several(override)
         parsed += found
     return parsed
+
+
+def _refuse_several(override: Override) -> None:
+    """A list in the place of a choice: Hydra would lay one preset over the other."""
+    if override.key_or_group in groups() and not override.is_sweep_override() and isinstance(override.value(), list):
+        group = override.key_or_group
+        raise ConfigError(group, given(override), "is one choice", f"write {group}=NAME, or {group}=A,B for a sweep")
 
 
 def alternatives(override: Override) -> list[str]:

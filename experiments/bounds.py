@@ -7,6 +7,7 @@ one is never ignored.
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -221,7 +222,9 @@ def _check_known(name: str, settings: Mapping[str, Any]) -> None:
     for key, value in _leaves(name, settings):
         if key not in known:
             beside = sorted(other for other in known if other.rpartition(".")[0] == key.rpartition(".")[0])
-            raise ConfigError(key, value, f"no such key; known here: {', '.join(beside)}", "correct or remove it")
+            near = difflib.get_close_matches(key, beside, n=1)
+            remedy = f"did you mean {near[0]}?" if near else "correct or remove it"
+            raise ConfigError(key, value, f"no such key; known here: {', '.join(beside)}", remedy)
 
 
 @lru_cache(maxsize=32)

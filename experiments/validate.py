@@ -20,7 +20,7 @@ from engine.vocabulary import read_vocabulary
 from experiments.bounds import check_bounds
 from experiments.calibration import KINDS
 from experiments.cli import refused_limit, resume_command, warn_once
-from experiments.compose import Cell, compose_config, compose_run
+from experiments.compose import Cell, compose_config, compose_run, refuse_infinite
 from experiments.failure import RETRIED
 from experiments.job import RESULT
 from experiments.quoting import argument
@@ -70,6 +70,7 @@ def validate_cells(cells: Sequence[Cell]) -> None:
 def validate(config: Mapping[str, Any], *, check_texts: bool = True) -> None:
     """Raises ConfigError (or InvalidRequest) for the first setting that cannot be run as asked."""
     _check_keys(config)
+    refuse_infinite("", config)
     _check_types("", config, _defaults())
     check_bounds(config)
     try:

@@ -26,7 +26,14 @@ LAST_SEED = 2**63 - 1  # of torch's and numpy's generators
 WIDEST = 1 << 16  # of a layer
 # Groups whose keys the engine itself checks against what it builds
 OWN_KEYS = ("engine", "model.arch", "vocoder.generator", "engine.session", "engine.calibration", "solver.reuse")
-FREE = ("engine.inductor", "vocoder.inductor", "sweep.space", "solver.rule", "solver.fitted")  # named by others
+FREE = (
+    "quality.reference_model",
+    "engine.inductor",
+    "vocoder.inductor",
+    "sweep.space",
+    "solver.rule",
+    "solver.fitted",
+)  # named by others
 
 
 @dataclass(frozen=True, slots=True)

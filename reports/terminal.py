@@ -36,10 +36,11 @@ def print_report(table: Table, console: Console) -> None:
     if table.base_label:
         console.print(Text(f"x base: how many times as fast as {table.base_label}"))
     for row in left_out(table):
-        console.print(Text(f"{row.label}: {note_of(row)}"), soft_wrap=True)  # a command in it can be copied
+        note = note_of(row)
+        console.print(Text(f"{row.label}: {note}"), soft_wrap="`" in note)  # a command in it can be copied
     for warning in warnings_of(table):
         style = "bold red" if warning.startswith(VOID) else ""
-        console.print(Text(f"warning: {warning}", style=style), soft_wrap=True)
+        console.print(Text(f"warning: {warning}", style=style), soft_wrap="`" in warning)
 
 
 def _grid(table: Table) -> Grid:

@@ -35,7 +35,7 @@ from experiments.repository import commit_of
 from tests.engines import config
 from tests.test_paired_rule import LIMITS, block, blocks, judge
 
-SHORT = ["workload=smoke", "workload.select=[en04]", "solver=euler_6", "tracking=none"]
+SHORT = ["workload=smoke", "workload.select=[en05]", "solver=euler_6", "tracking=none"]
 
 
 def test_the_command_line_is_split_by_side() -> None:

@@ -244,7 +244,7 @@ def test_a_search_says_where_the_limit_breaks(
 
 def test_pocket_under_an_open_load_in_batches(tmp_path: Path) -> None:
     """The real engine: closed levels are covered above, so this one makes it batch, wait and answer on its thread."""
-    argv = [*SMOKE, "workload.select=[en04]", "scenario=open", "requests=6", "batching=true", "max_batch=2"]
+    argv = [*SMOKE, "workload.select=[en05]", "scenario=open", "requests=6", "batching=true", "max_batch=2"]
     assert load.main([*argv, f"out={tmp_path}"]) == 0
     content = json.loads((tmp_path / "load.json").read_text())
     assert [level["name"] for level in content["levels"]] == ["capacity", "open"]

@@ -17,6 +17,8 @@ from experiments.quality_gate import read_yaml
 from experiments.tracking_store import Destination
 from experiments.validate import validate
 from experiments.workload import load_workload
+from metrics.record import save_record
+from tests.baseline_runs import make_run
 from tests.engines import ROOT
 
 POCKET = ROOT / "engine" / "pocket"
@@ -34,7 +36,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "rules.yaml").write_text("name: mine\n", encoding="utf-8")
     (folder / "mine.db").write_bytes(b"")
     (folder / "run").mkdir()
-    (folder / "run" / "result.json").write_text("{}", encoding="utf-8")
+    save_record(make_run(1), folder / "run" / "result.json")
     monkeypatch.chdir(folder)
     return folder
 

@@ -34,7 +34,7 @@ def is_random(source: str) -> bool:
 
 def random_seed(key: str, source: str) -> int:
     seed = source.removeprefix("random:")
-    if not seed.isdigit():
+    if not (seed.isascii() and seed.isdigit()) or len(seed) > 18:  # of a 64-bit generator
         raise ConfigError(key, source, "after random: a whole number is needed", "use random:0")
     return int(seed)
 
@@ -57,12 +57,18 @@ def locate(key: str, source: str) -> Path:
 
 def _hub_file(key: str, source: str) -> Path:
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     parts = source.removeprefix("hub:").split("/", 2)
     if len(parts) != 3:
         raise ConfigError(key, source, "must read hub:OWNER/REPO/FILE", "for example hub:SWivid/F5-TTS/NAME")
     owner, repo, file = parts
-    cached = try_to_load_from_cache(f"{owner}/{repo}", file)
+    try:
+        cached = try_to_load_from_cache(f"{owner}/{repo}", file)
+    except HFValidationError as error:
+        raise ConfigError(
+            key, source, f"is no name that the hub has ({error})", "for example hub:SWivid/F5-TTS/NAME"
+        ) from error
     if not isinstance(cached, str):
         fetch = shlex.join(["hf", "download", f"{owner}/{repo}", file])
         raise ConfigError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.contract import ConfigError
 from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, report_command, run_verb
 from experiments.cold import launch_with_cold_starts
 from experiments.compose import Cell
@@ -145,6 +146,9 @@ def main(argv: Sequence[str]) -> int:
 
         return sweep.run_cells(without_multirun(argv), preset=None)
     cell = one_cell(argv)
+    resume = cell.config["sweep"].get("resume")
+    if resume is not None:
+        raise ConfigError("sweep.resume", resume, "a run resumes nothing", "use experiments.sweep with it")
     out = Path(cell.config["out"] or default_out(cell.label))
     validate_out(out, 2, len(load_workload(cell.config).lines))
     return run_and_show(cell, out)

@@ -80,7 +80,7 @@ def params(cases: Iterable[Case], known: Mapping[str, str]) -> list[Any]:
     found = []
     for case in cases:
         reasons = [reason for part, reason in known.items() if part in case.name]
-        marks = [pytest.mark.xfail(reason=reasons[0], strict=False)] if reasons else []
+        marks = [pytest.mark.xfail(reason=reasons[0], strict=True)] if reasons else []
         found.append(pytest.param(case, id=ascii(case.name)[1:-1], marks=marks))
     return found
 

@@ -20,8 +20,9 @@ $(READY): pyproject.toml constraints.txt
 bench: $(READY)  ## the default sweep: table, audio, MLflow runs, report
 	$(RUN) -m experiments.sweep $(ARGS)
 
+# Two processes, one file each at a time; products on one core each, or two processes wait for each other's threads
 test: $(READY)
-	$(RUN) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(READY)
 	$(RUN) -m ruff check .

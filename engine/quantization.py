@@ -30,12 +30,12 @@ MIN_SENTENCES = 4
 METHODS = ("minmax", "percentile", "entropy")
 # Modules that decide what a recording holds (engine.denoiser.onnx_graph.record_feeds); a test walks one
 RECORDING = (
-    "engine.attention", "engine.batching", "engine.build", "engine.checkpoint", "engine.conditioner",
+    "engine.attention", "engine.batching", "engine.build", "engine.checkpoint", "engine.chunks", "engine.conditioner",
     "engine.denoiser.eager", "engine.denoiser.onnx_graph", "engine.fitted", "engine.frontend", "engine.grid",
-    "engine.guidance", "engine.kept", "engine.mel", "engine.noise", "engine.packed", "engine.pipeline", "engine.plan",
-    "engine.precision", "engine.reuse", "engine.sampler", "engine.solver", "engine.step", "engine.vocabulary",
-    "engine.voice.clip", "engine.voice.ffmpeg", "engine.voice.preparation", "engine.voice.recording",
-    "engine.voice.resampling", "engine.weights_file", "engine.weights_fit",
+    "engine.guidance", "engine.kept", "engine.mel", "engine.noise", "engine.packed", "engine.paths", "engine.pipeline",
+    "engine.plan", "engine.precision", "engine.reuse", "engine.sampler", "engine.solver", "engine.step",
+    "engine.vocabulary", "engine.voice.clip", "engine.voice.ffmpeg", "engine.voice.preparation",
+    "engine.voice.recording", "engine.voice.resampling", "engine.weights_file", "engine.weights_fit",
 )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def _groups(root: Path) -> list[tuple[str, str, str]]:
 
 def _cpu_max(path: Path) -> float | None:
     try:
-        limit, period = path.read_text().split()
+        limit, period = path.read_text("utf-8").split()
         return None if limit == "max" else int(limit) / int(period)
     except (OSError, ValueError, ZeroDivisionError):
         return None
@@ -76,6 +76,6 @@ def _cfs(folder: Path) -> float | None:
 
 def _whole(path: Path) -> int | None:
     try:
-        return int(path.read_text())
+        return int(path.read_text("utf-8"))
     except (OSError, ValueError):  # no such file, "max"
         return None

@@ -24,11 +24,20 @@ REMEDY = "no figure is given for such a side; mend it and compare again"
 
 
 class Proof:
-    """Remembers what was heard of each side; every method raises SideFailed(side, "invalid", ..)."""
+    """Remembers what was heard of each side; every method raises SideFailed(side, "invalid", ..).
 
-    def __init__(self, configs: Mapping[str, Mapping[str, Any]], texts: Sequence[tuple[str, str]]):
+    texts: (utterance id, text) of every sentence. voice_dc: mean of the clip that speaks it, by utterance id.
+    """
+
+    def __init__(
+        self,
+        configs: Mapping[str, Mapping[str, Any]],
+        texts: Sequence[tuple[str, str]],
+        voice_dc: Mapping[str, float],
+    ):
         self._configs = configs
         self._texts = texts
+        self._voice_dc = voice_dc
         self._heard: dict[tuple[str, str], int] = {}
         self._said: dict[tuple[int, int], tuple[str, Mapping[str, Any]]] = {}
         self.checked: dict[str, int] = {}
@@ -105,7 +114,10 @@ class Proof:
                 raise _invalid(side, f"{name}: {len(audio_S)} samples, must be {num_samples}")
             return
         rate_hz = int(answer["sample_rate_hz"])
-        expected = Expectation(utterance_id=name, text=text, sample_rate_hz=rate_hz, num_samples=num_samples)
+        expected = Expectation(
+            utterance_id=name, text=text, sample_rate_hz=rate_hz, num_samples=num_samples,
+            voice_dc=self._voice_dc[name],
+        )  # fmt: skip
         score = audio_valid(audio_S, rate_hz, expected=expected)
         if score.status != "ok":
             raise _invalid(side, f"invalid audio of {name}: {score.reason}")

@@ -171,7 +171,8 @@ def open_bench(prepared: Prepared, out: Path, lock: int | None, stack: ExitStack
     bench = Bench(
         specs=prepared.specs, sentences=[name for name, _ in texts], plan=prepared.settings.plan,
         journal=stack.enter_context(JournalWriter(out / PAIRS)), log=stack.enter_context((out / LOG).open("ab")),
-        proof=Proof(configs, texts), keep=keep, seed=int(prepared.specs[0].config["seed"]), lock=lock,
+        proof=Proof(configs, texts, prepared.workload.voice_dc), keep=keep,
+        seed=int(prepared.specs[0].config["seed"]), lock=lock,
     )  # fmt: skip
     return stack.enter_context(bench)
 

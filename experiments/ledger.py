@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from experiments.environment import now_iso
 from experiments.failure import FailureKind
-from metrics.record import SWEEP_SCHEMA_VERSION, RecordError, write_atomically
+from metrics.record import SWEEP_SCHEMA_VERSION, RecordError, repeated, write_atomically
 
 SWEEP = "sweep.json"
 
@@ -175,9 +175,12 @@ def _ledger_from(folder: Path, data: Mapping[str, Any]) -> Ledger:
     for name in ("finished", "reference"):
         _typed(name, getattr(ledger, name), str, type(None))
     _one_of("status", ledger.status, SweepStatus)
-    for name in ("label", "dir"):
-        if len({getattr(entry, name) for entry in ledger.entries}) < len(ledger.entries):
-            raise ValueError(f"two cells of one {name}")
+    for what, keys in (
+        ("label", [one.label for one in ledger.entries]),
+        ("folder", [one.dir for one in ledger.entries]),
+    ):
+        if (twin := repeated(keys)) is not None:
+            raise ValueError(f"two cells have the {what} {twin}")
     return ledger
 
 

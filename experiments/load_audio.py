@@ -32,12 +32,15 @@ class Heard:
 
 @dataclass(slots=True)
 class AudioCheck:
-    """Remembers what was judged. invalid: one line a fault. Keeps the first answer of every sentence in `folder`."""
+    """Remembers what was judged. invalid: one line a fault. Keeps the first answer of every sentence in `folder`.
+
+    voice_dc: mean of the clip that speaks a sentence, by utterance id."""
 
     config: Mapping[str, Any]
     lines: Sequence[Line]
     folder: Path
     random_weights: bool
+    voice_dc: Mapping[str, float]
     invalid: list[str] = field(default_factory=list)
     num_heard: int = 0
     _judged: dict[str, str] = field(default_factory=dict)
@@ -73,6 +76,7 @@ class AudioCheck:
             expected = Expectation(
                 utterance_id=line.utterance_id, text=line.text, num_samples=wanted,
                 sample_rate_hz=int(self.config["model"]["sample_rate_hz"]),
+                voice_dc=self.voice_dc[line.utterance_id],
             )  # fmt: skip
             score = audio_valid(audio_S, heard.sample_rate_hz, expected=expected)
             if score.status != "ok":

@@ -61,7 +61,11 @@ def make_bench(
         max_batch=rule.max_batch,
         journal=journal,
         check=AudioCheck(
-            config=order.config, lines=lines, folder=order.out, random_weights=bool(facts["random_weights"])
+            config=order.config,
+            lines=lines,
+            folder=order.out,
+            random_weights=bool(facts["random_weights"]),
+            voice_dc=order.workload.voice_dc,
         ),
         settings=order.settings,
         read_pss=lambda: read_memory().pss_bytes,

@@ -71,7 +71,7 @@ def speakers(variants: Sequence[str], stack: ExitStack) -> tuple[Speaker, ...]:
         workload = load_workload(cell.config)
         check = AudioCheck(
             config=cell.config, lines=workload.lines, random_weights=bool(engine.facts.random_weights),
-            folder=Path(stack.enter_context(tempfile.TemporaryDirectory())),
+            folder=Path(stack.enter_context(tempfile.TemporaryDirectory())), voice_dc=workload.voice_dc,
         )  # fmt: skip
         made.append(Speaker(cell.label, engine, workload, check))
     return tuple(made)

@@ -32,7 +32,10 @@ def git(root: Path, *arguments: str, timeout_s: float | None = TIMEOUT_S) -> sub
     command = ["git", "-C", str(root), *arguments]
     english = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C"}
     try:
-        return subprocess.run(command, capture_output=True, text=True, env=english, timeout=timeout_s, check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", errors="replace", env=english,
+            timeout=timeout_s, check=False,
+        )  # fmt: skip
     except FileNotFoundError:
         raise GitRefused("git is not installed", "apt-get install git") from None
     except subprocess.TimeoutExpired:

@@ -93,9 +93,17 @@ def heard_of(
 
 def _prompt(record: RunRecord, utterance_id: str) -> str:
     """Hash of the voice's clip and transcript; records without it are paired by their whole workload's identity."""
-    entries = {entry["id"]: entry for entry in record.workload.get("utterances", ())}
-    known = entries.get(utterance_id, {}).get("prompt_sha256")
+    known = _entry(record, utterance_id).get("prompt_sha256")
     return str(known or f"workload {record.workload.get('identity_sha256')}")
+
+
+def voice_dc(record: RunRecord, utterance_id: str) -> float:
+    """Mean of the clip that spoke it; 0.0 in records that do not say it."""
+    return float(_entry(record, utterance_id).get("voice_dc", 0.0))
+
+
+def _entry(record: RunRecord, utterance_id: str) -> Mapping[str, Any]:
+    return next((entry for entry in record.workload.get("utterances", ()) if entry["id"] == utterance_id), {})
 
 
 def expected_samples(utterance: Utterance, config: Mapping[str, Any]) -> int:
@@ -140,6 +148,7 @@ def _validity(
         text=utterance.text,
         sample_rate_hz=int(record.config["model"]["sample_rate_hz"]),
         num_samples=num_samples,
+        voice_dc=voice_dc(record, name),
     )
     score = audio_valid(audio.audio_S, audio.rate_hz, expected=expected)
     others = [copies[name]] if name in copies else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -140,8 +141,15 @@ def open_socket(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+    except socket.gaierror as error:
+        listener.close()
+        raise ConfigError("host", host, f"is no address ({error.strerror})", "use host=127.0.0.1") from error
     except OSError as error:
         listener.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise ConfigError(
+                "host", host, "is no address of this machine", "use host=127.0.0.1, or 0.0.0.0 for all"
+            ) from error
         raise ConfigError("port", port, f"{host}:{port} cannot be had ({error.strerror})", "use port=0") from error
     listener.listen(1024)
     return listener

@@ -29,7 +29,7 @@ from experiments.run import default_out
 from experiments.validate import one_cell, validate_out
 from experiments.worker import build_by_name, facts_content
 from experiments.workload import load_workload
-from metrics.artifacts import Expectation, audio_valid
+from metrics.artifacts import Expectation, audio_valid, offset_of
 from metrics.record import to_json, write_atomically
 from metrics.stats import median_interval, quantile
 from metrics.streaming import AUDIBLE_DB, first_audible_s, leading_silence_s, play
@@ -192,8 +192,9 @@ def invalid_reasons(measured: Measured, requests: Sequence[SynthesisRequest]) ->
     for request in requests:
         audio_S, rate_hz = measured.audio[request.utterance_id]
         expected = Expectation(
-            utterance_id=request.utterance_id, text=request.text, sample_rate_hz=rate_hz, num_samples=len(audio_S)
-        )
+            utterance_id=request.utterance_id, text=request.text, sample_rate_hz=rate_hz, num_samples=len(audio_S),
+            voice_dc=offset_of(request.ref_audio_S),
+        )  # fmt: skip
         score = audio_valid(audio_S, rate_hz, expected=expected)
         reasons += [f"{request.utterance_id}: {score.reason}"] if score.status != "ok" else []
     return reasons

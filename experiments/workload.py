@@ -15,6 +15,7 @@ from engine.chunks import beyond_window, chunk_bound
 from engine.contract import ConfigError, SynthesisRequest
 from experiments.texts import Line, select_lines
 from experiments.voices import Voice, load_voices, written_voices
+from metrics.artifacts import offset_of
 from metrics.record import to_json
 
 
@@ -42,12 +43,18 @@ class Workload:
         """What is wrong with the clips, a sentence each."""
         return tuple(text for voice in self.speakers for text in voice.warnings)
 
+    @property
+    def voice_dc(self) -> dict[str, float]:
+        """Mean of the clip that speaks each sentence, by utterance id."""
+        return {request.utterance_id: offset_of(request.ref_audio_S) for request in self.requests}
+
     def describe(self) -> dict[str, Any]:
         """RunRecord.workload before anything is spoken: `generated_s` is still null.
 
         chunks_beyond_window_s, where there are any: by sentence, the seconds of chunks beyond upstream's window."""
         long = {request.utterance_id: beyond_window(request, self.max_chunk_s) for request in self.requests}
         beyond = {name: [round(length, 2) for length in seconds] for name, seconds in long.items() if seconds}
+        voice_dc = self.voice_dc
         return {
             **({"chunks_beyond_window_s": beyond} if beyond else {}),
             "name": self.name,
@@ -63,6 +70,7 @@ class Workload:
                     "text": line.text,
                     "voice": voice.voice_id,
                     "prompt_sha256": voice.prompt_sha256,
+                    "voice_dc": voice_dc[line.utterance_id],
                 }
                 for line, voice in zip(self.lines, self.voices, strict=True)
             ],

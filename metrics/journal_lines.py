@@ -91,6 +91,8 @@ def split_lines(content: bytes, kinds: Collection[str]) -> Lines:
         text = line.decode("utf-8", "surrogateescape").strip(" \t\r")
         entries, rest = _leading(text)
         if rest:
+            if not all(entry["kind"] in kinds for entry in entries):
+                entries, rest = [], text  # the torn entry and the one behind it read as one, that nobody wrote
             torn.append(number)
             entries += _behind_torn(rest, kinds)
         whole += [(number, entry) for entry in entries]

@@ -94,6 +94,7 @@ def open_bench(specs: list[SideSpec], folder: Path, log: BinaryIO, stack: ExitSt
     )
     bench = Bench(
         specs=specs, sentences=["en04"], plan=plan, journal=stack.enter_context(JournalWriter(folder / "pairs.jsonl")),
-        log=log, proof=Proof({spec.side: spec.config for spec in specs}, [("en04", "That was close.")]), keep=folder,
+        log=log, proof=Proof({spec.side: spec.config for spec in specs}, [("en04", "That was close.")], {"en04": 0.0}),
+        keep=folder,
     )  # fmt: skip
     return stack.enter_context(bench)

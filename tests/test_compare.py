@@ -201,7 +201,7 @@ ANSWER = {
 
 
 def proof() -> Proof:
-    return Proof({"reference": config(), "candidate": config()}, [("en04", "That was close.")])
+    return Proof({"reference": config(), "candidate": config()}, [("en04", "That was close.")], {"en04": 0.0})
 
 
 @pytest.mark.parametrize(

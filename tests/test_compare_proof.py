@@ -42,7 +42,7 @@ def test_what_the_solvers_options_explain_and_no_more() -> None:
         "num_evals": 5, "num_chunks": 1, "finite": True, "peak": 0.5, "audio_sha256": "a", "num_samples": 1,
         "sample_rate_hz": 24000, "noise_sha256": None,
     }  # fmt: skip
-    proof = Proof({"candidate": config()}, [("a", "Now.")])
+    proof = Proof({"candidate": config()}, [("a", "Now.")], {"a": 0.0})
     proof.call("candidate", facts(reuse={"kind": "threshold", "max_in_a_row": 3}), (0, 1), answer)
     with pytest.raises(SideFailed, match="5 velocity evaluations were counted, 8 were asked for"):
         proof.call("candidate", facts(), (0, 2), answer)

@@ -19,8 +19,10 @@ def speech_like(seconds=2.0):
     return (0.15 * buzz_S * (0.55 - 0.45 * np.cos(2 * np.pi * 4 * t_S))).astype(np.float32)
 
 
-def check(audio_S, sample_rate_hz=RATE_HZ, num_samples=2 * RATE_HZ, text=TEXT):
-    expected = Expectation(utterance_id="u1", text=text, sample_rate_hz=RATE_HZ, num_samples=num_samples)
+def check(audio_S, sample_rate_hz=RATE_HZ, num_samples=2 * RATE_HZ, text=TEXT, voice_dc=0.0):
+    expected = Expectation(
+        utterance_id="u1", text=text, sample_rate_hz=RATE_HZ, num_samples=num_samples, voice_dc=voice_dc
+    )
     return audio_valid(audio_S, sample_rate_hz, expected=expected)
 
 
@@ -68,6 +70,14 @@ def test_a_fault_is_named(spoil, named):
     assert score.status == "error"
     assert score.value is None
     assert named in score.reason
+
+
+def test_a_voice_recorded_with_an_offset_is_cloned_with_it():
+    """The limit is on top of the clip's own offset, of either sign: a mel has none."""
+    for voice_dc in (0.015, -0.015):
+        assert check(speech_like() + np.float32(0.02), voice_dc=voice_dc).status == "ok"
+        reason = check(speech_like() + np.float32(0.03), voice_dc=voice_dc).reason
+        assert f"DC offset 0.03, must be within +-0.025 (the voice's own {voice_dc:g} and 0.01)" in reason
 
 
 def test_two_samples_at_full_scale_are_not_clipping():

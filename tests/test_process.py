@@ -57,8 +57,10 @@ needs_root = pytest.mark.skipif(
 
 @pytest.fixture
 def theirs(tmp_path: Path) -> Path:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents):
         folder.chmod(0o777)
+        if folder.name.startswith("pytest-of-"):
+            break
     folder = tmp_path / "theirs"
     folder.mkdir(mode=0o777)
     folder.chmod(0o777)

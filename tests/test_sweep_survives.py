@@ -15,7 +15,7 @@ from experiments.compose import compose_cells
 from experiments.failure import kind_of_error, kind_of_exit, log_tail, oom_kills
 from experiments.identity import identity_of
 from experiments.ledger import load_ledger
-from experiments.sources import TIMED_PATH, code_hash, imported
+from experiments.sources import ROOMS, TIMED_PATH, code_hash, imported
 from experiments.sweep import Sweep, new_sweep, resumed_sweep, run_sweep
 from metrics.record import load_record
 from tests.chaos import Chaos
@@ -198,7 +198,7 @@ def vars_of(identity: Any) -> dict[str, str]:
 def test_code_is_the_engine_and_the_timed_path_and_nothing_that_judges(tmp_path: Path) -> None:
     import shutil
 
-    for room in ("engine", "experiments", "metrics"):
+    for room in ROOMS:
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
     before = code_hash(tmp_path)
     assert before == code_hash(ROOT)

@@ -14,6 +14,7 @@ from experiments.cli import run_verb
 from experiments.tracking import main
 from experiments.tracking_content import load_content
 from metrics.steady import counters_score
+from reports.commands import here, typed
 from tests.tracking_folders import record, write_run, write_sweep
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -35,7 +36,7 @@ def test_a_server_that_is_down_costs_one_line(sweep: Path, flags: list[str], cod
     assert done.returncode == code, done.stderr
     (line,) = done.stderr.splitlines()
     assert "tracking server http://127.0.0.1:9 cannot be reached (Connection refused" in line
-    assert f"nothing is lost; later: python -m experiments.tracking sync {sweep}" in line
+    assert f"nothing is lost; later: {here(typed('experiments.tracking', 'sync', sweep))}" in line
     assert {path: path.read_bytes() for path in sorted(sweep.rglob("*")) if path.is_file()} == before
 
 

@@ -78,9 +78,10 @@ def test_description_for_the_record() -> None:
     assert described["num_utterances"] == 2
     assert described["utterances"][0] == {
         "id": "en03", "category": "short", "text": "We leave in ten minutes.", "voice": "slt",
-        "prompt_sha256": workload.voices[0].prompt_sha256,
+        "prompt_sha256": workload.voices[0].prompt_sha256, "voice_dc": workload.voice_dc["en03"],
     }  # fmt: skip
     assert 1.0 < described["reference_s"] < 12.0
+    assert workload.voice_dc["en03"] == pytest.approx(float(workload.requests[0].ref_audio_S.mean()), abs=1e-6)
 
 
 def user_texts(folder: Path, content: str) -> str:

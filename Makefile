@@ -41,7 +41,7 @@ gpu-check:  ## prove the CUDA engines on this machine
 	$(MAKE) gpu-check-here VENV=.venv-gpu EXTRAS=gpu,tensorrt,torchao,quality,mlflow,dev
 
 gpu-check-here: $(READY)
-	$(RUN) -m experiments.gpu_check $(ARGS)
+	$(RUN) -m experiments.checks.gpu $(ARGS)
 
 clean:
 	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache

@@ -8,20 +8,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.checkpoint import LoadedModel, check_backbone, is_random, load_model, locate, random_seed
 from engine.clock import Clock
 from engine.contract import ConfigError, Engine, EngineFacts, UnsupportedEngine
 from engine.mel import check_vocoder, mel_transform
-from engine.releases import check_release
+from engine.weights.checkpoint import LoadedModel, check_backbone, is_random, load_model, locate, random_seed
+from engine.weights.releases import check_release
 
 if TYPE_CHECKING:
-    from engine.denoiser.eager import Tables
+    from engine.backends.eager.denoiser import Tables
     from engine.postprocess import Fade
-    from engine.sampler import Sampler
-    from engine.solver import SolverSpec
-    from engine.step import Arch, DiTStep
-    from engine.step_e2 import Step
-    from engine.vocoder import LoadedVocoder
+    from engine.solver.methods import SolverSpec
+    from engine.solver.sampler import Sampler
+    from engine.step.dit import Arch, DiTStep
+    from engine.step.unett import Step
+    from engine.vocoders.vocos import LoadedVocoder
 
 PACKAGES = ("torch", "torchaudio", "vocos", "numpy")
 
@@ -71,9 +71,9 @@ def engine_arguments(engine_config: Mapping[str, Any]) -> dict[str, Any]:
 
 def validate_config(config: Mapping[str, Any]) -> None:
     """Everything about engine, solver, model, vocoder and device that can be refused before anything is built."""
-    from engine.chunks import chunk_bound
-    from engine.solver import solver_spec
-    from engine.streaming import stream_rule
+    from engine.solver.methods import solver_spec
+    from engine.text.chunks import chunk_bound
+    from engine.text.streaming import stream_rule
 
     chunk_bound(config)
     solver_spec(config["solver"])
@@ -115,7 +115,7 @@ def check_device(device: Mapping[str, Any]) -> None:
 
 def build_engine(config: Mapping[str, Any], clock: Clock) -> Engine:
     """Resolved configuration -> engine. Raises ConfigError for settings, UnsupportedEngine for what cannot be built."""
-    from engine.solver import solver_spec
+    from engine.solver.methods import solver_spec
 
     validate_config(config)
     context = Context(config, solver_spec(config["solver"]), clock)
@@ -180,7 +180,7 @@ class Materials:
     @property
     def dit(self) -> DiTStep:
         """The step, for backends that begin with `needs_dit`."""
-        from engine.step import DiTStep
+        from engine.step.dit import DiTStep
 
         if not isinstance(self.step, DiTStep):
             raise TypeError(f"{type(self.step).__name__} is not a DiT's step")
@@ -199,10 +199,10 @@ def needs_dit(context: Context, engine: str) -> None:
 
 def materials(context: Context) -> Materials:
     """Loads weights and makes the tables of the solver's grid. Raises ConfigError for weights that do not fit."""
-    from engine.denoiser.eager import Tables
-    from engine.step import Arch, DiTStep, modulation_tables, time_embeddings
-    from engine.step_e2 import UNetTArch, UNetTStep
-    from engine.vocoder import load_vocoder
+    from engine.backends.eager.denoiser import Tables
+    from engine.step.dit import Arch, DiTStep, modulation_tables, time_embeddings
+    from engine.step.unett import UNetTArch, UNetTStep
+    from engine.vocoders.vocos import load_vocoder
 
     model_config, times = context.config["model"], context.solver.evaluation_times
     step: Step
@@ -243,11 +243,11 @@ def fade_of(reference: Mapping[str, Any], rate_hz: int) -> Fade:
 
 def assemble(context: Context, made: Materials, sampler: Sampler, build: Build) -> Engine:
     """The pipeline around a sampler."""
-    from engine.chunks import chunk_bound
     from engine.conditioner import Conditioner
     from engine.frontend import FrontEnd
     from engine.pipeline import F5Engine, Parts
-    from engine.streaming import stream_rule
+    from engine.text.chunks import chunk_bound
+    from engine.text.streaming import stream_rule
 
     model_config, reference = context.config["model"], context.config["reference"]
     parts = Parts(
@@ -278,9 +278,9 @@ def pytorch(
     *, context: Context, name: str, precision: str, max_batch: int = 8, max_padding_frac: float = 0.1
 ) -> Engine:
     """Our pipeline around the rewritten step, run eagerly by PyTorch in one of the precisions of engine.precision."""
-    from engine.denoiser.eager import EagerDenoiser
-    from engine.precision import apply_precision, weight_bytes, weight_histogram
-    from engine.sampler import StepSampler
+    from engine.backends.eager.denoiser import EagerDenoiser
+    from engine.solver.sampler import StepSampler
+    from engine.step.precision import apply_precision, weight_bytes, weight_histogram
 
     made = materials(context)
     prepared = apply_precision(made.step, precision, context.device)
@@ -294,9 +294,9 @@ def pytorch(
 
 
 def upstream(*, context: Context, name: str) -> Engine:
-    """The untouched f5_tts inference path (engine.upstream)."""
-    from engine.upstream import build_upstream
-    from engine.vocoder import load_vocoder
+    """The untouched f5_tts inference path (engine.upstream.peer)."""
+    from engine.upstream.peer import build_upstream
+    from engine.vocoders.vocos import load_vocoder
 
     if context.solver.grid_kind not in ("epss", "uniform"):
         raise UnsupportedEngine("upstream takes no explicit grid", "use solver.grid=epss or uniform")

@@ -1,6 +1,6 @@
 """What an utterance's text and reference contribute to every step, computed once, in float32.
 
-Upstream: TextEmbedding and InputEmbedding of f5_tts.model.backbones.dit. Shape letters as in engine.step.
+Upstream: TextEmbedding and InputEmbedding of f5_tts.model.backbones.dit. Shape letters as in engine.step.dit.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from engine.packed import pack_conv
-from engine.step import Arch
+from engine.step.dit import Arch
+from engine.step.packed import pack_conv
 
 MAX_POSITIONS = 8192
 DROPPED_TEXTS_KEPT = 64

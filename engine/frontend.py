@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.chunks import SHORT_TEXT_BYTES, SHORT_TEXT_SPEED, Pace, chunks_of, split_text
 from engine.contract import InvalidRequest, SynthesisRequest
+from engine.text.chunks import SHORT_TEXT_BYTES, SHORT_TEXT_SPEED, Pace, chunks_of, split_text
 from engine.voice.recording import check_reference
 from engine.voice.resampling import affordable
 

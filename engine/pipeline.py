@@ -16,11 +16,11 @@ from engine.contract import AudioBlock, EngineFacts, StageTimes, Synthesis, Synt
 from engine.frontend import Chunk, FrontEnd, Prepared
 from engine.noise import initial_noise, noise_key, noise_sha256
 from engine.postprocess import Fade, Joiner, join_chunks
-from engine.precision import tf32_allowed
-from engine.sampler import Denoiser, Sampler, StepSampler
-from engine.solver import SolverSpec
-from engine.streaming import StreamRule
-from engine.vocoder import Vocoder, with_vocoder
+from engine.solver.methods import SolverSpec
+from engine.solver.sampler import Denoiser, Sampler, StepSampler
+from engine.step.precision import tf32_allowed
+from engine.text.streaming import StreamRule
+from engine.vocoders.vocos import Vocoder, with_vocoder
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.contract import ConfigError
-from experiments.cli import EXIT_OK, run_verb
-from experiments.front import is_help, show_help
+from experiments.common.cli import EXIT_OK, run_verb
+from experiments.settings.front import is_help, show_help
 from reports.commands import typed, verbs_in
 
 INTERNAL = ("worker", "compare_worker", "load_cold", "doctor_probe")  # programs that verbs start

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from baselines.approval import approval_problem, approve
-from baselines.known import chosen_works
-from baselines.quality import SNR
-from baselines.store import (
+from baselines.stored.approval import approval_problem, approve
+from baselines.stored.known import chosen_works
+from baselines.stored.quality import SNR
+from baselines.stored.store import (
     RECORDS,
     Baseline,
     BaselineRefused,
@@ -29,16 +29,16 @@ from baselines.store import (
     save_baseline,
 )
 from engine.contract import ConfigError
-from experiments.cli import DISK_FULL, EXIT_NO_BASELINE, EXIT_OK, complain, run_verb
-from experiments.compose import ROOT, compose_config
-from experiments.environment import fingerprint, now_iso
-from experiments.fresh import fresh_run
-from experiments.front import refuse_flags
-from experiments.presets import with_presets
+from experiments.common.cli import DISK_FULL, EXIT_NO_BASELINE, EXIT_OK, complain, run_verb
+from experiments.common.environment import fingerprint, now_iso
+from experiments.common.presets import with_presets
+from experiments.measuring.fresh import fresh_run
+from experiments.measuring.validate import one_cell
 from experiments.run import default_out
-from experiments.validate import one_cell
+from experiments.settings.compose import ROOT, compose_config
+from experiments.settings.front import refuse_flags
 from metrics.record import RecordError, RunRecord, load_run, to_json
-from metrics.speed import speed_of
+from metrics.speed.trials import speed_of
 from reports.commands import VerbParser
 
 EXAMPLES = """

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from baselines.decision import DecisionRule, decide, decision_lines, decision_markdown
+from baselines.quality.decision import DecisionRule, decide, decision_lines, decision_markdown
 from engine.contract import ConfigError
-from experiments.cli import EXIT_OK, EXIT_REGRESSION, EXIT_UNSURE, refused_limit, run_verb
-from experiments.compose import CONF
+from experiments.common.cli import EXIT_OK, EXIT_REGRESSION, EXIT_UNSURE, refused_limit, run_verb
 from experiments.quality_gate import read_quality_limits, read_yaml, split_words
+from experiments.settings.compose import CONF
 from metrics.record import to_json, write_atomically
 from reports.commands import VerbParser
-from reports.source import load_source
+from reports.data.source import load_source
 
 RULES = CONF / "gate" / "decision"
 DESCRIPTION = f"""{__doc__}

@@ -8,29 +8,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from baselines.approval import approval_problem
-from baselines.comparable import flatten
-from baselines.gate import Rule, judge
-from baselines.known import known_of
-from baselines.publish import Gated, junit_xml, summary_markdown, terminal_lines, verdict_content
-from baselines.selftests import same_run_sentence, stored_sentence
-from baselines.store import RECORDS, Baseline, NoBaseline, baseline_path, load_baseline
-from baselines.verdict import Limits
+from baselines.paired.selftests import same_run_sentence, stored_sentence
+from baselines.stored.approval import approval_problem
+from baselines.stored.comparable import flatten
+from baselines.stored.gate import Rule, judge
+from baselines.stored.known import known_of
+from baselines.stored.store import RECORDS, Baseline, NoBaseline, baseline_path, load_baseline
+from baselines.stored.verdict import Limits
 from engine.contract import ConfigError
 from experiments.baseline import refuse_unwritable, this_host_class
-from experiments.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain, run_verb
-from experiments.compose import compose_config, options
-from experiments.environment import now_iso
-from experiments.flat_settings import key_of
-from experiments.fresh import fresh_run, hydra_value
-from experiments.front import refuse_flags
-from experiments.job import RESULT
-from experiments.overrides import parse
-from experiments.presets import with_presets
+from experiments.common.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain, run_verb
+from experiments.common.environment import now_iso
+from experiments.common.presets import with_presets
+from experiments.measuring.fresh import fresh_run, hydra_value
+from experiments.measuring.job import RESULT
+from experiments.measuring.validate import gate_limits
 from experiments.run import default_out, sync_tracking
-from experiments.validate import gate_limits
+from experiments.settings.compose import compose_config, options
+from experiments.settings.flat_settings import key_of
+from experiments.settings.front import refuse_flags
+from experiments.settings.overrides import parse
 from metrics.record import RunRecord, load_run, to_json, write_atomically
 from reports.commands import VerbParser, here, typed
+from reports.verdicts.stored import Gated, junit_xml, summary_markdown, terminal_lines, verdict_content
 
 RULE: Rule = judge
 # What the new run takes from the baseline; the rest is a matter of the one who gates.

@@ -14,7 +14,7 @@ from baselines.class_history import (
     save_history,
     with_run,
 )
-from engine.artifacts import cache_root
+from engine.cache import cache_root
 from metrics.record import RecordError, RunRecord
 
 DEFAULT_RATIO = 2.0  # of jobs that were written before there was the setting

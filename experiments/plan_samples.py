@@ -9,16 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from baselines.quality_rules import QualityLimits
-from baselines.samples import clips_for_rate, pairs_for_margin, pairs_for_margin_t
-from baselines.sentences import pair_scores
+from baselines.quality.rules import QualityLimits
+from baselines.quality.samples import clips_for_rate, pairs_for_margin, pairs_for_margin_t
+from baselines.quality.sentences import pair_scores
 from engine.contract import ConfigError
-from experiments.cli import EXIT_OK, run_verb
+from experiments.common.cli import EXIT_OK, run_verb
 from experiments.quality_gate import read_quality_limits, split_words
-from metrics.catalog import by_name
+from metrics.fidelity.catalog import by_name
 from metrics.record import load_run
 from reports.commands import VerbParser
-from reports.listening.inference import votes_needed
+from reports.listening.judging.inference import votes_needed
 
 KEYS = ("metric", "margin", "sd", "limit", "true_rate", "share", "alpha", "preset")
 POWERS = (0.8, 0.9)
@@ -75,7 +75,7 @@ def _lines(folders: Sequence[Path], settings: Mapping[str, Any], limits: Quality
     planned = dict(limits.planning.get(metric, {}))
     if metric not in by_name() and metric not in limits.planning:
         known = ", ".join(limits.planning)
-        raise ConfigError("metric", metric, "no such score", f"use one of {known} or of metrics/catalog.py")
+        raise ConfigError("metric", metric, "no such score", f"use one of {known} or of metrics/fidelity/catalog.py")
     plan = {**planned, **{key: settings[key] for key in ("margin", "sd", "limit", "true_rate") if key in settings}}
     if "margin" in settings:
         plan.pop("limit", None)

@@ -8,18 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from baselines.quality_gate import QualityVerdict, judge_quality
-from baselines.quality_publish import JudgedQuality, quality_content, quality_junit, quality_lines, quality_summary
-from baselines.quality_rules import QualityLimits
+from baselines.quality.gate import QualityVerdict, judge_quality
+from baselines.quality.rules import QualityLimits
 from engine.contract import ConfigError
 from engine.paths import find_file
-from experiments.cli import refused_limit, run_verb
-from experiments.compose import CONF, refuse_infinite
-from experiments.environment import now_iso
-from experiments.written import NotWritten, read_document, refuse_unwritten, value_of
-from experiments.written import typed as typed_value
+from experiments.common.cli import refused_limit, run_verb
+from experiments.common.environment import now_iso
+from experiments.common.written import NotWritten, read_document, refuse_unwritten, value_of
+from experiments.common.written import typed as typed_value
+from experiments.settings.compose import CONF, refuse_infinite
 from metrics.record import load_run, to_json, write_atomically
 from reports.commands import VerbParser, here, typed
+from reports.verdicts.quality import JudgedQuality, quality_content, quality_junit, quality_lines, quality_summary
 
 DEFAULT = "standard"
 PRESETS = CONF / "gate" / "quality"
@@ -76,7 +76,7 @@ def scoring(verdict: QualityVerdict, folders: Sequence[Path]) -> tuple[str, ...]
     missing = {side for finding in verdict.findings for side in finding.unscored}
     sides = zip(("baseline", "candidate"), folders, strict=True)
     wanted = [folder if folder.is_dir() else folder.parent for side, folder in sides if side in missing]
-    return tuple(typed("experiments.score", folder, "--quality", "full") for folder in wanted)
+    return tuple(typed("experiments.scoring.score", folder, "--quality", "full") for folder in wanted)
 
 
 def split_words(words: Sequence[str], keys: Sequence[str]) -> tuple[list[Path], dict[str, Any]]:

@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from engine.contract import ConfigError
-from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, report_command, run_verb
-from experiments.cold import launch_with_cold_starts
-from experiments.compose import Cell
-from experiments.device_lock import device_lock
-from experiments.front import MULTIRUN, answered, without_multirun
-from experiments.job import LOG, RESULT, JobResult, Launcher, module_environment, new_job
-from experiments.measure import plan_for
-from experiments.presets import with_presets
-from experiments.progress import Board, Planned
-from experiments.reference import is_reference, needs_reference, provide_reference
-from experiments.validate import one_cell, planned_evals, validate_out
-from experiments.workload import load_workload
-from reports.table import load_table
-from reports.terminal import print_report, stdout_console
+from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, report_command, run_verb
+from experiments.common.device_lock import device_lock
+from experiments.common.presets import with_presets
+from experiments.common.progress import Board, Planned
+from experiments.measuring.cold import launch_with_cold_starts
+from experiments.measuring.job import LOG, RESULT, JobResult, Launcher, module_environment, new_job
+from experiments.measuring.measure import plan_for
+from experiments.measuring.validate import one_cell, planned_evals, validate_out
+from experiments.scoring.reference import is_reference, needs_reference, provide_reference
+from experiments.settings.compose import Cell
+from experiments.settings.front import MULTIRUN, answered, without_multirun
+from experiments.workload.requests import load_workload
+from reports.data.table import load_table
+from reports.render.terminal import print_report, stdout_console
 
 HELP = """Measure one variant: build it in a fresh process, time it over the workload, score the very audio it made.
 
@@ -98,7 +98,7 @@ def start_scoring(
     folder: Path, reference: Path | None, oracle: Path | None, held: Sequence[int] = ()
 ) -> subprocess.Popen[str]:
     """held: device locks that the process inherits, so that nobody measures, or writes here, before it has ended."""
-    command = [sys.executable, "-m", "experiments.score", str(folder)]
+    command = [sys.executable, "-m", "experiments.scoring.score", str(folder)]
     for name, other in (("--reference", reference), ("--oracle", oracle)):
         if other is not None:
             command += [name, str(other)]
@@ -142,7 +142,7 @@ def main(argv: Sequence[str]) -> int:
     if answered(argv, HELP, taken=MULTIRUN):
         return EXIT_OK
     if any(arg in MULTIRUN for arg in argv):
-        from experiments import sweep  # which imports this module
+        from experiments.sweep import __main__ as sweep  # which imports this module
 
         return sweep.run_cells(without_multirun(argv), preset=None)
     cell = one_cell(argv)

@@ -1,7 +1,8 @@
 """First audio and gaps of a stream, beside the call that is not streamed: `python -m experiments.stream engine=int8`.
 
 Streams and plain calls of the same sentence alternate in random order in one process, so that what the machine does in
-the meantime hits both. Every stream's arrivals are in the journal; playback is computed from them (metrics.streaming).
+the meantime hits both. Every stream's arrivals are in the journal; playback is computed from them
+(metrics.speed.streaming).
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ import soundfile
 
 from engine.clock import Clock, make_clock
 from engine.contract import ConfigError, Engine, SynthesisRequest
-from experiments.cli import EXIT_JOB_FAILED, EXIT_OK, complain, note, run_verb
-from experiments.device_lock import device_lock
-from experiments.environment import fingerprint, now_iso
-from experiments.flat_settings import refuse_misspelt, refuse_unread
-from experiments.front import answered
-from experiments.journal import JOURNAL, JournalWriter
-from experiments.presets import with_presets
+from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, complain, note, run_verb
+from experiments.common.device_lock import device_lock
+from experiments.common.environment import fingerprint, now_iso
+from experiments.common.journal import JOURNAL, JournalWriter
+from experiments.common.presets import with_presets
+from experiments.measuring.validate import one_cell, validate_out
+from experiments.measuring.worker import build_by_name, facts_content
 from experiments.run import default_out
-from experiments.validate import one_cell, validate_out
-from experiments.worker import build_by_name, facts_content
-from experiments.workload import load_workload
-from metrics.artifacts import Expectation, audio_valid, offset_of
+from experiments.settings.flat_settings import refuse_misspelt, refuse_unread
+from experiments.settings.front import answered
+from experiments.workload.requests import load_workload
+from metrics.fidelity.artefacts import Expectation, audio_valid, offset_of
 from metrics.record import to_json, write_atomically
+from metrics.speed.streaming import AUDIBLE_DB, first_audible_s, leading_silence_s, play
 from metrics.stats import median_interval, quantile
-from metrics.streaming import AUDIBLE_DB, first_audible_s, leading_silence_s, play
 
 HELP = """Stream texts, and say when the first sound is heard and whether playback runs dry.
 

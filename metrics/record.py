@@ -159,7 +159,7 @@ class RunRecord:
     """One variant's run: `result.json`. Paths are relative to the folder of the file.
 
     recipes: metric -> everything that changes its number, versions included; scores of two recipes are not compared.
-    floors: by metric, of the reference engine; empty where none was made (`python -m experiments.floor`).
+    floors: by metric, of the reference engine; empty where none was made (`python -m experiments.scoring.floor`).
     reference: the model behind the scores against the reference; None where there are none, or in older records.
     """
 

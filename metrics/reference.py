@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metrics.pairing import AgainstName
+from metrics.fidelity.pairing import AgainstName
 from metrics.record import RunRecord, Score
 
 AGAINST = "_vs_reference"

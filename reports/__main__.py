@@ -9,8 +9,8 @@ from pathlib import Path
 from metrics.process import settle
 from metrics.record import RecordError
 from reports.commands import VerbParser
-from reports.render import render_report
-from reports.terminal import print_report, stdout_console
+from reports.render.every import render_report
+from reports.render.terminal import print_report, stdout_console
 
 EXIT_OK = 0
 EXIT_USAGE = 2

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from baselines.store import Baseline
-from baselines.verdict import Limits
+from baselines.stored.store import Baseline
+from baselines.stored.verdict import Limits
 from metrics.record import CalibrationReading, RunRecord, Score, Trial, Utterance
 
 HOST = "test-2c-cpu"

@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from engine.checkpoint import content_sha256, locate
 from engine.clock import Clock
 from engine.contract import AudioBlock, EngineFacts, StageTimes, Synthesis, SynthesisRequest, UnsupportedEngine
-from experiments import worker
-from experiments.calibration import Calibration
-from experiments.measure import MeasurePlan, Probes
+from engine.weights.checkpoint import content_sha256, locate
+from experiments.measuring import worker
+from experiments.measuring.calibration import Calibration
+from experiments.measuring.measure import MeasurePlan, Probes
 
 RATE_HZ, HOP, MEL_BINS = 24000, 256, 100
 CHARS_PER_S = 14

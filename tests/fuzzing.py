@@ -20,22 +20,22 @@ from typing import Any
 
 import pytest
 
-from experiments.cli import run_verb
+from experiments.common.cli import run_verb
 
 Verb = Callable[[Sequence[str]], int]
 
 # Where measuring begins: module and name, as the verb calls it
 STARTS = (
     ("experiments.run", "run_and_show"), ("experiments.sweep", "run_sweep"), ("experiments.optimize", "run_search"),
-    ("experiments.stream", "device_lock"), ("experiments.floor", "device_lock"), ("experiments.load", "device_lock"),
-    ("experiments.overhead", "device_lock"), ("experiments.overhead", "watch_parent"),
-    ("experiments.compare", "device_lock"), ("experiments.selftest_live", "device_lock"),
-    ("experiments.selftest", "rates"), ("experiments.serve", "Service"), ("experiments.fit_solver", "build_by_name"),
-    ("experiments.calibrate_reuse", "build_by_name"), ("experiments.step_error", "build_engine"),
-    ("experiments.gpu_check", "check"), ("experiments.gpu_correct", "correctness"),
+    ("experiments.stream", "device_lock"), ("experiments.scoring.floor", "device_lock"), ("experiments.load",
+    "device_lock"), ("experiments.checks.overhead", "device_lock"), ("experiments.checks.overhead", "watch_parent"),
+    ("experiments.compare", "device_lock"), ("experiments.selftest.live", "device_lock"),
+    ("experiments.selftest", "rates"), ("experiments.serve", "Service"), ("experiments.solvers.fit", "build_by_name"),
+    ("experiments.solvers.calibrate_reuse", "build_by_name"), ("experiments.checks.step_error", "build_engine"),
+    ("experiments.checks.gpu", "check"), ("experiments.checks.gpu_correct", "correctness"),
 )  # fmt: skip
 # Verbs that measure in a process of their own, `experiments.run` with these overrides
-FRESH = ("experiments.gate", "experiments.baseline", "experiments.gate_selftest")
+FRESH = ("experiments.gate", "experiments.baseline", "experiments.selftest.stored")
 
 
 class Started(Exception):
@@ -95,13 +95,15 @@ def stop_before_measuring(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None
         monkeypatch.setattr(importlib.import_module(module), name, _start)
     for module in FRESH:
         monkeypatch.setattr(importlib.import_module(module), "fresh_run", _fresh_run)
-    monkeypatch.setattr(importlib.import_module("experiments.gpu_check"), "why_not_here", lambda: None)
-    monkeypatch.setattr(importlib.import_module("experiments.gpu_correct"), "why_not_here", lambda: None, raising=False)
+    monkeypatch.setattr(importlib.import_module("experiments.checks.gpu"), "why_not_here", lambda: None)
+    monkeypatch.setattr(
+        importlib.import_module("experiments.checks.gpu_correct"), "why_not_here", lambda: None, raising=False
+    )
 
 
 def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are made, and not drawn: what a chart is made of is checked, and a tenth of the time taken."""
-    for module in ("reports.plots", "reports.search", "reports.spectrograms"):
+    for module in ("reports.render.plots", "reports.search", "reports.render.spectrograms"):
         monkeypatch.setattr(importlib.import_module(module), "save", _no_picture)
 
 
@@ -119,7 +121,7 @@ def _start(*args: object, **settings: object) -> Any:
 def _fresh_run(overrides: Sequence[str], out: Path) -> int:
     """As in a process of its own: what it refuses is its line and its code."""
     from experiments import run
-    from experiments.fresh import hydra_value
+    from experiments.measuring.fresh import hydra_value
 
     kept = [text for text in overrides if not text.startswith("out=")]
     return run_verb(run.main, [*kept, f"out={hydra_value(str(out))}"])

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import soundfile
 
-from metrics.pairing import Heard, sha256_of
+from metrics.fidelity.pairing import Heard, sha256_of
 from metrics.record import Utterance
 from tests.engines import ROOT
 

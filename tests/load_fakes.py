@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from engine.contract import Synthesis, SynthesisRequest
-from experiments.load_core import Done, Item, Order, Reply
+from experiments.load.driver import Done, Item, Order, Reply
 from tests.fakes import HOP, FakeEngine, facts, frames_of, speech
 
 ITEMS = (

@@ -7,10 +7,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from experiments.compare_processes import SideSpec
-from experiments.compare_proof import Proof
-from experiments.compare_run import Bench, RunPlan
-from experiments.journal import JournalWriter
+from experiments.common.journal import JournalWriter
+from experiments.compare.bench import Bench, RunPlan
+from experiments.compare.processes import SideSpec
+from experiments.compare.proof import Proof
 
 CLOCK = """
 import time

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from baselines.approval import approval_problem, approve
-from baselines.known import known_of
-from baselines.store import (
+from baselines.stored.approval import approval_problem, approve
+from baselines.stored.known import known_of
+from baselines.stored.store import (
     BaselineRefused,
     NoBaseline,
     differences,
@@ -20,7 +20,7 @@ from baselines.store import (
     save_baseline,
 )
 from experiments.baseline import main
-from experiments.cli import run_verb
+from experiments.common.cli import run_verb
 from metrics.record import RecordError, RunRecord, save_record
 from tests import baseline_runs as runs
 from tests.baseline_runs import HOST, Recipe, World, make_baseline, make_run, no_score, with_scores

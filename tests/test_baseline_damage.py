@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from baselines.store import NoBaseline, read_baseline, save_baseline
+from baselines.stored.store import NoBaseline, read_baseline, save_baseline
 from experiments.baseline import main
-from experiments.cli import EXIT_NO_BASELINE, run_verb
+from experiments.common.cli import EXIT_NO_BASELINE, run_verb
 from metrics.record import save_record
 from tests.baseline_runs import HOST, make_baseline, make_run
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from engine.bigvgan import TAPS, AntiAliased, Snake, half_band
 from engine.contract import ConfigError
 from engine.mel import chunk_samples, mel_transform
-from engine.vocoder import LoadedVocoder, load_vocoder
+from engine.vocoders.bigvgan import TAPS, AntiAliased, Snake, half_band
+from engine.vocoders.vocos import LoadedVocoder, load_vocoder
 from tests.engines import config, engine, request
 
 TINY = {

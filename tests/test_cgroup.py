@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import environment
-from experiments.cgroup import cpu_quota, memory_limit_bytes
+from experiments.common import environment
+from experiments.common.cgroup import cpu_quota, memory_limit_bytes
 
 
 def tree(root: Path, groups: str, files: dict[str, str]) -> Path:

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.chunks import Pace, beyond_window, chunk_bound, chunks_of, pace_of
 from engine.contract import ConfigError, InvalidRequest, UnsupportedEngine
-from experiments.compose import compose_config
+from engine.text.chunks import Pace, beyond_window, chunk_bound, chunks_of, pace_of
 from experiments.gate import overrides_of
-from experiments.validate import validate
-from experiments.workload import load_workload
+from experiments.measuring.validate import validate
+from experiments.settings.compose import compose_config
+from experiments.workload.requests import load_workload
 from tests.engines import engine, request
 
 LONG = "We walk to the sea and look for birds " * 20

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from experiments.compose import ROOT
+from experiments.settings.compose import ROOT
 
 VERB = """
 import os, sys

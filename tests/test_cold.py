@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from experiments import overhead, run
-from experiments.cold import launch_with_cold_starts, process_age_s
-from experiments.compose import compose_cells, compose_run
-from experiments.job import Launcher, launch, new_job
-from experiments.progress import Board
-from experiments.sweep import new_sweep, run_sweep
+from experiments import run
+from experiments.checks import overhead
+from experiments.common.progress import Board
+from experiments.measuring.cold import launch_with_cold_starts, process_age_s
+from experiments.measuring.job import Launcher, launch, new_job
+from experiments.settings.compose import compose_cells, compose_run
+from experiments.sweep.__main__ import new_sweep, run_sweep
 from metrics.record import ColdStart, load_record, save_record
-from reports.starts import start_lines
-from reports.table import load_table
+from reports.data.table import load_table
+from reports.sections.starts import start_lines
 from tests.test_report_data import FakeCell, write_run
 
 FAKE = (sys.executable, "-m", "tests.fakes")

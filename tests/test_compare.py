@@ -17,21 +17,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines.paired_data import Block, Turn
-from baselines.paired_publish import comparison_summary
-from baselines.selftests import HostErrors, Restarts
+from baselines.paired.data import Block, Turn
+from baselines.paired.selftests import HostErrors, Restarts
 from engine.clock import HostClock
 from engine.contract import ConfigError
-from experiments import compare, compare_session
-from experiments.compare_processes import Server, SideFailed, SideSpec
-from experiments.compare_proof import Proof
-from experiments.compare_revision import refuse_uncommitted, worktree
-from experiments.compare_run import orders
-from experiments.compare_session import _quick_may_decide, _same_environment, prepare
-from experiments.compare_settings import read_command, read_settings
-from experiments.compare_worker import Side
-from experiments.compose import ROOT
-from experiments.repository import commit_of
+from experiments.common.repository import commit_of
+from experiments.compare import __main__ as compare
+from experiments.compare import session as compare_session
+from experiments.compare.bench import orders
+from experiments.compare.child import Side
+from experiments.compare.processes import Server, SideFailed, SideSpec
+from experiments.compare.proof import Proof
+from experiments.compare.revision import refuse_uncommitted, worktree
+from experiments.compare.session import _quick_may_decide, _same_environment, prepare
+from experiments.compare.settings import read_command, read_settings
+from experiments.settings.compose import ROOT
+from reports.verdicts.paired import comparison_summary
 from tests.engines import config
 from tests.test_paired_rule import LIMITS, block, blocks, judge
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.compare_processes import START_LIMIT_S, Server, SideFailed
-from experiments.compare_run import Bench
-from experiments.compare_worker import DeviceEvents
+from experiments.compare.bench import Bench
+from experiments.compare.child import DeviceEvents
+from experiments.compare.processes import START_LIMIT_S, Server, SideFailed
 from tests.engines import config
 from tests.stub_trees import open_bench, stub_side, stub_tree
 

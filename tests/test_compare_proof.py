@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from experiments.compare_processes import SideFailed
-from experiments.compare_proof import Proof, evaluations_of
-from experiments.worker import facts_content
+from experiments.compare.processes import SideFailed
+from experiments.compare.proof import Proof, evaluations_of
+from experiments.measuring.worker import facts_content
 from tests.engines import ROOT, config, engine, request
 
 SOLVERS = sorted(path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml"))

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from baselines.paired_data import Answers
-from baselines.paired_publish import QUALITY_GATE, Comparison, comparison_content, comparison_lines, comparison_summary
+from baselines.paired.data import Answers
+from reports.verdicts.paired import QUALITY_GATE, Comparison, comparison_content, comparison_lines, comparison_summary
 from tests.engines import ROOT, config
 from tests.stub_trees import open_bench, stub_side, stub_tree
 from tests.test_paired_rule import LIMITS, blocks, judge

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from engine.backends import eager_denoiser
+from engine.backends.builders import eager_denoiser
+from engine.backends.compiled.denoiser import CompiledDenoiser, CompileOptions, CountingInductor
 from engine.build import Build, Context, assemble, materials
 from engine.clock import HostClock
 from engine.contract import ConfigError, Engine, UnsupportedEngine
-from engine.denoiser.compiled import CompiledDenoiser, CompileOptions, CountingInductor
-from engine.sampler import StepSampler
-from engine.solver import solver_spec
+from engine.solver.methods import solver_spec
+from engine.solver.sampler import StepSampler
 from tests.engines import config, engine, request
 
 TEXTS = ("That was close.", "Turn left at the bridge.", "We walk along the sea in the morning.")
@@ -134,8 +134,8 @@ def test_bfloat16_attention_compiles_once_more_where_its_scores_leave_the_cache(
 ) -> None:
     """The bound lowered to 260 frames of two rows of four heads; the reference has some 141. A CPU with tiles uses the
     fused kernel at every length."""
-    monkeypatch.setattr("engine.attention.has_tiles", lambda: False)
-    monkeypatch.setattr("engine.attention.SCORES_MAX_BYTES", 2 * 4 * 260**2 * 2)
+    monkeypatch.setattr("engine.step.attention.has_tiles", lambda: False)
+    monkeypatch.setattr("engine.step.attention.SCORES_MAX_BYTES", 2 * 4 * 260**2 * 2)
     with compiled(*EAGER, "engine=compiled_bf16") as ours:
         counts = []
         for num_frames in (60, 100, 140, 200):

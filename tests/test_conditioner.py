@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from engine.checkpoint import load_model
 from engine.conditioner import Conditioner, stack
-from engine.step import Arch
+from engine.step.dit import Arch
+from engine.weights.checkpoint import load_model
 from tests.engines import config
 
 

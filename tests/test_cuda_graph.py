@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from engine.backends import eager_denoiser
+from engine.backends.builders import eager_denoiser
+from engine.backends.cuda_graph.denoiser import GraphSampler, check_capturable
 from engine.build import Build, Context, assemble, materials
 from engine.clock import HostClock
 from engine.contract import ConfigError, Engine, UnsupportedEngine
-from engine.denoiser.cuda_graph import GraphSampler, check_capturable
-from engine.solver import solver_spec
-from metrics.steady import counters_score, remedy_of
+from engine.solver.methods import solver_spec
+from metrics.speed.steady import counters_score, remedy_of
 from tests.engines import config, engine, request
 
 SMALL = ("model.checkpoint=random:0", "model.arch.depth=1")
@@ -25,7 +25,7 @@ TEXTS = ("That was close.", "Turn left at the bridge.", "We walk along the sea i
 @pytest.fixture(autouse=True)
 def plain_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: the recorder cannot hold oneDNN's packed tensors."""
-    monkeypatch.setattr("engine.precision.can_pack", lambda dtype: False)
+    monkeypatch.setattr("engine.step.precision.can_pack", lambda dtype: False)
 
 
 class TracingRecorder:

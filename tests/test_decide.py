@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from baselines.decision import DecisionRule, decide, decision_markdown
-from experiments.cli import run_verb
-from experiments.compose import compose_cells
+from baselines.quality.decision import DecisionRule, decide, decision_markdown
+from experiments.common.cli import run_verb
 from experiments.decide import main, read_rule
 from experiments.quality_gate import read_quality_limits
+from experiments.settings.compose import compose_cells
 from metrics.record import RunRecord
-from metrics.steady import counters_score
+from metrics.speed.steady import counters_score
 from tests.scored_runs import ARTIFACT, BLIND, SIMILARITY, WER, scored, write_run
 
 RULE = read_rule("nfe6")

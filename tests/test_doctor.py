@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.doctor_host import TILE_FLAGS, cpu_rows, driver_version, jetson_row, memory_row, pocket_row
-from experiments.doctor_probe import REPOSITORY, probe
+from experiments.doctor.host import TILE_FLAGS, cpu_rows, driver_version, jetson_row, memory_row, pocket_row
+from experiments.doctor.probe import REPOSITORY, probe
 
 SHADOWS = {
     "torch": "import os\nos.kill(os.getpid(), 11)",

@@ -9,17 +9,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from engine.backends.cuda_graph.denoiser import GraphSampler
+from engine.backends.eager.denoiser import EagerDenoiser
 from engine.build import Context, materials, validate_config
-from engine.checkpoint import draw_state, unett_shapes
 from engine.clock import HostClock
 from engine.conditioner import Conditioner, Conditioning, stack
 from engine.contract import ConfigError, UnsupportedEngine
-from engine.denoiser.cuda_graph import GraphSampler
-from engine.denoiser.eager import EagerDenoiser
-from engine.guidance import Rows
-from engine.precision import PreparedStep, apply_precision
-from engine.sampler import StepSampler
-from engine.solver import solver_spec
+from engine.solver.guidance import Rows
+from engine.solver.methods import solver_spec
+from engine.solver.sampler import StepSampler
+from engine.step.precision import PreparedStep, apply_precision
+from engine.weights.checkpoint import draw_state, unett_shapes
 from tests.engines import config, engine, request
 from tests.test_cuda_graph import TracingRecorder
 

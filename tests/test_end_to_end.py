@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import baseline, gate, sweep
-from experiments.cli import run_verb
+from experiments import baseline, gate
+from experiments.common.cli import run_verb
+from experiments.sweep import __main__ as sweep
 
 pytestmark = pytest.mark.slow
 

@@ -114,5 +114,5 @@ def test_upstream_refuses_grids_it_cannot_take() -> None:
 
 
 def test_the_contract_and_the_grid_need_no_torch() -> None:
-    code = "import sys, engine.contract, engine.grid; sys.exit('torch' in sys.modules)"
+    code = "import sys, engine.contract, engine.solver.grid; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -11,12 +11,12 @@ import yaml
 from engine.build import build_engine
 from engine.clock import HostClock
 from engine.contract import ConfigError, UnsupportedEngine
-from engine.fitted import Fitted
-from engine.solver import SolverSpec, solver_spec
-from experiments.cli import EXIT_OK, EXIT_USAGE, run_verb
-from experiments.fit_solver import main as fit_solver
-from experiments.fitting import Candidate, Fit, Utterance, fine_times, teacher_path
-from experiments.workload import load_workload
+from engine.solver.fitted import Fitted
+from engine.solver.methods import SolverSpec, solver_spec
+from experiments.common.cli import EXIT_OK, EXIT_USAGE, run_verb
+from experiments.solvers.fit import main as fit_solver
+from experiments.solvers.fitting import Candidate, Fit, Utterance, fine_times, teacher_path
+from experiments.workload.requests import load_workload
 from tests.engines import config, engine
 
 PLAIN = {

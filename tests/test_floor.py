@@ -1,11 +1,12 @@
-"""experiments.floor with real workers and fake engines: what is deterministic has no floor of its own, seeds differ."""
+"""experiments.scoring.floor with real workers and fake engines: what is deterministic has no floor of its own, seeds
+differ."""
 
 from pathlib import Path
 
 import pytest
 
-from experiments import floor, reference
-from experiments.job import Launcher
+from experiments.measuring.job import Launcher
+from experiments.scoring import floor, reference
 from tests.engines import config
 
 FAKE = ("python", "-m", "tests.fakes")

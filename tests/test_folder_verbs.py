@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from experiments import baseline, decide, gate, optimize, plan_samples, quality_gate, score, sweep, tracking
-from experiments.cli import run_verb
+from experiments import baseline, decide, gate, plan_samples, quality_gate
+from experiments.common.cli import run_verb
+from experiments.optimize import __main__ as optimize
+from experiments.scoring import score
+from experiments.sweep import __main__ as sweep
+from experiments.tracking import __main__ as tracking
 from metrics.record import load_run
 from reports.__main__ import main as render
+from reports.data.source import load_source
 from reports.listening.__main__ import main as listening
-from reports.source import load_source
 from tests.listening_runs import two_runs
 
 Verb = Callable[[list[str]], int]

@@ -10,13 +10,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.artifacts import MANIFEST, cached_folder
-from engine.checkpoint import check_backbone
+from engine.backends.tensorrt.plan_file import PlanIdentity, described, profiles_of, read_plan, write_plan
+from engine.cache import MANIFEST, cached_folder
 from engine.contract import ConfigError, UnsupportedEngine
-from engine.plan_file import PlanIdentity, described, profiles_of, read_plan, write_plan
-from engine.solver import solver_spec
+from engine.solver.methods import solver_spec
+from engine.weights.checkpoint import check_backbone
 from metrics.isolation import Item, Refused
-from metrics.model_tasks import dnsmos_p808_task, dnsmos_task, speaker_file_task, utmos_task
+from metrics.models.tasks import dnsmos_p808_task, dnsmos_task, speaker_file_task, utmos_task
 from tests.engines import ROOT, config
 
 HERE = PlanIdentity(

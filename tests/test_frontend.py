@@ -18,8 +18,8 @@ from engine.frontend import (
     unknown_tokens,
 )
 from engine.mel import mel_transform
-from engine.vocabulary import read_vocabulary
 from engine.voice.recording import load_reference
+from engine.weights.vocabulary import read_vocabulary
 from tests.engines import ROOT, config, engine, request
 
 # Sentences, punctuation, quotes, digits, CJK: what upstream's rules distinguish

@@ -16,31 +16,24 @@ import pytest
 
 import reports.__main__ as report_verb
 import reports.listening.__main__ as listening
+from engine.backends.tensorrt.plan_file import PlanIdentity, Profile, read_plan, write_plan
 from engine.contract import ConfigError
-from engine.plan_file import PlanIdentity, Profile, read_plan, write_plan
-from experiments import (
-    baseline,
-    calibrate_reuse,
-    compare,
-    decide,
-    doctor,
-    fit_solver,
-    gate,
-    gate_selftest,
-    gpu_check,
-    load,
-    optimize,
-    overhead,
-    plan_samples,
-    quality_gate,
-    quality_selftest,
-    score,
-    selftest,
-    serve,
-    stream,
-    tracking,
-    trim_reference,
-)
+from experiments import baseline, decide, gate, plan_samples, quality_gate, stream
+from experiments.checks import gpu as gpu_check
+from experiments.checks import overhead
+from experiments.compare import __main__ as compare
+from experiments.doctor import __main__ as doctor
+from experiments.load import __main__ as load
+from experiments.optimize import __main__ as optimize
+from experiments.pocket import trim_reference
+from experiments.scoring import score
+from experiments.selftest import __main__ as selftest
+from experiments.selftest import quality as quality_selftest
+from experiments.selftest import stored as gate_selftest
+from experiments.serve import __main__ as serve
+from experiments.solvers import calibrate_reuse
+from experiments.solvers import fit as fit_solver
+from experiments.tracking import __main__ as tracking
 from tests.fuzzing import Case, Verb, cases_of, check, draw_nothing, params, spoilt_json, stop_before_measuring
 from tests.listening_runs import answered, two_runs, who_likes
 from tests.tracking_folders import write_sweep
@@ -72,7 +65,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def taken(host: str, port: int) -> NoReturn:  # nothing is bound here: what comes so far was not refused
         raise ConfigError("port", port, f"{host}:{port} cannot be had", "use port=0")
 
-    monkeypatch.setattr("experiments.serve.open_socket", taken)
+    monkeypatch.setattr("experiments.serve.__main__.open_socket", taken)
 
 
 # Verb, the words before, its own keys whose every strange value is wrong, and those whose value is only strange

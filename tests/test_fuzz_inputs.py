@@ -17,10 +17,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.build import build_engine
-from engine.checkpoint import ROOT
 from engine.clock import HostClock
-from experiments import run, trim_reference
-from experiments.validate import one_cell
+from engine.weights.checkpoint import ROOT
+from experiments import run
+from experiments.measuring.validate import one_cell
+from experiments.pocket import trim_reference
 from tests.fuzzing import Case, check, params, spoilt_texts, spoilt_yaml, stop_before_measuring
 
 POCKET = ROOT / "engine" / "pocket"

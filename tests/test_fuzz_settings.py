@@ -12,23 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from experiments import (
-    baseline,
-    calibrate_reuse,
-    compare,
-    fit_solver,
-    floor,
-    gate_selftest,
-    load,
-    optimize,
-    overhead,
-    run,
-    selftest,
-    serve,
-    step_error,
-    stream,
-    sweep,
-)
+from experiments import baseline, run, stream
+from experiments.checks import overhead, step_error
+from experiments.compare import __main__ as compare
+from experiments.load import __main__ as load
+from experiments.optimize import __main__ as optimize
+from experiments.scoring import floor
+from experiments.selftest import __main__ as selftest
+from experiments.selftest import stored as gate_selftest
+from experiments.serve import __main__ as serve
+from experiments.solvers import calibrate_reuse
+from experiments.solvers import fit as fit_solver
+from experiments.sweep import __main__ as sweep
 from tests.fuzzing import Case, cases_of, check, params, stop_before_measuring
 
 # verb -> its words before the overrides

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from baselines.gate import judge
-from baselines.verdict import Verdict
+from baselines.stored.gate import judge
+from baselines.stored.verdict import Verdict
 from metrics.record import CalibrationReading, RunRecord, Score
 from tests import baseline_runs as runs
 from tests.baseline_runs import (

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from baselines.gate import judge
-from baselines.known import chosen_works
-from baselines.latency import Known
-from baselines.verdict import Finding
+from baselines.stored.gate import judge
+from baselines.stored.known import chosen_works
+from baselines.stored.latency import Known
+from baselines.stored.verdict import Finding
 from metrics.record import RunRecord
 from tests.baseline_runs import DRIFTING, IDS, LIMITS, QUIET, SHARED, Recipe, World, make_run
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines.gate import judge
-from baselines.latency import Known
-from baselines.power import Power
-from baselines.sessions import HostNoise
-from baselines.verdict import SEVERITY, Finding, Limits, Verdict
+from baselines.stored.gate import judge
+from baselines.stored.latency import Known
+from baselines.stored.power import Power
+from baselines.stored.sessions import HostNoise
+from baselines.stored.verdict import SEVERITY, Finding, Limits, Verdict
 from metrics.record import RecordError, RunRecord
 from tests.baseline_runs import (
     IDS,

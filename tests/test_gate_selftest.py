@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from baselines.selftests import STORED, HostErrors, Tally, load_errors, save_errors, stored_sentence
-from baselines.store import BaselineRefused
+from baselines.paired.selftests import STORED, HostErrors, Tally, load_errors, save_errors, stored_sentence
+from baselines.stored.store import BaselineRefused
 from engine.contract import ConfigError
-from experiments.gate_selftest import Gates, main, read_asked, slowed
-from experiments.selftest_keep import Keeper
+from experiments.selftest.keep import Keeper
+from experiments.selftest.stored import Gates, main, read_asked, slowed
 from tests.baseline_runs import LIMITS, QUIET, Recipe, make_run
 
 UNCHANGED = Recipe(world=QUIET)
@@ -47,7 +47,7 @@ def test_a_scaled_session_differs_in_the_engines_times_only() -> None:
 
 
 def test_counts_add_up_and_every_gate_can_print_them(tmp_path: Path) -> None:
-    assert "python -m experiments.gate_selftest" in stored_sentence("h", tmp_path)
+    assert "python -m experiments.selftest.stored" in stored_sentence("h", tmp_path)
     for num in (8, 12):
         keep = Keeper("h", is_kept=True, folder=tmp_path, rule="stored-baseline-2")
         unchanged = Tally(source="live", true_ratio=1.0, outcomes={"PASS": num - 1, "CANNOT_TELL": 1})

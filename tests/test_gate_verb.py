@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.store import save_baseline
-from baselines.verdict import Limits
+from baselines.stored.store import save_baseline
+from baselines.stored.verdict import Limits
 from experiments import baseline
-from experiments.cli import run_verb
-from experiments.compose import compose_config
-from experiments.fresh import fresh_run, hydra_value
+from experiments.common.cli import run_verb
 from experiments.gate import main, overrides_of
+from experiments.measuring.fresh import fresh_run, hydra_value
+from experiments.settings.compose import compose_config
 from metrics.record import RunRecord
 from tests import baseline_runs as runs
 from tests.baseline_runs import Recipe, World, make_baseline, make_run, no_score, with_scores
@@ -202,7 +202,7 @@ def test_a_run_that_a_signal_ended_is_a_failed_job(tmp_path: Path, monkeypatch: 
     killed = tmp_path / "python"
     killed.write_text("#!/bin/sh\nkill -9 $$\n")
     killed.chmod(0o755)
-    monkeypatch.setattr("experiments.fresh.sys.executable", str(killed))
+    monkeypatch.setattr("experiments.measuring.fresh.sys.executable", str(killed))
     assert fresh_run([], tmp_path / "out") == 14
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from engine.contract import ConfigError
-from experiments import repository
-from experiments.compare_revision import refuse_uncommitted, worktree
-from experiments.environment import fingerprint
-from experiments.repository import commit_of, git_state
+from experiments.common import repository
+from experiments.common.environment import fingerprint
+from experiments.common.repository import commit_of, git_state
+from experiments.compare.revision import refuse_uncommitted, worktree
 
 KEY = "candidate.revision"
 
@@ -141,7 +141,7 @@ def test_other_words_of_git_are_passed_on(origin: Path) -> None:
 
 
 def test_the_record_and_the_report_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.environment.ROOT", tmp_path)
+    monkeypatch.setattr("experiments.common.environment.ROOT", tmp_path)
     environment = fingerprint({"kind": "cpu", "threads": 1})
     assert environment["git_commit"] is None
     assert environment["git_reason"] == git_state(tmp_path)["git_reason"]

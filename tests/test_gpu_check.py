@@ -1,4 +1,4 @@
-"""`experiments.gpu_check` as far as a machine without GPU can run it."""
+"""`experiments.checks.gpu` as far as a machine without GPU can run it."""
 
 import json
 from dataclasses import asdict
@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from engine.backends.onnx import denoiser as onnx_graph
 from engine.contract import ConfigError
-from engine.denoiser import onnx_graph
-from experiments import gpu_check, gpu_correct
-from experiments.compare_settings import read_command
-from experiments.compose import compose_cells, compose_config
-from experiments.workload import load_workload
+from experiments.checks import gpu as gpu_check
+from experiments.checks import gpu_correct
+from experiments.compare.settings import read_command
+from experiments.settings.compose import compose_cells, compose_config
+from experiments.workload.requests import load_workload
 from metrics.record import to_json
 from tests.engines import engine
 from tests.test_report_data import FakeCell, write_sweep

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from engine.contract import UnsupportedEngine
-from engine.guidance import evaluate, projection
-from engine.plan import Evaluation
-from engine.solver import solver_spec
-from experiments.compose import compose_cells
-from experiments.reference import is_reference
+from engine.solver.guidance import evaluate, projection
+from engine.solver.methods import solver_spec
+from engine.solver.plan import Evaluation
+from experiments.scoring.reference import is_reference
+from experiments.settings.compose import compose_cells
 from tests.engines import config, engine, request
 
 TEXT = "That was close."

@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from engine.contract import ConfigError
-from experiments import cli, optimize, run, sweep
-from experiments.compose import CONF, compose_cells, compose_config
-from experiments.front import BASH
+from experiments import run
+from experiments.common import cli
+from experiments.optimize import __main__ as optimize
+from experiments.settings.compose import CONF, compose_cells, compose_config
+from experiments.settings.front import BASH
+from experiments.sweep import __main__ as sweep
 from tests.engines import ROOT
 
 VALUES = st.one_of(st.integers(-5, 50), st.floats(0, 2).map(lambda x: round(x, 3)), st.booleans(), st.none())

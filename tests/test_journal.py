@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.journal import JournalWriter, read_journal, set_aside
+from experiments.common.journal import JournalWriter, read_journal, set_aside
 from metrics.record import RecordError, Trial
 
 TRIAL = {

@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines.selftests import HostErrors, Tally, load_errors, save_errors
-from experiments.compose import Cell, compose_config
-from experiments.job import JobSpec, compose_record
-from experiments.journal import KINDS, JournalWriter, read_journal
-from experiments.ledger import SWEEP, load_ledger, new_ledger
-from experiments.optimize import new_search
-from experiments.progress import JournalTail
-from experiments.study import STUDY, open_study
-from experiments.tracking_state import STATE_FILE, SyncedRun, load_state, save_state
-from experiments.tracking_verdicts import verdict_folder
+from baselines.paired.selftests import HostErrors, Tally, load_errors, save_errors
+from experiments.common.journal import KINDS, JournalWriter, read_journal
+from experiments.common.progress import JournalTail
+from experiments.measuring.job import JobSpec, compose_record
+from experiments.optimize.__main__ import new_search
+from experiments.optimize.study import STUDY, open_study
+from experiments.settings.compose import Cell, compose_config
+from experiments.sweep.ledger import SWEEP, load_ledger, new_ledger
+from experiments.tracking.state import STATE_FILE, SyncedRun, load_state, save_state
+from experiments.tracking.verdicts import verdict_folder
 from metrics.journal_lines import LineWriter, read_lines, split_lines, torn_text
 from metrics.record import RecordError
 from tests.test_journal import TRIAL
@@ -271,7 +271,7 @@ APPENDING = re.compile(r"""open\([^)]*["']a[bt+]*["']|O_APPEND""")
 def test_no_appender_goes_round_the_mechanism() -> None:
     """Policy: a file that is appended to is a journal, or a log that nothing is read from."""
     root = Path(__file__).resolve().parents[1]
-    logs = {"experiments/compare_session.py", "experiments/load_http.py"}
+    logs = {"experiments/compare/session.py", "experiments/load/http.py"}
     packages = ("engine", "metrics", "baselines", "reports", "experiments")
     found = [path for name in packages for path in (root / name).rglob("*.py")]
     appending = {str(path.relative_to(root)) for path in found if APPENDING.search(path.read_text("utf-8"))}

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from experiments import reference
-from experiments.job import Launcher
-from experiments.reference import cache_key, provide_reference, reference_config
-from experiments.score import Other, paired_scores
-from experiments.scored_audio import read_all
+from experiments.measuring.job import Launcher
+from experiments.scoring import reference
+from experiments.scoring.audio import read_all
+from experiments.scoring.reference import cache_key, provide_reference, reference_config
+from experiments.scoring.score import Other, paired_scores
 from metrics.record import load_record
 from tests.engines import config
 

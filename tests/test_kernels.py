@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from engine import packed as packing
-from engine.attention import bfloat16_on_cpu, flash, small_gemm
-from engine.packed import PackedLinear, can_pack, pack
-from engine.step import Arch, DiTStep, mish, padding_masks, rope_table
+from engine.step import packed as packing
+from engine.step.attention import bfloat16_on_cpu, flash, small_gemm
+from engine.step.dit import Arch, DiTStep, mish, padding_masks, rope_table
+from engine.step.packed import PackedLinear, can_pack, pack
 
 
 @pytest.mark.parametrize("frames", [1, 37, 200])
@@ -50,7 +50,7 @@ def test_packed_weights_give_the_same_step(frames: int, dim: int) -> None:
 def test_bfloat16_attention_is_the_fused_kernel_where_the_cpu_has_tiles(
     tiles: bool, chosen: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.attention.has_tiles", lambda: tiles)
+    monkeypatch.setattr("engine.step.attention.has_tiles", lambda: tiles)
     assert bfloat16_on_cpu() is chosen
 
 

@@ -14,26 +14,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.contract import ConfigError, UnsupportedEngine
-from experiments import (
-    calibrate_reuse,
-    compare,
-    fit_solver,
-    floor,
-    gate,
-    gate_selftest,
-    gpu_check,
-    load,
-    optimize,
-    overhead,
-    run,
-    selftest,
-    serve,
-    stream,
-    sweep,
-)
-from experiments.cli import run_verb
-from experiments.compose import compose_config
-from experiments.validate import validate
+from experiments import gate, run, stream
+from experiments.checks import gpu as gpu_check
+from experiments.checks import overhead
+from experiments.common.cli import run_verb
+from experiments.compare import __main__ as compare
+from experiments.load import __main__ as load
+from experiments.measuring.validate import validate
+from experiments.optimize import __main__ as optimize
+from experiments.scoring import floor
+from experiments.selftest import __main__ as selftest
+from experiments.selftest import stored as gate_selftest
+from experiments.serve import __main__ as serve
+from experiments.settings.compose import compose_config
+from experiments.solvers import calibrate_reuse
+from experiments.solvers import fit as fit_solver
+from experiments.sweep import __main__ as sweep
 
 Verb = Callable[[Sequence[str]], int]
 EXPERIMENTS = Path(run.__file__).parent

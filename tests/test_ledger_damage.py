@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from experiments.ledger import Attempt, Entry, Ledger, load_ledger
+from experiments.sweep.ledger import Attempt, Entry, Ledger, load_ledger
 from metrics.record import RecordError
 
 ATTEMPT = Attempt(run_id="r1", started="2026-01-01", outcome="failed", signal="signal 40", log_tail=("one", "two"))

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from reports.listening.__main__ import main
-from reports.listening.build import build_set
-from reports.listening.loudness import (
+from reports.listening.making.build import build_set
+from reports.listening.making.loudness import (
     anchor,
     common_target_lufs,
     level_of,
@@ -22,8 +22,8 @@ from reports.listening.loudness import (
     to_pcm,
     true_peak_dbtp,
 )
-from reports.listening.page import Names, mask
-from reports.listening.plan import Plan, Wish, make_plan
+from reports.listening.making.page import Names, mask
+from reports.listening.making.plan import Plan, Wish, make_plan
 from reports.listening.settings import BuildSettings, ListeningError
 from tests.engines import ROOT
 from tests.listening_runs import RATE_HZ, payload_of, two_runs, voiced, write_listening_run

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from reports.listening.__main__ import main
-from reports.listening.build import Built, build_set
-from reports.listening.collect import collect
+from reports.listening.judging.collect import collect
+from reports.listening.making.build import Built, build_set
 from reports.listening.serve import Refused, handler_for
 from reports.listening.settings import BuildSettings
 from tests.listening_runs import two_runs

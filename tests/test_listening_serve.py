@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from reports.listening.build import build_set
+from reports.listening.making.build import build_set
 from reports.listening.serve import MAX_BODY_BYTES, handler_for
 from reports.listening.settings import BuildSettings, ListeningError
 from tests.listening_runs import answered, two_runs

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reports.listening.__main__ import main
-from reports.listening.build import build_set
-from reports.listening.collect import collect
-from reports.listening.inference import clustered_mean
-from reports.listening.results import Key, Loaded, load_key, load_listeners
+from reports.listening.judging.collect import collect
+from reports.listening.judging.inference import clustered_mean
+from reports.listening.judging.results import Key, Loaded, load_key, load_listeners
+from reports.listening.making.build import build_set
 from reports.listening.serve import AnswerBook, Refused
 from reports.listening.settings import BuildSettings
 from tests.listening_runs import answered, two_runs, who_likes

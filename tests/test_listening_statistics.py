@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from reports.listening import bradley_terry
-from reports.listening.bradley_terry import Duel
-from reports.listening.inference import (
+from reports.listening.judging import bradley_terry
+from reports.listening.judging.bradley_terry import Duel
+from reports.listening.judging.inference import (
     binomial_p,
     clustered_mean,
     holm,

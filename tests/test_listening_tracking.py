@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from experiments.listening_tracking import heard_of
-from experiments.tracking import main
+from experiments.tracking.__main__ import main
+from experiments.tracking.listening import heard_of
 from metrics.record import RecordError
-from reports.listening.build import build_set
-from reports.listening.collect import collect
+from reports.listening.judging.collect import collect
+from reports.listening.making.build import build_set
 from reports.listening.settings import BuildSettings
 from tests.listening_runs import answered, save_result, two_runs, who_likes
 

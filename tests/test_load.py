@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from engine.contract import ConfigError, Synthesis, SynthesisRequest
-from experiments import load, serve
-from experiments.cli import run_verb
-from experiments.load_queue import BatchRule
-from experiments.load_settings import read_settings, refuse_unread, refuse_unserved, split_command
+from experiments.common.cli import run_verb
+from experiments.load import __main__ as load
+from experiments.serve import __main__ as serve
+from experiments.serve.queue import BatchRule
+from experiments.serve.settings import read_settings, refuse_unread, refuse_unserved, split_command
 from tests.load_fakes import ToneEngine
 
 SMOKE = ["workload=smoke", "solver=euler_6", "warmup_requests=2", "tracking=none"]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.load_core import (
+from experiments.load.driver import (
     RETRY_S,
     ClosedClients,
     Drive,
@@ -23,8 +23,8 @@ from experiments.load_core import (
     poisson_times,
     sentence_order,
 )
-from experiments.load_queue import BatchQueue, BatchRule
-from metrics.load import Served, queue_depth, summarise
+from experiments.serve.queue import BatchQueue, BatchRule
+from metrics.speed.load import Served, queue_depth, summarise
 from tests.load_fakes import ITEMS, VirtualWorld
 
 S = 0.1  # seconds of a call

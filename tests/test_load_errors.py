@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract import ConfigError, Synthesis, SynthesisRequest, UnsupportedEngine
-from experiments import load, load_cold
-from experiments.load_cold import ColdBench, cold_vs_warm
-from experiments.load_report import LoadReport, content_of, markdown_of
-from experiments.load_run import Result
-from experiments.load_settings import read_settings
-from experiments.tracking_verdicts import verdict_folder
-from metrics.load import Served, judge_limit, summarise, without_figures_of_few
+from experiments.load import __main__ as load
+from experiments.load import cold as load_cold
+from experiments.load.cold import ColdBench, cold_vs_warm
+from experiments.load.report import LoadReport, content_of, markdown_of
+from experiments.load.scenarios import Result
+from experiments.serve.settings import read_settings
+from experiments.tracking.verdicts import verdict_folder
+from metrics.speed.load import Served, judge_limit, summarise, without_figures_of_few
 from tests.load_fakes import ToneEngine
 
 ARGV = ["workload=smoke", "solver=euler_6", "warmup_requests=2", "tracking=none"]

@@ -19,18 +19,19 @@ from fastapi.testclient import TestClient
 
 from engine.clock import HostClock
 from engine.contract import ConfigError, UnsupportedEngine
-from experiments import load, load_service
-from experiments.compose import compose_run
-from experiments.load import publish
-from experiments.load_cold import cold_call
-from experiments.load_http import ask_json, reply_of
-from experiments.load_parts import Order
-from experiments.load_settings import read_settings
-from experiments.serve import open_socket, text_check, voices_of
-from experiments.serve_app import create_app
-from experiments.serve_service import Service
-from experiments.worker import facts_content
-from experiments.workload import load_workload
+from experiments.load import __main__ as load
+from experiments.load import over_http as load_service
+from experiments.load.__main__ import publish
+from experiments.load.cold import cold_call
+from experiments.load.http import ask_json, reply_of
+from experiments.load.parts import Order
+from experiments.measuring.worker import facts_content
+from experiments.serve.__main__ import open_socket, text_check, voices_of
+from experiments.serve.app import create_app
+from experiments.serve.service import Service
+from experiments.serve.settings import read_settings
+from experiments.settings.compose import compose_run
+from experiments.workload.requests import load_workload
 from tests.engines import config
 from tests.load_fakes import ToneEngine
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metrics.leak import HOUR_S, judge_leak
-from metrics.load import Served, independent_count, judge_limit, percentile, queue_depth, summarise
+from metrics.speed.leak import HOUR_S, judge_leak
+from metrics.speed.load import Served, independent_count, judge_limit, percentile, queue_depth, summarise
 
 MIB = float(1 << 20)
 LIMIT = 32 * MIB  # bytes an hour

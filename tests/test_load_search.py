@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.load_core import Drive, Extent, Order, PlannedClients, drive, poisson_times, sentence_order
-from experiments.load_queue import BatchQueue, BatchRule
-from experiments.load_search import Probe, Search, search_rate
-from metrics.load import LimitOutcome, LimitVerdict, judge_limit
+from experiments.load.driver import Drive, Extent, Order, PlannedClients, drive, poisson_times, sentence_order
+from experiments.load.search import Probe, Search, search_rate
+from experiments.serve.queue import BatchQueue, BatchRule
+from metrics.speed.load import LimitOutcome, LimitVerdict, judge_limit
 from tests.load_fakes import ITEMS, VirtualWorld
 
 PLAN = Search(highest=12.0, lowest=0.5, ratio=1.1, num_requests=100, num_requests_most=400, time_limit_s=1000)

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from engine.contract import ConfigError
-from engine.solver import solver_spec
-from experiments.compose import compose_run
-from experiments.load_http import open_client
-from experiments.load_parts import Order
-from experiments.load_service import _passed_on
-from experiments.load_settings import read_settings
+from engine.solver.methods import solver_spec
+from experiments.load.http import open_client
+from experiments.load.over_http import _passed_on
+from experiments.load.parts import Order
+from experiments.serve.settings import read_settings
+from experiments.settings.compose import compose_run
 from tests.load_fakes import ToneEngine
 from tests.test_load_http import CONFIG, order_for, run_over, served
 

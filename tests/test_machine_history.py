@@ -23,18 +23,18 @@ from baselines.class_history import (
     save_history,
     with_run,
 )
-from baselines.known import Known
-from baselines.machine import machine_findings
-from baselines.verdict import Limits
+from baselines.stored.known import Known
+from baselines.stored.machine import machine_findings
+from baselines.stored.verdict import Limits
 from engine.contract import ConfigError
 from experiments.machine_check import checked
-from experiments.tracking_content import load_content
-from experiments.validate import validate
+from experiments.measuring.validate import validate
+from experiments.tracking.content import load_content
 from metrics.record import CalibrationReading, RecordError, RunRecord, load_record, save_record
-from reports.context import VOID, context_of, warnings_of
-from reports.notes import headline_of
-from reports.table import load_table
-from reports.terminal import print_report
+from reports.data.context import VOID, context_of, warnings_of
+from reports.data.table import load_table
+from reports.render.terminal import print_report
+from reports.sections.notes import headline_of
 from tests.engines import config
 from tests.test_report_data import FakeCell, write_run
 

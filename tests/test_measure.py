@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from engine.contract import Synthesis, SynthesisRequest
-from experiments import overhead
-from experiments.calibration import gemm_shape, make_calibrations
-from experiments.journal import JournalWriter, read_journal
-from experiments.measure import OutOfTime, measure, plan_for, same_bits
+from experiments.checks import overhead
+from experiments.common.journal import JournalWriter, read_journal
+from experiments.measuring.calibration import gemm_shape, make_calibrations
+from experiments.measuring.measure import OutOfTime, measure, plan_for, same_bits
 from tests.engines import config
 from tests.fakes import FakeClock, FakeEngine, calibrate_with, facts, plan, probes, request
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from metrics.artifacts import Expectation, audio_valid
+from metrics.fidelity.artefacts import Expectation, audio_valid
 
 RATE_HZ = 24_000
 TEXT = "We leave in ten minutes, all of us."  # 27 letters

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from metrics.alone import score_alone
-from metrics.catalog import ALONE_FAMILIES, PAIR_FAMILIES, by_name
-from metrics.fidelity import outcomes_of, score_pairs
+from metrics.fidelity.alone import score_alone
+from metrics.fidelity.catalog import ALONE_FAMILIES, PAIR_FAMILIES, by_name
+from metrics.fidelity.scores import outcomes_of, score_pairs
 from metrics.isolation import Limits
 from tests.heard import RATE_HZ, heard, recorded, speech_like
 

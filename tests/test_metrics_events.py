@@ -1,10 +1,11 @@
-"""metrics.events and metrics.faults on recorded speech: what must be seen is seen, rounding is not."""
+"""metrics.fidelity.events and metrics.fidelity.faults on recorded speech: what must be seen is seen, rounding is
+not."""
 
 import numpy as np
 import pytest
 
-from metrics.events import new_events
-from metrics.faults import FAULTS
+from metrics.fidelity.events import new_events
+from metrics.fidelity.faults import FAULTS
 from tests.heard import RATE_HZ, heard, recorded, speech_like
 
 

@@ -1,14 +1,14 @@
-"""metrics.fidelity: exact answers, the pairing certificate, and inputs that must never become a number."""
+"""metrics.fidelity.scores: exact answers, the pairing certificate, and inputs that must never become a number."""
 
 import math
 
 import numpy as np
 import pytest
 
-from metrics.fidelity import SNR_CAP_DB, log_mel_mae, score_pairs, si_sdr_db, snr_db
+from metrics.fidelity.pairing import certificate, pieces
+from metrics.fidelity.perceptual import pesq_wb, stoi
+from metrics.fidelity.scores import SNR_CAP_DB, log_mel_mae, score_pairs, si_sdr_db, snr_db
 from metrics.isolation import Limits
-from metrics.pairing import certificate, pieces
-from metrics.perceptual import pesq_wb, stoi
 from tests.heard import RATE_HZ, heard, speech_like
 
 ALL = ["snr", "log_mel", "pesq", "stoi"]

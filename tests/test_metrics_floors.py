@@ -1,9 +1,9 @@
-"""metrics.floors: positions between identical and another seed, margins that cannot be tested."""
+"""metrics.fidelity.floors: positions between identical and another seed, margins that cannot be tested."""
 
 import pytest
 
-from metrics.catalog import by_name
-from metrics.floors import floors_from, not_testable, position
+from metrics.fidelity.catalog import by_name
+from metrics.fidelity.floors import floors_from, not_testable, position
 from metrics.record import Floor, Score
 
 

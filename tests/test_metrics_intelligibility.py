@@ -1,4 +1,4 @@
-"""metrics.intelligibility: word errors worked out by hand, the language model, and real synthetic speech."""
+"""metrics.models.intelligibility: word errors worked out by hand, the language model, and real synthetic speech."""
 
 import shutil
 import subprocess
@@ -10,7 +10,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics.intelligibility import (
+from metrics.isolation import Limits
+from metrics.models.intelligibility import (
     ClosedVocabularyRecogniser,
     Spoken,
     Transcript,
@@ -22,7 +23,6 @@ from metrics.intelligibility import (
     word_error,
     words_of,
 )
-from metrics.isolation import Limits
 
 TEXTS = [
     "Turn left at the bridge.",

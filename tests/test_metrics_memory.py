@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from metrics.memory import read_memory, reset_peak
+from metrics.speed.memory import read_memory, reset_peak
 
 MIB = 2**20
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from metrics.isolation import Limits
-from metrics.predicted_mos import predictions
-from metrics.speaker import Voices, similarities
+from metrics.models.predicted_mos import predictions
+from metrics.models.speaker import Voices, similarities
 from tests.heard import RATE_HZ, recorded
 
 LIMITS = Limits(timeout_s=60)

@@ -1,10 +1,20 @@
-"""metrics.prosody: the tracker is the package's, changes of pitch are recovered, questions may stay undetermined."""
+"""metrics.fidelity.prosody: the tracker is the package's, changes of pitch are recovered, questions may stay
+undetermined."""
 
 import numpy as np
 import pytest
 
+from metrics.fidelity.prosody import (
+    Track,
+    alone,
+    final_rise_st,
+    is_yes_no_question,
+    label_of,
+    paired,
+    pauses_of,
+    tracks_of,
+)
 from metrics.isolation import Limits
-from metrics.prosody import Track, alone, final_rise_st, is_yes_no_question, label_of, paired, pauses_of, tracks_of
 from tests.heard import RATE_HZ, recorded
 
 pytest.importorskip("pyworld")

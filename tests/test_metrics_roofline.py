@@ -8,9 +8,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from engine.step import Arch, DiTStep, rope_table
-from engine.step_e2 import UNetTArch, UNetTStep
-from metrics.roofline import Dit, best_peaks, roofline
+from engine.step.dit import Arch, DiTStep, rope_table
+from engine.step.unett import UNetTArch, UNetTStep
+from metrics.speed.roofline import Dit, best_peaks, roofline
 from tests.baseline_runs import make_run
 
 MODEL: dict[str, Any] = {

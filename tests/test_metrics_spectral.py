@@ -1,11 +1,11 @@
-"""metrics.spectral: hand-computed cases of the log-spectral distance, the mel-cepstrum and its distortion."""
+"""metrics.fidelity.spectral: hand-computed cases of the log-spectral distance, the mel-cepstrum and its distortion."""
 
 import math
 
 import numpy as np
 import pytest
 
-from metrics.spectral import (
+from metrics.fidelity.spectral import (
     FLOOR_DB,
     band_distances,
     blind_snr_delta_db,

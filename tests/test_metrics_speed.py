@@ -3,7 +3,7 @@
 import pytest
 
 from metrics.record import Trial
-from metrics.speed import latency_by_category, latency_by_length, speed_of
+from metrics.speed.trials import latency_by_category, latency_by_length, speed_of
 
 
 def a_trial(wall_s=1.0, audio_s=2.0, utterance_id="a", is_warmup=False, peak_bytes=10, stages=(0.1, 0.6, 0.2, 0.1)):

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from baselines import noninferiority
-from baselines.noninferiority import (
+from baselines.quality import noninferiority
+from baselines.quality.noninferiority import (
     METHODS,
     Method,
     Question,
@@ -22,7 +22,7 @@ from baselines.noninferiority import (
     share_bounds,
     values_needed,
 )
-from baselines.samples import clips_for_rate, pairs_for_margin, pairs_for_margin_t
+from baselines.quality.samples import clips_for_rate, pairs_for_margin, pairs_for_margin_t
 from metrics.paired import Errors, t_quantile
 
 TWO_SIDED = Errors(low=0.025, high=0.025)

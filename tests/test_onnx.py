@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from engine.artifacts import cached_folder
+from engine.backends.eager.denoiser import EagerDenoiser
+from engine.backends.onnx.denoiser import OnnxDenoiser, step_graphs
+from engine.backends.onnx.export import check_step, example_feeds
 from engine.build import Context, Materials, materials
+from engine.cache import cached_folder
 from engine.clock import HostClock
 from engine.conditioner import stack
 from engine.contract import ConfigError, UnsupportedEngine
-from engine.denoiser.eager import EagerDenoiser
-from engine.denoiser.onnx_graph import OnnxDenoiser, step_graphs
-from engine.export import check_step, example_feeds
-from engine.onnx_session import SessionSettings, count_nodes, open_session, provider_options, refuse_fallback
-from engine.precision import apply_precision
-from engine.solver import solver_spec
+from engine.runtimes.onnx_session import SessionSettings, count_nodes, open_session, provider_options, refuse_fallback
+from engine.solver.methods import solver_spec
+from engine.step.precision import apply_precision
 from tests.engines import WIDE, config, engine, request
 
 pytest.importorskip("onnxruntime")
@@ -93,7 +93,7 @@ def test_the_check_refuses_another_answer_and_not_a_number() -> None:
 
 
 def _eager(parts: Materials, feeds: dict[str, torch.Tensor]) -> torch.Tensor:
-    from engine.export import ExportForm
+    from engine.backends.onnx.export import ExportForm
 
     with torch.inference_mode():
         return ExportForm(parts.step)(*feeds.values())
@@ -169,7 +169,7 @@ def test_a_provider_that_was_dropped_is_named_before_anything_runs(
             return ["CPUExecutionProvider"]
 
     monkeypatch.setattr(SessionSettings, "check", lambda self: None)
-    monkeypatch.setattr("engine.onnx_session._session", lambda path, options, settings, profiles: Dropped())
+    monkeypatch.setattr("engine.runtimes.onnx_session._session", lambda path, options, settings, profiles: Dropped())
     ran: list[object] = []
     with pytest.raises(UnsupportedEngine, match=r"did not activate CUDAExecutionProvider \(active: CPU"):
         open_session(tmp_path / "step.onnx", SessionSettings(provider="cuda", device="cuda:0"), ran.append)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import quantization
+from engine.backends.onnx import denoiser as onnx_graph
+from engine.backends.onnx import quantization
+from engine.backends.onnx.export import Feeds
 from engine.build import materials
 from engine.contract import ConfigError
-from engine.denoiser import onnx_graph
-from engine.export import Feeds
-from engine.solver import solver_spec
+from engine.solver.methods import solver_spec
 from tests.engines import ROOT, config, engine, request
 from tests.test_onnx import made
 
@@ -89,7 +89,7 @@ def test_layers_that_stay_float_are_not_asked_for_in_int8(kept: str, count: int)
 
 
 def test_all_code_that_a_recording_runs_through_is_part_of_its_cache_key() -> None:
-    """engine.vocoder and the rest below come after the solve, or only measure and check."""
+    """engine.vocoders.vocos and the rest below come after the solve, or only measure and check."""
     context, _ = made(*TINY, BRIEF[1])
     ran: set[str] = set()
 
@@ -101,7 +101,7 @@ def test_all_code_that_a_recording_runs_through_is_part_of_its_cache_key() -> No
         assert onnx_graph.record_feeds(context, materials(context), ["One."])
     finally:
         sys.setprofile(None)
-    after = {"engine.clock", "engine.contract", "engine.postprocess", "engine.streaming", "engine.vocoder"}
+    after = {"engine.clock", "engine.contract", "engine.postprocess", "engine.text.streaming", "engine.vocoders.vocos"}
     assert {name for name in ran if name.startswith("engine.")} - after <= set(quantization.RECORDING)
 
 

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from engine.contract import UnsupportedEngine
-from engine.onnx_package import required, versions
-from experiments import environment
+from engine.runtimes.onnx_package import required, versions
+from experiments.common import environment
 from tests.engines import engine, request
 
 onnxruntime = pytest.importorskip("onnxruntime")

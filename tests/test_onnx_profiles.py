@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from engine.backends.onnx.denoiser import OnnxDenoiser, step_graphs
+from engine.backends.onnx.export import dynamic_axes, example_feeds
 from engine.build import Build, assemble, materials
 from engine.contract import ConfigError, InvalidRequest
-from engine.denoiser.onnx_graph import OnnxDenoiser, step_graphs
-from engine.export import dynamic_axes, example_feeds
-from engine.onnx_profiles import AXES, planned_of, profile_options
-from engine.onnx_session import SessionSettings, provider_options
-from engine.sampler import StepSampler
-from engine.step import Arch, DiTStep
+from engine.runtimes.onnx_profiles import AXES, planned_of, profile_options
+from engine.runtimes.onnx_session import SessionSettings, provider_options
+from engine.solver.sampler import StepSampler
+from engine.step.dit import Arch, DiTStep
 from tests.engines import config, engine, request
 from tests.test_onnx import made
 

@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-import engine.onnx_calibrated as calibrating
+import engine.backends.tensorrt.calibrated as calibrating
+from engine.backends.onnx.quantization import checked_calibration
+from engine.backends.tensorrt.calibrated import Int8Form, int8_graph
+from engine.backends.tensorrt.check import Feeds, check_plan, run_step
+from engine.backends.tensorrt.denoiser import TensorRTDenoiser
+from engine.backends.tensorrt.plan import exported
+from engine.backends.tensorrt.plan_file import PlanIdentity, profiles_of
+from engine.backends.tensorrt.qdq import layer_ranges, layers_in_int8, quantize
+from engine.backends.tensorrt.typed import to_half
 from engine.build import Build, Context, Materials, assemble, materials
 from engine.clock import HostClock
 from engine.contract import UnsupportedEngine
-from engine.denoiser.tensorrt_plan import TensorRTDenoiser
-from engine.onnx_calibrated import Int8Form, int8_graph
-from engine.onnx_qdq import layer_ranges, layers_in_int8, quantize
-from engine.onnx_typed import to_half
-from engine.plan_check import Feeds, check_plan, run_step
-from engine.plan_file import PlanIdentity, profiles_of
-from engine.quantization import checked_calibration
-from engine.sampler import StepSampler
-from engine.solver import solver_spec
-from engine.tensorrt_build import exported
+from engine.solver.methods import solver_spec
+from engine.solver.sampler import StepSampler
 from tests.engines import config, engine, request
 
 onnx = pytest.importorskip("onnx")
@@ -187,7 +187,7 @@ def test_the_calibrated_graph_gives_the_float_steps_answer(
 
 
 class GraphAsPlan:
-    """What engine.denoiser.tensorrt_plan.PlanRunner offers, by ONNX Runtime."""
+    """What engine.backends.tensorrt.denoiser.PlanRunner offers, by ONNX Runtime."""
 
     def __init__(self, path: Path):
         self._run, self.enqueues, self.profiles = runner(path), 0, []

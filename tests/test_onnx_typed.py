@@ -10,10 +10,10 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from engine.export import example_feeds, export_step  # noqa: E402
-from engine.onnx_typed import typed  # noqa: E402
-from engine.plan_check import drawn_feeds, run_step  # noqa: E402
-from engine.step import Arch, DiTStep  # noqa: E402
+from engine.backends.onnx.export import example_feeds, export_step  # noqa: E402
+from engine.backends.tensorrt.check import drawn_feeds, run_step  # noqa: E402
+from engine.backends.tensorrt.typed import typed  # noqa: E402
+from engine.step.dit import Arch, DiTStep  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.contract import ConfigError
-from experiments import optimize
-from experiments.cells import Watch
-from experiments.compose import compose_cell
-from experiments.optimize import main, new_search, run_search
-from experiments.progress import Board
-from experiments.search import Constraint, NoFigure, directions_of, figure_of, read_constraints, read_space
-from experiments.sweep import lock_devices
+from experiments.common.progress import Board
+from experiments.optimize import __main__ as optimize
+from experiments.optimize.__main__ import main, new_search, run_search
+from experiments.optimize.space import Constraint, NoFigure, directions_of, figure_of, read_constraints, read_space
+from experiments.settings.compose import compose_cell
+from experiments.sweep.__main__ import lock_devices
+from experiments.sweep.cells import Watch
 from metrics.pareto import pareto_front
 from metrics.record import Score
-from metrics.steady import counters_score
+from metrics.speed.steady import counters_score
 from tests.tracking_folders import record
 
 FAKE = (sys.executable, "-m", "tests.fakes")

@@ -10,15 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract import ConfigError
-from experiments import gate, optimize, run, stream, sweep
-from experiments.cli import run_verb
-from experiments.compose import compose_cells, compose_config, compose_run, options
-from experiments.job import module_environment
-from experiments.overrides import alternatives, parse
-from experiments.presets import OWN, own_folder, split_config_dir, with_presets
-from experiments.quoting import argument
-from experiments.search import read_space
-from experiments.texts import select_lines
+from experiments import gate, run, stream
+from experiments.common.cli import run_verb
+from experiments.common.presets import OWN, own_folder, split_config_dir, with_presets
+from experiments.common.quoting import argument
+from experiments.measuring.job import module_environment
+from experiments.optimize import __main__ as optimize
+from experiments.optimize.space import read_space
+from experiments.settings.compose import compose_cells, compose_config, compose_run, options
+from experiments.settings.overrides import alternatives, parse
+from experiments.sweep import __main__ as sweep
+from experiments.workload.texts import select_lines
 from tests.engines import ROOT
 
 FORMS = [

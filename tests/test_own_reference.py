@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from experiments.search import NoFigure, figure_of
-from experiments.tracking_content import load_content
+from experiments.optimize.space import NoFigure, figure_of
+from experiments.tracking.content import load_content
 from metrics.record import RunRecord, Score, load_record, save_record
 from metrics.reference import is_the, says_it_is_the_reference
-from reports.quality import LOG_MEL, PESQ
-from reports.table import load_table
+from reports.data.quality import LOG_MEL, PESQ
+from reports.data.table import load_table
 from tests.test_report_data import REFERENCE, FakeCell, write_run, write_sweep
 from tests.test_report_table import printed, row_of
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baselines.paired import PairedLimits, decide, judge, replay
-from baselines.paired_data import CANDIDATE, REFERENCE, SENTINEL, Block, Turn, relabelled, scaled, turn_content
+from baselines.paired.data import CANDIDATE, REFERENCE, SENTINEL, Block, Turn, relabelled, scaled, turn_content
+from baselines.paired.rule import PairedLimits, decide, judge, replay
 from metrics.paired import Errors, between_sd, between_sd_upper, blocks_to_settle, sign_bounds, t_bounds
 
 LIMITS = PairedLimits()

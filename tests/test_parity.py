@@ -88,7 +88,7 @@ def test_chunks_durations_loudness_and_joins_equal_infer_process(
     with engine("engine=upstream") as peer, engine("engine=fp32") as ours:
         cfm, vocoder = peer._model._cfm, peer._vocoder.inner
         mine = ours.synthesize([ask])[0]
-        from engine.chunks import max_chunk_bytes, split_text
+        from engine.text.chunks import max_chunk_bytes, split_text
 
         chunks = split_text(text, max_chunk_bytes(ref_text, len(reference) / 24000, 1.0))
         theirs, rate_hz, mel_DN = utils_infer.infer_process(
@@ -106,7 +106,7 @@ def test_chunks_durations_loudness_and_joins_equal_infer_process(
 def test_upstreams_noise_is_drawn_on_the_cpu_whatever_its_device_is_and_nothing_stays_changed() -> None:
     from f5_tts.model import cfm
 
-    from engine.upstream import own_noise
+    from engine.upstream.peer import own_noise
 
     before = torch.get_rng_state()
     with own_noise(torch.device("cpu")):

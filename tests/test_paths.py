@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from engine.checkpoint import content_sha256, locate
 from engine.paths import find_file
-from experiments.compare_session import paths_from_here
-from experiments.compose import compose_config
+from engine.weights.checkpoint import content_sha256, locate
+from experiments.compare.session import paths_from_here
 from experiments.gate import overrides_of
-from experiments.identity import identity_of
-from experiments.model_scores import model_recipes
+from experiments.measuring.validate import validate
 from experiments.quality_gate import read_yaml
-from experiments.tracking_store import Destination
-from experiments.validate import validate
-from experiments.workload import load_workload
+from experiments.scoring.models import model_recipes
+from experiments.settings.compose import compose_config
+from experiments.sweep.identity import identity_of
+from experiments.tracking.store import Destination
+from experiments.workload.requests import load_workload
 from metrics.record import save_record
 from tests.baseline_runs import make_run
 from tests.engines import ROOT

@@ -4,7 +4,7 @@ import pytest
 
 from engine.clock import HostClock
 from engine.contract import UnsupportedEngine
-from experiments.peaks import gemm_peaks
+from experiments.measuring.peaks import gemm_peaks
 from tests.engines import config
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from engine import tensorrt_build
-from engine.contract import ConfigError, InvalidRequest, UnsupportedEngine
-from engine.plan_check import Feeds, check_plan, drawn_feeds, run_step
-from engine.plan_file import (
+from engine.backends.tensorrt import plan as tensorrt_build
+from engine.backends.tensorrt.check import Feeds, check_plan, drawn_feeds, run_step
+from engine.backends.tensorrt.plan import Demands, counted, profile_shapes, provide, step_shapes, versions_here
+from engine.backends.tensorrt.plan_file import (
     PlanIdentity,
     Profile,
     choose_profile,
@@ -24,8 +24,8 @@ from engine.plan_file import (
     read_plan,
     write_plan,
 )
-from engine.step import Arch, DiTStep
-from engine.tensorrt_build import Demands, counted, profile_shapes, provide, step_shapes, versions_here
+from engine.contract import ConfigError, InvalidRequest, UnsupportedEngine
+from engine.step.dit import Arch, DiTStep
 from tests.engines import engine
 
 PROFILES = profiles_of([[64, 563, 750], [751, 1406, 2048]])

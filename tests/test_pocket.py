@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import yaml
 
-from experiments.pocket_speech import Token, warp_mel, warp_plan
-from experiments.pocket_text import SentenceSource, past, third_person, words_of
-from metrics.intelligibility import ClosedVocabularyRecogniser, corpus_wer, word_error
+from experiments.pocket.speech import Token, warp_mel, warp_plan
+from experiments.pocket.text import SentenceSource, past, third_person, words_of
+from metrics.models.intelligibility import ClosedVocabularyRecogniser, corpus_wer, word_error
 from tests.engines import ROOT, engine, request
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.artifacts import cache_root
+from engine.cache import cache_root
 from metrics.process import private_folder, settle_home
 from tests.engines import ROOT
 

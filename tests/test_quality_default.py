@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from baselines.quality_gate import judge_quality
-from baselines.quality_rules import QualityLimits
-from experiments import worker
-from experiments.cli import run_verb
-from experiments.compose import compose_config
-from experiments.job import new_job, write_job
+from baselines.quality.gate import judge_quality
+from baselines.quality.rules import QualityLimits
+from experiments.common.cli import run_verb
+from experiments.measuring import worker
+from experiments.measuring.job import new_job, write_job
 from experiments.quality_gate import main, read_quality_limits
-from experiments.score import main as score
-from experiments.score_sides import sides_of
+from experiments.scoring.score import main as score
+from experiments.scoring.sides import sides_of
+from experiments.settings.compose import compose_config
 from metrics.record import RunRecord, load_record
 from tests import fakes
 from tests.engines import config
@@ -54,7 +54,7 @@ def test_default_runs_can_pass_and_what_was_not_scored_is_named_with_the_command
     assert "PASS: engine-b against engine-a: not worse by every rule; 2 of 4 rules were not judged" in said
     typed = [shlex.split(line.split("scores: ")[1]) for line in said.splitlines() if "missing scores: " in line]
     assert [words[1:] for words in typed] == [
-        ["-m", "experiments.score", str(tmp_path / name), "--quality", "full"] for name in ("a run", "b's run")
+        ["-m", "experiments.scoring.score", str(tmp_path / name), "--quality", "full"] for name in ("a run", "b's run")
     ]
     summary = (tmp_path / "b's run" / "quality_gate" / "summary.md").read_text()
     assert "2 of 4 rules were not judged" in summary

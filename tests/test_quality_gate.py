@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines import noninferiority
-from baselines.quality_gate import QualityFinding, QualityVerdict, judge_quality, judge_rule
-from baselines.quality_rules import QualityLimits, QualityRule
-from experiments.cli import run_verb
+from baselines.quality import noninferiority
+from baselines.quality.gate import QualityFinding, QualityVerdict, judge_quality, judge_rule
+from baselines.quality.rules import QualityLimits, QualityRule
+from experiments.common.cli import run_verb
 from experiments.plan_samples import main as plan
 from experiments.quality_gate import main, read_quality_limits
 from metrics.record import Floor, RunRecord

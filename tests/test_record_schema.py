@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import worker
-from experiments.job import new_job, write_job
+from experiments.measuring import worker
+from experiments.measuring.job import new_job, write_job
 from metrics.record import RecordError, RunRecord, Score, Trial, Utterance, record_from_dict
 from metrics.record_schema import SCHEMA_FILE, schema_text
 from tests import fakes

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from baselines.quality_gate import judge_quality
+from baselines.quality.gate import judge_quality
 from engine.contract import ConfigError
-from experiments import worker
-from experiments.compose import compose_cells, compose_run
-from experiments.job import new_job, write_job
+from experiments.measuring import worker
+from experiments.measuring.job import new_job, write_job
+from experiments.measuring.validate import validate
 from experiments.quality_gate import read_quality_limits
-from experiments.reference import (
+from experiments.scoring.reference import (
     is_own_model,
     is_reference,
     needs_reference,
@@ -21,13 +21,13 @@ from experiments.reference import (
     reference_key,
     reference_model,
 )
-from experiments.score import score_run
-from experiments.sweep import new_sweep, run_sweep
-from experiments.validate import validate
+from experiments.scoring.score import score_run
+from experiments.settings.compose import compose_cells, compose_run
+from experiments.sweep.__main__ import new_sweep, run_sweep
 from metrics.record import ReferenceModel, load_record, save_record
-from reports.columns import built_columns
-from reports.notes import headline_of, note_of
-from reports.table import load_table
+from reports.data.table import load_table
+from reports.sections.columns import built_columns
+from reports.sections.notes import headline_of, note_of
 from tests import fakes
 from tests import scored_runs as runs
 from tests.engines import config

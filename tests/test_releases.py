@@ -9,7 +9,7 @@ import yaml
 
 from engine.build import validate_config
 from engine.contract import ConfigError
-from engine.releases import DEFAULTS, RELEASES, SIZES, check_release
+from engine.weights.releases import DEFAULTS, RELEASES, SIZES, check_release
 from tests.engines import config, engine, request
 
 MODELS = ("f5tts_base", "f5tts_v1_base", "f5tts_base_bigvgan")

@@ -220,7 +220,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_is_printed_works_from_any_folder(elsewhere: Path) -> None:
-    said = here("say `python -m experiments.score --help`").split("`")[1]
+    said = here("say `python -m experiments.scoring.score --help`").split("`")[1]
     assert subprocess.run(["sh", "-c", said], capture_output=True, check=False).returncode == 0
     assert here("pip install -c constraints.txt -e '.[mlflow]'; make doctor; git restore engine/pocket") == (
         f"{sys.executable} -m pip install -c {ROOT}/constraints.txt -e '{ROOT}[mlflow]'; make -C {ROOT} doctor; "

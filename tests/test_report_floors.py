@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from metrics.record import Floor, load_record, save_record
-from reports.floors import NO_FLOOR, quality_header, quality_lines
-from reports.render import render_report
-from reports.table import load_table
+from reports.data.table import load_table
+from reports.render.every import render_report
+from reports.sections.floors import NO_FLOOR, quality_header, quality_lines
 from tests.test_report_data import DEFAULT_CELLS, write_sweep
 
 LOG_MEL = "log_mel_mae_vs_reference"

@@ -17,9 +17,9 @@ from PIL import Image
 from rich.console import Console
 
 from reports.__main__ import main
-from reports.render import render_report
-from reports.table import load_table
-from reports.terminal import print_report
+from reports.data.table import load_table
+from reports.render.every import render_report
+from reports.render.terminal import print_report
 from tests.test_report_data import DEFAULT_CELLS, REFERENCE, FakeCell, write_run, write_sweep
 
 ROOT = Path(__file__).parent.parent

@@ -5,10 +5,10 @@ from collections import Counter
 import numpy as np
 import torch
 
-from engine.plan import Reuse
-from engine.reuse import Probe, relative_change, schedule_of, with_threshold
-from engine.sampler import planned_velocity
-from engine.solver import solver_spec
+from engine.solver.methods import solver_spec
+from engine.solver.plan import Reuse
+from engine.solver.reuse import Probe, relative_change, schedule_of, with_threshold
+from engine.solver.sampler import planned_velocity
 from tests.engines import config, engine, request
 
 TEXT = "That was close."

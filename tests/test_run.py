@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from experiments import run
-from experiments.cli import run_verb
-from experiments.compose import Cell, compose_run
-from experiments.job import Launcher, launch, new_job, worker_environment, write_job
+from experiments.common.cli import run_verb
+from experiments.measuring.job import Launcher, launch, new_job, worker_environment, write_job
+from experiments.settings.compose import Cell, compose_run
 from metrics.record import RunRecord, load_record
 from tests.engines import ROOT
 

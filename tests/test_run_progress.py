@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from experiments.journal import JournalWriter
-from experiments.progress import Board, Estimate, JournalTail, Planned, clock_text
+from experiments.common.journal import JournalWriter
+from experiments.common.progress import Board, Estimate, JournalTail, Planned, clock_text
 
 
 def test_time_left_is_work_left_at_the_pace_so_far() -> None:

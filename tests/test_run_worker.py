@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from experiments import worker
-from experiments.job import JobSpec, new_job, read_job, write_job
-from experiments.journal import read_journal
+from experiments.common.journal import read_journal
+from experiments.measuring import worker
+from experiments.measuring.job import JobSpec, new_job, read_job, write_job
 from metrics.record import RecordError, load_record
-from metrics.steady import unsteady_reason
+from metrics.speed.steady import unsteady_reason
 from tests import fakes
 from tests.engines import config
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from experiments import reference as references
-from experiments import worker
-from experiments.job import new_job, write_job
-from experiments.score import main, score_run
-from experiments.scored_audio import expected_samples
+from experiments.measuring import worker
+from experiments.measuring.job import new_job, write_job
+from experiments.scoring import reference as references
+from experiments.scoring.audio import expected_samples
+from experiments.scoring.score import main, score_run
 from metrics.record import Floor, RunRecord, Score, Utterance, load_record, save_record
 from tests import fakes
 from tests.engines import config

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from experiments import optimize, study
-from experiments.cli import EXIT_USAGE, run_verb
-from experiments.optimize import front_lines, main, new_search
-from experiments.progress import Board, Planned
-from experiments.study import Search, Told, row_of, save_search
+from experiments.common.cli import EXIT_USAGE, run_verb
+from experiments.common.progress import Board, Planned
+from experiments.optimize import __main__ as optimize
+from experiments.optimize import study
+from experiments.optimize.__main__ import front_lines, main, new_search
+from experiments.optimize.study import Search, Told, row_of, save_search
 from metrics.record import RecordError
 
 ARGV = ["engine=fp32,bf16", "sweep.num_trials=6", "sweep.objectives=[rtf,peak_bytes]", "out=out", "tracking=none"]

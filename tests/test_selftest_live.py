@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from baselines import traces
-from baselines.paired import PairedLimits, judge
-from baselines.paired_data import Block
-from baselines.selftests import Tally
-from baselines.traces import load_trace, load_traces, trace_blocks
-from experiments import selftest_live
-from experiments.compare_session import Prepared, prepare
-from experiments.selftest_live import Live, live_command, one_comparison, run_live
+from baselines.paired.data import Block
+from baselines.paired.rule import PairedLimits, judge
+from baselines.paired.selftests import Tally
+from baselines.simulation import traces
+from baselines.simulation.traces import load_trace, load_traces, trace_blocks
+from experiments.compare.session import Prepared, prepare
+from experiments.selftest import live as selftest_live
+from experiments.selftest.live import Live, live_command, one_comparison, run_live
 
 
 def test_every_outcome_is_given_away_and_the_trace_written_before_the_next_comparison(

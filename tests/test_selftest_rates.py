@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines import rivals
-from baselines.selftests import HostErrors, Restarts, Tally, error_sentence, load_errors, save_errors
-from baselines.traces import load_traces, save_trace, trace_blocks
-from baselines.worlds import WORLDS, world_blocks
+from baselines.paired.selftests import HostErrors, Restarts, Tally, error_sentence, load_errors, save_errors
+from baselines.simulation import rivals
+from baselines.simulation.traces import load_traces, save_trace, trace_blocks
+from baselines.simulation.worlds import WORLDS, world_blocks
 from engine.contract import ConfigError
-from experiments.compose import compose_config
-from experiments.selftest import read_asked
-from experiments.selftest_keep import Keeper, together
-from experiments.selftest_replay import rival_rates, sources, tally
+from experiments.selftest.__main__ import read_asked
+from experiments.selftest.keep import Keeper, together
+from experiments.selftest.replay import rival_rates, sources, tally
+from experiments.settings.compose import compose_config
 from metrics.record import RecordError
 
 TRACES = {trace.name: trace for trace in load_traces()}

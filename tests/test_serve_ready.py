@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from engine.contract import ConfigError, Synthesis, SynthesisRequest
-from experiments import serve
-from experiments.cli import run_verb
-from experiments.load_settings import read_settings, refuse_unread, refuse_unserved, split_command
+from experiments.common.cli import run_verb
+from experiments.serve import __main__ as serve
+from experiments.serve.settings import read_settings, refuse_unread, refuse_unserved, split_command
 from tests.engines import config
 from tests.load_fakes import ToneEngine
 

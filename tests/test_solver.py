@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.contract import ConfigError
-from engine.grid import EPSS_KEPT, epss, explicit, sway, time_grid, uniform
-from engine.solver import METHODS, solver_spec
+from engine.solver.grid import EPSS_KEPT, epss, explicit, sway, time_grid, uniform
+from engine.solver.methods import METHODS, solver_spec
 
 BASE = {
     "name": "x",
@@ -65,7 +65,7 @@ def test_convergence_order_holds_on_every_preset_grid(kind: tuple[str, int], met
 
 
 def test_the_grid_of_eight_is_ours_and_keeps_every_point_of_epss_7() -> None:
-    from engine.grid import epss8_style
+    from engine.solver.grid import epss8_style
 
     assert [round(32 * t) for t in epss8_style(8)] == [0, 2, 4, 6, 8, 12, 16, 24, 32]
     assert set(epss(7)) < set(epss8_style(8))

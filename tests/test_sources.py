@@ -13,9 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import reference
-from experiments.identity import identity_of
-from experiments.sources import (
+from experiments.common.sources import (
     BEHIND,
     DISTRIBUTIONS,
     ROOMS,
@@ -25,6 +23,8 @@ from experiments.sources import (
     package_versions,
     scoring_hash,
 )
+from experiments.scoring import reference
+from experiments.sweep.identity import identity_of
 from tests.engines import ROOT, config
 
 PARTS = ("config", "code", "weights", "environment")
@@ -55,9 +55,9 @@ def every_kind_of_engine_file() -> list[str]:
 @pytest.mark.parametrize(
     "name",
     [
-        *every_kind_of_engine_file(), "engine/native/tiles.cpp", "engine/native/products.h", "experiments/measure.py",
-        "experiments/peaks.py", "experiments/environment.py", "experiments/synthetic.py", "metrics/steady.py",
-        "metrics/__init__.py",
+        *every_kind_of_engine_file(), "engine/native/tiles.cpp", "engine/native/products.h",
+        "experiments/measuring/measure.py", "experiments/measuring/peaks.py", "experiments/common/environment.py",
+        "experiments/workload/synthetic.py", "metrics/speed/steady.py", "metrics/__init__.py",
     ],
 )  # fmt: skip
 def test_a_file_that_can_change_an_answer_changes_the_hash(copied: Path, name: str) -> None:
@@ -67,7 +67,13 @@ def test_a_file_that_can_change_an_answer_changes_the_hash(copied: Path, name: s
 
 
 @pytest.mark.parametrize(
-    "name", ["engine/pocket/MODEL_CARD.md", "experiments/progress.py", "experiments/tracking.py", "metrics/prosody.py"]
+    "name",
+    [
+        "engine/pocket/MODEL_CARD.md",
+        "experiments/common/progress.py",
+        "experiments/tracking/__main__.py",
+        "metrics/fidelity/prosody.py",
+    ],
 )
 def test_what_only_judges_or_is_read_by_people_leaves_the_hash(copied: Path, name: str) -> None:
     before = code_hash(copied)
@@ -97,7 +103,7 @@ def test_every_spelling_of_an_import_is_followed(tmp_path: Path, line: str) -> N
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.py").write_text("x = 1\n")
     (tmp_path / "experiments/near.py").write_text("import metrics.mine\n")
-    (tmp_path / "experiments/worker.py").write_text(f"import os.path, numpy\n{line}\n")
+    (tmp_path / "experiments/measuring/worker.py").write_text(f"import os.path, numpy\n{line}\n")
     before = code_hash(tmp_path)
     (tmp_path / "metrics/mine.py").write_text("x = 2\n")
     assert code_hash(tmp_path) != before
@@ -107,9 +113,9 @@ def test_a_module_that_becomes_a_package_is_still_followed(tmp_path: Path) -> No
     for name in ("experiments/worker", "metrics/deep/__init__", "metrics/deep/er"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / f"{name}.py").write_text("")
-    (tmp_path / "experiments/worker.py").write_text("from metrics.deep import er\n")
+    (tmp_path / "experiments/measuring/worker.py").write_text("from metrics.deep import er\n")
     found = {path.relative_to(tmp_path).as_posix() for path in imported(tmp_path, TIMED_PATH)}
-    assert found == {"experiments/worker.py", "metrics/deep/__init__.py", "metrics/deep/er.py"}
+    assert found == {"experiments/measuring/worker.py", "metrics/deep/__init__.py", "metrics/deep/er.py"}
 
 
 def test_the_worker_really_imports_nothing_else_of_ours() -> None:
@@ -134,7 +140,9 @@ def test_one_hash_serves_cells_and_references(copied: Path, monkeypatch: pytest.
     assert reference.cache_key(base) != key
 
 
-@pytest.mark.parametrize("name", ["metrics/spectral.py", "experiments/score.py", "experiments/workload.py"])
+@pytest.mark.parametrize(
+    "name", ["metrics/fidelity/spectral.py", "experiments/scoring/score.py", "experiments/workload/requests.py"]
+)
 def test_what_scores_changes_the_hash_of_scores(copied: Path, name: str) -> None:
     before = scoring_hash(copied)
     touch(copied / name)
@@ -156,7 +164,7 @@ def test_the_versions_of_every_imported_package_are_part_of_the_environment() ->
 
 
 def test_another_version_of_one_package_is_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    from experiments import identity
+    from experiments.sweep import identity
 
     before = identity._environment.__wrapped__('{"kind": "cpu", "threads": 1}')
     versions = {**package_versions(), "safetensors": "0.0.1"}
@@ -201,6 +209,6 @@ def test_the_texts_of_a_workload_count_by_what_is_spoken(tmp_path: Path) -> None
 
 @given(st.text(max_size=300))
 def test_no_text_of_a_setting_is_too_odd_to_be_looked_for(text: str) -> None:
-    from experiments.identity import _named
+    from experiments.sweep.identity import _named
 
     assert all(path.is_file() for path in _named(text))

@@ -1,4 +1,4 @@
-"""experiments.step_error on the pocket model: where a fault was put is where it is found."""
+"""experiments.checks.step_error on the pocket model: where a fault was put is where it is found."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from engine.conditioner import Conditioning
-from engine.guidance import Rows
-from engine.sampler import Denoiser
-from experiments.step_error import step_errors
+from engine.solver.guidance import Rows
+from engine.solver.sampler import Denoiser
+from experiments.checks.step_error import step_errors
 from tests.engines import engine, request
 
 

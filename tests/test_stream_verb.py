@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import EXIT_OK, EXIT_USAGE, run_verb
-from experiments.journal import JournalWriter
+from experiments.common.cli import EXIT_OK, EXIT_USAGE, run_verb
+from experiments.common.journal import JournalWriter
 from experiments.stream import StreamLoop, main, sentences, split_arguments, summary_of
 from tests.engines import request
 from tests.fakes import FakeClock, FakeEngine, facts

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.postprocess import FADES, Fade, Joiner, join_chunks
-from engine.streaming import StreamRule, stream_rule
-from metrics.streaming import first_audible_s, leading_silence_s, play
+from engine.text.streaming import StreamRule, stream_rule
+from metrics.speed.streaming import first_audible_s, leading_silence_s, play
 from tests.engines import config, engine, request
 
 TEXT = "The old clock is wrong. Turn left at the bridge, please. Nobody had the answer to the first test."
@@ -117,7 +117,7 @@ def test_wrong_rules_are_refused(change: dict, says: str) -> None:
 
 
 def test_streamed_audio_is_that_of_the_call_where_the_cuts_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.chunks.WINDOW_S", 4.5)  # upstream's 22 s would take twenty seconds of speech
+    monkeypatch.setattr("engine.text.chunks.WINDOW_S", 4.5)  # upstream's 22 s would take twenty seconds of speech
     ask = request(TEXT)
     overrides = ("stream=upstream_chunks", "+engine.max_batch=1", "solver=euler_5")
     with engine(*overrides) as ours:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from experiments.compose import compose_cells
-from experiments.journal import read_journal
-from experiments.ledger import load_ledger
-from experiments.sweep import Sweep, new_sweep, oracle_of, resumed_sweep, run_sweep
+from experiments.common.journal import read_journal
+from experiments.settings.compose import compose_cells
+from experiments.sweep.__main__ import Sweep, new_sweep, oracle_of, resumed_sweep, run_sweep
+from experiments.sweep.ledger import load_ledger
 from metrics.record import RecordError, load_record
 
 FAKE = (sys.executable, "-m", "tests.fakes")

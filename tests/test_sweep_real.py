@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from experiments.cli import run_verb
-from experiments.sweep import main
+from experiments.common.cli import run_verb
+from experiments.sweep.__main__ import main
 from metrics.record import load_record
 
 pytestmark = pytest.mark.slow

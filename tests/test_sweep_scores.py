@@ -13,12 +13,12 @@ import pytest
 import soundfile
 
 from experiments import run as run_module
-from experiments import scored
-from experiments import sweep as sweep_module
-from experiments.compose import compose_cells
 from experiments.run import score
-from experiments.scored import is_scored
-from experiments.sweep import new_sweep, resumed_sweep, run_sweep
+from experiments.scoring import ingredients as scored
+from experiments.scoring.ingredients import is_scored
+from experiments.settings.compose import compose_cells
+from experiments.sweep import __main__ as sweep_module
+from experiments.sweep.__main__ import new_sweep, resumed_sweep, run_sweep
 from metrics.record import load_record, save_record
 
 FAKE = (sys.executable, "-m", "tests.fakes")

@@ -16,17 +16,17 @@ from typing import Any
 
 import pytest
 
-from experiments import cells as cells_module
 from experiments import run as run_module
-from experiments import sweep as sweep_module
-from experiments.cli import EXIT_USAGE, disk_full, report_command, resume_command, run_verb
-from experiments.compose import compose_cells
-from experiments.ledger import load_ledger
-from experiments.sweep import main, new_sweep, resume_folder, resumed_sweep, run_sweep
+from experiments.common.cli import EXIT_USAGE, disk_full, report_command, resume_command, run_verb
+from experiments.settings.compose import compose_cells
+from experiments.sweep import __main__ as sweep_module
+from experiments.sweep import cells as cells_module
+from experiments.sweep.__main__ import main, new_sweep, resume_folder, resumed_sweep, run_sweep
+from experiments.sweep.ledger import load_ledger
 from metrics.record import load_record
 from reports.commands import here
-from reports.source import load_source
-from reports.table import load_table
+from reports.data.source import load_source
+from reports.data.table import load_table
 
 FAKE = (sys.executable, "-m", "tests.fakes")
 SMALL = (
@@ -59,7 +59,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[st
 
 
 def hydra_text(path: Path) -> str:
-    from experiments.fresh import hydra_value
+    from experiments.measuring.fresh import hydra_value
 
     return hydra_value(str(path))
 
@@ -290,7 +290,7 @@ def test_a_failed_scoring_prints_the_whole_command(there: Path, capsys: pytest.C
     found = re.search(r"`(.*)` does it again", capsys.readouterr().err)
     assert found is not None
     assert shlex.split(found.group(1))[1:] == [
-        "-m", "experiments.score", str(there / "cells/fp32-euler_7"), "--reference", str(there / "reference"),
+        "-m", "experiments.scoring.score", str(there / "cells/fp32-euler_7"), "--reference", str(there / "reference"),
     ]  # fmt: skip
     assert shlex.split(report_command(there))[1:] == ["-m", "reports", str(there), "--print"]
 

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from engine.contract import ConfigError
-from experiments import cells as cells_module
-from experiments.cells import folder_lock
-from experiments.compose import compose_cells
-from experiments.failure import kind_of_error, kind_of_exit, log_tail, oom_kills
-from experiments.identity import identity_of
-from experiments.ledger import load_ledger
-from experiments.sources import ROOMS, TIMED_PATH, code_hash, imported
-from experiments.sweep import Sweep, new_sweep, resumed_sweep, run_sweep
+from experiments.checks.chaos import Chaos
+from experiments.common.failure import kind_of_error, kind_of_exit, log_tail, oom_kills
+from experiments.common.sources import ROOMS, TIMED_PATH, code_hash, imported
+from experiments.settings.compose import compose_cells
+from experiments.sweep import cells as cells_module
+from experiments.sweep.__main__ import Sweep, new_sweep, resumed_sweep, run_sweep
+from experiments.sweep.cells import folder_lock
+from experiments.sweep.identity import identity_of
+from experiments.sweep.ledger import load_ledger
 from metrics.record import load_record
-from tests.chaos import Chaos
 from tests.engines import ROOT, config
 
 FAKE = (sys.executable, "-m", "tests.fakes")
@@ -32,8 +32,8 @@ SMALL = (
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("F5BENCH_STATE_DIR", str(tmp_path / "locks"))
-    monkeypatch.setattr("experiments.sweep._score_all", lambda sweep, references: 0)
-    monkeypatch.setattr("experiments.sweep.publish", lambda sweep: 0)
+    monkeypatch.setattr("experiments.sweep.__main__._score_all", lambda sweep, references: 0)
+    monkeypatch.setattr("experiments.sweep.__main__.publish", lambda sweep: 0)
     return tmp_path
 
 
@@ -202,15 +202,15 @@ def test_code_is_the_engine_and_the_timed_path_and_nothing_that_judges(tmp_path:
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
     before = code_hash(tmp_path)
     assert before == code_hash(ROOT)
-    (tmp_path / "experiments/progress.py").write_text("# a bar of another colour\n")
+    (tmp_path / "experiments/common/progress.py").write_text("# a bar of another colour\n")
     assert code_hash(tmp_path) == before
-    for name in ("experiments/measure.py", "engine/solver.py"):
+    for name in ("experiments/measuring/measure.py", "engine/solver/methods.py"):
         with (tmp_path / name).open("a") as file:
             file.write("# slower\n")
         assert code_hash(tmp_path) != before
         before = code_hash(tmp_path)
     names = {path.relative_to(tmp_path).as_posix() for path in imported(tmp_path, TIMED_PATH)}
-    assert {"experiments/journal.py", "metrics/record.py", "experiments/worker.py"} <= names
+    assert {"experiments/common/journal.py", "metrics/record.py", "experiments/measuring/worker.py"} <= names
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_the_log_and_the_kernels_count_are_read_as_they_are(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_killed_at_random_moments(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five kills here; a hundred by `python -m tests.chaos --kills 100`."""
+    """Five kills here; a hundred by `python -m experiments.checks.chaos --kills 100`."""
     for name in ("FAKE_AMP", "FAKE_CALL_S", "FAKE_WEIGHTS"):
         monkeypatch.setenv(name, "")
     tally = Chaos(elsewhere, seed=4, reach_s=3.0).run(5)

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from engine.contract import ConfigError
-from experiments.validate import validate_texts
-from experiments.workload import load_workload
+from experiments.measuring.validate import validate_texts
+from experiments.workload.requests import load_workload
 from tests.engines import ROOT, config
 
 TEXTS = sorted(path.stem for path in (ROOT / "conf" / "texts").glob("*.yaml"))

@@ -4,11 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.attention import has_tiles
-from engine.conditioner import Conditioning
-from engine.contract import UnsupportedEngine
-from engine.denoiser.eager import Tables
-from engine.denoiser.tiles import (
+from engine.backends.eager.denoiser import Tables
+from engine.backends.tiles.denoiser import (
     TilesDenoiser,
     TileWeights,
     by_columns,
@@ -17,8 +14,11 @@ from engine.denoiser.tiles import (
     int8_by_rows,
     quantized,
 )
+from engine.conditioner import Conditioning
+from engine.contract import UnsupportedEngine
 from engine.native import library
-from engine.step import Arch, DiTStep, padding_masks, rope_table
+from engine.step.attention import has_tiles
+from engine.step.dit import Arch, DiTStep, padding_masks, rope_table
 from tests.engines import WIDE, engine, request
 
 BINS = 100

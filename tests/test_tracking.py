@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from experiments.cli import run_verb
-from experiments.tracking import main
+from experiments.common.cli import run_verb
+from experiments.tracking.__main__ import main
 from metrics.record import save_record
 from tests.tracking_folders import (
     SENTENCES,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import run_verb
-from experiments.tracking import main
-from experiments.tracking_content import load_content
-from metrics.steady import counters_score
+from experiments.common.cli import run_verb
+from experiments.tracking.__main__ import main
+from experiments.tracking.content import load_content
+from metrics.speed.steady import counters_score
 from reports.commands import here, typed
 from tests.tracking_folders import record, write_run, write_sweep
 

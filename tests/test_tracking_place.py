@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import run_verb
-from experiments.tracking import main
-from experiments.tracking_content import load_content
-from experiments.tracking_place import DEFAULT_URI, chosen_uri, moved_reason
+from experiments.common.cli import run_verb
+from experiments.tracking.__main__ import main
+from experiments.tracking.content import load_content
+from experiments.tracking.place import DEFAULT_URI, chosen_uri, moved_reason
 from tests.tracking_folders import keep_environment, record, runs_by_name, write_run
 
 pytest.importorskip("mlflow")

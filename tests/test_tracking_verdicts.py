@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from baselines.paired import judge
-from baselines.paired_data import Block, turn_content
-from baselines.paired_publish import Comparison, comparison_content, failed_content
-from experiments import compare, load
-from experiments.cli import run_verb
-from experiments.compare_processes import SideFailed
-from experiments.load_search import SearchResult
-from experiments.tracking import main
-from metrics.leak import LeakVerdict
+from baselines.paired.data import Block, turn_content
+from baselines.paired.rule import judge
+from experiments.common.cli import run_verb
+from experiments.compare import __main__ as compare
+from experiments.compare.processes import SideFailed
+from experiments.load import __main__ as load
+from experiments.load.search import SearchResult
+from experiments.tracking.__main__ import main
+from metrics.speed.leak import LeakVerdict
+from reports.verdicts.paired import Comparison, comparison_content, failed_content
 from tests.load_fakes import ToneEngine
 from tests.test_paired_rule import LIMITS, blocks
 from tests.tracking_folders import keep_environment, record, rows, runs, runs_by_name, write_run

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines.store import save_baseline
+from baselines.stored.store import save_baseline
 from engine.contract import ConfigError
-from experiments.compose import Cell, _refuse_twins
-from experiments.ledger import SWEEP, load_ledger, new_ledger
-from experiments.tracking_content import load_content
-from experiments.workload import select_lines
+from experiments.settings.compose import Cell, _refuse_twins
+from experiments.sweep.ledger import SWEEP, load_ledger, new_ledger
+from experiments.tracking.content import load_content
+from experiments.workload.requests import select_lines
 from metrics.record import RecordError, RunRecord, load_record, repeated, save_record
-from reports.listening.material import load_material
-from reports.source import load_source
+from reports.data.source import load_source
+from reports.listening.making.material import load_material
 from reports.words import slug
 from tests.baseline_runs import make_baseline, make_run
 from tests.listening_runs import two_runs, voiced, write_listening_run

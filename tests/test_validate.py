@@ -14,9 +14,11 @@ import pytest
 import soundfile
 
 from engine.contract import ConfigError, UnsupportedEngine
-from experiments import run, sweep, validate
-from experiments.cli import run_verb
-from experiments.compose import compose_cells, compose_run
+from experiments import run
+from experiments.common.cli import run_verb
+from experiments.measuring import validate
+from experiments.settings.compose import compose_cells, compose_run
+from experiments.sweep import __main__ as sweep
 from metrics.record import RecordError
 from tests.engines import config
 

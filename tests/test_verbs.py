@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments.__main__ import INTERNAL
-from experiments.cli import run_verb
+from experiments.common.cli import run_verb
 from reports.commands import ROOT, verbs_in
 from tests import verb_parsers
 

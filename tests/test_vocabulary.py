@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.contract import ConfigError
-from engine.vocabulary import read_vocabulary
+from engine.weights.vocabulary import read_vocabulary
 
 TOKENS = [" ", "a", "é", "zhong1", "中", "'", "\t", "\u2028", "\x0c", "  ", "-"]
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from engine.contract import ConfigError, Engine, UnsupportedEngine
-from engine.packed import can_pack
-from engine.vocoder import LoadedVocoder, load_vocoder
+from engine.step.packed import can_pack
+from engine.vocoders.vocos import LoadedVocoder, load_vocoder
 from tests.engines import config, engine, request
 
 TEXTS = ("That was close.", "Turn left at the bridge.", "We walk along the sea in the morning.")
@@ -98,7 +98,7 @@ def test_a_precision_that_the_vocoder_has_not_is_refused() -> None:
 
 
 def test_a_cpu_without_bfloat16_products_refuses_the_narrow_vocoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.vocoder_compiled.can_pack", lambda dtype: False)
+    monkeypatch.setattr("engine.vocoders.compiled.can_pack", lambda dtype: False)
     with pytest.raises(UnsupportedEngine, match="bfloat16 products") as refusal:
         engine("vocoder=vocos_compiled_bf16")
     assert refusal.value.remedy == "use vocoder=vocos_compiled"

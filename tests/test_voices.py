@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from engine.contract import ConfigError
-from experiments.cli import EXIT_OK, EXIT_USAGE, run_verb
-from experiments.trim_reference import main as trim
-from experiments.trim_reference import override_of
-from experiments.validate import validate
-from experiments.voices import load_voices, load_voices_of_record
-from experiments.workload import load_workload, select_lines
-from metrics.prompt import level_warnings, silence_warnings, transcript_warnings
-from reports.context import caption_of, context_of, warnings_of
-from reports.table import load_table
+from experiments.common.cli import EXIT_OK, EXIT_USAGE, run_verb
+from experiments.measuring.validate import validate
+from experiments.pocket.trim_reference import main as trim
+from experiments.pocket.trim_reference import override_of
+from experiments.workload.requests import load_workload, select_lines
+from experiments.workload.voices import load_voices, load_voices_of_record
+from metrics.fidelity.prompt import level_warnings, silence_warnings, transcript_warnings
+from reports.data.context import caption_of, context_of, warnings_of
+from reports.data.table import load_table
 from tests.engines import ROOT, config
 from tests.test_report_data import FakeCell, read_record, rewrite_record, write_run
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.journal import JournalWriter, read_journal
-from experiments.measure import measure
+from experiments.common.journal import JournalWriter, read_journal
+from experiments.measuring.measure import measure
 from tests.fakes import FakeClock, FakeEngine, facts, plan, probes, request
 
 

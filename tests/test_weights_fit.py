@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from engine.checkpoint import SHAPES, draw_state, load_model
 from engine.contract import ConfigError
-from engine.vocoder import load_vocoder
-from engine.weights_file import read_state
-from engine.weights_fit import ROPE, Needs, check_fit, model_carries, model_described
+from engine.vocoders.vocos import load_vocoder
+from engine.weights.checkpoint import SHAPES, draw_state, load_model
+from engine.weights.file import read_state
+from engine.weights.fit import ROPE, Needs, check_fit, model_carries, model_described
 from tests.engines import ROOT, config
 
 POCKET = ROOT / "engine" / "pocket"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments import cli
+from experiments.common import cli
 from tests.engines import ROOT
 
 WORKFLOWS = ROOT / ".github" / "workflows"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.contract import ConfigError
-from experiments.workload import load_workload, select_lines
+from experiments.workload.requests import load_workload, select_lines
 from tests.engines import ROOT, config
 
 

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract import ConfigError
-from experiments.compose import compose_config
-from experiments.flat_settings import flat_settings
+from experiments.common.written import NotWritten, read_document, value_of
 from experiments.quality_gate import KEYS, read_yaml, split_words
-from experiments.texts import select_lines
-from experiments.workload import load_workload, written_voices
-from experiments.written import NotWritten, read_document, value_of
+from experiments.settings.compose import compose_config
+from experiments.settings.flat_settings import flat_settings
+from experiments.workload.requests import load_workload, written_voices
+from experiments.workload.texts import select_lines
 from tests.engines import ROOT
 
 ONE_LINE = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=40)

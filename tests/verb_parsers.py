@@ -11,27 +11,20 @@ from typing import Any
 
 import pytest
 
-from experiments import (
-    baseline,
-    calibrate_reuse,
-    compare,
-    compose,
-    fit_solver,
-    gate,
-    gate_selftest,
-    load_settings,
-    optimize,
-    overrides,
-    plan_samples,
-    quality_gate,
-    selftest,
-    stream,
-    sweep,
-)
-from experiments.compare_settings import read_command
-from experiments.compose import compose_config, compose_run
-from experiments.front import composed_file, is_help, is_information, refuse_flags, without_multirun
+from experiments import baseline, gate, plan_samples, quality_gate, stream
+from experiments.compare import __main__ as compare
+from experiments.compare.settings import read_command
+from experiments.optimize import __main__ as optimize
 from experiments.quality_gate import split_words
+from experiments.selftest import __main__ as selftest
+from experiments.selftest import stored as gate_selftest
+from experiments.serve import settings as load_settings
+from experiments.settings import compose, overrides
+from experiments.settings.compose import compose_config, compose_run
+from experiments.settings.front import composed_file, is_help, is_information, refuse_flags, without_multirun
+from experiments.solvers import calibrate_reuse
+from experiments.solvers import fit as fit_solver
+from experiments.sweep import __main__ as sweep
 from reports.listening import settings as listening
 
 Parser = Callable[[Sequence[str]], object]
@@ -177,27 +170,27 @@ PARSERS: dict[str, Parser] = {
     "experiments.optimize": _optimize,
     "experiments.compare": _compare,
     "experiments.selftest": _selftest,
-    "experiments.gate_selftest": _gate_selftest,
+    "experiments.selftest.stored": _gate_selftest,
     "experiments.load": _load,
     "experiments.serve": _serve,
     "experiments.gate": _gate,
     "experiments.baseline": _baseline,
     "experiments.stream": _hydra(lambda argv: stream.split_arguments(argv)[0]),
-    "experiments.calibrate_reuse": _hydra(lambda argv: calibrate_reuse.split_alphas(argv)[0]),
-    "experiments.fit_solver": _hydra(lambda argv: fit_solver.read_asked(argv).rest),
-    "experiments.floor": _hydra(),
-    "experiments.step_error": _hydra(),
-    "experiments.gpu_check": _gpu,
-    "experiments.gpu_correct": _gpu,
-    "experiments.pocket_eval": _hydra(),
-    "experiments.train_pocket": lambda argv: composed_file("train_pocket", argv),
+    "experiments.solvers.calibrate_reuse": _hydra(lambda argv: calibrate_reuse.split_alphas(argv)[0]),
+    "experiments.solvers.fit": _hydra(lambda argv: fit_solver.read_asked(argv).rest),
+    "experiments.scoring.floor": _hydra(),
+    "experiments.checks.step_error": _hydra(),
+    "experiments.checks.gpu": _gpu,
+    "experiments.checks.gpu_correct": _gpu,
+    "experiments.pocket.evaluate": _hydra(),
+    "experiments.pocket.train": lambda argv: composed_file("train_pocket", argv),
     "experiments.quality_gate": _flags("experiments.quality_gate", quality_gate.KEYS, 2),
     "experiments.decide": _flags("experiments.decide", ("rule", "out"), 1),
     "experiments.plan_samples": _flags("experiments.plan_samples", plan_samples.KEYS, 2),
     **{f"experiments.{name}": _flags(f"experiments.{name}") for name in (
         "score", "tracking", "doctor", "trim_reference", "quality_selftest",
     )},
-    "experiments.overhead": _flags("experiments.overhead", composes=True),
+    "experiments.checks.overhead": _flags("experiments.checks.overhead", composes=True),
     "experiments": lambda argv: None,
     "reports": _flags("reports.__main__"),
     "reports.listening": _listening,

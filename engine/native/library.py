@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from engine.artifacts import cached_folder, cpu_flags, cpu_sha256
-from engine.attention import has_tiles
+from engine.cache import cached_folder, cpu_flags, cpu_sha256
 from engine.contract import UnsupportedEngine
+from engine.step.attention import has_tiles
 
 FOLDER = Path(__file__).parent
 SOURCES = ("tiles.cpp", "evaluation.h", "places.h", "batch.h", "attention.h", "products.h", "vectors.h")

@@ -57,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _build(words: Sequence[str]) -> int:
-    from reports.listening.build import build_set, trials_by_kind
-    from reports.listening.inference import power_of, votes_needed, votes_to_win
+    from reports.listening.judging.inference import power_of, votes_needed, votes_to_win
+    from reports.listening.making.build import build_set, trials_by_kind
 
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     settings = build_settings(words, OUTPUTS / f"{stamp}-listening")
@@ -101,7 +101,7 @@ def _serve(words: Sequence[str]) -> int:
 
 
 def _collect(words: Sequence[str]) -> int:
-    from reports.listening.collect import collect
+    from reports.listening.judging.collect import collect
 
     collected = collect(words)
     for sentence in collected.sentences or (f"no verdict: {collected.findings.reason}",):

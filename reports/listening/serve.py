@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from metrics.journal_lines import LineWriter
-from reports.listening.build import KEY_FILE, PAGE_FILE
-from reports.listening.collect import ANSWERS
-from reports.listening.results import Key, load_key
-from reports.listening.sessions import RESULT_ID
+from reports.listening.judging.collect import ANSWERS
+from reports.listening.judging.results import Key, load_key
+from reports.listening.judging.sessions import RESULT_ID
+from reports.listening.making.build import KEY_FILE, PAGE_FILE
 from reports.listening.settings import ListeningError, bad_setting
 from reports.words import slug
 

@@ -1,0 +1,1 @@
+"""The same-run rule, on pairs of turns in blocks of fresh processes."""

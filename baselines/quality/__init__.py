@@ -1,0 +1,1 @@
+"""Is one run as good as another? Non-inferiority, margins, sample sizes, the decision rule."""

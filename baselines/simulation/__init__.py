@@ -1,0 +1,1 @@
+"""Synthetic machines, recorded traces and rival rules, on which verdicts are tried."""

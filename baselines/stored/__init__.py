@@ -1,0 +1,1 @@
+"""Stored baselines and the rule that judges a new run against them."""

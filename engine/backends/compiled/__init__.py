@@ -1,0 +1,1 @@
+"""The step compiled by torch.compile."""

@@ -1,0 +1,1 @@
+"""The whole solve captured as CUDA graphs."""

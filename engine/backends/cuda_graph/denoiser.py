@@ -1,0 +1,174 @@
+"""The whole solve captured as one CUDA graph per (rows, frames, padded, grid) and replayed: no launches from Python.
+
+A graph reads and writes fixed addresses, so a request's constants and noise are copied into the buffers that the graph
+was captured with, and the mel is copied out. What the graph runs is the same loop, the same denoiser and the same
+kernels as `StepSampler`'s, so its answer is bit-equal to theirs. Nothing here imports CUDA before a capture; the
+`Recorder` is what a test replaces.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from engine.backends.eager.denoiser import Placed
+from engine.conditioner import Conditioning
+from engine.contract import ConfigError, UnsupportedEngine
+from engine.solver.guidance import Rows
+from engine.solver.methods import SolverSpec
+from engine.solver.sampler import planned_velocity
+
+WARM_UP_RUNS = 3  # kernels are chosen, compiled and given their workspaces before the capture
+Key = tuple[int, int, bool, int]
+
+
+class PlacingDenoiser(Protocol):
+    """A denoiser whose constants can be placed first and used at the same addresses again."""
+
+    @property
+    def num_evals(self) -> int: ...
+
+    def place(self, conditioning: Conditioning) -> Placed: ...
+
+    def rows(self, placed: Placed) -> Rows: ...
+
+    def proof(self) -> Mapping[str, Any]: ...
+
+
+class Recorder(Protocol):
+    """`record(run)` warms `run` up, records what it launches once, and returns (replay, the tensor that each replay
+    writes)."""
+
+    def record(self, run: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]: ...
+
+
+class CudaRecorder:
+    """torch.cuda.CUDAGraph; all graphs share one memory pool, since only one runs at a time."""
+
+    def __init__(self, device: str):
+        self._device = torch.device(device)
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def record(self, run: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
+        with torch.cuda.device(self._device):
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UP_RUNS):
+                    run()
+            torch.cuda.current_stream().wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool):
+                mel_BND = run()
+        return graph.replay, mel_BND
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Captured:
+    """One recorded solve: the buffers it reads, the one it writes, how to run it, and what one run evaluates."""
+
+    placed: Placed
+    x0: torch.Tensor
+    mel: torch.Tensor
+    replay: Callable[[], None]
+    counts: Mapping[str, int]
+
+
+def check_max_graphs(max_graphs: object) -> None:
+    """Raises ConfigError where not one graph may be kept."""
+    if not isinstance(max_graphs, int) or isinstance(max_graphs, bool) or max_graphs < 1:
+        raise ConfigError(
+            "engine.max_graphs", max_graphs, "must be a whole number from 1: so many graphs are kept", "use 16"
+        )
+
+
+def check_capturable(solver: SolverSpec, device: str, max_batch: int) -> None:
+    """Raises UnsupportedEngine for what no graph can hold, or where there is no CUDA."""
+    if device == "cpu":
+        raise UnsupportedEngine(
+            "a CUDA graph needs a CUDA device and device.kind is cpu", "use device=cuda, or engine=compiled_bf16 here"
+        )
+    if not solver.is_static:
+        raise UnsupportedEngine(
+            f"solver={solver.name} decides from the data which steps to reuse, and a graph is fixed",
+            "use solver.reuse=null or a schedule, or engine=compiled_bf16",
+        )
+    if solver.guidance.kind == "cfg_zero_star" and max_batch > 1:
+        raise UnsupportedEngine(
+            "CFG-Zero* reads the utterances' lengths, which a graph shared by batches would fix",
+            "use engine.max_batch=1 with it",
+        )
+
+
+class GraphSampler:
+    """Implements engine.solver.sampler.Sampler. Keeps the `max_graphs` graphs used last."""
+
+    def __init__(self, denoiser: PlacingDenoiser, solver: SolverSpec, recorder: Recorder, max_graphs: int):
+        self._denoiser, self._solver, self._recorder, self._max_graphs = denoiser, solver, recorder, max_graphs
+        self._graphs: OrderedDict[Key, Captured] = OrderedDict()
+        self._counts: Counter[str] = Counter()
+        self._captures = self._replays = self._evicted = 0
+        self.num_evals = 0
+
+    def sample(self, conditioning: Conditioning, x0: torch.Tensor, which: int = 0) -> torch.Tensor:
+        """The mel is a copy: the graph's own buffer belongs to its next replay."""
+        placed = self._denoiser.place(conditioning)
+        key = (len(placed.projected), x0.shape[1], placed.masks is not None, which)
+        if key not in self._graphs:
+            self._graphs[key] = self._capture(placed, conditioning, x0, which)
+            if len(self._graphs) > self._max_graphs:
+                self._graphs.popitem(last=False)
+                self._evicted += 1
+        self._graphs.move_to_end(key)
+        graph = self._graphs[key]
+        copy_into(graph.placed, placed)
+        graph.x0.copy_(x0)
+        graph.replay()
+        self._replays += 1
+        self._counts.update(graph.counts)
+        self.num_evals += graph.counts["evals"]
+        return graph.mel.clone()
+
+    def _capture(self, placed: Placed, conditioning: Conditioning, x0: torch.Tensor, which: int) -> Captured:
+        static, static_x0 = copied(placed), x0.clone()
+        rows, lengths = self._denoiser.rows(static), conditioning.lengths
+        counts: Counter[str] = Counter()
+
+        def run() -> torch.Tensor:
+            counts.clear()
+            before = self._denoiser.num_evals
+            velocity = planned_velocity(rows, self._solver, which, lengths, counts)
+            mel = self._solver.solve(velocity, static_x0, which)
+            counts["evals"] = self._denoiser.num_evals - before
+            return mel
+
+        replay, mel = self._recorder.record(run)
+        self._captures += 1
+        return Captured(static, static_x0, mel, replay, dict(counts))
+
+    def proof(self) -> Mapping[str, Any]:
+        inner = dict(self._denoiser.proof())
+        steady = {**inner.pop("steady_counters", {}), "graph_captures": self._captures, "graphs_evicted": self._evicted}
+        own = {f"{kind}_evals": self._counts[kind] for kind in ("guided", "unguided", "reused", "zeroed")}
+        return {
+            **inner, **own, "num_evals": self.num_evals, "graph_replays": self._replays,
+            "graphs_kept": len(self._graphs), "steady_counters": steady,
+        }  # fmt: skip
+
+
+def copied(placed: Placed) -> Placed:
+    """The same constants in memory of their own; the tables of the length are shared, nobody writes them."""
+    masks = None if placed.masks is None else (placed.masks[0].clone(), placed.masks[1].clone())
+    return Placed(placed.batch, placed.projected.clone(), placed.convolved.clone(), placed.cos, placed.sin, masks)
+
+
+def copy_into(target: Placed, source: Placed) -> None:
+    target.projected.copy_(source.projected)
+    target.convolved.copy_(source.convolved)
+    if target.masks is not None and source.masks is not None:
+        for mine, theirs in zip(target.masks, source.masks, strict=True):
+            mine.copy_(theirs)

@@ -1,0 +1,1 @@
+"""The step by ONNX Runtime: export, rewriting, quantisation, sessions."""

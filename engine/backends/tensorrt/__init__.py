@@ -1,0 +1,1 @@
+"""The step as a TensorRT plan: built, checked, kept, run."""

@@ -1,0 +1,116 @@
+"""What a freshly built plan must show before it is used: at the shortest, tuned and longest length of every profile the
+velocity is finite, has the oracle's energy and is near the oracle's (NVIDIA/TensorRT issue 4450: blank audio at every
+length but the tuned one). A plan for batches shows it for a full batch of unequal lengths, too.
+
+Shape letters as in engine.step.dit; G guidance rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from engine.backends.tensorrt.plan_file import Profile
+from engine.contract import UnsupportedEngine
+from engine.step.dit import DiTStep, Masks, padding_masks, rope_table
+
+# Relative L2 of one step against float32, about four times what PyTorch's own arithmetic of that precision loses. int8:
+# ONNX Runtime finds up to 0.016 in the graph itself with six blocks; errors of blocks add up as a root does, so about
+# 0.03 with 22, and a half type's own loss beside it.
+TOLERANCE = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1, "int8_fp16": 0.1, "int8_bf16": 0.15}
+ENERGY = (0.8, 1.25)
+
+Feeds = Mapping[str, torch.Tensor]
+Run = Callable[[Feeds], torch.Tensor]
+ExamplesAt = Callable[[int], Sequence[Feeds]]
+
+
+def drawn_feeds(step: DiTStep, groups: int, num_frames: int, masked: bool) -> dict[str, torch.Tensor]:
+    """Inputs of one utterance at normal noise, float32 on the CPU, by the graph's names."""
+    generator = torch.Generator().manual_seed(num_frames)
+    dim, mel_bins = step.x_proj.weight.shape
+
+    def drawn(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    cos, sin = rope_table(num_frames, step.arch)
+    feeds = {
+        "x": drawn(1, num_frames, mel_bins), "projected": drawn(groups, 1, num_frames, dim),
+        "convolved": drawn(groups, 1, dim, num_frames), "cos": cos, "sin": sin,
+        "modulation": drawn(step.arch.depth, 6, dim), "final": drawn(2, dim),
+    }  # fmt: skip
+    return feeds | unpadded_masks(groups, num_frames) if masked else feeds
+
+
+def unpadded_masks(groups: int, num_frames: int) -> dict[str, torch.Tensor]:
+    """The masks of one utterance alone."""
+    frames, keys = padding_masks((num_frames,), groups, num_frames, torch.float32)
+    return {"frames": frames.unflatten(0, (groups, 1)), "keys": keys.unflatten(0, (groups, 1))}
+
+
+def batched(feeds: Feeds, batch: int) -> dict[str, torch.Tensor]:
+    """One utterance's inputs -> those of `batch` utterances in one solve, the i-th shorter than the one before and
+    masked behind its end, down to about half the frames."""
+    groups, num_frames = feeds["projected"].shape[0], feeds["x"].shape[1]
+    lengths = [num_frames - i * num_frames // (2 * batch) for i in range(batch)]
+    frames, keys = padding_masks(lengths, groups * batch, num_frames, torch.float32)
+    return {
+        **feeds, "x": torch.cat([feeds["x"].roll(i, 1) for i in range(batch)]),
+        "projected": feeds["projected"].repeat(1, batch, 1, 1), "convolved": feeds["convolved"].repeat(1, batch, 1, 1),
+        "frames": frames.unflatten(0, (groups, batch)), "keys": keys.unflatten(0, (groups, batch)),
+    }  # fmt: skip
+
+
+@torch.inference_mode()
+def run_step(step: DiTStep, feeds: Feeds) -> torch.Tensor:
+    """The PyTorch module on the same inputs: velocity (G, B, N, D)."""
+    masks: Masks | None = (feeds["frames"].flatten(0, 1), feeds["keys"].flatten(0, 1)) if "keys" in feeds else None
+    projected = feeds["projected"]
+    velocity = step(
+        feeds["x"], projected.flatten(0, 1), feeds["convolved"].flatten(0, 1), feeds["cos"], feeds["sin"],
+        feeds["modulation"], feeds["final"], masks,
+    )  # fmt: skip
+    return velocity.unflatten(0, projected.shape[:2])
+
+
+def check_plan(
+    run: Run,
+    oracle: DiTStep,
+    profiles: Sequence[Profile],
+    examples_at: ExamplesAt,
+    precision: str,
+    max_batch: int = 1,
+) -> dict[str, dict[str, Any]]:
+    """{frames: {relative_l2, energy_ratio}} of the worst example. Raises UnsupportedEngine naming the length at which
+    the plan fails. examples_at: inputs of one utterance to try at a number of frames; max_batch: above 1 the first of
+    them also as a batch."""
+    lengths = sorted({n for p in profiles for n in (p.min_frames, p.opt_frames, p.max_frames)})
+    found = {}
+    for num_frames in lengths:
+        examples = list(examples_at(num_frames))
+        full = [batched(examples[0], max_batch)] if max_batch > 1 else []
+        rows = [_compared(run, oracle, feeds, precision) for feeds in (*examples, *full)]
+        found[str(num_frames)] = max(rows, key=lambda row: row["relative_l2"])
+    return found
+
+
+def _compared(run: Run, oracle: DiTStep, feeds: Feeds, precision: str) -> dict[str, float]:
+    expected, made, allowed = run_step(oracle, feeds), run(feeds).float().cpu(), TOLERANCE[precision]
+    if "frames" in feeds:  # what stands in the padding is nobody's
+        padding = feeds["frames"] == 0
+        expected, made = expected.masked_fill(padding, 0), made.masked_fill(padding, 0)
+    if bool(torch.isfinite(made).all()):
+        error = float((made - expected).norm() / expected.norm())
+        energy = float(made.square().sum() / expected.square().sum())
+        if error <= allowed and ENERGY[0] <= energy <= ENERGY[1]:
+            return {"relative_l2": error, "energy_ratio": energy}
+        said = f"relative error {error:.3g}, energy x {energy:.3g}"
+    else:
+        said = "values that are not finite"
+    batch = f" of {len(feeds['x'])} utterances" if len(feeds["x"]) > 1 else ""
+    raise UnsupportedEngine(
+        f"the built plan is wrong at {feeds['x'].shape[1]} frames{batch}: {said} (allowed {allowed:g})",
+        "use engine=tensorrt or engine=cuda_graph, and keep this plan's log",
+    )

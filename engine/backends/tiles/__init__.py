@@ -1,0 +1,1 @@
+"""The evaluation as one function of our own, for CPUs with AMX tiles."""

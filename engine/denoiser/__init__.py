@@ -1,1 +1,0 @@
-"""Denoiser backends: `bind(constants) -> velocity(x, t_index)`."""

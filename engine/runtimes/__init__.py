@@ -1,0 +1,1 @@
+"""torch.compile and ONNX Runtime as such, for steps and vocoders alike."""

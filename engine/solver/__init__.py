@@ -1,0 +1,1 @@
+"""From noise to mel: grids, methods, guidance, reuse, fitted solvers, the sampler."""

@@ -1,0 +1,1 @@
+"""From mel to audio: Vocos in three runtimes, BigVGAN."""

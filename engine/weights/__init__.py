@@ -1,0 +1,1 @@
+"""Weights and vocabularies: where they come from, that they fit, and their hash."""

@@ -1,0 +1,263 @@
+"""Weights and vocabularies: where they come from, that they fit, and their hash.
+
+A source is a path (engine.paths says where a relative one starts), `hub:OWNER/REPO/FILE` (looked up in the local hub
+cache, never downloaded here), `f5_tts:FILE` (a file inside the installed f5_tts package) or `random:SEED`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.contract import ConfigError
+from engine.paths import ROOT as ROOT
+from engine.paths import find_file
+from engine.weights.file import read_state
+from engine.weights.fit import Needs, Shapes, check_fit, model_carries, model_described
+from engine.weights.vocabulary import read_vocabulary
+
+if TYPE_CHECKING:
+    import torch
+
+
+def is_random(source: str) -> bool:
+    return source.startswith("random:")
+
+
+def random_seed(key: str, source: str) -> int:
+    seed = source.removeprefix("random:")
+    if not (seed.isascii() and seed.isdigit()) or len(seed) > 18:  # of a 64-bit generator
+        raise ConfigError(key, source, "after random: a whole number is needed", "use random:0")
+    return int(seed)
+
+
+def locate(key: str, source: str) -> Path:
+    """Source -> existing file. Raises ConfigError with what to do when it is not there."""
+    if source.startswith("hub:"):
+        return _hub_file(key, source)
+    if source.startswith("f5_tts:"):
+        spec = importlib.util.find_spec("f5_tts")
+        if spec is None or not spec.submodule_search_locations:
+            raise ConfigError(key, source, "the package f5_tts is not installed", "pip install f5-tts")
+        path = Path(next(iter(spec.submodule_search_locations))) / source.removeprefix("f5_tts:")
+    else:
+        path = find_file(source)
+    if not path.is_file():
+        raise ConfigError(key, source, "no such file", "give the path of a checkpoint, hub:OWNER/REPO/FILE or random:0")
+    return path
+
+
+def _hub_file(key: str, source: str) -> Path:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    parts = source.removeprefix("hub:").split("/", 2)
+    if len(parts) != 3:
+        raise ConfigError(key, source, "must read hub:OWNER/REPO/FILE", "for example hub:SWivid/F5-TTS/NAME")
+    owner, repo, file = parts
+    try:
+        cached = try_to_load_from_cache(f"{owner}/{repo}", file)
+    except HFValidationError as error:
+        raise ConfigError(
+            key, source, f"is no name that the hub has ({error})", "for example hub:SWivid/F5-TTS/NAME"
+        ) from error
+    if not isinstance(cached, str):
+        fetch = shlex.join(["hf", "download", f"{owner}/{repo}", file])
+        raise ConfigError(
+            key, source, "not in the local hub cache", f"fetch it once with `{fetch}`, or give a local path",
+        )  # fmt: skip
+    return Path(cached)
+
+
+@lru_cache(maxsize=16)
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def content_sha256(path: Path) -> str:
+    """Hash of the file's bytes."""
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+def draw_state(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
+    """Every parameter from a seeded normal distribution: 1/sqrt(fan in) for matrices, 0.02 around its neutral value
+    for the rest. Upstream's own initialisation is zero at the output, which would make any comparison vacuous."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
+    for name, shape in shapes.items():
+        values = torch.randn(shape, generator=generator)
+        if len(shape) >= 2 and not name.endswith(("gamma", "beta")):
+            state[name] = values / math.sqrt(math.prod(shape[1:]))
+        else:
+            neutral = 1.0 if name.endswith(("norm.weight", ".g")) else 0.0
+            state[name] = neutral + 0.02 * values
+    return state
+
+
+def drawn_digest(source: str, shapes: Shapes) -> str:
+    """Stands for the hash of drawn weights: the draw depends on all names and sizes, not the seed alone."""
+    listed = [[name, *shape] for name, shape in shapes.items()]
+    return f"{source}:{hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]}"
+
+
+class _Shapes(dict[str, tuple[int, ...]]):
+    """Shapes by name, in the order in which drawn weights are drawn."""
+
+    def linear(self, name: str, out: int, into: int) -> None:
+        self[f"{name}.weight"], self[f"{name}.bias"] = (out, into), (out,)
+
+
+def _shared_shapes(arch: Mapping[str, Any], num_tokens: int, mel_bins: int) -> _Shapes:
+    """What DiT and UNetT have before their blocks."""
+    dim, text_dim, shapes = arch["dim"], arch.get("text_dim") or mel_bins, _Shapes()
+    shapes.linear("time_embed.time_mlp.0", dim, 256)
+    shapes.linear("time_embed.time_mlp.2", dim, dim)
+    shapes["text_embed.text_embed.weight"] = (num_tokens + 1, text_dim)
+    for i in range(arch.get("conv_layers", 0)):
+        block = f"text_embed.text_blocks.{i}"
+        shapes[f"{block}.dwconv.weight"], shapes[f"{block}.dwconv.bias"] = (text_dim, 1, 7), (text_dim,)
+        shapes[f"{block}.norm.weight"] = shapes[f"{block}.norm.bias"] = (text_dim,)
+        shapes.linear(f"{block}.pwconv1", 2 * text_dim, text_dim)
+        shapes[f"{block}.grn.gamma"] = shapes[f"{block}.grn.beta"] = (1, 1, 2 * text_dim)
+        shapes.linear(f"{block}.pwconv2", text_dim, 2 * text_dim)
+    shapes.linear("input_embed.proj", dim, 2 * mel_bins + text_dim)
+    for i in (0, 2):
+        conv = f"input_embed.conv_pos_embed.conv1d.{i}"
+        shapes[f"{conv}.weight"], shapes[f"{conv}.bias"] = (dim, dim // 16, 31), (dim,)
+    return shapes
+
+
+def _add_products(shapes: _Shapes, arch: Mapping[str, Any], attn: str, ff: str) -> None:
+    """A block's linear layers, in upstream's modules `attn` and `ff`."""
+    dim, inner = arch["dim"], arch["heads"] * arch["dim_head"]
+    hidden = int(dim * arch["ff_mult"])
+    for name in ("to_q", "to_k", "to_v"):
+        shapes.linear(f"{attn}.{name}", inner, dim)
+    shapes.linear(f"{attn}.to_out.0", dim, inner)
+    shapes.linear(f"{ff}.ff.0.0", hidden, dim)
+    shapes.linear(f"{ff}.ff.2", dim, hidden)
+
+
+def dit_shapes(arch: Mapping[str, Any], num_tokens: int, mel_bins: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of upstream's CFM(DiT).state_dict() for an architecture (buffers left out)."""
+    dim, shapes = arch["dim"], _shared_shapes(arch, num_tokens, mel_bins)
+    for i in range(arch["depth"]):
+        block = f"transformer_blocks.{i}"
+        shapes.linear(f"{block}.attn_norm.linear", 6 * dim, dim)
+        _add_products(shapes, arch, f"{block}.attn", f"{block}.ff")
+    shapes.linear("norm_out.linear", 2 * dim, dim)
+    shapes.linear("proj_out", mel_bins, dim)
+    return {f"transformer.{name}": shape for name, shape in shapes.items()}
+
+
+def unett_shapes(arch: Mapping[str, Any], num_tokens: int, mel_bins: int) -> dict[str, tuple[int, ...]]:
+    """The same of CFM(UNetT), E2-TTS's."""
+    dim, depth, shapes = arch["dim"], arch["depth"], _shared_shapes(arch, num_tokens, mel_bins)
+    for i in range(depth):
+        block = f"layers.{i}"
+        if i >= depth // 2 and arch.get("skip_connect_type", "concat") == "concat":
+            shapes[f"{block}.0.weight"] = (dim, 2 * dim)
+        shapes[f"{block}.1.g"] = shapes[f"{block}.3.g"] = (dim,)
+        _add_products(shapes, arch, f"{block}.2", f"{block}.4")
+        if arch.get("qk_norm"):
+            shapes[f"{block}.2.q_norm.weight"] = shapes[f"{block}.2.k_norm.weight"] = (arch["dim_head"],)
+    shapes["norm_out.g"] = (dim,)
+    shapes.linear("proj_out", mel_bins, dim)
+    return {f"transformer.{name}": shape for name, shape in shapes.items()}
+
+
+SHAPES = {"DiT": dit_shapes, "UNetT": unett_shapes}
+BLOCKS = {"DiT": "transformer.transformer_blocks.", "UNetT": "transformer.layers."}
+UNETT_CHOICES = {"qk_norm": (None, "rms_norm"), "skip_connect_type": ("concat", "add", "none")}
+MODEL_KEYS = (
+    "name", "backbone", "arch", "release", "checkpoint", "vocab", "mel_bins", "mel_spec_type", "sample_rate_hz",
+    "hop_samples",
+)  # fmt: skip
+NOT_UNETTS = ("text_embedding_average_upsampling", "long_skip_connection", "checkpoint_activations")
+
+
+def check_backbone(model: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a backbone that is not known, or that upstream could not build from this `arch`."""
+    backbone, arch = model["backbone"], model["arch"]
+    for key in model.keys() - set(MODEL_KEYS):
+        raise ConfigError(
+            f"model.{key}", model[key], f"is not a key of a model ({', '.join(MODEL_KEYS)})", "correct the spelling"
+        )
+    if backbone not in SHAPES:
+        raise ConfigError(
+            "model.backbone", backbone, f"must be {' or '.join(SHAPES)}", "see conf/model/pocket.yaml, e2tts_base.yaml"
+        )
+    if backbone == "DiT":
+        return
+    for name, allowed in UNETT_CHOICES.items():
+        if arch.get(name, allowed[0]) not in allowed:
+            said = ", ".join("null" if value is None else value for value in allowed)
+            raise ConfigError(f"model.arch.{name}", arch[name], f"must be one of {said}", "correct the spelling")
+    if arch["depth"] % 2:
+        raise ConfigError(
+            "model.arch.depth", arch["depth"], "must be even with a UNetT", "its halves mirror each other"
+        )
+    for name in NOT_UNETTS:
+        if name in arch:
+            raise ConfigError(f"model.arch.{name}", arch[name], "is not a key of upstream's UNetT", "remove it")
+
+
+def check_blocks(model: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> None:
+    """Raises ConfigError for a checkpoint whose blocks are the other backbone's."""
+    wanted = model["backbone"]
+    held = [backbone for backbone, prefix in BLOCKS.items() if any(name.startswith(prefix) for name in state)]
+    if held and wanted not in held:
+        raise ConfigError(
+            "model.backbone", wanted, f"does not fit model.checkpoint={model['checkpoint']}, which holds a {held[0]}",
+            "choose the model config that belongs to the weights",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LoadedModel:
+    """Checked float32 weights by upstream's names (without the `transformer.` prefix)."""
+
+    state: Mapping[str, torch.Tensor]
+    vocabulary: Mapping[str, int]
+    sha256: str
+    random: bool
+
+
+def load_model(model: Mapping[str, Any]) -> LoadedModel:
+    vocab_path, source = locate("model.vocab", model["vocab"]), model["checkpoint"]
+    vocabulary = read_vocabulary(vocab_path)
+    shapes = SHAPES[model["backbone"]](model["arch"], len(vocabulary), model["mel_bins"])
+    if is_random(source):
+        state = draw_state(shapes, random_seed("model.checkpoint", source))
+        digest = drawn_digest(source, shapes)
+    else:
+        path = locate("model.checkpoint", source)
+        state, digest = read_state("model.checkpoint", path), content_sha256(path)
+        check_blocks(model, state)
+        table = "transformer.text_embed.text_embed.weight"
+        if table in state and state[table].dim() and len(state[table]) != len(vocabulary) + 1:
+            raise ConfigError(
+                "model.vocab", model["vocab"],
+                f"has {len(vocabulary)} tokens, the checkpoint was trained with {len(state[table]) - 1}",
+                "give the vocabulary file that belongs to the checkpoint",
+            )  # fmt: skip
+        needs = Needs(shapes, model_carries(model["arch"]), model_described)
+        check_fit("model.checkpoint", state, needs, "choose the model config that belongs to the weights")
+    return LoadedModel(
+        {name.removeprefix("transformer."): state[name] for name in shapes}, vocabulary, digest, is_random(source)
+    )

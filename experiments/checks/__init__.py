@@ -1,0 +1,1 @@
+"""The harness measured: overhead, chaos, costs, step errors, the GPU check."""

@@ -1,0 +1,301 @@
+"""Proves the CUDA engines on this machine: `python -m experiments.checks.gpu [out=DIR] [KEY=VALUE ...]`.
+
+The full-size model with drawn weights, 5 s of reference, 10 s generated, NFE 7. Four parts, each through the ordinary
+means: the captured loop is compared bit by bit with the eager one (three lengths, one and three utterances, guidance on
+and off); every engine's mel is compared with float32's (`experiments.checks.gpu_correct`); every CUDA engine is
+measured (`experiments.sweep experiment=gpu_check`); pairs of engines are measured interleaved (`experiments.compare`).
+Leaves OUT/equality.json, OUT/correctness.json, OUT/sweep/ with records and report, OUT/compare-*/, OUT/gpu_check.json.
+KEY=VALUE go to every part. Ratios against `upstream` are against float32 with TF32 off, as this harness runs it; by
+itself upstream loads its model in float16 on a GPU.
+
+exit codes: 0 every engine proven, 2 usage, 10 an engine is not equal, not near float32 or slower than
+gpu_check.max_rtf=0.004 allows (H200 class; null on other cards), 11 all that ran is proven, but engines were skipped
+(named, with the reason), 12 no CUDA device here, 14 an engine failed, 130 interrupted
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from engine.clock import make_clock
+from engine.contract import ConfigError, Engine, SynthesisRequest
+from experiments.common.cli import (
+    EXIT_ENVIRONMENT,
+    EXIT_JOB_FAILED,
+    EXIT_OK,
+    EXIT_REGRESSION,
+    EXIT_UNSURE,
+    complain,
+    one_line,
+    run_verb,
+)
+from experiments.common.presets import with_presets
+from experiments.compare.settings import is_read
+from experiments.measuring.job import FLOAT32, module_environment
+from experiments.run import default_out
+from experiments.settings.compose import ROOT, compose_cells, compose_config
+from experiments.settings.flat_settings import refuse_misspelt, unknown_key
+from experiments.settings.front import show_help
+from metrics.record import RecordError, RunRecord, load_record, to_json, write_atomically
+from metrics.speed.trials import speed_of
+
+PRESET = "experiment=gpu_check"
+CORRECT = "gpu_correct"  # the verb that compares every engine's mel with float32's
+REFERENCE_S, GENERATED_S = 5.0, 10.0
+MAX_RTF, RTF_CARD = 0.004, "H200"
+OWN, MAX_RTF_KEY = "gpu_check.", "gpu_check.max_rtf"
+DEFAULT: Literal["default"] = "default"
+MEASURED = {EXIT_OK, EXIT_REGRESSION, EXIT_UNSURE}  # exit codes of parts that ran; what they found is in their folders
+FRAMES = (280, 563, 938)  # generated, at 24 kHz / 256: 3, 6 and 10 s
+PAIRS = (("bf16", "cuda_graph"), ("cuda_graph", "cuda_graph_compiled"), ("upstream", "cuda_graph_compiled"))
+# The text is twice as long as the transcript, so that upstream's duration rule gives twice the reference's seconds
+TRANSCRIPT = "We walk along the sea in the morning, and look for birds."
+TEXT = (
+    "When the wind turned to the north, we carried the boats up to the house and waited there until the evening light."
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineRow:
+    """One engine of the sweep. rtf_ratio: None where it was not measured, for the reason given."""
+
+    engine: str
+    status: str
+    rtf_ratio: float | None = None
+    reason: str | None = None
+
+
+@with_presets
+def main(argv: Sequence[str]) -> int:
+    if "--help" in argv or "-h" in argv:
+        show_help(__doc__ or "")
+        return EXIT_OK
+    for arg in argv:
+        if "=" not in arg or arg.startswith("-"):
+            raise ConfigError("option", arg, "there is no such option", "settings are written KEY=VALUE; see --help")
+    own = [arg for arg in argv if not arg.startswith(("out=", OWN))]
+    max_rtf = asked_rtf(argv)
+    compose_cells([PRESET, *own])  # what Hydra refuses is refused here, once, and not by every part
+    reason = why_not_here()
+    if reason:
+        complain(reason)
+        return EXIT_ENVIRONMENT
+    given = [arg.partition("=")[2] for arg in argv if arg.startswith("out=")]
+    folder = Path(given[-1] if given else default_out("gpu_check")).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return check(folder, [*workload_overrides(folder), *own], default_rtf() if max_rtf == DEFAULT else max_rtf)
+
+
+def why_not_here() -> str | None:
+    """None where a CUDA device can be used."""
+    import torch
+
+    if torch.cuda.is_available():
+        return None
+    return (
+        f"gpu_check needs a CUDA device: torch {torch.__version__} finds {torch.cuda.device_count()} here; run it on a "
+        "machine with an NVIDIA GPU and its driver"
+    )
+
+
+def asked_rtf(argv: Sequence[str]) -> float | Literal["default"] | None:
+    """The bar in RTF as given, None for none. Raises ConfigError, also for a key of gpu_check that there is not."""
+    bar: float | Literal["default"] | None = DEFAULT
+    for arg in argv:
+        key, _, text = arg.partition("=")
+        if not key.startswith(OWN):
+            refuse_misspelt(key, text, [MAX_RTF_KEY])
+            continue
+        if key != MAX_RTF_KEY:
+            raise unknown_key(key, text, [MAX_RTF_KEY])
+        bar = None if text == "null" else positive(key, text)
+    return bar
+
+
+def positive(key: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ConfigError(key, text, "must be a number above 0, or null", f"use {MAX_RTF}")
+    return value
+
+
+def default_rtf() -> float | None:
+    """The H200's bar where the card is one."""
+    import torch
+
+    return MAX_RTF if RTF_CARD in torch.cuda.get_device_name(0) else None
+
+
+def workload_overrides(folder: Path) -> list[str]:
+    """Writes a 5 s voice (the pocket voice repeated) and one text of 10 s; the overrides that name them."""
+    import soundfile
+
+    audio_S, rate_hz = soundfile.read(ROOT / "engine" / "pocket" / "slt.wav", dtype="float32")
+    soundfile.write(folder / "reference.wav", np.resize(audio_S, round(REFERENCE_S * rate_hz)), rate_hz)
+    size = 2 * (len(TRANSCRIPT) + 1)  # upstream puts a space behind the transcript
+    text = TEXT[:size].rstrip().ljust(size, ".")
+    line = json.dumps({"id": "gpu10s", "category": "long", "text": text})
+    (folder / "texts.yaml").write_text(f"name: gpu_check\nlanguage: en\nutterances:\n  - {line}\n", "utf-8")
+    voice = f'{{id: repeated, audio: "{folder / "reference.wav"}", text: "{TRANSCRIPT}"}}'
+    return [
+        "device=cuda", "model=f5tts_v1_base_random", "vocoder=vocos_random", "quality.enabled=false",
+        "reference.prepare.audio=none", "reference.prepare.text=none",  # the clip is made to its length
+        f"reference.voices=[{voice}]", f'workload.texts="{folder / "texts.yaml"}"', "workload.select=null",
+        "measure.rounds=60", "measure.time_limit_s=1800",
+    ]  # fmt: skip
+
+
+def compare_arguments(reference: str, candidate: str, overrides: Sequence[str]) -> list[str]:
+    """A comparison of two engines. There `reference.KEY` is a setting of the reference side, so what sets the group
+    `reference` is said of both sides; what only the sweep reads is left to that."""
+    sides = ("reference", "candidate")
+    arguments = [f"reference.engine={reference}", f"candidate.engine={candidate}", "mode=quick", "pairs=48"]
+    for override in filter(is_read, overrides):
+        of_voices = override.partition("=")[0].partition(".")[0] == "reference"
+        arguments += [f"{side}.{override}" for side in sides] if of_voices else [override]
+    return arguments
+
+
+def check(folder: Path, overrides: Sequence[str], max_rtf: float | None) -> int:
+    asked = list(dict.fromkeys(str(c.config["engine"]["name"]) for c in compose_cells([PRESET, *overrides])))
+    equal = equality(overrides)
+    write_atomically(folder / "equality.json", to_json(equal) + "\n")
+    for row in equal:
+        print(f"{'equal' if row['equal'] else 'NOT EQUAL'}  {row['what']}", flush=True)
+    codes = {CORRECT: verb(CORRECT, *overrides, f"out={folder}")}
+    codes["sweep"] = verb("sweep", PRESET, *overrides, f"out={folder / 'sweep'}")
+    for reference, candidate in PAIRS:
+        name = f"{reference}-{candidate}"
+        out = f"out={folder / f'compare-{name}'}"
+        codes[name] = verb("compare", *compare_arguments(reference, candidate, overrides), out)
+    rows = engine_rows(folder / "sweep" / "cells", asked)
+    missing = unproven(rows, folder / "correctness.json")
+    rtf = {row.engine: row.rtf_ratio for row in rows}
+    code = verdict([row["equal"] for row in equal], rtf, codes, max_rtf, missing)
+    content = {
+        "equality": equal, "rows": [asdict(row) for row in rows], "unproven": missing, "max_rtf": max_rtf,
+        "codes": codes, "exit_code": code,
+    }  # fmt: skip
+    write_atomically(folder / "gpu_check.json", to_json(content) + "\n")
+    for engine, reason in missing.items():
+        print(f"not proven  {engine}: {reason}")
+    if code == EXIT_UNSURE:
+        complain(f"cannot tell: what ran is proven, but not {', '.join(missing)}")
+    print(f"records  {folder}")
+    return code
+
+
+def verdict(
+    equal: Sequence[bool],
+    rtf: Mapping[str, float | None],
+    codes: Mapping[str, int],
+    max_rtf: float | None,
+    missing: Collection[str],
+) -> int:
+    """10 before 14: an engine that is wrong or too slow is a finding, a part that could not run is none. missing: the
+    engines that nothing is known of, which leave the rest proven."""
+    graphs = [value for name, value in rtf.items() if name.startswith("cuda_graph") and value is not None]
+    if (
+        not all(equal)
+        or codes.get(CORRECT) == EXIT_REGRESSION
+        or (max_rtf is not None and graphs and min(graphs) > max_rtf)
+    ):
+        return EXIT_REGRESSION
+    if not set(codes.values()) <= MEASURED or not equal or not graphs:
+        return EXIT_JOB_FAILED
+    return EXIT_UNSURE if missing else EXIT_OK
+
+
+def verb(name: str, *arguments: str) -> int:
+    print(f"\n== {name} {' '.join(arguments[:3])}", flush=True)
+    command = [sys.executable, "-m", f"experiments.{name}", *arguments]
+    return subprocess.run(command, env={**module_environment(), **FLOAT32}, check=False).returncode
+
+
+def engine_rows(cells: Path, asked: Sequence[str]) -> list[EngineRow]:
+    """A row for every engine that the sweep was asked for, from its records."""
+    found: dict[str, EngineRow] = {}
+    for path in sorted(cells.glob("*/result.json")):
+        try:
+            row = row_of(load_record(path))
+        except RecordError as error:
+            complain(error)
+        else:
+            found[row.engine] = row
+    lost = {name: EngineRow(engine=name, status="failed", reason="the sweep left no record of it") for name in asked}
+    return [found.get(name, lost[name]) for name in asked]
+
+
+def row_of(record: RunRecord) -> EngineRow:
+    name, reason = str(record.config["engine"]["name"]), "; ".join(filter(None, (record.reason, record.remedy)))
+    if record.status != "ok":
+        return EngineRow(engine=name, status=record.status, reason=one_line(reason) or "no reason given")
+    try:
+        return EngineRow(engine=name, status="ok", rtf_ratio=speed_of(record.trials).rtf_ratio)
+    except ValueError as error:
+        return EngineRow(engine=name, status="failed", reason=one_line(error))
+
+
+def unproven(rows: Sequence[EngineRow], correctness: Path) -> dict[str, str]:
+    """Engine -> why its speed or its mel is not known."""
+    found = {row.engine: f"{row.status} ({row.reason})" for row in rows if row.rtf_ratio is None}
+    compared = json.loads(correctness.read_text("utf-8")) if correctness.is_file() else []
+    for row in compared:
+        if row["status"] in ("skipped", "failed"):
+            found.setdefault(row["engine"], f"{row['status']} at guidance {row['guidance']} ({row['reason']})")
+    return found
+
+
+def equality(overrides: Sequence[str]) -> list[dict[str, Any]]:
+    """The captured loop against the eager one on this device, both in bfloat16: is every sample the same?"""
+    found = []
+    for guidance in ("2", "0"):
+        both = [engine_of("bf16", overrides, guidance), engine_of("cuda_graph", overrides, guidance)]
+        with both[0] as eager, both[1] as graph:
+            for what, requests in batches(overrides):
+                # Twice: the second is a replay of a graph captured before
+                same = all(same_sound(eager, graph, requests) for _ in range(2))
+                found.append({"what": f"{what}, guidance {guidance}", "equal": same})
+            found.append(
+                {"what": f"replayed, guidance {guidance}", "equal": graph.facts.proof["graph_replays"] == 2 * 4}
+            )
+    return found
+
+
+def same_sound(one: Engine, other: Engine, requests: Sequence[SynthesisRequest]) -> bool:
+    pairs = zip(one.synthesize(requests), other.synthesize(requests), strict=True)
+    return all(np.array_equal(a.audio_S, b.audio_S) and np.array_equal(a.mel_ND, b.mel_ND) for a, b in pairs)
+
+
+def engine_of(name: str, overrides: Sequence[str], guidance: str) -> Engine:
+    from engine.build import build_engine
+
+    config = compose_config([f"engine={name}", "solver=euler_7", f"solver.cfg_strength={guidance}", *overrides])
+    return build_engine(config, make_clock(str(config["device"]["kind"])))
+
+
+def batches(overrides: Sequence[str]) -> Iterator[tuple[str, list[SynthesisRequest]]]:
+    """Three lengths alone, then three utterances of near lengths in one solve."""
+    from experiments.workload.requests import load_workload
+
+    ask = load_workload(compose_config(["engine=bf16", *overrides])).requests[0]
+    for num_frames in FRAMES:
+        yield f"{num_frames} frames", [replace(ask, num_frames=num_frames)]
+    near = [replace(ask, num_frames=FRAMES[1] - 4 * i, utterance_id=f"{ask.utterance_id}-{i}") for i in range(3)]
+    yield "three utterances in one solve", near
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(main))

@@ -1,0 +1,1 @@
+"""Two sides in one run, with a verdict: processes, turns, proofs, the session."""

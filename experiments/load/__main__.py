@@ -1,0 +1,145 @@
+"""An engine under load, as a service would have it: `python -m experiments.load engine=.. scenario=closed|open|..`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from engine.clock import make_clock
+from engine.contract import ConfigError, UnsupportedEngine
+from experiments.common.cli import (
+    EXIT_JOB_FAILED,
+    EXIT_OK,
+    EXIT_REGRESSION,
+    EXIT_UNSURE,
+    complain,
+    run_verb,
+)
+from experiments.common.device_lock import device_lock
+from experiments.common.presets import with_presets
+from experiments.load.in_process import EngineWorld
+from experiments.load.parts import Order, make_bench, make_report, open_journal, say
+from experiments.load.report import LoadReport, markdown_of, write_report
+from experiments.load.scenarios import run_scenario
+from experiments.measuring.validate import one_cell, validate_out
+from experiments.measuring.worker import build_by_name, facts_content
+from experiments.run import default_out, sync_tracking
+from experiments.serve.settings import refuse_unread, split_command
+from experiments.settings.front import is_help, refuse_flags, show_help
+from experiments.workload.requests import load_workload
+from metrics.speed.steady import counted
+
+HELP = """Drive one engine as a service would: requests that wait, batches, percentiles, errors, memory.
+
+  scenario=closed        1 to users=N users who ask again after every answer
+  scenario=open          Poisson arrivals at rate_per_s; latency counts from the intended time
+  scenario=offline       requests=N at once
+  scenario=search        the highest rate whose p95 keeps under limit_s, as a bracket
+  scenario=cold_vs_warm  a fresh process for one request beside the warm service (transport=http)
+  transport=http         the engine in a service of its own (experiments.serve), or in the one at url=
+  batching=true          requests of like length share a call (batch_window_s, bucket_chars, max_batch)
+  soak_min=N             one closed or open level for N minutes, with a leak test on PSS
+  All settings: conf/load.yaml. Everything else is an override of the variant, as in experiments.run.
+
+examples:
+  python -m experiments.load engine=bf16 solver=euler_7 users=4
+  python -m experiments.load scenario=open rate_per_s=3 batching=true requests=300
+  python -m experiments.load scenario=search limit_s=0.8
+  python -m experiments.load 'users=[2]' soak_min=10
+
+Leaves requests.jsonl (every request), load.json and load.md in out=DIR.
+exit codes: 0 done, 2 usage or configuration, 10 memory leaks, 11 search or leak test cannot tell, 14 the engine failed,
+its audio is invalid or more than max_error_frac of a level's requests were not answered, 130 interrupted
+"""
+
+
+@with_presets
+def main(argv: Sequence[str]) -> int:
+    if is_help(argv):
+        show_help(HELP)
+        return EXIT_OK
+    refuse_flags(argv)
+    settings, overrides = split_command(argv)
+    refuse_unread(argv, settings)
+    cell = one_cell(overrides)
+    order = Order(
+        cell=cell, settings=settings, workload=load_workload(cell.config),
+        out=Path(cell.config["out"] or default_out(f"load-{cell.label}")),
+    )  # fmt: skip
+    refuse_used(order.out)
+    validate_out(order.out, 1, len(order.workload.lines))
+    with ExitStack() as stack:
+        lock = stack.enter_context(device_lock(order.device, cell.config["sweep"]["lock"], say))
+        report = in_process(order, stack) if settings.transport == "inprocess" else over_http(order, lock, stack)
+    exit_code = publish(report, order.out)
+    sync_tracking(order.config, order.out)
+    return exit_code
+
+
+def refuse_used(out: Path) -> None:
+    for name in ("load.json", "requests.jsonl"):
+        if (out / name).exists():
+            raise ConfigError(
+                "out", out, f"already holds {name}, and nothing measured is overwritten", "choose another"
+            )
+
+
+def in_process(order: Order, stack: ExitStack) -> LoadReport:
+    """The engine in this process, on a thread of its own."""
+    clock = make_clock(order.device)
+    journal = open_journal(order, stack)
+    world = stack.enter_context(EngineWorld(lambda: build_by_name(order.config, clock), order.workload.requests, clock))
+    rule = order.settings.rule(world.facts.max_batch)
+    facts = facts_content(world.facts)
+    bench = make_bench(order, world, rule, journal, facts, lambda: counted(world.facts.proof))
+    result = run_scenario(bench)
+    journal.append("facts", facts_content(world.facts))
+    return make_report(order, facts_content(world.facts), result, bench.check)
+
+
+def over_http(order: Order, lock: int, stack: ExitStack) -> LoadReport:
+    """The engine in a service of its own, or in one that runs already (url=)."""
+    try:
+        from experiments.load import over_http as load_service
+    except ImportError as error:
+        raise UnsupportedEngine(f"a load over HTTP needs {error.name}", "pip install '.[serve]'") from error
+    return load_service.over_http(order, lock, stack)
+
+
+def publish(report: LoadReport, out: Path) -> int:
+    """The files first: what is printed is on the disk already."""
+    write_report(report, out)
+    print(markdown_of(report), end="")
+    print(f"\nrecord  {out / 'load.json'}")
+    return exit_code(report)
+
+
+def exit_code(report: LoadReport) -> int:
+    result = report.result
+    if report.invalid:
+        complain(f"invalid audio: {report.invalid[0]}")
+        return EXIT_JOB_FAILED
+    if result.unsteady is not None:
+        complain(f"the engine was not steady: {result.unsteady}")
+        return EXIT_JOB_FAILED
+    if report.gone is not None:
+        complain(report.gone)
+        return EXIT_JOB_FAILED
+    if result.errors is not None:
+        complain(f"the load is not valid: {result.errors}; every request with its reason is in requests.jsonl")
+        return EXIT_JOB_FAILED
+    if report.cold is None and not any(level.summary.num_ok for level in result.levels):
+        complain("no request was answered; the reasons are in requests.jsonl")
+        return EXIT_JOB_FAILED
+    if result.leak is not None and result.leak.outcome == "leak":
+        return EXIT_REGRESSION
+    unsure = (result.leak is not None and result.leak.outcome == "cannot tell") or (
+        result.search is not None and result.search.outcome == "cannot tell"
+    )
+    return EXIT_UNSURE if unsure else EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(main))

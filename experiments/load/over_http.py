@@ -1,0 +1,162 @@
+"""A load over HTTP: against a service that is started for it, or one that runs already."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import httpx
+
+from engine.clock import make_clock
+from engine.contract import ConfigError
+from engine.solver.methods import solver_spec
+from experiments.load.audio import AudioCheck
+from experiments.load.cold import ColdBench, cold_vs_warm
+from experiments.load.http import HttpWorld, ask_json, bodies_of, open_client, started_service
+from experiments.load.parts import Counters, Order, make_bench, make_report, open_journal, say
+from experiments.load.report import LoadReport
+from experiments.load.scenarios import Result, run_scenario
+from experiments.measuring.job import LOG
+from experiments.serve.queue import BatchRule
+from experiments.serve.settings import Settings
+from metrics.speed.steady import counted
+
+PASSED_ON = ("batching", "batch_window_s", "max_batch", "bucket_chars", "queue_limit")
+UNBOUNDED = 1 << 30
+
+
+def over_http(order: Order, lock: int, stack: ExitStack) -> LoadReport:
+    """Raises ConfigError for a service that is not what the command line names, UnsupportedEngine where none starts."""
+    values = order.settings.values
+    url = values["url"] or stack.enter_context(
+        started_service(order.config, [*order.cell.overrides, *_passed_on(order.settings)], order.out / LOG, lock)
+    )
+    client = stack.enter_context(open_client(str(url), int(values["connections"]), float(values["request_limit_s"])))
+    return load_client(client, order, lock, stack)
+
+
+def _passed_on(settings: Settings) -> list[str]:
+    """Settings of the line, as the service's command line reads them. No line is too long for an offline load."""
+    words, values = {True: "true", False: "false", None: "null"}, dict(settings.values)
+    if settings.scenario == "offline":
+        values["queue_limit"] = max(values["queue_limit"], values["requests"])
+    return [
+        f"{key}={words[values[key]] if values[key] is None or isinstance(values[key], bool) else values[key]}"
+        for key in PASSED_ON
+    ]
+
+
+def load_client(client: httpx.Client, order: Order, lock: int, stack: ExitStack) -> LoadReport:
+    """The scenario against whatever answers `client`."""
+    values, facts = order.settings.values, ask_json(client, "/facts")
+    if values["url"] is not None:  # else it was started with this very command line
+        _refuse_other(facts, order)
+        _refuse_other_line(facts["batching"], order)
+    journal = open_journal(order, stack)
+    journal.append("facts", facts)
+    clock = make_clock("cpu")  # the device is the service's; here only the wall clock counts
+    world = stack.enter_context(HttpWorld(client, bodies_of(order.workload), int(values["connections"]), clock))
+    # The line on this side only passes on; how long a request waits there is part of its latency
+    rule = BatchRule(capacity=UNBOUNDED)
+    bench = make_bench(order, world, rule, journal, facts, counters_reader(client, facts))
+    bench.max_batch = int(facts["batching"]["max_batch"])
+    bench.read_pss = lambda: read_pss(client)
+    if order.settings.scenario != "cold_vs_warm":
+        result = run_scenario(bench)
+        return _report(client, facts, order, result, bench.check)
+    cold = cold_vs_warm(
+        ColdBench(
+            world=world, config=order.config, check=bench.check, journal=journal, folder=order.out, lock=lock,
+            num_items=len(bench.items), max_error_frac=float(values["max_error_frac"]), say=say,
+        ),
+        int(values["cold_pairs"]), int(values["arrival_seed"]),
+    )  # fmt: skip
+    return replace(_report(client, facts, order, Result(errors=cold["refusal"]), bench.check), cold=cold)
+
+
+def _report(
+    client: httpx.Client, first: Mapping[str, Any], order: Order, result: Result, check: AudioCheck
+) -> LoadReport:
+    """first: the facts as the load began, which stand where the service has died of it: what was measured is kept."""
+    try:
+        facts = ask_json(client, "/facts")
+    except ConfigError as gone:
+        # Its counters are those of before the first request, so they cannot show that the answers were fresh
+        proof = {key: value for key, value in first["proof"].items() if key != "calls"}
+        facts = {**first, "proof": proof}
+        return replace(
+            make_report(order, facts, result, check),
+            gone=f"the service was gone at the end of the load: {gone.allowed}",
+        )
+    return make_report(order, facts, result, check, first["proof"].get("calls", 0))
+
+
+def counters_reader(client: httpx.Client, first: Mapping[str, Any]) -> Counters:
+    """Reads the service's counters; the last known ones where it does not answer: that it is gone is told by itself."""
+    last = counted(first["proof"])
+
+    def read() -> dict[str, int]:
+        nonlocal last
+        try:
+            last = counted(ask_json(client, "/facts")["proof"])
+        except ConfigError:
+            pass
+        return last
+
+    return read
+
+
+def read_pss(client: httpx.Client) -> int | None:
+    """None where the service does not answer: a reading less, and the requests say the rest."""
+    try:
+        reading = ask_json(client, "/memory")["pss_bytes"]
+    except ConfigError:
+        return None
+    return None if reading is None else int(reading)
+
+
+def _refuse_other(facts: Mapping[str, Any], order: Order) -> None:
+    """The service must be the variant whose name the report will bear, as far as its facts tell."""
+    config, spec = order.config, solver_spec(order.config["solver"])
+    asked = {
+        "engine": ("name", config["engine"]["name"]), "model": ("model", config["model"]["name"]),
+        "solver": ("solver", spec.name), "solver.steps": ("steps", spec.steps), "solver.grid": ("time_grid", spec.grid),
+        "solver.cfg_strength": ("cfg_strength", spec.cfg_strength),
+    }  # fmt: skip
+    for key, (fact, wanted) in asked.items():
+        found = facts.get(fact)
+        found = tuple(found) if isinstance(found, list) else found
+        if found is not None and found != wanted:
+            raise ConfigError(key, wanted, f"the service runs {found}", f"name the same {key}, or start a service")
+
+
+def _refuse_other_line(line: Mapping[str, Any], order: Order) -> None:
+    """The report says how requests were batched, and with url= the service decides that."""
+    values, settings = order.settings.values, order.settings
+    asked = dataclasses.asdict(settings.rule(UNBOUNDED if values["max_batch"] is None else int(values["max_batch"])))
+    found = {**line, "bucket_chars": tuple(line["bucket_chars"])}
+    batching = found["max_batch"] > 1
+    if batching != values["batching"]:
+        raise ConfigError(
+            "batching", values["batching"], f"the service was started with batching={str(batching).lower()}",
+            "give the service's own settings, or start it with these",
+        )  # fmt: skip
+    names = {"capacity": "queue_limit"}
+    if batching:
+        names |= {"window_s": "batch_window_s", "bucket_chars": "bucket_chars"}
+        names |= {} if values["max_batch"] is None else {"max_batch": "max_batch"}
+    for field, key in names.items():
+        if asked[field] != found[field]:
+            raise ConfigError(
+                key, values[key], f"the service was started with {found[field]}",
+                "give the service's own settings, or start it with these",
+            )  # fmt: skip
+    in_line = min(int(values["requests"]), int(values["connections"]))
+    if settings.scenario == "offline" and in_line > found["capacity"]:
+        raise ConfigError(
+            "requests", values["requests"], f"{in_line} are on their way at once, the service's line takes "
+            f"{found['capacity']}", f"start it with queue_limit={in_line}, or use fewer connections",
+        )  # fmt: skip

@@ -1,0 +1,101 @@
+"""What the loads in this process and over HTTP share: what was asked for, the bench, the report's head."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.common.environment import fingerprint, now_iso
+from experiments.common.journal import JournalWriter
+from experiments.load.audio import AudioCheck
+from experiments.load.driver import Item, World
+from experiments.load.report import LoadReport
+from experiments.load.scenarios import Bench, Result
+from experiments.serve.queue import BatchRule
+from experiments.serve.settings import Settings
+from experiments.settings.compose import Cell
+from experiments.workload.requests import Workload
+from metrics.speed.memory import read_memory
+
+Counters = Callable[[], Mapping[str, int]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What was asked for on the command line, checked."""
+
+    cell: Cell
+    settings: Settings
+    workload: Workload
+    out: Path
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.cell.config
+
+    @property
+    def device(self) -> str:
+        return str(self.cell.config["device"]["kind"])
+
+
+def open_journal(order: Order, stack: ExitStack) -> JournalWriter:
+    journal = stack.enter_context(JournalWriter(order.out / "requests.jsonl"))
+    journal.append("start", {"created": now_iso(), "label": order.cell.label, "settings": dict(order.settings.values)})
+    return journal
+
+
+def make_bench(
+    order: Order, world: World, rule: BatchRule, journal: JournalWriter, facts: Mapping[str, Any], counters: Counters
+) -> Bench:
+    """counters: of the engine as they are by now (metrics.speed.steady)."""
+    lines = order.workload.lines
+    return Bench(
+        items=[Item(utterance_id=line.utterance_id, num_chars=len(line.text)) for line in lines],
+        texts={line.utterance_id: line.text for line in lines},
+        world=world,
+        rule=rule,
+        max_batch=rule.max_batch,
+        journal=journal,
+        check=AudioCheck(
+            config=order.config,
+            lines=lines,
+            folder=order.out,
+            random_weights=bool(facts["random_weights"]),
+            voice_dc=order.workload.voice_dc,
+        ),
+        settings=order.settings,
+        read_pss=lambda: read_memory().pss_bytes,
+        say=say,
+        counters=counters,
+    )
+
+
+def make_report(
+    order: Order, facts: Mapping[str, Any], result: Result, check: AudioCheck, calls_before: int = 0
+) -> LoadReport:
+    """calls_before: what the engine had counted when the load began."""
+    if check.num_heard and facts["proof"].get("calls") == calls_before:
+        check.invalid.append("the engine counted no call: its answers were made before")
+    served = dict(facts)
+    # A service says what it runs on; without a service it is this process
+    environment = served.pop("environment", None) or fingerprint(order.config["device"])
+    head = {
+        "created": now_iso(),
+        "settings": dict(order.settings.values),
+        "config": dict(order.config),
+        "facts": served,
+        "environment": environment,
+        "workload": order.workload.describe(),
+    }
+    return LoadReport(
+        label=order.cell.label, head=head, result=result, num_heard=check.num_heard, num_distinct=check.num_distinct,
+        invalid=tuple(check.invalid),
+    )  # fmt: skip
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

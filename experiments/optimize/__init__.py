@@ -1,0 +1,1 @@
+"""A search instead of a grid: its space, its study, its verb."""

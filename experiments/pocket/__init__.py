@@ -1,0 +1,1 @@
+"""How the pocket model was made, and how well it speaks."""

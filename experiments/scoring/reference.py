@@ -1,0 +1,230 @@
+"""The quality reference: the same sentences by fp32 at 32 euler steps, made once and kept.
+
+A reference is spoken once, untimed, and found again by the hash of everything that decides its sound. It is made of the
+reference *model*, whatever a variant does to it, and of the vocoder's weights as PyTorch runs them in float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from engine.cache import MANIFEST, damage_of, seal
+from engine.contract import ConfigError
+from engine.paths import find_file
+from engine.weights.checkpoint import content_sha256, is_random, locate
+from experiments.common.sources import code_hash, package_versions
+from experiments.measuring.job import RESULT, Launcher, launch, new_job
+from experiments.settings.compose import compose_config, options
+from experiments.workload.requests import load_workload
+from metrics.fidelity.catalog import PAIR_FAMILIES
+from metrics.record import Floor, RecordError, RunRecord, load_record, to_json, write_atomically
+
+ENGINE, SOLVER = "fp32", "euler_32"
+LABEL = f"{ENGINE}-{SOLVER}"
+CACHE = Path("outputs") / ".references"
+KEY = "cache_key.txt"
+Say = Callable[[str], None]
+SHARED_KEYS = ("model", "vocoder", "workload", "reference", "seed", "text")
+OWN = "own"
+VOCODER_RUNTIME = ("runtime", "precision", "inductor")
+
+
+@lru_cache(maxsize=1)
+def _groups() -> tuple[dict[str, Any], dict[str, Any]]:
+    config = compose_config([f"engine={ENGINE}", f"solver={SOLVER}"])
+    return config["engine"], config["solver"]
+
+
+def reference_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the reference of a configuration is made with: its guidance strength, but fp32, 32 euler steps, the
+    reference model, and the vocoder without a runtime or a precision of its own."""
+    engine, solver = _groups()
+    strength, vocoder = config["solver"]["cfg_strength"], config["vocoder"]
+    if any(key in vocoder for key in VOCODER_RUNTIME):
+        plain = {key: value for key, value in vocoder.items() if key not in VOCODER_RUNTIME}
+        vocoder = {**plain, "name": vocoder["kind"]}
+    return {
+        **config, "engine": dict(engine), "solver": {**solver, "cfg_strength": strength},
+        "model": reference_model(config), "vocoder": vocoder,
+    }  # fmt: skip
+
+
+def reference_model(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The `model` group that quality is compared with, see quality.reference_model. Raises ConfigError."""
+    stated = config["quality"].get("reference_model")
+    if stated is None or stated == OWN:
+        return config["model"]
+    if isinstance(stated, Mapping):
+        return stated
+    if stated not in options("model"):
+        raise ConfigError(
+            "quality.reference_model", stated, f"must be {OWN}, null or one of {', '.join(options('model'))}",
+            "name a file of conf/model",
+        )  # fmt: skip
+    return compose_config([f"model={stated}"])["model"]
+
+
+def is_own_model(config: Mapping[str, Any]) -> bool:
+    """Whether quality is compared with the very model that speaks."""
+    return reference_model(config) == config["model"]
+
+
+def model_names(record: RunRecord, against: RunRecord) -> tuple[str, str] | tuple[None, None]:
+    """What the pair's models have to agree in where `record` states another reference model than its own: the one that
+    is wanted, and the one of `against`. Nothing where it is its own, whose weights then have to be equal."""
+    if is_own_model(record.config):
+        return None, None
+    return to_json(reference_model(record.config)), to_json(against.config["model"])
+
+
+def is_reference(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration is its own reference."""
+    if config["quality"]["reference_dir"] is not None:
+        return False
+    wanted = reference_config(config)
+    return all(config[group] == wanted[group] for group in ("engine", "solver", "model", "vocoder"))
+
+
+def needs_reference(config: Mapping[str, Any]) -> bool:
+    """Random weights and disabled scores have nothing to compare."""
+    models = config["model"], reference_model(config), config["vocoder"]
+    sources = [str(part["checkpoint"]) for part in models]
+    wanted = [family for family in config["quality"]["metrics"] if family in (*PAIR_FAMILIES, "speaker")]
+    return bool(config["quality"]["enabled"] and wanted and not any(map(is_random, sources)))
+
+
+def reference_key(config: Mapping[str, Any]) -> str:
+    """Equal for configurations that one reference serves."""
+    wanted = reference_config(config)
+    content = {key: wanted.get(key) for key in SHARED_KEYS}
+    strength, device = config["solver"]["cfg_strength"], config["device"]["kind"]
+    return to_json([content, strength, device, config["quality"]["reference_dir"]])
+
+
+def provide_reference(config: Mapping[str, Any], folder: Path, launcher: Launcher, say: Say) -> Path:
+    """The RUN folder to compare with: quality.reference_dir, else `folder`, filled from the cache or by a worker.
+
+    Whether it was kept or made, and why, is said in one line. The record there may have status failed or skipped;
+    scores then say so.
+    """
+    given = config["quality"]["reference_dir"]
+    if given is not None:
+        return find_file(str(given))
+    wanted = reference_config(config)
+    key = cache_key(wanted)
+    cached = CACHE / key
+    here, there = _fault_of(folder, key), _fault_of(cached, key)
+    if here is None:
+        say(f"reference: {folder} is kept, nothing that it was made of has changed")
+        return folder
+    if there is None:
+        say(f"reference: {_and(here)}copied from {cached}, made earlier of the same code, weights and texts")
+        _copy(cached, folder)
+        return folder
+    say(f"reference: {_and(here, there)}{LABEL} is made")
+    _make(wanted, folder, key, launcher)
+    if _fault_of(folder, key) is None:
+        _keep(folder, cached)
+    return folder
+
+
+def _copy(cached: Path, folder: Path) -> None:
+    """Beside the target, then renamed: a run that is killed meanwhile leaves no half reference."""
+    beside = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(cached, beside)
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
+
+
+def _make(wanted: Mapping[str, Any], folder: Path, key: str, launcher: Launcher) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (KEY, MANIFEST):
+        (folder / name).unlink(missing_ok=True)
+    launch(new_job(folder, LABEL, "reference", wanted), launcher)
+    if _is_finished(folder):
+        write_atomically(folder / KEY, key + "\n")
+        seal(folder, {"key": key})  # last: a folder with it is whole and made by this code
+
+
+def _fault_of(folder: Path, key: str) -> str | None:
+    """Why what lies there is not this reference, empty where nothing does; None: it is, whole and unchanged."""
+    if not (folder / KEY).is_file():
+        return ""
+    if (folder / KEY).read_text(encoding="utf-8", errors="replace").strip() != key:
+        return f"{folder} is of other code, weights, texts or packages"
+    damaged = damage_of(folder)
+    if damaged is None and not _is_finished(folder):
+        damaged = RESULT
+    return None if damaged is None else f"{folder} is damaged ({damaged})"
+
+
+def _and(*faults: str) -> str:
+    return "".join(f"{fault}; " for fault in faults if fault)
+
+
+def cache_key(config: Mapping[str, Any]) -> str:
+    """Hash over workload identity, weights, architecture, guidance, device, packages and the code that speaks."""
+    content = {
+        "workload": load_workload(config).identity_sha256,
+        "reference": [
+            *(config["reference"][key] for key in ("target_rms", "cross_fade_s")),
+            config["reference"].get("cross_fade", "linear"),
+        ],
+        "model": {**config["model"], "checkpoint": _weights(config["model"]["checkpoint"])},
+        "vocab": content_sha256(locate("model.vocab", config["model"]["vocab"])),
+        "vocoder": {**config["vocoder"], "checkpoint": _weights(config["vocoder"]["checkpoint"])},
+        "solver": config["solver"],
+        "device": config["device"]["kind"],
+        "code": code_hash(),
+        "versions": package_versions(),
+    }
+    return hashlib.sha256(to_json(content).encode()).hexdigest()[:24]
+
+
+def floor_path(config: Mapping[str, Any]) -> Path:
+    """Where the floor of a configuration's reference lies, whether it was made or not."""
+    return CACHE / f"{cache_key(reference_config(config))}-floor.json"
+
+
+def kept_floors(config: Mapping[str, Any]) -> tuple[Floor, ...]:
+    """The floors made earlier for this reference, none where there are none or the weights are not here."""
+    try:
+        content = json.loads(floor_path(config).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ConfigError):
+        return ()
+    return tuple(Floor(**entry) for entry in content["floors"])
+
+
+def _weights(source: str) -> str:
+    return source if is_random(source) else content_sha256(locate("checkpoint", source))
+
+
+def _is_finished(folder: Path) -> bool:
+    """Whether a reference lies there with all of its files."""
+    try:
+        record = load_record(folder / RESULT)
+    except RecordError:
+        return False
+    files = [path for utterance in record.utterances for path in (utterance.audio_path, utterance.mel_path)]
+    return record.status == "ok" and all((folder / path).is_file() for path in files)
+
+
+def _keep(folder: Path, cached: Path) -> None:
+    """Copy into the cache beside the target, then rename: a second run never sees half of it."""
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cached.parent, prefix=".new-") as beside:
+            fresh = Path(beside) / "run"
+            shutil.copytree(folder, fresh)
+            shutil.rmtree(cached, ignore_errors=True)
+            fresh.rename(cached)
+    except OSError:
+        return  # a cache that cannot be written costs the next run a minute, this one nothing

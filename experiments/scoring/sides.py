@@ -1,0 +1,87 @@
+"""What a finished run is scored towards, found from where it lies: its reference, and the oracle of its sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.paths import find_file
+from experiments.measuring.job import RESULT
+from experiments.scoring.reference import is_reference, needs_reference, reference_key
+from experiments.settings.compose import Cell, compose_config
+from metrics.record import RecordError, RunRecord, load_record
+
+CELLS, REFERENCE = "cells", "reference"
+
+
+def widened(quality: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The `quality` group of a run with the scores of another choice besides; its models and limits stay its own."""
+    asked = compose_config([f"quality={name}"])["quality"]
+    metrics = list(dict.fromkeys([*quality["metrics"], *asked["metrics"]]))
+    return {**quality, "name": name, "enabled": True, "metrics": metrics}
+
+
+def sides_of(folder: Path, quality_set: str | None = None) -> tuple[Path | None, Path | None]:
+    """(reference, oracle) of a run or of a cell of a sweep; None where there is none. Raises RecordError for no run.
+
+    quality_set: as `widened` takes it, where more is scored than the run asked for.
+    """
+    record = load_record(folder / RESULT)
+    quality = record.config["quality"]
+    config = {**record.config, "quality": quality if quality_set is None else widened(quality, quality_set)}
+    return _reference(folder, config), _oracle(folder, record)
+
+
+def _reference(folder: Path, config: Mapping[str, Any]) -> Path | None:
+    """As a run and a sweep take it: the one that is named, else a cell of the sweep, else the one kept beside."""
+    if not needs_reference(config):
+        return None
+    given = config["quality"]["reference_dir"]
+    if given is not None:
+        return find_file(str(given))
+    if is_reference(config):
+        return None
+    key = reference_key(config)
+    beside = [folder / REFERENCE, *(sorted(_sweep(folder).glob(f"{REFERENCE}*")) if _is_cell(folder) else [])]
+    for other, theirs in _records([*_neighbours(folder), *beside]):
+        if is_reference(theirs.config) and reference_key(theirs.config) == key:
+            return other
+    return None
+
+
+def _oracle(folder: Path, record: RunRecord) -> Path | None:
+    """The float32 cell on the same grid."""
+    from experiments.sweep.__main__ import oracle_of  # which imports what starts this
+
+    found = dict(_records(_neighbours(folder)))
+    cells = {other: _cell(theirs) for other, theirs in found.items()}
+    oracle = oracle_of(list(cells.values()), _cell(record))
+    return next((other for other, cell in cells.items() if cell is oracle), None)
+
+
+def _cell(record: RunRecord) -> Cell:
+    return Cell(label=record.label, overrides=(), config=record.config)
+
+
+def _neighbours(folder: Path) -> list[Path]:
+    return sorted(folder.resolve().parent.iterdir()) if _is_cell(folder) else []
+
+
+def _is_cell(folder: Path) -> bool:
+    return folder.resolve().parent.name == CELLS
+
+
+def _sweep(folder: Path) -> Path:
+    return folder.resolve().parent.parent
+
+
+def _records(folders: list[Path]) -> Iterator[tuple[Path, RunRecord]]:
+    """Of what was measured to its end; what was not is nothing to compare with."""
+    for folder in folders:
+        try:
+            record = load_record(folder / RESULT)
+        except RecordError:
+            continue
+        if record.status == "ok":
+            yield folder, record

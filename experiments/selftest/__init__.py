@@ -1,0 +1,1 @@
+"""How often a verdict is wrong here: replayed, live, stored baselines, planted faults."""

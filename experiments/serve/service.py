@@ -1,0 +1,159 @@
+"""A loaded engine behind a bounded line: requests in, futures out, batches by the rule of experiments.serve.queue."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+
+from engine.clock import Clock
+from engine.contract import Engine, EngineFacts, Synthesis, SynthesisRequest
+from experiments.serve.queue import BatchQueue, BatchRule
+
+
+class QueueFull(Exception):
+    """The line holds as many as it may; try again later."""
+
+
+class Closed(Exception):
+    """The service is being shut down."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Spoken:
+    """One answer. queue_s: seconds in the line, service_s: of the call that `batch_size` requests shared."""
+
+    synthesis: Synthesis
+    queue_s: float
+    service_s: float
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    request: SynthesisRequest
+    answer: Future[Spoken]
+    arrived_s: float
+
+
+@dataclass(slots=True)
+class Counts:
+    """Since the start; `waiting` now."""
+
+    waiting: int = 0
+    served: int = 0
+    failed: int = 0
+    rejected: int = 0
+
+
+class Service:
+    """A context manager. The engine is built and called on one thread; `build` may raise, and then so does this."""
+
+    def __init__(self, build: Callable[[], Engine], rule: Callable[[int], BatchRule], clock: Clock):
+        self._clock, self._counts = clock, Counts()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
+        built = self._thread.submit(build)
+        if built.exception() is not None:
+            self._thread.shutdown()
+        self._engine = built.result()
+        self.rule = rule(self._engine.facts.max_batch)
+        self._line: BatchQueue[_Waiting] = BatchQueue(self.rule)
+        self._changed = threading.Condition()
+        self._is_open = True
+        self._feeder = threading.Thread(target=self._feed, name="feeder", daemon=True)
+        self._feeder.start()
+
+    @property
+    def facts(self) -> EngineFacts:
+        return self._engine.facts
+
+    def warm_up(self, requests: Sequence[SynthesisRequest]) -> list[float]:
+        """Seconds of each request, alone, before anybody is served; in no count. Raises what the engine raises."""
+        found = []
+        for request in requests:
+            before_s = self._clock.now_s()
+            self._thread.submit(self._call, [request]).result()
+            found.append(self._clock.now_s() - before_s)
+        return found
+
+    def counts(self) -> Counts:
+        with self._changed:
+            counts = self._counts
+            return Counts(waiting=len(self._line), served=counts.served, failed=counts.failed, rejected=counts.rejected)
+
+    def submit(self, request: SynthesisRequest) -> Future[Spoken]:
+        """Raises QueueFull, or Closed while shutting down. The future raises what the engine raised."""
+        waiting = _Waiting(request, Future(), self._clock.now_s())
+        with self._changed:
+            if not self._is_open:
+                raise Closed
+            if not self._line.add(waiting, len(request.text), waiting.arrived_s):
+                self._counts.rejected += 1
+                raise QueueFull
+            self._changed.notify()
+        return waiting.answer
+
+    def _feed(self) -> None:
+        while batch := self._next():
+            started_s = self._clock.now_s()
+            call = self._thread.submit(self._call, [one.request for one in batch])
+            error = call.exception()
+            service_s = self._clock.now_s() - started_s
+            with self._changed:
+                if error is None:
+                    self._counts.served += len(batch)
+                else:
+                    self._counts.failed += len(batch)
+            for place, one in enumerate(batch):
+                if error is not None:
+                    one.answer.set_exception(error)
+                    continue
+                one.answer.set_result(
+                    Spoken(
+                        synthesis=call.result()[place],
+                        queue_s=started_s - one.arrived_s,
+                        service_s=service_s,
+                        batch_size=len(batch),
+                    )
+                )
+
+    def _call(self, requests: list[SynthesisRequest]) -> list[Synthesis]:
+        results = self._engine.synthesize(requests)
+        self._clock.sync()
+        return results
+
+    def _next(self) -> list[_Waiting]:
+        """The next batch, empty when the service is closed. Who has gone away in the meantime is left out."""
+        with self._changed:
+            while self._is_open:
+                batch = self._line.take(self._clock.now_s())
+                wanted = [one for one in batch if one.answer.set_running_or_notify_cancel()]
+                if wanted:
+                    return wanted
+                if batch:
+                    continue
+                ready_s = self._line.ready_s()
+                self._changed.wait(None if ready_s is None else max(0.0, ready_s - self._clock.now_s()))
+            return []
+
+    def close(self) -> None:
+        """Who still waits gets Closed; the call that is running is finished."""
+        with self._changed:
+            self._is_open = False
+            for one in self._line.drain():
+                if one.answer.set_running_or_notify_cancel():
+                    one.answer.set_exception(Closed())
+            self._changed.notify()
+        self._feeder.join()
+        self._thread.submit(self._engine.close).result()
+        self._thread.shutdown()
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""Solvers fitted or calibrated to a model."""

@@ -1,0 +1,1 @@
+"""Many variants, each in its own process, kept or measured again by what decides them."""

@@ -1,0 +1,1 @@
+"""Scores by models: words, speaker, predicted MOS; each in a child process."""

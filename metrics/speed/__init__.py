@@ -1,0 +1,1 @@
+"""Speed, memory, steadiness and load as functions of raw trials and requests."""

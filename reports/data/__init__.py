@@ -1,0 +1,1 @@
+"""A RUN or SWEEP folder as rows."""

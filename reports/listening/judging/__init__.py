@@ -1,0 +1,1 @@
+"""From listeners' answers to a verdict."""

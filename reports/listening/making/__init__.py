@@ -1,0 +1,1 @@
+"""A blind listening set: clips, loudness, orders, the page."""

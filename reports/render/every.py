@@ -1,0 +1,36 @@
+"""One call that leaves every form of the report in a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from metrics.record import write_atomically
+from reports.data.table import Table, load_table
+from reports.render.document import document_of
+from reports.render.export import write_exports
+from reports.render.html import render_html
+from reports.render.markdown import render_markdown
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Rendered:
+    """paths: the files in the order a reader wants them: report.md, report.html, rows.csv, samples.parquet."""
+
+    table: Table
+    paths: tuple[Path, ...]
+
+
+def render_report(folder: Path, out: Path | None = None) -> Rendered:
+    """Render a RUN or SWEEP folder into `out` (default: the folder itself). Rendering again gives the same files.
+
+    Raises RecordError for a folder that holds neither, or another schema version, and UnjudgedRow.
+    """
+    table = load_table(folder)
+    target = folder if out is None else out
+    document = document_of(table, target)
+    markdown, html = target / "report.md", target / "report.html"
+    exports = write_exports(table, target)
+    write_atomically(markdown, render_markdown(document))
+    write_atomically(html, render_html(document, target))
+    return Rendered(table=table, paths=(markdown, html, *exports))

@@ -1,0 +1,1 @@
+"""What a report says: columns, scores, floors, lengths, starts, searches, notes."""

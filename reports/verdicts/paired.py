@@ -1,0 +1,234 @@
+"""A same-run verdict for machines and for people: verdict.json, summary.md, junit.xml, lines for a terminal."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from baselines.paired.data import CANDIDATE, REFERENCE, SENTINEL, Answers
+from baselines.paired.rule import PairedFinding, PairedLimits, PairedOutcome, PairedVerdict
+from reports.verdicts.stored import NOT_XML, STICKY_MARK
+
+COMPARISON_SCHEMA_VERSION = 1
+QUALITY_GATE = "python -m experiments.quality_gate"
+HOPELESS_RATIO = 3.0  # beyond it, how blind a machine is need not be said to three digits
+WORDS: Mapping[PairedOutcome, str] = {
+    "PASS": "no regression", "WARN": "a real change, smaller than what must be caught", "FAIL": "regression",
+    "INCONCLUSIVE": "the measurement does not decide", "INVALID_ENV": "this measurement proves nothing",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """What was compared and what came of it. sides: per side label, revision, facts; checked: audio that was;
+    workload: its name and identity; answers: what both sides said, None where that was not kept."""
+
+    verdict: PairedVerdict
+    limits: PairedLimits
+    labels: Mapping[str, str]
+    sides: Mapping[str, Mapping[str, Any]]
+    environment: Mapping[str, Any]
+    workload: Mapping[str, Any]
+    checked: Mapping[str, int]
+    error_rate: str
+    wall_s: float
+    seconds_per_block: float | None
+    answers: Answers | None = None
+
+
+def comparison_content(comparison: Comparison, created: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """verdict.json; everything else is rendered from the same values."""
+    return {
+        "schema_version": COMPARISON_SCHEMA_VERSION, "kind": "same-run", "created": created,
+        **asdict(comparison.verdict), "limits": asdict(comparison.limits), "settings": dict(settings),
+        "sides": {side: dict(content) for side, content in comparison.sides.items()},
+        "audio_checked": dict(comparison.checked), "known_errors": comparison.error_rate,
+        "environment": dict(comparison.environment), "workload": dict(comparison.workload), "wall_s": comparison.wall_s,
+        "answers": None if comparison.answers is None else asdict(comparison.answers),
+    }  # fmt: skip
+
+
+def failed_content(
+    side: str, reason: str, remedy: str, created: str, asked: Mapping[str, Any], environment: Mapping[str, Any]
+) -> dict[str, Any]:
+    """verdict.json where a side could not be measured, or must not be: no figure at all. asked: per side its overrides
+    and revision."""
+    return {
+        "schema_version": COMPARISON_SCHEMA_VERSION, "kind": "same-run", "created": created, "outcome": "FAILED",
+        "exit_code": 14, "findings": [], "side": side, "reason": reason, "remedy": remedy,
+        "sides": dict(asked), "environment": dict(environment),
+    }  # fmt: skip
+
+
+def comparison_lines(comparison: Comparison) -> Iterator[str]:
+    verdict = comparison.verdict
+    yield f"{verdict.outcome}: {_title(comparison)}: {verdict.reason or WORDS[verdict.outcome]}"
+    for sentence in in_words(comparison):
+        yield f"  {sentence}"
+    for finding in verdict.findings:
+        yield f"  {finding.outcome:<12} {finding.metric:<10} {change(finding)}, {_sentence(finding, comparison)}"
+    if verdict.sentinel is not None:
+        yield f"  {verdict.sentinel.outcome:<12} sentinel   {change(verdict.sentinel)} of the unchanged reference"
+    yield f"  {_evidence(comparison)}"
+    yield f"  {comparison.error_rate}"
+
+
+def comparison_summary(comparison: Comparison) -> str:
+    """For a comment on a pull request."""
+    verdict = comparison.verdict
+    lines = [
+        f"## {verdict.outcome}: {_title(comparison)}", "", " ".join(in_words(comparison)), "",
+        f"{(verdict.reason or WORDS[verdict.outcome]).capitalize()}. {_evidence(comparison)}", "",
+        "| metric | reference | candidate | ratio (bounds) | catch | verdict |", "|---|---:|---:|---|---:|---|",
+    ]  # fmt: skip
+    for finding in [*verdict.findings, *([verdict.sentinel] if verdict.sentinel else [])]:
+        side = SENTINEL if finding is verdict.sentinel else CANDIDATE
+        name = f"{finding.metric} ({SENTINEL})" if side == SENTINEL else finding.metric
+        cells = (
+            name,
+            _ms(finding, REFERENCE),
+            _ms(finding, side),
+            change(finding),
+            f"x{comparison.limits.catch_ratio:g}",
+        )
+        lines.append(f"| {' | '.join(cells)} | {finding.outcome} |")
+    lines += ["", *(f"- **{f.metric}**: {_sentence(f, comparison)}" for f in verdict.findings), ""]
+    lines += [f"{comparison.error_rate[:1].upper()}{comparison.error_rate[1:]}.", "", _environment(comparison), ""]
+    return "\n".join([*lines, STICKY_MARK]) + "\n"
+
+
+def comparison_junit(comparison: Comparison) -> str:
+    """One test case per gated metric: FAIL a failure, INCONCLUSIVE skipped, INVALID_ENV an error."""
+    verdict = comparison.verdict
+    kinds = {"FAIL": "failure", "INCONCLUSIVE": "skipped", "INVALID_ENV": "error"}
+    found = [(f.metric, f.outcome, f"{change(f)}, {_sentence(f, comparison)}") for f in verdict.findings]
+    if verdict.outcome == "INVALID_ENV":
+        found = [(name, "INVALID_ENV", f"{verdict.reason or WORDS['INVALID_ENV']}; {text}") for name, _, text in found]
+    host_class = str(comparison.environment.get("host_class") or "")
+    return junit_suite("compare", found, kinds, comparison.labels[CANDIDATE], host_class)
+
+
+def failed_junit(side: str, reason: str) -> str:
+    return junit_suite("compare", [("measurement", "FAILED", f"{side}: {reason}")], {"FAILED": "error"}, side, "")
+
+
+def junit_suite(
+    name: str, found: Sequence[tuple[str, str, str]], kinds: Mapping[str, str], label: str, host_class: str
+) -> str:
+    """JUnit XML of (metric, outcome, text); kinds: outcome -> failure, skipped or error, others passed."""
+    used = [kinds.get(outcome) for _, outcome, _ in found]
+    suite = ElementTree.Element(
+        "testsuite", name=name, tests=str(len(found)), failures=str(used.count("failure")),
+        errors=str(used.count("error")), skipped=str(used.count("skipped")),
+    )  # fmt: skip
+    properties = ElementTree.SubElement(suite, "properties")
+    ElementTree.SubElement(properties, "property", name="host_class", value=_xml(host_class))
+    for (metric, outcome, text), kind in zip(found, used, strict=True):
+        case = ElementTree.SubElement(suite, "testcase", classname=_xml(label), name=metric)
+        message = _xml(f"{outcome}: {text}")
+        if kind is None:
+            ElementTree.SubElement(case, "system-out").text = message
+        else:
+            ElementTree.SubElement(case, kind, message=message)
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=False) + "\n"
+
+
+def in_words(comparison: Comparison) -> Iterator[str]:
+    """Which side is faster and by how much; by how many evaluations; whether they say the same."""
+    answers = comparison.answers
+    for finding in comparison.verdict.findings:
+        yield f"{_faster(finding, comparison.verdict)} (lower is better)."
+    if answers is None:
+        return
+    counts = {side: _span(*answers.num_evals[side]) for side in (CANDIDATE, REFERENCE)}
+    yield f"Evaluations a call: candidate {counts[CANDIDATE]}, reference {counts[REFERENCE]}."
+    yield _alike(answers)
+
+
+def _faster(finding: PairedFinding, verdict: PairedVerdict) -> str:
+    of = f"{finding.metric} {change(finding)} of the reference's"
+    decided = verdict.outcome != "INVALID_ENV" and finding.outcome in ("PASS", "WARN", "FAIL")
+    if not decided:
+        return f"Which side is faster is not decided: candidate {of}"
+    if finding.high < 1.0:
+        return f"The candidate is faster: {of}"
+    if finding.low > 1.0:
+        return f"The candidate is slower: {of}"
+    return f"Neither side is shown to be faster: candidate {of}"
+
+
+def _alike(answers: Answers) -> str:
+    if answers.num_equal == answers.num_pairs:
+        return f"Their audio is equal bit for bit in all {answers.num_pairs} pairs, and so is its quality."
+    distance = (
+        ""
+        if answers.log_mel_nats is None
+        else (f", log-mels {answers.log_mel_nats:.3g} nats apart on {answers.num_sentences} sentence(s)")
+    )
+    same = f"equal in {answers.num_equal} of {answers.num_pairs} pairs" if answers.num_equal else "different"
+    return f"Their audio is {same}{distance}; quality is not judged here: use {QUALITY_GATE} on two scored runs."
+
+
+def _span(least: int, most: int) -> str:
+    return f"{least}" if least == most else f"{least} to {most}"
+
+
+def change(finding: PairedFinding) -> str:
+    """x1.012 (1.003 to 1.021)."""
+    if finding.high > 1e6:
+        return f"x{finding.ratio:.3f} (no bounds yet)"
+    return f"x{finding.ratio:.3f} ({finding.low:.3f} to {finding.high:.3f})"
+
+
+def _sentence(finding: PairedFinding, comparison: Comparison) -> str:
+    quick = comparison.limits.mode == "quick"
+    unit, spread = ("pairs", "one pair") if quick else ("blocks", "one block")
+    text = f"{spread} spreads by {100 * finding.sd_frac:.1f} %"
+    if finding.detectable is not None and finding.detectable < HOPELESS_RATIO:
+        text += f", so {comparison.limits.looks[-1]} blocks find x{finding.detectable:.3f} in 95 % of comparisons"
+    if finding.outcome != "INCONCLUSIVE" or comparison.verdict.reason is not None:
+        return text  # with a reason of its own: the rule was not allowed to decide, whatever the figures say
+    if finding.needed is None:
+        return f"{text}: more {unit} would not settle it in reach; quieten the machine or raise catch_ratio"
+    more = finding.needed - (comparison.verdict.num_turns if quick else comparison.verdict.num_blocks)
+    time = comparison.seconds_per_block
+    cost = "" if quick or time is None or more <= 0 else f" (about {more * time:.0f} s)"
+    return f"{text}: about {max(1, more)} more {unit}{cost} would settle it, were mean and spread to stay"
+
+
+def _title(comparison: Comparison) -> str:
+    return f"{comparison.labels[CANDIDATE]} against {comparison.labels[REFERENCE]}"
+
+
+def _evidence(comparison: Comparison) -> str:
+    verdict = comparison.verdict
+    audio = sum(comparison.checked.values())
+    return (
+        f"{verdict.num_turns} pairs in {verdict.num_blocks} block(s) of fresh processes, {comparison.wall_s:.0f} s; "
+        f"audio of {audio} sentence(s) checked; budget: unchanged code fails in at most "
+        f"{100 * verdict.false_alarm_frac:g} %, x{comparison.limits.catch_ratio:g} passes in at most "
+        f"{100 * verdict.miss_frac:g} % (rule {verdict.rule})"
+    )
+
+
+def _environment(comparison: Comparison) -> str:
+    environment = comparison.environment
+    unknown = f"no commit ({environment.get('git_reason') or 'git gave none'})"
+    commits = {side: content.get("commit") for side, content in comparison.sides.items()}
+    revisions = ", ".join(f"{side} {str(commit)[:12] if commit else unknown}" for side, commit in commits.items())
+    return (
+        f"Host class {environment.get('host_class')}, device {environment.get('device')}, "
+        f"{environment.get('threads')} threads; {revisions}."
+    )
+
+
+def _ms(finding: PairedFinding, side: str) -> str:
+    seconds = finding.median_s.get(side)
+    return "-" if seconds is None else f"{1000 * seconds:.0f} ms"
+
+
+def _xml(text: str) -> str:
+    return NOT_XML.sub("?", text)

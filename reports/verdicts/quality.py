@@ -1,0 +1,132 @@
+"""The quality gate's verdict for machines and for people: verdict.json, summary.md, junit.xml, lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from baselines.quality.gate import AS_OUTCOME, QualityVerdict
+from baselines.quality.rules import QualityLimits
+from metrics.record import RunRecord
+from reports.verdicts.paired import junit_suite
+from reports.verdicts.stored import STICKY_MARK
+
+QUALITY_SCHEMA_VERSION = 1
+WORDS: Mapping[str, str] = {
+    "PASS": "not worse by every rule", "FAIL": "worse", "CANNOT_TELL": "the sentences do not decide",
+    "INVALID_ENV": "the two cannot be compared",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgedQuality:
+    """What was compared, by which limits, and what came of it. to_judge: commands that add the missing scores."""
+
+    baseline: RunRecord
+    candidate: RunRecord
+    limits: QualityLimits
+    verdict: QualityVerdict
+    to_judge: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """The verdict in words, with how much of what was asked it speaks of."""
+        left_out = sum(f.outcome == "not judged" for f in self.verdict.findings)
+        words = self.verdict.reason or WORDS[self.verdict.outcome]
+        return f"{words}; {left_out} of {len(self.limits.rules)} rules were not judged" if left_out else words
+
+    @property
+    def title(self) -> str:
+        return f"{self.candidate.label} against {self.baseline.label}"
+
+
+def quality_content(judged: JudgedQuality, created: str) -> dict[str, Any]:
+    """verdict.json; everything else is rendered from the same values."""
+    return {
+        "schema_version": QUALITY_SCHEMA_VERSION, "kind": "quality", "created": created, **asdict(judged.verdict),
+        "limits": asdict(judged.limits), "to_judge": list(judged.to_judge),
+        "baseline": _side(judged.baseline), "candidate": _side(judged.candidate),
+    }  # fmt: skip
+
+
+def _side(run: RunRecord) -> dict[str, Any]:
+    return {"run_id": run.run_id, "label": run.label, "status": run.status, "workload": run.workload.get("name")}
+
+
+def quality_lines(judged: JudgedQuality) -> Iterator[str]:
+    verdict = judged.verdict
+    yield f"{verdict.outcome}: {judged.title}: {judged.said}"
+    for finding in verdict.findings:
+        yield f"  {finding.outcome:<12} {finding.rule}"
+        yield f"               {finding.explanation}"
+    for typed in judged.to_judge:
+        yield f"  missing scores: {typed}"
+    for text in _pairing(verdict):
+        yield f"  {text}"
+    yield f"  {_error_rate(verdict)}"
+
+
+def quality_summary(judged: JudgedQuality) -> str:
+    """For a comment on a pull request."""
+    verdict = judged.verdict
+    said = judged.said
+    lines = [
+        f"## {verdict.outcome}: quality of {judged.title}",
+        "",
+        f"{said.capitalize()}. {_error_rate(verdict)}.",
+        "",
+    ]
+    if verdict.findings:
+        lines += [
+            "| rule | baseline | candidate | effect (bounds) | limit | sentences | verdict |",
+            "|---|---:|---:|---|---:|---:|---|",
+        ]
+    for f in verdict.findings:
+        bounds = "-" if f.effect is None else f"{f.effect:+.4g} ({_number(f.low)} to {_number(f.high)})"
+        cells = (f.rule, _number(f.baseline), _number(f.candidate), bounds, _number(f.limit))
+        lines.append(f"| {' | '.join(cells)} | {f.num_sentences} of {f.num_expected} | {f.outcome} |")
+    lines += ["", *(f"- **{f.rule}**: {_cell(f.explanation)}" for f in verdict.findings), ""]
+    lines += [*(f"- missing scores: `{typed}`" for typed in judged.to_judge)]
+    lines += [*(f"- {text}" for text in _pairing(verdict)), "", STICKY_MARK]
+    return "\n".join(lines) + "\n"
+
+
+def quality_junit(judged: JudgedQuality) -> str:
+    """One test case per rule: worse a failure, inconclusive skipped, nothing to compare an error."""
+    verdict = judged.verdict
+    kinds = {"FAIL": "failure", "CANNOT_TELL": "skipped", "NOT_JUDGED": "skipped", "ERROR": "error"}
+    found: list[tuple[str, str, str]] = [
+        (f.rule, "NOT_JUDGED" if f.outcome == "not judged" else AS_OUTCOME[f.outcome], f.explanation)
+        for f in verdict.findings
+    ]
+    if verdict.reason is not None:
+        found = [("quality", "ERROR", verdict.reason)]
+    host = str(judged.candidate.environment.get("host_class") or "")
+    return junit_suite("quality", found, kinds, judged.candidate.label, host)
+
+
+def _pairing(verdict: QualityVerdict) -> list[str]:
+    """What pairing is worth on this very audio, score by score."""
+    said = []
+    for metric, precision in verdict.precision.items():
+        gain = "every difference is the same" if precision.gain is None else f"{precision.gain:.1f} x smaller"
+        errors = f"standard error {precision.paired_se:.3g} by pairs, {precision.unpaired_se:.3g} unpaired"
+        said.append(f"pairing, {metric}: {errors}, {gain}")
+    return said
+
+
+def _error_rate(verdict: QualityVerdict) -> str:
+    return (
+        f"A candidate at a margin passes in at most {100 * verdict.alpha:g} % of gates (every rule at that level); "
+        f"false alarms of all rules together in at most {100 * verdict.alpha:g} % (Bonferroni, "
+        f"{100 * verdict.alarm_error:.2g} % each; the worst-sentence rule and failures are no tests and have no rate)"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,203 @@
+"""A verdict for machines and for people: verdict.json, junit.xml, a comment on a pull request, lines for a terminal."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from baselines.stored.approval import approval_problem
+from baselines.stored.store import Baseline
+from baselines.stored.verdict import EXIT_RUN_FAILED, Finding, Limits, Verdict
+from metrics.record import RunRecord
+
+VERDICT_SCHEMA_VERSION = 2  # 2 has what each metric can find, and the baseline's approval
+STICKY_MARK = "<!-- f5bench-gate -->"  # by which a bot finds the comment to update
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
+WORDS: Mapping[str, str] = {
+    "PASS": "no regression",
+    "WARN": "a real change, smaller than what must be caught",
+    "CANNOT_TELL": "the measurement does not decide",
+    "FAIL": "regression",
+    "INVALID_ENV": "the two cannot be compared",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gated:
+    """What was compared, by which limits, and what came of it. stored, same_run: the rates of error that
+    baselines.paired.selftests knows of this rule and of the other on the host."""
+
+    baseline: Baseline
+    run: RunRecord
+    limits: Limits
+    verdict: Verdict
+    stored: str
+    same_run: str
+
+
+def verdict_content(gated: Gated, created: str) -> dict[str, Any]:
+    """verdict.json: the verdict, what was compared, the limits. Everything else is rendered from it."""
+    return {
+        "schema_version": VERDICT_SCHEMA_VERSION,
+        "created": created,
+        **asdict(gated.verdict),
+        "baseline": {
+            "name": gated.baseline.name,
+            "host_class": gated.baseline.host_class,
+            "recorded": gated.baseline.recorded,
+            "git_commit": gated.baseline.git_commit,
+            "recorded_by": gated.baseline.recorded_by,
+            "why": gated.baseline.why,
+            "approval": None if gated.baseline.approval is None else asdict(gated.baseline.approval),
+            "approval_problem": approval_problem(gated.baseline),
+            "calibrations": {metric: choice.work for metric, choice in gated.baseline.calibrations.items()},
+            "run_ids": [run.run_id for run in gated.baseline.runs],
+        },
+        "run": {"run_id": gated.run.run_id, "label": gated.run.label, "status": gated.run.status},
+        "limits": asdict(gated.limits),
+        "known_errors": gated.stored,
+        "same_run_errors": gated.same_run,
+        "environment": dict(gated.run.environment),
+    }
+
+
+def terminal_lines(gated: Gated) -> Iterator[str]:
+    verdict = gated.verdict
+    yield f"{verdict.outcome}: {gated.run.label} against baseline {gated.baseline.name}: {WORDS[verdict.outcome]}"
+    for finding in verdict.findings:
+        yield f"  {finding.outcome:<11} {finding.metric:<20} {_change(finding)}".rstrip(" -")
+        yield f"              {' '.join(finding.explanation.split())}"
+    yield _error_rate(verdict)
+    yield gated.stored
+    yield gated.same_run
+    yield from _warnings(gated)
+
+
+def _warnings(gated: Gated) -> Iterator[str]:
+    """What the reader of any verdict must know: nobody vouches for the baseline, or the gate is blind to the limit."""
+    problem = approval_problem(gated.baseline)
+    if problem is not None:
+        yield f"warning: baseline {gated.baseline.name}: {problem}"
+    for finding in gated.verdict.findings:
+        if finding.detectable is not None and finding.limit is not None and finding.detectable > finding.limit:
+            yield (
+                f"warning: {finding.metric}: this gate finds a slowdown surely from x{finding.detectable:.3f} on, not "
+                f"from x{finding.limit:g}; for that use `python -m experiments.compare`, or a baseline of more sessions"
+            )
+
+
+def summary_markdown(gated: Gated) -> str:
+    """For a comment on a pull request: verdict, table, error rate, environment; the words to each row below."""
+    verdict, baseline, run = gated.verdict, gated.baseline, gated.run
+    lines = [
+        f"## {verdict.outcome}: {run.label} against baseline {baseline.name}",
+        "",
+        f"{WORDS[verdict.outcome].capitalize()}. {_error_rate(verdict)}",
+        "",
+        "| metric | baseline | new | change (interval) | limit | finds from | verdict |",
+        "|---|---:|---:|---|---:|---:|---|",
+    ]
+    for finding in verdict.findings:
+        cells = (finding.metric, _value(finding, finding.baseline), _value(finding, finding.new), _change(finding))
+        finds = "-" if finding.detectable is None else f"x{finding.detectable:.3f}"
+        lines.append(f"| {' | '.join(_cell(text) for text in (*cells, _limit(finding), finds))} | {finding.outcome} |")
+    lines += ["", *(_cell(warning.capitalize()) + "." for warning in _warnings(gated))]
+    lines += ["", *(f"- **{f.metric}**: {_cell(f.explanation)}" for f in verdict.findings), ""]
+    bounds = (
+        "Intervals are one-sided bounds: the one that fails a metric holds at its share of the false alarm rate, "
+        f"the one that passes it at {100 * gated.limits.pass_confidence:g} %. "
+        "Finds from: the slowdown that fails in 95 % of gates."
+    )
+    rates = f"{_cell(gated.stored)}. {_cell(gated.same_run)}."
+    return "\n".join([*lines, bounds, "", rates, "", _environment(gated), "", STICKY_MARK]) + "\n"
+
+
+def _environment(gated: Gated) -> str:
+    environment, baseline = gated.run.environment, gated.baseline
+    here, there = (str(commit or "no commit")[:12] for commit in (environment.get("git_commit"), baseline.git_commit))
+    busy = environment.get("other_cpu_frac")
+    others = "" if busy is None else f", other processes used {100 * busy:.0f} % of the CPU at the start"
+    return (
+        f"Host class {environment.get('host_class')}, device {environment.get('device')}, "
+        f"{environment.get('threads')} threads{others}; this run {here}, "
+        f"baseline {there} of {baseline.recorded} ({len(baseline.runs)} session(s))."
+    )
+
+
+def junit_xml(gated: Gated) -> str:
+    """One test case per finding: FAIL a failure, CANNOT_TELL skipped, INVALID_ENV or no measurement an error."""
+    verdict = gated.verdict
+    kinds = [_junit_kind(finding, verdict) for finding in verdict.findings]
+    suite = ElementTree.Element(
+        "testsuite",
+        name=f"gate.{gated.baseline.name}",
+        tests=str(len(kinds)),
+        failures=str(kinds.count("failure")),
+        errors=str(kinds.count("error")),
+        skipped=str(kinds.count("skipped")),
+    )
+    properties = ElementTree.SubElement(suite, "properties")
+    for name in ("host_class", "device", "git_commit"):
+        value = _xml_text(str(gated.run.environment.get(name) or ""))
+        ElementTree.SubElement(properties, "property", name=name, value=value)
+    ElementTree.SubElement(properties, "property", name="outcome", value=verdict.outcome)
+    for finding, kind in zip(verdict.findings, kinds, strict=True):
+        case = ElementTree.SubElement(suite, "testcase", classname=_xml_text(gated.run.label), name=finding.metric)
+        text = _xml_text(f"{finding.outcome}: {finding.explanation}")
+        if kind is None:
+            ElementTree.SubElement(case, "system-out").text = text
+        else:
+            ElementTree.SubElement(case, kind, message=text)
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=False) + "\n"
+
+
+def _junit_kind(finding: Finding, verdict: Verdict) -> str | None:
+    if verdict.exit_code == EXIT_RUN_FAILED or finding.outcome == "INVALID_ENV":
+        return "error"
+    return {"FAIL": "failure", "CANNOT_TELL": "skipped"}.get(finding.outcome)
+
+
+def _error_rate(verdict: Verdict) -> str:
+    return (
+        f"False alarm rate at most {100 * verdict.false_alarm_frac:.2g} % for all metrics together "
+        f"(rule {verdict.rule}, {verdict.num_baseline_sessions} session(s) of baseline)"
+    )
+
+
+def _change(finding: Finding) -> str:
+    """The effect with its interval, in the words of its kind."""
+    if finding.effect is None:
+        return "-"
+    ratio = finding.effect_kind == "ratio"
+    effect = f"x{finding.effect:.3f}" if ratio else f"{finding.effect:+.2f} dB"
+    if finding.interval is None:
+        return effect
+    low, high = finding.interval
+    return f"{effect} ({low:.3f} to {high:.3f})" if ratio else f"{effect} ({low:+.2f} to {high:+.2f})"
+
+
+def _value(finding: Finding, value: float | str | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or "-"
+    return f"{value / 2**20:.0f} MiB" if finding.metric.endswith("_bytes") else f"{value:.3f}"
+
+
+def _limit(finding: Finding) -> str:
+    if finding.limit is None:
+        return "-"
+    if finding.metric.endswith("_bytes"):
+        return _value(finding, finding.limit)
+    return f"x{finding.limit:g}" if finding.effect_kind == "ratio" else f"{finding.limit:g}"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _xml_text(text: str) -> str:
+    """Without the control characters that XML forbids: an engine's own words may hold any."""
+    return NOT_XML.sub("?", text)

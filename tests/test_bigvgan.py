@@ -12,7 +12,8 @@ from torch import nn
 from engine.contract import ConfigError
 from engine.mel import chunk_samples, mel_transform
 from engine.vocoders.bigvgan import TAPS, AntiAliased, Snake, half_band
-from engine.vocoders.vocos import LoadedVocoder, load_vocoder
+from engine.vocoders.load import load_vocoder
+from engine.vocoders.vocos import LoadedVocoder
 from tests.engines import config, engine, request
 
 TINY = {

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from engine.backends.builders import eager_denoiser
-from engine.backends.compiled.denoiser import CompiledDenoiser, CompileOptions, CountingInductor
-from engine.build import Build, Context, assemble, materials
+from engine.backends.compiled.denoiser import CompiledDenoiser, CompileOptions
+from engine.backends.eager.build import eager_denoiser
 from engine.clock import HostClock
+from engine.context import Build, Context, assemble, materials
 from engine.contract import ConfigError, Engine, UnsupportedEngine
+from engine.runtimes.inductor import CountingInductor
 from engine.solver.methods import solver_spec
 from engine.solver.sampler import StepSampler
 from tests.engines import config, engine, request

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from engine.backends.builders import eager_denoiser
 from engine.backends.cuda_graph.denoiser import GraphSampler, check_capturable
-from engine.build import Build, Context, assemble, materials
+from engine.backends.eager.build import eager_denoiser
 from engine.clock import HostClock
+from engine.context import Build, Context, assemble, materials
 from engine.contract import ConfigError, Engine, UnsupportedEngine
 from engine.solver.methods import solver_spec
 from metrics.speed.steady import counters_score, remedy_of

@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 
 from engine.backends.cuda_graph.denoiser import GraphSampler
 from engine.backends.eager.denoiser import EagerDenoiser
-from engine.build import Context, materials, validate_config
+from engine.build import validate_config
 from engine.clock import HostClock
 from engine.conditioner import Conditioner, Conditioning, stack
+from engine.context import Context, materials
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.solver.guidance import Rows
 from engine.solver.methods import solver_spec

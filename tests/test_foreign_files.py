@@ -10,9 +10,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.backends.tensorrt.plan_file import PlanIdentity, described, profiles_of, read_plan, write_plan
+from engine.backends.tensorrt.plan_file import PlanIdentity, described, read_plan, write_plan
 from engine.cache import MANIFEST, cached_folder
 from engine.contract import ConfigError, UnsupportedEngine
+from engine.runtimes.profiles import profiles_of
 from engine.solver.methods import solver_spec
 from engine.weights.checkpoint import check_backbone
 from metrics.isolation import Item, Refused

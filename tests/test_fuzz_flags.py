@@ -16,8 +16,9 @@ import pytest
 
 import reports.__main__ as report_verb
 import reports.listening.__main__ as listening
-from engine.backends.tensorrt.plan_file import PlanIdentity, Profile, read_plan, write_plan
+from engine.backends.tensorrt.plan_file import PlanIdentity, read_plan, write_plan
 from engine.contract import ConfigError
+from engine.runtimes.profiles import Profile
 from experiments import baseline, decide, gate, plan_samples, quality_gate, stream
 from experiments.checks import gpu as gpu_check
 from experiments.checks import overhead

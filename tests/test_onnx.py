@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from engine.backends.eager.denoiser import EagerDenoiser
-from engine.backends.onnx.denoiser import OnnxDenoiser, step_graphs
+from engine.backends.onnx.build import step_graphs
+from engine.backends.onnx.denoiser import OnnxDenoiser
 from engine.backends.onnx.export import check_step, example_feeds
-from engine.build import Context, Materials, materials
 from engine.cache import cached_folder
 from engine.clock import HostClock
 from engine.conditioner import stack
+from engine.context import Context, Materials, materials
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.runtimes.onnx_session import SessionSettings, count_nodes, open_session, provider_options, refuse_fallback
 from engine.solver.methods import solver_spec

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.backends.onnx import denoiser as onnx_graph
-from engine.backends.onnx import quantization
-from engine.backends.onnx.export import Feeds
-from engine.build import materials
+from engine.backends.onnx import build, quantization
+from engine.context import materials
 from engine.contract import ConfigError
 from engine.solver.methods import solver_spec
+from engine.step.dit import Feeds
 from tests.engines import ROOT, config, engine, request
 from tests.test_onnx import made
 
@@ -63,13 +62,13 @@ def test_a_graph_with_masks_is_calibrated_from_the_same_recording(
         return made[-1]
 
     monkeypatch.setattr(quantization, "cached_folder", anew)
-    recording = onnx_graph.record_feeds
+    recording = build.record_feeds
 
     def record(*given: Any) -> list[Feeds]:
         spoken.append(given)
         return recording(*given)
 
-    monkeypatch.setattr(onnx_graph, "record_feeds", record)
+    monkeypatch.setattr(build, "record_feeds", record)
     floats = "engine.float_layers=[proj_out,blocks.0.qkv]"
     with engine("engine=onnx_int8", "engine.max_padding_frac=0.1", floats, *TINY, *BRIEF) as ours:
         short = request("Now.", utterance_id="a", ref_text="We walk to the sea again.")
@@ -98,7 +97,7 @@ def test_all_code_that_a_recording_runs_through_is_part_of_its_cache_key() -> No
 
     sys.setprofile(note)
     try:
-        assert onnx_graph.record_feeds(context, materials(context), ["One."])
+        assert build.record_feeds(context, materials(context), ["One."])
     finally:
         sys.setprofile(None)
     after = {"engine.clock", "engine.contract", "engine.postprocess", "engine.text.streaming", "engine.vocoders.vocos"}

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.backends.onnx.denoiser import OnnxDenoiser, step_graphs
+from engine.backends.onnx.build import step_graphs
+from engine.backends.onnx.denoiser import OnnxDenoiser
 from engine.backends.onnx.export import dynamic_axes, example_feeds
-from engine.build import Build, assemble, materials
+from engine.context import Build, assemble, materials
 from engine.contract import ConfigError, InvalidRequest
 from engine.runtimes.onnx_profiles import AXES, planned_of, profile_options
 from engine.runtimes.onnx_session import SessionSettings, provider_options

@@ -15,12 +15,13 @@ from engine.backends.tensorrt.calibrated import Int8Form, int8_graph
 from engine.backends.tensorrt.check import Feeds, check_plan, run_step
 from engine.backends.tensorrt.denoiser import TensorRTDenoiser
 from engine.backends.tensorrt.plan import exported
-from engine.backends.tensorrt.plan_file import PlanIdentity, profiles_of
+from engine.backends.tensorrt.plan_file import PlanIdentity
 from engine.backends.tensorrt.qdq import layer_ranges, layers_in_int8, quantize
 from engine.backends.tensorrt.typed import to_half
-from engine.build import Build, Context, Materials, assemble, materials
 from engine.clock import HostClock
+from engine.context import Build, Context, Materials, assemble, materials
 from engine.contract import UnsupportedEngine
+from engine.runtimes.profiles import profiles_of
 from engine.solver.methods import solver_spec
 from engine.solver.sampler import StepSampler
 from tests.engines import config, engine, request

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from engine.contract import ConfigError
+from engine.vocoders.load import load_vocoder
 from engine.vocoders.onnx import RealISTFT, check_decoder
-from engine.vocoders.vocos import load_vocoder
 from tests.engines import config, engine, request
 
 pytest.importorskip("onnxruntime")

@@ -14,17 +14,9 @@ import torch
 from engine.backends.tensorrt import plan as tensorrt_build
 from engine.backends.tensorrt.check import Feeds, check_plan, drawn_feeds, run_step
 from engine.backends.tensorrt.plan import Demands, counted, profile_shapes, provide, step_shapes, versions_here
-from engine.backends.tensorrt.plan_file import (
-    PlanIdentity,
-    Profile,
-    choose_profile,
-    count_fused_attention,
-    described,
-    profiles_of,
-    read_plan,
-    write_plan,
-)
+from engine.backends.tensorrt.plan_file import PlanIdentity, count_fused_attention, described, read_plan, write_plan
 from engine.contract import ConfigError, InvalidRequest, UnsupportedEngine
+from engine.runtimes.profiles import Profile, choose_profile, profiles_of
 from engine.step.dit import Arch, DiTStep
 from tests.engines import engine
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from engine.backends.eager.denoiser import Tables
 from engine.backends.tiles.denoiser import (
     TilesDenoiser,
     TileWeights,
@@ -19,6 +18,7 @@ from engine.contract import UnsupportedEngine
 from engine.native import library
 from engine.step.attention import has_tiles
 from engine.step.dit import Arch, DiTStep, padding_masks, rope_table
+from engine.step.tables import Tables
 from tests.engines import WIDE, engine, request
 
 BINS = 100

@@ -7,7 +7,7 @@ import torch
 
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.mel import RUNTIMES, chunk_samples
-from engine.vocoders.vocos import load_vocoder
+from engine.vocoders.load import load_vocoder
 from experiments.scoring.audio import expected_samples
 from metrics.record import Utterance
 from tests.engines import ROOT, config

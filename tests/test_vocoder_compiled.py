@@ -6,7 +6,8 @@ import torch
 
 from engine.contract import ConfigError, Engine, UnsupportedEngine
 from engine.step.packed import can_pack
-from engine.vocoders.vocos import LoadedVocoder, load_vocoder
+from engine.vocoders.load import load_vocoder
+from engine.vocoders.vocos import LoadedVocoder
 from tests.engines import config, engine, request
 
 TEXTS = ("That was close.", "Turn left at the bridge.", "We walk along the sea in the morning.")

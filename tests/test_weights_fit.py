@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from engine.contract import ConfigError
-from engine.vocoders.vocos import load_vocoder
+from engine.vocoders.load import load_vocoder
 from engine.weights.checkpoint import SHAPES, draw_state, load_model
 from engine.weights.file import read_state
 from engine.weights.fit import ROPE, Needs, check_fit, model_carries, model_described

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.backends.tensorrt.plan_file import Profile, choose_profile, profiles_of
 from engine.contract import ConfigError
+from engine.runtimes.profiles import Profile, choose_profile, profiles_of
 
 if TYPE_CHECKING:
-    from engine.backends.onnx.export import Feeds
+    from engine.step.dit import Feeds
 
 Shapes = Mapping[str, Mapping[str, Sequence[int]]]
 """min, opt and max -> shape of every input: one optimisation profile of TensorRT."""

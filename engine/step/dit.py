@@ -262,3 +262,6 @@ def modulation_tables(state: State, times: Sequence[float], depth: int) -> tuple
     modulation[:, :, [1, 4]] += 1
     scale, shift = linear_of(state, "norm_out.linear", embedding).chunk(2, dim=-1)
     return modulation, torch.stack((shift, 1 + scale), dim=1)
+
+
+Feeds = dict[str, torch.Tensor]

@@ -39,7 +39,7 @@ from engine.voice.recording import check_reference
 from engine.voice.resampling import affordable
 
 if TYPE_CHECKING:
-    from engine.build import Context
+    from engine.context import Context
     from engine.weights.checkpoint import LoadedModel
 
 STREAM_SAMPLES = 2048  # upstream's chunk_size

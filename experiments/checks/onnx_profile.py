@@ -20,8 +20,9 @@ import torch
 
 from engine.backends.onnx.denoiser import OnnxDenoiser, run_once
 from engine.backends.onnx.export import example_feeds
-from engine.build import Context, build_engine, materials
+from engine.build import build_engine
 from engine.clock import HostClock
+from engine.context import Context, materials
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.runtimes.onnx_session import PROVIDERS, kernel_events, session_options
 from engine.solver.methods import solver_spec

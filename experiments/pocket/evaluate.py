@@ -21,7 +21,7 @@ from engine.build import build_engine
 from engine.clock import HostClock
 from engine.contract import Engine, SynthesisRequest
 from engine.paths import find_file
-from engine.vocoders.vocos import load_vocoder
+from engine.vocoders.load import load_vocoder
 from engine.voice.recording import load_reference
 from engine.weights.checkpoint import ROOT
 from experiments.common.cli import EXIT_OK, run_verb

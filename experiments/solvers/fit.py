@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.build import target_of, upstream
+from engine.build import target_of
 from engine.clock import make_clock
 from engine.contract import ConfigError, SynthesisRequest, UnsupportedEngine
 from engine.pipeline import F5Engine
 from engine.solver.methods import SolverSpec, solver_spec
+from engine.upstream.build import upstream
 from engine.weights.checkpoint import is_random
 from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.presets import with_presets

@@ -14,15 +14,7 @@ from engine.kept import KeptTables
 from engine.solver.guidance import Rows
 from engine.step.dit import Arch, Masks, padding_masks, rope_table
 from engine.step.precision import PreparedStep, count_packed, count_quantized, weight_histogram
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Tables:
-    """Everything that depends on t only: modulation (E, L, 6, C) and final (E, 2, C), float32; for a UNetT the time's
-    embedding (E, C) and nothing, (E, 0)."""
-
-    modulation: torch.Tensor
-    final: torch.Tensor
+from engine.step.tables import Tables
 
 
 @dataclass(frozen=True, eq=False, slots=True)

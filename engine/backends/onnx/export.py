@@ -23,7 +23,7 @@ from engine.cache import cached_folder, source_sha256
 from engine.contract import UnsupportedEngine
 from engine.runtimes.onnx_package import required, versions
 from engine.step.attention import Attend
-from engine.step.dit import DiTStep, padding_masks, rope_table
+from engine.step.dit import DiTStep, Feeds, padding_masks, rope_table
 
 OPSET = 20  # the first with Gelu; LayerNormalization is 17
 INPUTS = ("x", "projected", "convolved", "cos", "sin", "modulation", "final")
@@ -34,7 +34,6 @@ MAX_FRAMES = 8192
 EXTERNAL_ABOVE_BYTES = 1 << 30  # a single ONNX file ends at 2 GiB
 STEP_TOLERANCE = 1e-4  # relative L2 of one step, float32
 
-Feeds = dict[str, torch.Tensor]
 Runner = Callable[[Feeds], torch.Tensor]
 
 

@@ -22,9 +22,9 @@ from engine.runtimes.onnx_package import versions
 from engine.weights.checkpoint import content_sha256, locate
 
 if TYPE_CHECKING:
-    from engine.backends.onnx.export import Feeds
     from engine.runtimes.onnx_session import SessionSettings
     from engine.solver.methods import SolverSpec
+    from engine.step.dit import Feeds
 
 MIN_SENTENCES = 4
 METHODS = ("minmax", "percentile", "entropy")

@@ -17,8 +17,8 @@ import torch
 
 from engine.backends.tensorrt.check import Feeds, unpadded_masks
 from engine.backends.tensorrt.qdq import layer_ranges, quantize
-from engine.build import Context, Materials
 from engine.cache import cached_folder, source_sha256
+from engine.context import Context, Materials
 from engine.step.dit import Arch, rope_table
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def int8_graph(context: Context, made: Materials, form: Int8Form) -> tuple[Path,
 def _make(context: Context, made: Materials, form: Int8Form, source: Path, folder: Path) -> None:
     import onnx
 
-    from engine.backends.onnx.denoiser import record_feeds
+    from engine.backends.onnx.build import record_feeds
     from engine.backends.tensorrt.typed import to_half
 
     speaking = replace(made, step=copy.deepcopy(made.step))  # which recording lays out anew and moves

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from engine.backends.tensorrt.plan_file import Profile
 from engine.contract import UnsupportedEngine
+from engine.runtimes.profiles import Profile
 from engine.step.dit import DiTStep, Masks, padding_masks, rope_table
 
 # Relative L2 of one step against float32, about four times what PyTorch's own arithmetic of that precision loses. int8:

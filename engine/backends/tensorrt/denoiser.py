@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.backends.eager.denoiser import Tables
-from engine.backends.tensorrt.plan_file import PlanIdentity, choose_profile
+from engine.backends.tensorrt.plan_file import PlanIdentity
 from engine.conditioner import Conditioning
 from engine.contract import UnsupportedEngine
+from engine.runtimes.profiles import choose_profile
 from engine.solver.guidance import Rows
 from engine.step.dit import Arch, padding_masks, rope_table
+from engine.step.tables import Tables
 
 if TYPE_CHECKING:
     import tensorrt as trt

@@ -22,8 +22,7 @@ from engine.contract import ConfigError, UnsupportedEngine
 if TYPE_CHECKING:
     import torch
 
-    from engine.backends.onnx.export import Feeds
-    from engine.step.dit import DiTStep
+    from engine.step.dit import DiTStep, Feeds
 
 INT8_MAX = 127  # symmetric: -128 is not used
 LAYERS = ("qkv", "out", "ff_in", "ff_out")

@@ -19,13 +19,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from engine.backends.eager.denoiser import Tables
 from engine.conditioner import Conditioning
 from engine.contract import UnsupportedEngine
 from engine.kept import KeptTables
 from engine.native.library import ALIGNMENT, INSTEAD, Batch, BlockWeights, Compiled, Model, aligned
 from engine.solver.guidance import Rows
 from engine.step.dit import Arch, Block, DiTStep, rope_table
+from engine.step.tables import Tables
 
 GROUPS, TAPS = 16, 31  # of the input's convolutions
 

@@ -8,8 +8,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from baselines.stored.approval import approval_problem, approve
@@ -28,15 +27,15 @@ from baselines.stored.store import (
     refuse_unusable,
     save_baseline,
 )
-from engine.contract import ConfigError
-from experiments.common.cli import DISK_FULL, EXIT_NO_BASELINE, EXIT_OK, complain, run_verb
-from experiments.common.environment import fingerprint, now_iso
+from engine.paths import ROOT
+from experiments.common.cli import EXIT_NO_BASELINE, EXIT_OK, complain, refuse_unwritable, run_verb
+from experiments.common.environment import now_iso
 from experiments.common.presets import with_presets
 from experiments.measuring.fresh import fresh_run
+from experiments.measuring.running import default_out
 from experiments.measuring.validate import one_cell
-from experiments.run import default_out
-from experiments.settings.compose import ROOT, compose_config
 from experiments.settings.front import refuse_flags
+from experiments.settings.host import this_host_class
 from metrics.record import RecordError, RunRecord, load_run, to_json
 from metrics.speed.trials import speed_of
 from reports.commands import VerbParser
@@ -146,24 +145,6 @@ def diff(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         print("no setting differs")
     print(f"baseline  {_figures(stored.runs[-1])}\nrun       {_figures(run)}")
     return EXIT_OK
-
-
-def this_host_class(overrides: Iterable[str]) -> str:
-    """Host class of this machine with the device that the overrides choose."""
-    return str(fingerprint(compose_config(list(overrides))["device"])["host_class"])
-
-
-@contextmanager
-def refuse_unwritable(key: str, folder: Path) -> Iterator[None]:
-    """A folder that cannot be written is the user's mistake; a full disk is left to run_verb."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in DISK_FULL:
-            raise
-        raise ConfigError(
-            key, folder, f"cannot be written ({error.strerror})", "choose a folder that you may write"
-        ) from error
 
 
 def _check_free(options: argparse.Namespace, host_class: str) -> None:

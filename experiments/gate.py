@@ -16,17 +16,17 @@ from baselines.stored.known import known_of
 from baselines.stored.store import RECORDS, Baseline, NoBaseline, baseline_path, load_baseline
 from baselines.stored.verdict import Limits
 from engine.contract import ConfigError
-from experiments.baseline import refuse_unwritable, this_host_class
-from experiments.common.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain, run_verb
+from experiments.common.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain, refuse_unwritable, run_verb
 from experiments.common.environment import now_iso
 from experiments.common.presets import with_presets
 from experiments.measuring.fresh import fresh_run, hydra_value
 from experiments.measuring.job import RESULT
-from experiments.measuring.validate import gate_limits
-from experiments.run import default_out, sync_tracking
+from experiments.measuring.limits import read_limits
+from experiments.measuring.running import default_out, sync_tracking
 from experiments.settings.compose import compose_config, options
 from experiments.settings.flat_settings import key_of
 from experiments.settings.front import refuse_flags
+from experiments.settings.host import this_host_class
 from experiments.settings.overrides import parse
 from metrics.record import RunRecord, load_run, to_json, write_atomically
 from reports.commands import VerbParser, here, typed
@@ -67,11 +67,6 @@ def main(argv: Sequence[str]) -> int:
     except NoBaseline as error:
         complain(error)
         return EXIT_NO_BASELINE
-
-
-def read_limits(overrides: Sequence[str]) -> Limits:
-    """The `gate` group as the overrides leave it. Raises ConfigError."""
-    return gate_limits(compose_config([text for text in overrides if key_of(text).split(".")[0] == "gate"])["gate"])
 
 
 def _judge_stored(given: argparse.Namespace, overrides: Sequence[str], limits: Limits) -> int:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from baselines.quality.gate import QualityVerdict, judge_quality
-from baselines.quality.rules import QualityLimits
 from engine.contract import ConfigError
-from engine.paths import find_file
-from experiments.common.cli import refused_limit, run_verb
+from experiments.common.cli import run_verb
 from experiments.common.environment import now_iso
-from experiments.common.written import NotWritten, read_document, refuse_unwritten, value_of
-from experiments.common.written import typed as typed_value
-from experiments.settings.compose import CONF, refuse_infinite
+from experiments.common.words import KEYS, read_quality_limits, split_words
 from metrics.record import load_run, to_json, write_atomically
 from reports.commands import VerbParser, here, typed
 from reports.verdicts.quality import JudgedQuality, quality_content, quality_junit, quality_lines, quality_summary
 
 DEFAULT = "standard"
-PRESETS = CONF / "gate" / "quality"
-KEYS = ("preset", "out", "alpha", "coverage_frac", "only")
 TEXTS = ("preset", "rule", "out", "metric")  # settings that are what was typed, whatever it looks like
 DESCRIPTION = f"""{__doc__}
 Both runs spoke the same sentences from the same noise (`experiments.run` or cells of one sweep). RUN_A is the one to be
@@ -79,65 +71,11 @@ def scoring(verdict: QualityVerdict, folders: Sequence[Path]) -> tuple[str, ...]
     return tuple(typed("experiments.scoring.score", folder, "--quality", "full") for folder in wanted)
 
 
-def split_words(words: Sequence[str], keys: Sequence[str]) -> tuple[list[Path], dict[str, Any]]:
-    """(folders, settings as a file would have them). Raises ConfigError for a key that is none of `keys`."""
-    folders: list[Path] = []
-    settings: dict[str, Any] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or "/" in key or _is_there(word):
-            folders.append(Path(word))
-            continue
-        if key not in keys:
-            raise ConfigError(key, value, "no such key", f"the keys are {', '.join(keys)}")
-        try:
-            settings[key] = value if key in TEXTS else typed_value(value)
-        except NotWritten as error:
-            raise ConfigError(key, value, "not a value", "see --help") from error
-        refuse_infinite(key, settings[key])
-    return folders, settings
-
-
 def _is_there(word: str) -> bool:
     try:
         return Path(word).exists()
     except (OSError, ValueError):  # too long for a name, or with a zero in it: no file
         return False
-
-
-def read_quality_limits(settings: Mapping[str, Any]) -> QualityLimits:
-    """The preset with the changes of the command line. Raises ConfigError naming the key."""
-    content = read_yaml("preset", str(settings.get("preset", "seeds")), PRESETS)
-    content.update({key: settings[key] for key in ("alpha", "coverage_frac") if key in settings})
-    only = settings.get("only")
-    rows = content.get("metrics")
-    if only is not None and isinstance(rows, list):
-        wanted = only if isinstance(only, list) else [only]
-        known = [row.get("metric") for row in rows if isinstance(row, dict)]
-        for name in wanted:
-            if name not in known:
-                raise ConfigError("only", name, "has no rule in this preset", f"it has {', '.join(map(str, known))}")
-        content["metrics"] = [row for row in rows if row["metric"] in wanted]
-    try:
-        return QualityLimits.from_mapping(content)
-    except ValueError as error:
-        raise refused_limit(error) from error
-
-
-def read_yaml(key: str, name: str, folder: Path) -> dict[str, Any]:
-    """The mapping of a file of `folder` by its name, or of any by its path. Raises ConfigError naming `key`."""
-    is_path = "/" in name or name.endswith((".yaml", ".yml"))
-    path = find_file(name) if is_path else folder / f"{name}.yaml"
-    if not os.path.isfile(path):  # a name too long for a file is none
-        names = ", ".join(sorted(known.stem for known in folder.glob("*.yaml")))
-        raise ConfigError(key, name, "no such rules", f"use one of {names}, or a path to a YAML file")
-    try:
-        content = value_of(read_document(path).root)
-        if not isinstance(content, dict):
-            raise NotWritten(f"it is no set of keys; see {folder.relative_to(CONF.parent)}")
-    except NotWritten as error:
-        raise refuse_unwritten(key, name, error, "not a rules file") from error
-    return {str(key): value for key, value in content.items()}
 
 
 if __name__ == "__main__":

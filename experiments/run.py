@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.contract import ConfigError
 from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, report_command, run_verb
 from experiments.common.device_lock import device_lock
 from experiments.common.presets import with_presets
-from experiments.common.progress import Board, Planned
+from experiments.common.progress import Board
 from experiments.measuring.cold import launch_with_cold_starts
-from experiments.measuring.job import LOG, RESULT, JobResult, Launcher, module_environment, new_job
-from experiments.measuring.measure import plan_for
-from experiments.measuring.validate import one_cell, planned_evals, validate_out
-from experiments.scoring.reference import is_reference, needs_reference, provide_reference
+from experiments.measuring.job import LOG, RESULT, JobResult, Launcher, new_job
+from experiments.measuring.running import default_out, make_launcher, planned, score, sync_tracking
+from experiments.measuring.validate import one_cell, validate_out
+from experiments.scoring.reference import provide_reference
 from experiments.settings.compose import Cell
 from experiments.settings.front import MULTIRUN, answered, without_multirun
+from experiments.settings.reference import is_reference, needs_reference
 from experiments.workload.requests import load_workload
 from reports.data.table import load_table
 from reports.render.terminal import print_report, stdout_console
@@ -46,18 +43,6 @@ class Outcome:
     is_scored: bool
 
 
-def planned(cell: Cell, num_utterances: int) -> Planned:
-    """What the progress bar counts."""
-    num_evals = planned_evals(cell.config)
-    num_trials = plan_for(cell.config["measure"], num_evals).num_trials(num_utterances)
-    return Planned(label=cell.label, num_trials=num_trials + 1, num_evals=num_evals)
-
-
-def default_out(name: str) -> Path:
-    """outputs/DATE-TIME-NAME."""
-    return Path("outputs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-
-
 def run_variant(cell: Cell, out: Path, command: Sequence[str] | None = None) -> Outcome:
     """Measure and score one validated cell in `out`. command: how a worker is started, for tests."""
     plan = planned(cell, len(load_workload(cell.config).lines))
@@ -73,68 +58,10 @@ def run_variant(cell: Cell, out: Path, command: Sequence[str] | None = None) -> 
         return Outcome(result, score(out, reference, None))
 
 
-def make_launcher(lock: int, on_tick: Callable[[Path], None] | None, command: Sequence[str] | None = None) -> Launcher:
-    if command is None:
-        return Launcher(lock=lock, on_tick=on_tick)
-    return Launcher(lock=lock, on_tick=on_tick, command=tuple(command), machines=None)
-
-
 def _reference(cell: Cell, out: Path, board: Board, launcher: Launcher) -> Path | None:
     if is_reference(cell.config) or not needs_reference(cell.config):
         return None
     return provide_reference(cell.config, out / "reference", launcher, board.say)
-
-
-def score(folder: Path, reference: Path | None, oracle: Path | None) -> bool:
-    """Score a run in a process of its own; its result.json is rewritten. False, and one line, where that failed."""
-    return finish_scoring(folder, start_scoring(folder, reference, oracle))
-
-
-# glibc hands big arrays back to the kernel and faults them in again: a sixth of the scoring time
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
-
-
-def start_scoring(
-    folder: Path, reference: Path | None, oracle: Path | None, held: Sequence[int] = ()
-) -> subprocess.Popen[str]:
-    """held: device locks that the process inherits, so that nobody measures, or writes here, before it has ended."""
-    command = [sys.executable, "-m", "experiments.scoring.score", str(folder)]
-    for name, other in (("--reference", reference), ("--oracle", oracle)):
-        if other is not None:
-            command += [name, str(other)]
-    # One thread each: several scorers run side by side
-    environment = {**module_environment(), "OMP_NUM_THREADS": "1", **KEEP_MEMORY}
-    return subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        encoding="utf-8", errors="replace", pass_fds=tuple(held),
-    )  # fmt: skip
-
-
-def finish_scoring(folder: Path, process: subprocess.Popen[str]) -> bool:
-    output, _ = process.communicate()
-    if process.returncode != 0:
-        last = (output.strip().splitlines() or ["no output"])[-1]
-        assert isinstance(process.args, list)
-        again = shlex.join(["python", *map(str, process.args[1:])])
-        complain(f"scoring {folder}: {last}; `{again}` does it again")
-    return process.returncode == 0
-
-
-def sync_tracking(config: Mapping[str, Any], folder: Path) -> None:
-    """Fill MLflow from the files. What fails there costs one line: the files are the record."""
-    if config["tracking"]["mode"] == "off":
-        return
-    command = [sys.executable, "-m", "experiments.tracking", "sync", str(folder)]
-    done = subprocess.run(
-        command, env=module_environment(), capture_output=True, encoding="utf-8", errors="replace", check=False
-    )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        print(f"tracking: {last}", file=sys.stderr, flush=True)
-        return
-    for line in done.stderr.splitlines():
-        if line.startswith("note: the store "):
-            print(f"tracking: {line.removeprefix('note: ')}", file=sys.stderr, flush=True)
 
 
 @with_presets
@@ -142,9 +69,9 @@ def main(argv: Sequence[str]) -> int:
     if answered(argv, HELP, taken=MULTIRUN):
         return EXIT_OK
     if any(arg in MULTIRUN for arg in argv):
-        from experiments.sweep import __main__ as sweep  # which imports this module
+        from experiments.sweep import running as sweeping
 
-        return sweep.run_cells(without_multirun(argv), preset=None)
+        return sweeping.run_cells(without_multirun(argv), preset=None)
     cell = one_cell(argv)
     resume = cell.config["sweep"].get("resume")
     if resume is not None:

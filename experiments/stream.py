@@ -24,9 +24,9 @@ from experiments.common.device_lock import device_lock
 from experiments.common.environment import fingerprint, now_iso
 from experiments.common.journal import JOURNAL, JournalWriter
 from experiments.common.presets import with_presets
+from experiments.measuring.engines import build_by_name, facts_content
+from experiments.measuring.running import default_out
 from experiments.measuring.validate import one_cell, validate_out
-from experiments.measuring.worker import build_by_name, facts_content
-from experiments.run import default_out
 from experiments.settings.flat_settings import refuse_misspelt, refuse_unread
 from experiments.settings.front import answered
 from experiments.workload.requests import load_workload

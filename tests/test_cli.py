@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from experiments.settings.compose import ROOT
+from engine.paths import ROOT
 
 VERB = """
 import os, sys

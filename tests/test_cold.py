@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments import run
 from experiments.checks import overhead
 from experiments.common.progress import Board
+from experiments.measuring import running as running_module
 from experiments.measuring.cold import launch_with_cold_starts, process_age_s
 from experiments.measuring.job import Launcher, launch, new_job
 from experiments.settings.compose import compose_cells, compose_run
-from experiments.sweep.__main__ import new_sweep, run_sweep
+from experiments.sweep.running import new_sweep, run_sweep
 from metrics.record import ColdStart, load_record, save_record
 from reports.data.table import load_table
 from reports.sections.starts import start_lines
@@ -95,7 +95,7 @@ def test_the_waiting_parent_takes_less_than_2_percent_of_a_core(
 ) -> None:
     monkeypatch.setenv("FAKE_FP32", "hang")
     cell = compose_run([*COLD, "measure=quick"])
-    watch, board = overhead.ParentWatch.start(), Board([run.planned(cell, 2)])
+    watch, board = overhead.ParentWatch.start(), Board([running_module.planned(cell, 2)])
 
     def tick(journal: Path) -> None:
         board.tick(0, journal)

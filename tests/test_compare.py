@@ -21,6 +21,7 @@ from baselines.paired.data import Block, Turn
 from baselines.paired.selftests import HostErrors, Restarts
 from engine.clock import HostClock
 from engine.contract import ConfigError
+from engine.paths import ROOT
 from experiments.common.repository import commit_of
 from experiments.compare import __main__ as compare
 from experiments.compare import session as compare_session
@@ -31,7 +32,6 @@ from experiments.compare.proof import Proof
 from experiments.compare.revision import refuse_uncommitted, worktree
 from experiments.compare.session import _quick_may_decide, _same_environment, prepare
 from experiments.compare.settings import read_command, read_settings
-from experiments.settings.compose import ROOT
 from reports.verdicts.paired import comparison_summary
 from tests.engines import config
 from tests.test_paired_rule import LIMITS, block, blocks, judge

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.compare.processes import SideFailed
 from experiments.compare.proof import Proof, evaluations_of
-from experiments.measuring.worker import facts_content
+from experiments.measuring.engines import facts_content
 from tests.engines import ROOT, config, engine, request
 
 SOLVERS = sorted(path.stem for path in (ROOT / "conf" / "solver").glob("*.yaml"))

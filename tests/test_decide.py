@@ -10,8 +10,8 @@ import pytest
 
 from baselines.quality.decision import DecisionRule, decide, decision_markdown
 from experiments.common.cli import run_verb
+from experiments.common.words import read_quality_limits
 from experiments.decide import main, read_rule
-from experiments.quality_gate import read_quality_limits
 from experiments.settings.compose import compose_cells
 from metrics.record import RunRecord
 from metrics.speed.steady import counters_score

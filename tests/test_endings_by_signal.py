@@ -15,7 +15,7 @@ from experiments.common.failure import by_signal, kind_of_exit, signal_name
 from experiments.doctor.probe import _ended
 from experiments.measuring.job import Launcher, launch, new_job
 from experiments.settings.compose import compose_cells
-from experiments.sweep.__main__ import new_sweep, run_sweep
+from experiments.sweep.running import new_sweep, run_sweep
 from metrics.record import load_record
 from tests.engines import config
 
@@ -56,8 +56,8 @@ def test_a_worker_that_a_real_time_signal_ended_leaves_a_record(tmp_path: Path) 
 def test_the_sweep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("F5BENCH_STATE_DIR", str(tmp_path / "locks"))
-    monkeypatch.setattr("experiments.sweep.__main__._score_all", lambda todo, held: 0)
-    monkeypatch.setattr("experiments.sweep.__main__.publish", lambda sweep: 0)
+    monkeypatch.setattr("experiments.sweep.running._score_all", lambda todo, held: 0)
+    monkeypatch.setattr("experiments.sweep.running.publish", lambda sweep: 0)
     small = ["workload=smoke", "tracking=none", "quality.enabled=false", "out=out", "engine=fp32,bf16"]
     made = new_sweep(compose_cells(small))
     made.command = (sys.executable, "-c", PROGRAM)

@@ -13,7 +13,7 @@ from experiments.common.device_lock import device_lock, device_name
 from experiments.common.environment import fingerprint, host_class, num_threads, other_cpu_frac, read_cpu
 from experiments.common.progress import Board
 from experiments.settings.compose import compose_cells
-from experiments.sweep.__main__ import lock_devices
+from experiments.sweep.running import lock_devices
 from metrics.record import to_json
 from tests.engines import ROOT
 

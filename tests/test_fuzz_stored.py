@@ -18,11 +18,12 @@ import reports.__main__ as report_verb
 import reports.listening.__main__ as listening
 from baselines.stored.store import save_baseline
 from experiments import baseline, decide, gate, plan_samples, quality_gate, run
+from experiments.common.presets import CONF
 from experiments.measuring.job import new_job, write_job
 from experiments.optimize import __main__ as optimize
 from experiments.scoring import score
 from experiments.selftest import quality as quality_selftest
-from experiments.settings.compose import CONF, compose_config
+from experiments.settings.compose import compose_config
 from experiments.sweep import __main__ as sweep
 from experiments.sweep.ledger import new_ledger
 from experiments.tracking import __main__ as tracking

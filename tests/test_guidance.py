@@ -8,8 +8,8 @@ from engine.contract import UnsupportedEngine
 from engine.solver.guidance import evaluate, projection
 from engine.solver.methods import solver_spec
 from engine.solver.plan import Evaluation
-from experiments.scoring.reference import is_reference
 from experiments.settings.compose import compose_cells
+from experiments.settings.reference import is_reference
 from tests.engines import config, engine, request
 
 TEXT = "That was close."

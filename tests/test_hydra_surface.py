@@ -16,10 +16,12 @@ from omegaconf import OmegaConf
 from engine.contract import ConfigError
 from experiments import run
 from experiments.common import cli
+from experiments.common.presets import CONF
 from experiments.optimize import __main__ as optimize
-from experiments.settings.compose import CONF, compose_cells, compose_config
+from experiments.settings.compose import compose_cells, compose_config
 from experiments.settings.front import BASH
 from experiments.sweep import __main__ as sweep
+from experiments.sweep import running as sweeping
 from tests.engines import ROOT
 
 VALUES = st.one_of(st.integers(-5, 50), st.floats(0, 2).map(lambda x: round(x, 3)), st.booleans(), st.none())
@@ -51,8 +53,8 @@ def test_one_cell_does_not_see_another_ones_values() -> None:
 @pytest.mark.parametrize("flag", ["-m", "--multirun"])
 def test_multirun_is_a_sweep(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
-    monkeypatch.setattr(sweep, "new_sweep", lambda cells: [cell.label for cell in cells])
-    monkeypatch.setattr(sweep, "run_sweep", lambda labels: started.append(labels) or 0)
+    monkeypatch.setattr(sweeping, "new_sweep", lambda cells: [cell.label for cell in cells])
+    monkeypatch.setattr(sweeping, "run_sweep", lambda labels: started.append(labels) or 0)
     assert run.main([flag, "engine=fp32,bf16"]) == 0
     assert sweep.main(["engine=fp32,bf16", flag]) == 0
     assert run.main([flag, "seed=3"]) == 0

@@ -16,8 +16,9 @@ import soundfile
 from experiments.measuring.job import Launcher
 from experiments.scoring import reference
 from experiments.scoring.audio import read_all
-from experiments.scoring.reference import cache_key, provide_reference, reference_config
-from experiments.scoring.score import Other, paired_scores
+from experiments.scoring.reference import cache_key, provide_reference
+from experiments.scoring.scores import Other, paired_scores
+from experiments.settings.reference import reference_config
 from metrics.record import load_record
 from tests.engines import config
 

@@ -25,7 +25,7 @@ from experiments.load.__main__ import publish
 from experiments.load.cold import cold_call
 from experiments.load.http import ask_json, reply_of
 from experiments.load.parts import Order
-from experiments.measuring.worker import facts_content
+from experiments.measuring.engines import facts_content
 from experiments.serve.__main__ import open_socket, text_check, voices_of
 from experiments.serve.app import create_app
 from experiments.serve.service import Service

@@ -16,8 +16,8 @@ from experiments.optimize import __main__ as optimize
 from experiments.optimize.__main__ import main, new_search, run_search
 from experiments.optimize.space import Constraint, NoFigure, directions_of, figure_of, read_constraints, read_space
 from experiments.settings.compose import compose_cell
-from experiments.sweep.__main__ import lock_devices
 from experiments.sweep.cells import Watch
+from experiments.sweep.running import lock_devices
 from metrics.pareto import pareto_front
 from metrics.record import Score
 from metrics.speed.steady import counters_score

@@ -9,11 +9,13 @@ import pytest
 
 from baselines.quality.gate import judge_quality
 from engine.contract import ConfigError
+from experiments.common.words import read_quality_limits
 from experiments.measuring import worker
 from experiments.measuring.job import new_job, write_job
 from experiments.measuring.validate import validate
-from experiments.quality_gate import read_quality_limits
-from experiments.scoring.reference import (
+from experiments.scoring.score import score_run
+from experiments.settings.compose import compose_cells, compose_run
+from experiments.settings.reference import (
     is_own_model,
     is_reference,
     needs_reference,
@@ -21,9 +23,7 @@ from experiments.scoring.reference import (
     reference_key,
     reference_model,
 )
-from experiments.scoring.score import score_run
-from experiments.settings.compose import compose_cells, compose_run
-from experiments.sweep.__main__ import new_sweep, run_sweep
+from experiments.sweep.running import new_sweep, run_sweep
 from metrics.record import ReferenceModel, load_record, save_record
 from reports.data.table import load_table
 from reports.sections.columns import built_columns

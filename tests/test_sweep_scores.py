@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from experiments import run as run_module
-from experiments.run import score
+from experiments.measuring import running as running_module
+from experiments.measuring.running import score
 from experiments.scoring import ingredients as scored
 from experiments.scoring.ingredients import is_scored
 from experiments.settings.compose import compose_cells
 from experiments.sweep import __main__ as sweep_module
-from experiments.sweep.__main__ import new_sweep, resumed_sweep, run_sweep
+from experiments.sweep.running import new_sweep, resumed_sweep, run_sweep
 from metrics.record import load_record, save_record
 
 FAKE = (sys.executable, "-m", "tests.fakes")
@@ -55,7 +55,7 @@ def resume(complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R
 
     def counted(folder: Path, *rest: object) -> object:
         started.append(folder.name.partition("-")[0])
-        return run_module.start_scoring(folder, *rest)  # type: ignore[arg-type]
+        return running_module.start_scoring(folder, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(sweep_module, "start_scoring", counted)
 

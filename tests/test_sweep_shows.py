@@ -16,13 +16,15 @@ from typing import Any
 
 import pytest
 
-from experiments import run as run_module
 from experiments.common.cli import EXIT_USAGE, disk_full, report_command, resume_command, run_verb
+from experiments.measuring import running as running_module
 from experiments.settings.compose import compose_cells
 from experiments.sweep import __main__ as sweep_module
 from experiments.sweep import cells as cells_module
-from experiments.sweep.__main__ import main, new_sweep, resume_folder, resumed_sweep, run_sweep
+from experiments.sweep import running as sweeping
+from experiments.sweep.__main__ import main
 from experiments.sweep.ledger import load_ledger
+from experiments.sweep.running import new_sweep, resume_folder, resumed_sweep, run_sweep
 from metrics.record import load_record
 from reports.commands import here
 from reports.data.source import load_source
@@ -272,7 +274,7 @@ def test_a_sweep_on_a_full_disk_says_how_it_goes_on(
     def full(sweep: Any, stack: Any) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sweep_module, "_measure_and_score", full)
+    monkeypatch.setattr(sweeping, "_measure_and_score", full)
     assert run_sweep(resumed_sweep(there)) == EXIT_USAGE
     assert capsys.readouterr().err.strip().endswith(f"go on with: {here(resume_command('sweep', there))}")
 
@@ -285,8 +287,8 @@ def test_a_search_goes_on_by_its_own_verb(there: Path) -> None:
 
 def test_a_failed_scoring_prints_the_whole_command(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (there / "cells/fp32-euler_7/result.json").write_text("{")
-    process = run_module.start_scoring(there / "cells/fp32-euler_7", there / "reference", None)
-    assert not run_module.finish_scoring(there / "cells/fp32-euler_7", process)
+    process = running_module.start_scoring(there / "cells/fp32-euler_7", there / "reference", None)
+    assert not running_module.finish_scoring(there / "cells/fp32-euler_7", process)
     found = re.search(r"`(.*)` does it again", capsys.readouterr().err)
     assert found is not None
     assert shlex.split(found.group(1))[1:] == [

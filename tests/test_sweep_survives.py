@@ -14,10 +14,10 @@ from experiments.common.failure import kind_of_error, kind_of_exit, log_tail, oo
 from experiments.common.sources import ROOMS, TIMED_PATH, code_hash, imported
 from experiments.settings.compose import compose_cells
 from experiments.sweep import cells as cells_module
-from experiments.sweep.__main__ import Sweep, new_sweep, resumed_sweep, run_sweep
-from experiments.sweep.cells import folder_lock
+from experiments.sweep.cells import Sweep, folder_lock
 from experiments.sweep.identity import identity_of
 from experiments.sweep.ledger import load_ledger
+from experiments.sweep.running import new_sweep, resumed_sweep, run_sweep
 from metrics.record import load_record
 from tests.engines import ROOT, config
 
@@ -32,8 +32,8 @@ SMALL = (
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("F5BENCH_STATE_DIR", str(tmp_path / "locks"))
-    monkeypatch.setattr("experiments.sweep.__main__._score_all", lambda sweep, references: 0)
-    monkeypatch.setattr("experiments.sweep.__main__.publish", lambda sweep: 0)
+    monkeypatch.setattr("experiments.sweep.running._score_all", lambda sweep, references: 0)
+    monkeypatch.setattr("experiments.sweep.running.publish", lambda sweep: 0)
     return tmp_path
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from experiments.common.cli import run_verb
 from experiments.settings.compose import compose_cells
-from experiments.sweep.__main__ import new_sweep, run_sweep
+from experiments.sweep.running import new_sweep, run_sweep
 from experiments.tracking.__main__ import main
 
 pytest.importorskip("mlflow")
@@ -83,7 +83,7 @@ def test_a_server_killed_in_the_middle_costs_nothing(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("F5BENCH_STATE_DIR", str(tmp_path / "locks"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr("experiments.sweep.__main__._score_all", lambda sweep, references: 0)
+    monkeypatch.setattr("experiments.sweep.running._score_all", lambda sweep, references: 0)
     overrides = ["engine=fp32,bf16,upstream", "workload=smoke", "measure.rounds=2", "measure.calibration=none"]
     overrides += ["quality.enabled=false", f"tracking.uri={server.uri}", "out=out"]
     sweep = new_sweep(compose_cells(overrides))

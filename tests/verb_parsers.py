@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from experiments import baseline, gate, plan_samples, quality_gate, stream
+from experiments import baseline, gate, plan_samples, stream
+from experiments.common import words
+from experiments.common.words import split_words
 from experiments.compare import __main__ as compare
 from experiments.compare.settings import read_command
+from experiments.measuring import limits
 from experiments.optimize import __main__ as optimize
-from experiments.quality_gate import split_words
 from experiments.selftest import __main__ as selftest
 from experiments.selftest import stored as gate_selftest
 from experiments.serve import settings as load_settings
@@ -24,7 +26,7 @@ from experiments.settings.compose import compose_config, compose_run
 from experiments.settings.front import composed_file, is_help, is_information, refuse_flags, without_multirun
 from experiments.solvers import calibrate_reuse
 from experiments.solvers import fit as fit_solver
-from experiments.sweep import __main__ as sweep
+from experiments.sweep import running as sweeping
 from reports.listening import settings as listening
 
 Parser = Callable[[Sequence[str]], object]
@@ -65,13 +67,13 @@ def _run(argv: Sequence[str]) -> None:
 
 
 def _sweep(argv: Sequence[str]) -> None:
-    if sweep.resume_folder(argv) is None:
+    if sweeping.resume_folder(argv) is None:
         _first_cell(argv)
 
 
 def _optimize(argv: Sequence[str]) -> None:
     more = [text for text in argv if not text.startswith("sweep.num_trials=")]
-    if sweep.resume_folder(more) is None:
+    if sweeping.resume_folder(more) is None:
         optimize._asked(argv)
 
 
@@ -109,7 +111,7 @@ def _serve(argv: Sequence[str]) -> None:
 def _gate(argv: Sequence[str]) -> None:
     overrides = gate._parser().parse_known_args(argv)[1]
     refuse_flags(overrides)
-    gate.read_limits(overrides)
+    limits.read_limits(overrides)
     compose_run(overrides)
 
 
@@ -184,7 +186,7 @@ PARSERS: dict[str, Parser] = {
     "experiments.checks.gpu_correct": _gpu,
     "experiments.pocket.evaluate": _hydra(),
     "experiments.pocket.train": lambda argv: composed_file("train_pocket", argv),
-    "experiments.quality_gate": _flags("experiments.quality_gate", quality_gate.KEYS, 2),
+    "experiments.quality_gate": _flags("experiments.quality_gate", words.KEYS, 2),
     "experiments.decide": _flags("experiments.decide", ("rule", "out"), 1),
     "experiments.plan_samples": _flags("experiments.plan_samples", plan_samples.KEYS, 2),
     **{f"experiments.{name}": _flags(f"experiments.{name}") for name in (

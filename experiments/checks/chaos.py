@@ -27,7 +27,7 @@ import psutil
 
 from experiments.common.journal import JOURNAL
 from experiments.settings.compose import compose_cells
-from experiments.sweep.__main__ import new_sweep, resumed_sweep, run_sweep
+from experiments.sweep.running import new_sweep, resumed_sweep, run_sweep
 from metrics.record import load_record
 
 FAKE = (sys.executable, "-m", "tests.fakes")

@@ -19,15 +19,16 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from engine.clock import make_clock
 from engine.contract import ConfigError, Engine, SynthesisRequest
+from engine.paths import ROOT
+from experiments.checks.gpu_cases import TEXT, TRANSCRIPT, batches, engine_of
 from experiments.common.cli import (
     EXIT_ENVIRONMENT,
     EXIT_JOB_FAILED,
@@ -41,8 +42,8 @@ from experiments.common.cli import (
 from experiments.common.presets import with_presets
 from experiments.compare.settings import is_read
 from experiments.measuring.job import FLOAT32, module_environment
-from experiments.run import default_out
-from experiments.settings.compose import ROOT, compose_cells, compose_config
+from experiments.measuring.running import default_out
+from experiments.settings.compose import compose_cells
 from experiments.settings.flat_settings import refuse_misspelt, unknown_key
 from experiments.settings.front import show_help
 from metrics.record import RecordError, RunRecord, load_record, to_json, write_atomically
@@ -55,13 +56,7 @@ MAX_RTF, RTF_CARD = 0.004, "H200"
 OWN, MAX_RTF_KEY = "gpu_check.", "gpu_check.max_rtf"
 DEFAULT: Literal["default"] = "default"
 MEASURED = {EXIT_OK, EXIT_REGRESSION, EXIT_UNSURE}  # exit codes of parts that ran; what they found is in their folders
-FRAMES = (280, 563, 938)  # generated, at 24 kHz / 256: 3, 6 and 10 s
 PAIRS = (("bf16", "cuda_graph"), ("cuda_graph", "cuda_graph_compiled"), ("upstream", "cuda_graph_compiled"))
-# The text is twice as long as the transcript, so that upstream's duration rule gives twice the reference's seconds
-TRANSCRIPT = "We walk along the sea in the morning, and look for birds."
-TEXT = (
-    "When the wind turned to the north, we carried the boats up to the house and waited there until the evening light."
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -277,24 +272,6 @@ def equality(overrides: Sequence[str]) -> list[dict[str, Any]]:
 def same_sound(one: Engine, other: Engine, requests: Sequence[SynthesisRequest]) -> bool:
     pairs = zip(one.synthesize(requests), other.synthesize(requests), strict=True)
     return all(np.array_equal(a.audio_S, b.audio_S) and np.array_equal(a.mel_ND, b.mel_ND) for a, b in pairs)
-
-
-def engine_of(name: str, overrides: Sequence[str], guidance: str) -> Engine:
-    from engine.build import build_engine
-
-    config = compose_config([f"engine={name}", "solver=euler_7", f"solver.cfg_strength={guidance}", *overrides])
-    return build_engine(config, make_clock(str(config["device"]["kind"])))
-
-
-def batches(overrides: Sequence[str]) -> Iterator[tuple[str, list[SynthesisRequest]]]:
-    """Three lengths alone, then three utterances of near lengths in one solve."""
-    from experiments.workload.requests import load_workload
-
-    ask = load_workload(compose_config(["engine=bf16", *overrides])).requests[0]
-    for num_frames in FRAMES:
-        yield f"{num_frames} frames", [replace(ask, num_frames=num_frames)]
-    near = [replace(ask, num_frames=FRAMES[1] - 4 * i, utterance_id=f"{ask.utterance_id}-{i}") for i in range(3)]
-    yield "three utterances in one solve", near
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ import numpy as np
 
 from engine.contract import SynthesisRequest, UnsupportedEngine
 from engine.runtimes.onnx_package import runtime_failures
-from experiments.checks.gpu import FRAMES, engine_of
+from experiments.checks.gpu_cases import FRAMES, engine_of
 from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_REGRESSION, run_verb
 from experiments.common.presets import with_presets
-from experiments.run import default_out
+from experiments.measuring.running import default_out
 from experiments.settings.compose import compose_cells, compose_config
 from experiments.settings.front import refuse_flags, show_help
 from experiments.workload.requests import load_workload

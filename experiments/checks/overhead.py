@@ -24,11 +24,11 @@ from experiments.common.device_lock import device_lock
 from experiments.common.journal import JournalWriter, read_journal
 from experiments.common.presets import with_presets
 from experiments.common.progress import Board
+from experiments.measuring.engines import build_by_name, resident_peak_bytes
 from experiments.measuring.job import Launcher, launch, new_job
 from experiments.measuring.measure import MeasurePlan, Probes, TrialLoop
+from experiments.measuring.running import planned
 from experiments.measuring.validate import one_cell
-from experiments.measuring.worker import build_by_name, resident_peak_bytes
-from experiments.run import planned
 from experiments.settings.compose import Cell
 from experiments.workload.requests import load_workload
 from metrics.stats import median_interval, quantile

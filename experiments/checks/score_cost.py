@@ -16,7 +16,7 @@ from pathlib import Path
 
 from experiments.common.environment import usable_cores
 from experiments.measuring.job import RESULT
-from experiments.run import finish_scoring, start_scoring
+from experiments.measuring.running import finish_scoring, start_scoring
 from experiments.settings.compose import compose_config
 from metrics.record import load_record, save_record
 

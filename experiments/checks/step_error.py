@@ -27,8 +27,8 @@ from engine.solver.sampler import Denoiser
 from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.presets import with_presets
 from experiments.measuring.validate import one_cell
-from experiments.scoring.reference import reference_config
 from experiments.settings.front import answered
+from experiments.settings.reference import reference_config
 from experiments.workload.requests import load_workload
 from metrics.fidelity.events import si_sdr_of
 

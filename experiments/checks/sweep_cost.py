@@ -19,7 +19,7 @@ from typing import Any
 
 from experiments.measuring import job
 from experiments.settings.compose import compose_cells
-from experiments.sweep import __main__ as sweep
+from experiments.sweep import running as sweeping
 
 STUB = (sys.executable, "-m", "tests.stub_worker")
 MOST_S_PER_CELL = 0.150
@@ -66,8 +66,8 @@ def measure(num_cells: int, out: Path) -> Cost:
         cost.resident_bytes.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE"))
         return code
 
-    job._run_worker, score = timed, sweep._score_all
-    sweep._score_all = lambda *given: 0
+    job._run_worker, score = timed, sweeping._score_all
+    sweeping._score_all = lambda *given: 0
     try:
         for name, step in _steps(num_cells, out):
             before_s, workers_s, cpu_s = time.perf_counter(), sum(cost.worker_s), time.process_time()
@@ -75,7 +75,7 @@ def measure(num_cells: int, out: Path) -> Cost:
             cost.cpu_s[name] = time.process_time() - cpu_s
             cost.seconds[name] = time.perf_counter() - before_s - (sum(cost.worker_s) - workers_s)
     finally:
-        job._run_worker, sweep._score_all = run_worker, score
+        job._run_worker, sweeping._score_all = run_worker, score
     return cost
 
 
@@ -83,11 +83,11 @@ def _steps(num_cells: int, out: Path) -> Any:
     made: list[Any] = []
     overrides = [*SETTINGS, "engine=fp32,bf16", f"seed=range(0,{num_cells // 2})", f"out={out}"]
     yield "compose", lambda: made.append(compose_cells(overrides))
-    yield "prepare", lambda: made.append(sweep.new_sweep(made[0]))
+    yield "prepare", lambda: made.append(sweeping.new_sweep(made[0]))
 
     def run() -> None:
         made[1].command = STUB
-        assert sweep.run_sweep(made[1]) == 0
+        assert sweeping.run_sweep(made[1]) == 0
 
     yield "run", run
 

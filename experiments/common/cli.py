@@ -7,7 +7,8 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import FrameType
@@ -149,3 +150,16 @@ def _discard(descriptors: Sequence[int]) -> None:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """SIGTERM (a CI job that is cancelled) leaves by the same way as Ctrl-C."""
     raise KeyboardInterrupt
+
+
+@contextmanager
+def refuse_unwritable(key: str, folder: Path) -> Iterator[None]:
+    """A folder that cannot be written is the user's mistake; a full disk is left to run_verb."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        raise ConfigError(
+            key, folder, f"cannot be written ({error.strerror})", "choose a folder that you may write"
+        ) from error

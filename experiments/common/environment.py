@@ -20,9 +20,9 @@ from typing import Any
 
 import psutil
 
+from engine.paths import ROOT
 from experiments.common.cgroup import cpu_quota, memory_limit_bytes
 from experiments.common.repository import git_state
-from experiments.settings.compose import ROOT
 
 PACKAGES = ("torch", "torchaudio", "f5-tts", "vocos", "numpy", "onnxruntime", "hydra-core", "tensorrt")
 DISTRIBUTIONS = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}  # of one module, where there are several

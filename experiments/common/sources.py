@@ -14,7 +14,7 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
-from experiments.settings.compose import ROOT
+from engine.paths import ROOT
 
 ROOMS = ("engine", "experiments", "metrics", "baselines", "reports")
 TIMED_PATH = ("experiments.measuring.worker",)

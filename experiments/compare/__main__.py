@@ -18,7 +18,7 @@ from experiments.common.presets import with_presets
 from experiments.compare.processes import SideFailed
 from experiments.compare.session import LOG, PAIRS, measure, open_bench, prepare
 from experiments.compare.settings import Command, read_command
-from experiments.run import default_out, sync_tracking
+from experiments.measuring.running import default_out, sync_tracking
 from experiments.settings.compose import compose_config
 from experiments.settings.flat_settings import key_of
 from experiments.settings.front import is_help, refuse_flags, show_help

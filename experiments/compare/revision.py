@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.contract import ConfigError
+from engine.paths import ROOT
 from experiments.common.repository import GitRefused, commit_of, git, refusal
-from experiments.settings.compose import ROOT
 
 MEASURED = ("engine", "conf")  # what a side runs; the measuring code is always this tree's
 

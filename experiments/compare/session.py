@@ -16,7 +16,7 @@ from baselines.paired.data import CANDIDATE, DEVICE_TIME, SENTINEL, Block, Turn
 from baselines.paired.rule import EXIT_CODES, PairedVerdict, decide, judge
 from baselines.paired.selftests import SELFTESTS, HostErrors, error_sentence, load_errors
 from engine.contract import ConfigError
-from engine.paths import find_file
+from engine.paths import ROOT, find_file
 from engine.text.chunks import chunk_bound
 from experiments.common.environment import fingerprint, num_threads
 from experiments.common.journal import JournalWriter
@@ -27,7 +27,7 @@ from experiments.compare.proof import Proof
 from experiments.compare.revision import refuse_uncommitted, worktree
 from experiments.compare.settings import SIDES, Command, Settings, SideRequest
 from experiments.measuring.validate import validate, validate_out
-from experiments.settings.compose import ROOT, VARIANT_KEYS, compose_config
+from experiments.settings.compose import VARIANT_KEYS, compose_config
 from experiments.workload.requests import Workload, load_workload
 from reports.verdicts.paired import Comparison
 

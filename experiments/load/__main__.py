@@ -23,9 +23,9 @@ from experiments.load.in_process import EngineWorld
 from experiments.load.parts import Order, make_bench, make_report, open_journal, say
 from experiments.load.report import LoadReport, markdown_of, write_report
 from experiments.load.scenarios import run_scenario
+from experiments.measuring.engines import build_by_name, facts_content
+from experiments.measuring.running import default_out, sync_tracking
 from experiments.measuring.validate import one_cell, validate_out
-from experiments.measuring.worker import build_by_name, facts_content
-from experiments.run import default_out, sync_tracking
 from experiments.serve.settings import refuse_unread, split_command
 from experiments.settings.front import is_help, refuse_flags, show_help
 from experiments.workload.requests import load_workload

@@ -25,8 +25,8 @@ from experiments.common.journal import JournalWriter
 from experiments.load.audio import AudioCheck, Heard
 from experiments.load.driver import sentence_order
 from experiments.load.http import HttpWorld
+from experiments.measuring.engines import build_by_name
 from experiments.measuring.job import worker_environment
-from experiments.measuring.worker import build_by_name
 from experiments.workload.requests import load_workload
 from metrics.record import to_json, write_atomically
 from metrics.stats import median_interval, quantile, ratio_interval

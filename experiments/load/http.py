@@ -23,8 +23,7 @@ from experiments.common.cli import one_line
 from experiments.load.audio import Heard
 from experiments.load.driver import Done, Order, Reply
 from experiments.measuring.job import worker_environment
-from experiments.serve.__main__ import READY
-from experiments.serve.app import BATCH, CHUNKS, EVALS, FRAMES, QUEUE_S
+from experiments.serve.app import BATCH, CHUNKS, EVALS, FRAMES, QUEUE_S, READY
 from experiments.workload.requests import Workload
 from metrics.speed.load import ServedStatus
 

@@ -22,9 +22,9 @@ from experiments.common.failure import RETRIED
 from experiments.common.quoting import argument
 from experiments.measuring.calibration import KINDS
 from experiments.measuring.job import RESULT
-from experiments.scoring.reference import reference_model
 from experiments.settings.bounds import check_bounds
 from experiments.settings.compose import Cell, compose_config, compose_run, refuse_infinite
+from experiments.settings.reference import reference_model
 from experiments.workload.requests import Workload, load_workload
 from metrics.fidelity.catalog import ENCODERS, FAMILIES
 from metrics.models.intelligibility import RECOGNISERS

@@ -24,12 +24,13 @@ import numpy as np
 import soundfile
 
 from engine.clock import Clock, make_clock
-from engine.contract import ConfigError, Engine, EngineFacts, Synthesis, UnsupportedEngine
+from engine.contract import ConfigError, Engine, Synthesis, UnsupportedEngine
 from experiments.common.cli import one_line
-from experiments.common.environment import fingerprint, now_iso, num_threads
+from experiments.common.environment import fingerprint, now_iso
 from experiments.common.journal import JOURNAL, JournalWriter, read_journal
 from experiments.measuring.calibration import make_calibrations
 from experiments.measuring.cold import cold_start
+from experiments.measuring.engines import build_by_name, facts_content, resident_peak_bytes
 from experiments.measuring.job import ERROR, RESULT, JobSpec, compose_record, read_job
 from experiments.measuring.measure import OutOfTime, Probes, measure, plan_for
 from experiments.measuring.peaks import gemm_peaks
@@ -193,12 +194,6 @@ def write_utterance(folder: Path, synthesis: Synthesis, category: str, text: str
     )
 
 
-def facts_content(facts: EngineFacts) -> dict[str, Any]:
-    """Facts as JSON holds them."""
-    content = {name: getattr(facts, name) for name in EngineFacts.__dataclass_fields__}
-    return {**content, "versions": dict(facts.versions), "proof": dict(facts.proof)}
-
-
 @dataclass(slots=True)
 class _Memory:
     """Peaks since `reset`: resident set, proportional set (sampled between rounds: reading it is slow), device.
@@ -248,15 +243,6 @@ class _Memory:
         return int(torch.cuda.max_memory_allocated(self.device)) - self.own_bytes
 
 
-def resident_peak_bytes() -> int:
-    """VmHWM alone: read_memory also walks the page tables for PSS, milliseconds that a trial must not wait for."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
-            return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
-    except OSError:
-        return read_memory().peak_rss_bytes
-
-
 def _limit_memory(limit_bytes: int | None) -> None:
     """Writable private memory of this process; None: no limit. Not its address space, which CUDA reserves freely."""
     if limit_bytes is not None:
@@ -267,16 +253,6 @@ def _end_with_parent() -> None:
     """The coordinator holds the other end of stdin: when it is gone, so is the one who wanted this measurement."""
     os.read(sys.stdin.fileno(), 1)  # not through sys.stdin: its lock would be held when the interpreter ends
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def build_by_name(config: Mapping[str, Any], clock: Clock) -> Engine:
-    """The engine that conf/engine names, with torch on the configured number of threads."""
-    import torch
-
-    from engine.build import build_engine
-
-    torch.set_num_threads(num_threads(config["device"]))
-    return build_engine(config, clock)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from experiments.common.device_lock import device_name
 from experiments.common.presets import config_dir, own_folder, with_presets
 from experiments.common.progress import Board
 from experiments.measuring.job import RESULT
+from experiments.measuring.running import default_out, planned, score
 from experiments.measuring.validate import validate, validate_out
 from experiments.optimize.space import SAMPLERS, Space, directions_of, read_constraints, read_space
 from experiments.optimize.study import (
@@ -41,13 +42,12 @@ from experiments.optimize.study import (
     tell,
     told_of,
 )
-from experiments.run import default_out, planned, score
 from experiments.settings.compose import Cell, compose_cell, compose_config
 from experiments.settings.flat_settings import key_of
 from experiments.settings.front import answered
-from experiments.sweep.__main__ import RESUME, lock_devices, publish, references_of, resume_folder, show_finished
 from experiments.sweep.cells import Sweep, Watch, folder_lock, measure_cell, read_cells, review, stop_reason
 from experiments.sweep.ledger import Ledger, load_ledger, new_ledger
+from experiments.sweep.running import RESUME, lock_devices, publish, references_of, resume_folder, show_finished
 from experiments.workload.requests import load_workload
 from metrics.record import RecordError, load_record, write_atomically
 from metrics.typed import from_json, load_json

@@ -15,8 +15,8 @@ from experiments.common.device_lock import device_lock
 from experiments.common.environment import num_threads
 from experiments.load.audio import AudioCheck
 from experiments.load.in_process import heard_of
+from experiments.measuring.engines import build_by_name
 from experiments.measuring.validate import validate
-from experiments.measuring.worker import build_by_name
 from experiments.settings.compose import compose_run
 from experiments.workload.requests import Workload, load_workload
 from metrics.speed.steady import changed_text, counted

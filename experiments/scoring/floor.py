@@ -22,9 +22,10 @@ from experiments.common.presets import with_presets
 from experiments.measuring.job import RESULT, Launcher, launch, new_job
 from experiments.measuring.validate import one_cell
 from experiments.scoring.audio import read_all
-from experiments.scoring.reference import LABEL, floor_path, needs_reference, provide_reference, reference_config
-from experiments.scoring.score import Other, lone_scores, paired_scores
+from experiments.scoring.reference import floor_path, provide_reference
+from experiments.scoring.scores import Other, lone_scores, paired_scores
 from experiments.settings.front import answered
+from experiments.settings.reference import LABEL, needs_reference, reference_config
 from metrics.fidelity.floors import floors_from
 from metrics.record import Floor, RecordError, RunRecord, Score, load_record, to_json, write_atomically
 

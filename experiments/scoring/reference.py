@@ -11,7 +11,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,59 +20,13 @@ from engine.paths import find_file
 from engine.weights.checkpoint import content_sha256, is_random, locate
 from experiments.common.sources import code_hash, package_versions
 from experiments.measuring.job import RESULT, Launcher, launch, new_job
-from experiments.settings.compose import compose_config, options
+from experiments.settings.reference import LABEL, is_own_model, reference_config, reference_model
 from experiments.workload.requests import load_workload
-from metrics.fidelity.catalog import PAIR_FAMILIES
 from metrics.record import Floor, RecordError, RunRecord, load_record, to_json, write_atomically
 
-ENGINE, SOLVER = "fp32", "euler_32"
-LABEL = f"{ENGINE}-{SOLVER}"
 CACHE = Path("outputs") / ".references"
 KEY = "cache_key.txt"
 Say = Callable[[str], None]
-SHARED_KEYS = ("model", "vocoder", "workload", "reference", "seed", "text")
-OWN = "own"
-VOCODER_RUNTIME = ("runtime", "precision", "inductor")
-
-
-@lru_cache(maxsize=1)
-def _groups() -> tuple[dict[str, Any], dict[str, Any]]:
-    config = compose_config([f"engine={ENGINE}", f"solver={SOLVER}"])
-    return config["engine"], config["solver"]
-
-
-def reference_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the reference of a configuration is made with: its guidance strength, but fp32, 32 euler steps, the
-    reference model, and the vocoder without a runtime or a precision of its own."""
-    engine, solver = _groups()
-    strength, vocoder = config["solver"]["cfg_strength"], config["vocoder"]
-    if any(key in vocoder for key in VOCODER_RUNTIME):
-        plain = {key: value for key, value in vocoder.items() if key not in VOCODER_RUNTIME}
-        vocoder = {**plain, "name": vocoder["kind"]}
-    return {
-        **config, "engine": dict(engine), "solver": {**solver, "cfg_strength": strength},
-        "model": reference_model(config), "vocoder": vocoder,
-    }  # fmt: skip
-
-
-def reference_model(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The `model` group that quality is compared with, see quality.reference_model. Raises ConfigError."""
-    stated = config["quality"].get("reference_model")
-    if stated is None or stated == OWN:
-        return config["model"]
-    if isinstance(stated, Mapping):
-        return stated
-    if stated not in options("model"):
-        raise ConfigError(
-            "quality.reference_model", stated, f"must be {OWN}, null or one of {', '.join(options('model'))}",
-            "name a file of conf/model",
-        )  # fmt: skip
-    return compose_config([f"model={stated}"])["model"]
-
-
-def is_own_model(config: Mapping[str, Any]) -> bool:
-    """Whether quality is compared with the very model that speaks."""
-    return reference_model(config) == config["model"]
 
 
 def model_names(record: RunRecord, against: RunRecord) -> tuple[str, str] | tuple[None, None]:
@@ -82,30 +35,6 @@ def model_names(record: RunRecord, against: RunRecord) -> tuple[str, str] | tupl
     if is_own_model(record.config):
         return None, None
     return to_json(reference_model(record.config)), to_json(against.config["model"])
-
-
-def is_reference(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration is its own reference."""
-    if config["quality"]["reference_dir"] is not None:
-        return False
-    wanted = reference_config(config)
-    return all(config[group] == wanted[group] for group in ("engine", "solver", "model", "vocoder"))
-
-
-def needs_reference(config: Mapping[str, Any]) -> bool:
-    """Random weights and disabled scores have nothing to compare."""
-    models = config["model"], reference_model(config), config["vocoder"]
-    sources = [str(part["checkpoint"]) for part in models]
-    wanted = [family for family in config["quality"]["metrics"] if family in (*PAIR_FAMILIES, "speaker")]
-    return bool(config["quality"]["enabled"] and wanted and not any(map(is_random, sources)))
-
-
-def reference_key(config: Mapping[str, Any]) -> str:
-    """Equal for configurations that one reference serves."""
-    wanted = reference_config(config)
-    content = {key: wanted.get(key) for key in SHARED_KEYS}
-    strength, device = config["solver"]["cfg_strength"], config["device"]["kind"]
-    return to_json([content, strength, device, config["quality"]["reference_dir"]])
 
 
 def provide_reference(config: Mapping[str, Any], folder: Path, launcher: Launcher, say: Say) -> Path:

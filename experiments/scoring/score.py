@@ -9,35 +9,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from experiments.common.cli import EXIT_OK, run_verb
 from experiments.measuring.job import MEASURED, RESULT
-from experiments.scoring.audio import RANDOM_WEIGHTS, Audio, heard_of, read_all, unchanged, validity_scores
+from experiments.scoring.audio import RANDOM_WEIGHTS, Audio, read_all, validity_scores
 from experiments.scoring.ingredients import ingredients, keep_ingredients
 from experiments.scoring.models import intelligibility, model_recipes, predicted_mos, speaker
-from experiments.scoring.reference import is_reference, kept_floors, model_names
+from experiments.scoring.reference import kept_floors
+from experiments.scoring.scores import Other, _absent, limits_of, lone_scores, paired_scores
 from experiments.scoring.sides import sides_of, widened
-from metrics.fidelity.alone import score_alone
-from metrics.fidelity.catalog import PAIR_FAMILIES, PAIRED, by_name, wanted
-from metrics.fidelity.pairing import AgainstName, Kind
-from metrics.fidelity.scores import score_of, score_pairs
-from metrics.isolation import Limits
+from experiments.settings.reference import is_reference
+from metrics.fidelity.catalog import by_name
 from metrics.model_identity import reference_model_of
-from metrics.outcome import Outcome
 from metrics.record import (
     RecordError,
     ReferenceModel,
     RunRecord,
     Score,
-    ScoreStatus,
-    Utterance,
     load_record,
     save_record,
 )
-from metrics.reference import is_the
 from reports.commands import VerbParser
 
 DESCRIPTION = """Score the audio of a finished run, or of a cell of a sweep, and rewrite its result.json.
@@ -48,15 +42,6 @@ examples:
 
 exit codes: 0 done, 2 usage or no such run, 130 interrupted
 """
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Other:
-    """The run that another is compared with."""
-
-    name: AgainstName
-    folder: Path | None
-    kind: Kind = "paired"
 
 
 def score_run(folder: Path, reference: Path | None, oracle: Path | None, quality_set: str | None = None) -> RunRecord:
@@ -114,55 +99,11 @@ def _refusal(record: RunRecord, quality: Mapping[str, Any]) -> str | None:
     return None if quality["enabled"] else "quality.enabled=false"
 
 
-def limits_of(quality: Mapping[str, Any]) -> Limits:
-    return Limits(timeout_s=float(quality["timeout_s"]), memory_bytes=int(quality["child_memory_bytes"]))
-
-
-def families_of(record: RunRecord, among: Sequence[str]) -> list[str]:
-    return [family for family in record.config["quality"]["metrics"] if family in among]
-
-
 def _recipes(scores: Sequence[Score], quality: Mapping[str, Any]) -> dict[str, str]:
     known, models = by_name(), model_recipes(quality)
     names = [name for name in sorted({score.metric for score in scores}) if name in known]
     extra = {name: models.get(known[name].family) for name in names}
     return {name: known[name].full_recipe + (f"; {extra[name]}" if extra[name] else "") for name in names}
-
-
-def paired_scores(record: RunRecord, heard: Mapping[str, Audio], other: Other) -> list[Score]:
-    """Scores against another run, sentence by sentence; a sentence it lacks has a status instead."""
-    name, everything = other.name, record.utterances
-    if other.folder is None:
-        if is_reference(record.config):
-            return _absent(record, everything, name, "not_applicable", is_the(name))
-        return _absent(record, everything, name, "unavailable", f"no {name} was given")
-    against = load_record(other.folder / RESULT)
-    if against.status != "ok":
-        return _absent(record, everything, name, "unavailable", f"the {name} is {against.status}: {against.reason}")
-    theirs, broken = unchanged(against, *read_all(other.folder, against))
-    utterances = {utterance.utterance_id: utterance for utterance in against.utterances}
-    ours_is, theirs_is = model_names(record, against) if name == "reference" else (None, None)
-    pairs, scores = [], []
-    for utterance in everything:
-        key = utterance.utterance_id
-        if key in heard and key in theirs:
-            ours = heard_of(record, utterance, heard[key], name, ours_is)
-            pairs.append((ours, heard_of(against, utterances[key], theirs[key], name, theirs_is)))
-        else:
-            where = f"in the {name}" if key in heard else "of this run"
-            why = f": {broken[key]}" if key in heard and key in broken else ""
-            reason = f"no audio of {key} {where}{why}"
-            scores += _absent(record, (utterance,), name, "unavailable", reason)
-    families = families_of(record, PAIR_FAMILIES)
-    return scores + score_pairs(pairs, name, families, limits_of(record.config["quality"]), other.kind)
-
-
-def lone_scores(record: RunRecord, heard: Mapping[str, Audio]) -> list[Score]:
-    """Scores of each utterance by itself."""
-    ours = [
-        heard_of(record, u, heard[u.utterance_id], "reference") for u in record.utterances if u.utterance_id in heard
-    ]
-    return score_alone(ours, record.config["quality"]["metrics"], limits_of(record.config["quality"]))
 
 
 def _model_scores(record: RunRecord, heard: Mapping[str, Audio], reference: Path | None) -> list[Score]:
@@ -176,14 +117,6 @@ def _model_scores(record: RunRecord, heard: Mapping[str, Audio], reference: Path
     if "predicted_mos" in families:
         scores += predicted_mos(record, heard, limits)
     return scores
-
-
-def _absent(
-    record: RunRecord, utterances: Sequence[Utterance], against: AgainstName, status: ScoreStatus, reason: str
-) -> list[Score]:
-    metrics = wanted(PAIRED, families_of(record, PAIR_FAMILIES), against)
-    outcome = Outcome.none(status, reason)
-    return [score_of(metric, against, u.utterance_id, outcome) for u in utterances for metric in metrics]
 
 
 def main(argv: Sequence[str]) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 
 from engine.paths import find_file
 from experiments.measuring.job import RESULT
-from experiments.scoring.reference import is_reference, needs_reference, reference_key
 from experiments.settings.compose import Cell, compose_config
+from experiments.settings.reference import is_reference, needs_reference, reference_key
 from metrics.record import RecordError, RunRecord, load_record
 
 CELLS, REFERENCE = "cells", "reference"
@@ -52,7 +52,7 @@ def _reference(folder: Path, config: Mapping[str, Any]) -> Path | None:
 
 def _oracle(folder: Path, record: RunRecord) -> Path | None:
     """The float32 cell on the same grid."""
-    from experiments.sweep.__main__ import oracle_of  # which imports what starts this
+    from experiments.sweep.running import oracle_of
 
     found = dict(_records(_neighbours(folder)))
     cells = {other: _cell(theirs) for other, theirs in found.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,12 +21,11 @@ from experiments.common.environment import fingerprint
 from experiments.common.presets import with_presets
 from experiments.compare.processes import SideFailed
 from experiments.compare.settings import SIDES
+from experiments.measuring.running import default_out
 from experiments.measuring.validate import one_cell
-from experiments.run import default_out
-from experiments.selftest.keep import Keeper
+from experiments.selftest.keep import Keeper, positive
 from experiments.selftest.live import Keep, Live, live_command, run_live
 from experiments.selftest.replay import RATIOS, rates, table
-from experiments.settings.bounds import LONGEST_S
 from experiments.settings.compose import compose_config
 from experiments.settings.flat_settings import refuse_misspelt
 from experiments.settings.front import is_help, refuse_flags, show_help
@@ -202,16 +200,6 @@ def _ratios(text: str) -> tuple[float, ...]:
         if ratio not in RATIOS:
             raise ConfigError("ratios", ratio, f"must be among {', '.join(map(str, RATIOS))}", "use ratios=[1,1.05]")
     return ratios
-
-
-def positive(key: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= LONGEST_S:
-        raise ConfigError(key, text, "must be a number above 0", f"see --help for {key}")
-    return value
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,8 +12,10 @@ from pathlib import Path
 
 from baselines.paired.rule import PairedLimits
 from baselines.paired.selftests import SELFTESTS, HostErrors, Restarts, Tally, load_errors, save_errors
+from engine.contract import ConfigError
 from experiments.common.device_lock import lock_folder
 from experiments.common.environment import now_iso
+from experiments.settings.bounds import LONGEST_S
 
 
 class Keeper:
@@ -76,3 +79,13 @@ def together(before: HostErrors | None, now: HostErrors) -> HostErrors:
         tallies=tuple(kept[key] for key in sorted(kept)), restart_sd_frac=restart,
         restarts=max(measured, key=lambda one: one.num_blocks, default=None),
     )  # fmt: skip
+
+
+def positive(key: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= LONGEST_S:
+        raise ConfigError(key, text, "must be a number above 0", f"see --help for {key}")
+    return value

@@ -17,18 +17,17 @@ from baselines.stored.known import chosen_works, known_of
 from baselines.stored.store import RECORDS, Baseline, BaselineRefused, save_baseline
 from baselines.stored.verdict import SEVERITY, Limits
 from engine.contract import ConfigError
-from experiments.baseline import this_host_class
 from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
 from experiments.common.environment import now_iso
 from experiments.common.presets import with_presets
-from experiments.gate import read_limits
 from experiments.measuring.fresh import fresh_run
+from experiments.measuring.limits import read_limits
+from experiments.measuring.running import default_out
 from experiments.measuring.validate import one_cell
-from experiments.run import default_out
-from experiments.selftest.__main__ import positive
-from experiments.selftest.keep import Keeper
+from experiments.selftest.keep import Keeper, positive
 from experiments.settings.flat_settings import key_of, refuse_misspelt
 from experiments.settings.front import is_help, refuse_flags, show_help
+from experiments.settings.host import this_host_class
 from metrics.record import RunRecord, load_run, write_atomically
 
 HELP = """The stored-baseline gate on an engine that has not changed: how often it cries wolf on this machine.

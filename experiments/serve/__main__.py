@@ -19,8 +19,9 @@ from engine.weights.vocabulary import read_vocabulary
 from experiments.common.cli import EXIT_OK, note, one_line, run_verb
 from experiments.common.environment import fingerprint
 from experiments.common.presets import with_presets
+from experiments.measuring.engines import build_by_name, facts_content
 from experiments.measuring.validate import check_text, one_cell
-from experiments.measuring.worker import build_by_name, facts_content
+from experiments.serve.app import READY
 from experiments.serve.service import Service
 from experiments.serve.settings import Settings, refuse_unserved, split_command
 from experiments.settings.front import is_help, refuse_flags, show_help
@@ -46,7 +47,6 @@ examples:
 The service takes no device lock: nothing is measured by it. `experiments.load transport=http` takes it.
 exit codes: 0 done, 2 usage or configuration, 14 the engine cannot be built here, 130 interrupted
 """
-READY = "serving on "
 WATCH = "--watch-parent"
 LAST_ANSWERS_S = 10  # for who is being answered when the service is told to end
 

@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 import yaml
 
 from engine.contract import ConfigError
-from experiments.settings.compose import CONF
+from experiments.common.presets import CONF
 
 LONGEST_S = 1e9  # thirty years; beyond it the waiting functions of the system overflow
 MOST_BYTES = 1 << 50

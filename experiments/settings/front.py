@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from engine.contract import ConfigError
-from experiments.common.presets import own_folder
-from experiments.settings.compose import CONF, groups, implied, options, refused
+from experiments.common.presets import CONF, groups, own_folder
+from experiments.settings.compose import implied, options, refused
 from reports.commands import here
 
 HELP = ("--help", "-h")

@@ -17,8 +17,8 @@ from engine.clock import make_clock
 from engine.contract import ConfigError
 from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.presets import with_presets
+from experiments.measuring.engines import build_by_name
 from experiments.measuring.validate import one_cell
-from experiments.measuring.worker import build_by_name
 from experiments.settings.flat_settings import refuse_misspelt
 from experiments.settings.front import answered
 from experiments.workload.requests import load_workload

@@ -18,9 +18,9 @@ from engine.upstream.build import upstream
 from engine.weights.checkpoint import is_random
 from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.presets import with_presets
+from experiments.measuring.engines import build_by_name
+from experiments.measuring.running import default_out
 from experiments.measuring.validate import one_cell, validate_out
-from experiments.measuring.worker import build_by_name
-from experiments.run import default_out
 from experiments.settings.flat_settings import refuse_misspelt, refuse_unread
 from experiments.settings.front import answered
 from experiments.workload.requests import load_workload

@@ -17,9 +17,9 @@ from experiments.common.failure import allowed_retries, signal_name
 from experiments.common.progress import Board
 from experiments.measuring.cold import launch_with_cold_starts
 from experiments.measuring.job import JOB, RESULT, JobResult, JobSpec, new_job, read_job, write_job
-from experiments.run import make_launcher
-from experiments.scoring.reference import is_reference
+from experiments.measuring.running import make_launcher
 from experiments.settings.compose import Cell
+from experiments.settings.reference import is_reference
 from experiments.sweep.identity import identity_of
 from experiments.sweep.ledger import Attempt, Entry, Ledger
 from metrics.record import RecordError, RunRecord, load_record

@@ -17,10 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from engine.paths import ROOT
 from engine.weights.checkpoint import content_sha256, is_random, locate
 from experiments.common.environment import fingerprint
 from experiments.common.sources import code_hash, package_versions
-from experiments.settings.compose import ROOT
 from experiments.workload.requests import load_workload
 from metrics.record import to_json
 

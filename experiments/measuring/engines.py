@@ -1,0 +1,36 @@
+"""Engines built by name in this process, and what they say of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.clock import Clock
+from engine.contract import Engine, EngineFacts
+from experiments.common.environment import num_threads
+from metrics.speed.memory import read_memory
+
+
+def facts_content(facts: EngineFacts) -> dict[str, Any]:
+    """Facts as JSON holds them."""
+    content = {name: getattr(facts, name) for name in EngineFacts.__dataclass_fields__}
+    return {**content, "versions": dict(facts.versions), "proof": dict(facts.proof)}
+
+
+def resident_peak_bytes() -> int:
+    """VmHWM alone: read_memory also walks the page tables for PSS, milliseconds that a trial must not wait for."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+            return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+    except OSError:
+        return read_memory().peak_rss_bytes
+
+
+def build_by_name(config: Mapping[str, Any], clock: Clock) -> Engine:
+    """The engine that conf/engine names, with torch on the configured number of threads."""
+    import torch
+
+    from engine.build import build_engine
+
+    torch.set_num_threads(num_threads(config["device"]))
+    return build_engine(config, clock)

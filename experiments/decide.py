@@ -11,7 +11,7 @@ from baselines.quality.decision import DecisionRule, decide, decision_lines, dec
 from engine.contract import ConfigError
 from experiments.common.cli import EXIT_OK, EXIT_REGRESSION, EXIT_UNSURE, refused_limit, run_verb
 from experiments.common.presets import CONF
-from experiments.common.words import read_quality_limits, read_yaml, split_words
+from experiments.settings.words import read_quality_limits, read_yaml, split_words
 from metrics.record import to_json, write_atomically
 from reports.commands import VerbParser
 from reports.data.source import load_source

@@ -14,7 +14,7 @@ from baselines.quality.samples import clips_for_rate, pairs_for_margin, pairs_fo
 from baselines.quality.sentences import pair_scores
 from engine.contract import ConfigError
 from experiments.common.cli import EXIT_OK, run_verb
-from experiments.common.words import read_quality_limits, split_words
+from experiments.settings.words import read_quality_limits, split_words
 from metrics.fidelity.catalog import by_name
 from metrics.record import load_run
 from reports.commands import VerbParser

@@ -10,13 +10,12 @@ from baselines.quality.gate import QualityVerdict, judge_quality
 from engine.contract import ConfigError
 from experiments.common.cli import run_verb
 from experiments.common.environment import now_iso
-from experiments.common.words import KEYS, read_quality_limits, split_words
+from experiments.settings.words import KEYS, read_quality_limits, split_words
 from metrics.record import load_run, to_json, write_atomically
 from reports.commands import VerbParser, here, typed
 from reports.verdicts.quality import JudgedQuality, quality_content, quality_junit, quality_lines, quality_summary
 
 DEFAULT = "standard"
-TEXTS = ("preset", "rule", "out", "metric")  # settings that are what was typed, whatever it looks like
 DESCRIPTION = f"""{__doc__}
 Both runs spoke the same sentences from the same noise (`experiments.run` or cells of one sweep). RUN_A is the one to be
 as good as. A rule whose scores a run does not hold is "not judged", and the command that adds them is printed.
@@ -69,13 +68,6 @@ def scoring(verdict: QualityVerdict, folders: Sequence[Path]) -> tuple[str, ...]
     sides = zip(("baseline", "candidate"), folders, strict=True)
     wanted = [folder if folder.is_dir() else folder.parent for side, folder in sides if side in missing]
     return tuple(typed("experiments.scoring.score", folder, "--quality", "full") for folder in wanted)
-
-
-def _is_there(word: str) -> bool:
-    try:
-        return Path(word).exists()
-    except (OSError, ValueError):  # too long for a name, or with a zero in it: no file
-        return False
 
 
 if __name__ == "__main__":

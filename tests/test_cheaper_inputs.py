@@ -10,11 +10,11 @@ import soundfile
 from engine.contract import ConfigError
 from engine.frontend import generated_frames
 from experiments.common.cli import EXIT_OK, EXIT_USAGE, run_verb
-from experiments.pocket.trim_reference import last_pause_s
-from experiments.pocket.trim_reference import main as trim
 from experiments.settings.compose import compose_cells, compose_config
 from experiments.solvers.calibrate_reuse import main as calibrate
 from experiments.solvers.calibrate_reuse import rescale_of, split_alphas
+from experiments.trim_reference import last_pause_s
+from experiments.trim_reference import main as trim
 from experiments.workload.requests import load_workload
 from tests.engines import WIDE
 

@@ -10,9 +10,9 @@ import pytest
 
 from baselines.quality.decision import DecisionRule, decide, decision_markdown
 from experiments.common.cli import run_verb
-from experiments.common.words import read_quality_limits
 from experiments.decide import main, read_rule
 from experiments.settings.compose import compose_cells
+from experiments.settings.words import read_quality_limits
 from metrics.record import RunRecord
 from metrics.speed.steady import counters_score
 from tests.scored_runs import ARTIFACT, BLIND, SIMILARITY, WER, scored, write_run

@@ -19,14 +19,13 @@ import reports.listening.__main__ as listening
 from engine.backends.tensorrt.plan_file import PlanIdentity, read_plan, write_plan
 from engine.contract import ConfigError
 from engine.runtimes.profiles import Profile
-from experiments import baseline, decide, gate, plan_samples, quality_gate, stream
+from experiments import baseline, decide, gate, plan_samples, quality_gate, stream, trim_reference
 from experiments.checks import gpu as gpu_check
 from experiments.checks import overhead
 from experiments.compare import __main__ as compare
 from experiments.doctor import __main__ as doctor
 from experiments.load import __main__ as load
 from experiments.optimize import __main__ as optimize
-from experiments.pocket import trim_reference
 from experiments.scoring import score
 from experiments.selftest import __main__ as selftest
 from experiments.selftest import quality as quality_selftest

@@ -19,9 +19,8 @@ from safetensors.torch import load_file, save_file
 from engine.build import build_engine
 from engine.clock import HostClock
 from engine.weights.checkpoint import ROOT
-from experiments import run
+from experiments import run, trim_reference
 from experiments.measuring.validate import one_cell
-from experiments.pocket import trim_reference
 from tests.fuzzing import Case, check, params, spoilt_texts, spoilt_yaml, stop_before_measuring
 
 POCKET = ROOT / "engine" / "pocket"

@@ -13,7 +13,7 @@ from reports.listening.__main__ import main
 from reports.listening.judging.collect import collect
 from reports.listening.judging.inference import holm
 from reports.listening.making.build import build_set
-from reports.listening.settings import BuildSettings
+from reports.listening.study.settings import BuildSettings
 from tests.listening_runs import answered, save_result, two_runs, voiced, who_likes, write_listening_run
 
 

@@ -24,7 +24,7 @@ from reports.listening.making.loudness import (
 )
 from reports.listening.making.page import Names, mask
 from reports.listening.making.plan import Plan, Wish, make_plan
-from reports.listening.settings import BuildSettings, ListeningError
+from reports.listening.study.settings import BuildSettings, ListeningError
 from tests.engines import ROOT
 from tests.listening_runs import RATE_HZ, payload_of, two_runs, voiced, write_listening_run
 

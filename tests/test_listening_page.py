@@ -13,7 +13,7 @@ from reports.listening.__main__ import main
 from reports.listening.judging.collect import collect
 from reports.listening.making.build import Built, build_set
 from reports.listening.serve import Refused, handler_for
-from reports.listening.settings import BuildSettings
+from reports.listening.study.settings import BuildSettings
 from tests.listening_runs import two_runs
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

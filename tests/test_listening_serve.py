@@ -14,7 +14,7 @@ import pytest
 
 from reports.listening.making.build import build_set
 from reports.listening.serve import MAX_BODY_BYTES, handler_for
-from reports.listening.settings import BuildSettings, ListeningError
+from reports.listening.study.settings import BuildSettings, ListeningError
 from tests.listening_runs import answered, two_runs
 
 

@@ -18,7 +18,7 @@ from reports.listening.judging.inference import clustered_mean
 from reports.listening.judging.results import Key, Loaded, load_key, load_listeners
 from reports.listening.making.build import build_set
 from reports.listening.serve import AnswerBook, Refused
-from reports.listening.settings import BuildSettings
+from reports.listening.study.settings import BuildSettings
 from tests.listening_runs import answered, two_runs, who_likes
 
 A, B = "fp32-euler_7", "int8-euler_7"

@@ -10,7 +10,7 @@ from experiments.tracking.listening import heard_of
 from metrics.record import RecordError
 from reports.listening.judging.collect import collect
 from reports.listening.making.build import build_set
-from reports.listening.settings import BuildSettings
+from reports.listening.study.settings import BuildSettings
 from tests.listening_runs import answered, save_result, two_runs, who_likes
 
 

@@ -8,12 +8,12 @@ import pytest
 
 from engine.paths import find_file
 from engine.weights.checkpoint import content_sha256, locate
-from experiments.common.words import read_yaml
 from experiments.compare.session import paths_from_here
 from experiments.gate import overrides_of
 from experiments.measuring.validate import validate
 from experiments.scoring.models import model_recipes
 from experiments.settings.compose import compose_config
+from experiments.settings.words import read_yaml
 from experiments.sweep.identity import identity_of
 from experiments.tracking.store import Destination
 from experiments.workload.requests import load_workload

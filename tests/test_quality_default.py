@@ -14,13 +14,13 @@ import pytest
 from baselines.quality.gate import judge_quality
 from baselines.quality.rules import QualityLimits
 from experiments.common.cli import run_verb
-from experiments.common.words import read_quality_limits
 from experiments.measuring import worker
 from experiments.measuring.job import new_job, write_job
 from experiments.quality_gate import main
 from experiments.scoring.score import main as score
 from experiments.scoring.sides import sides_of
 from experiments.settings.compose import compose_config
+from experiments.settings.words import read_quality_limits
 from metrics.record import RunRecord, load_record
 from tests import fakes
 from tests.engines import config

@@ -12,9 +12,9 @@ from baselines.quality import noninferiority
 from baselines.quality.gate import QualityFinding, QualityVerdict, judge_quality, judge_rule
 from baselines.quality.rules import QualityLimits, QualityRule
 from experiments.common.cli import run_verb
-from experiments.common.words import read_quality_limits
 from experiments.plan_samples import main as plan
 from experiments.quality_gate import main
+from experiments.settings.words import read_quality_limits
 from metrics.record import Floor, RunRecord
 from tests.scored_runs import ARTIFACT, BLIND, IDS30, SIMILARITY, WER, scored, without, write_run
 

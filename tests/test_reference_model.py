@@ -9,7 +9,6 @@ import pytest
 
 from baselines.quality.gate import judge_quality
 from engine.contract import ConfigError
-from experiments.common.words import read_quality_limits
 from experiments.measuring import worker
 from experiments.measuring.job import new_job, write_job
 from experiments.measuring.validate import validate
@@ -23,6 +22,7 @@ from experiments.settings.reference import (
     reference_key,
     reference_model,
 )
+from experiments.settings.words import read_quality_limits
 from experiments.sweep.running import new_sweep, run_sweep
 from metrics.record import ReferenceModel, load_record, save_record
 from reports.data.table import load_table

@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from engine.contract import ConfigError
 from metrics.record import RecordError
 from reports.commands import ROOT, VerbParser, here, interpreter, typed
-from reports.listening.settings import ListeningError
+from reports.listening.study.settings import ListeningError
 from tests.printed_commands import ROOMS, SUBCOMMANDS, VERBS, Printed, printed
 from tests.verb_parsers import INTERNAL, read_words
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from experiments.common.journal import read_journal
+from experiments.scoring.sides import oracle_of
 from experiments.settings.compose import compose_cells
 from experiments.sweep.cells import Sweep
 from experiments.sweep.ledger import load_ledger
-from experiments.sweep.running import new_sweep, oracle_of, resumed_sweep, run_sweep
+from experiments.sweep.running import new_sweep, resumed_sweep, run_sweep
 from metrics.record import RecordError, load_record
 
 FAKE = (sys.executable, "-m", "tests.fakes")

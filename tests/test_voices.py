@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 from engine.contract import ConfigError
 from experiments.common.cli import EXIT_OK, EXIT_USAGE, run_verb
 from experiments.measuring.validate import validate
-from experiments.pocket.trim_reference import main as trim
-from experiments.pocket.trim_reference import override_of
+from experiments.trim_reference import main as trim
+from experiments.trim_reference import override_of
 from experiments.workload.requests import load_workload, select_lines
 from experiments.workload.voices import load_voices, load_voices_of_record
 from metrics.fidelity.prompt import level_warnings, silence_warnings, transcript_warnings

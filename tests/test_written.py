@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract import ConfigError
-from experiments.common.words import KEYS, read_yaml, split_words
 from experiments.common.written import NotWritten, read_document, value_of
 from experiments.settings.compose import compose_config
 from experiments.settings.flat_settings import flat_settings
+from experiments.settings.words import KEYS, read_yaml, split_words
 from experiments.workload.requests import load_workload, written_voices
 from experiments.workload.texts import select_lines
 from tests.engines import ROOT

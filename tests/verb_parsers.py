@@ -13,7 +13,6 @@ import pytest
 
 from experiments import baseline, gate, plan_samples, stream
 from experiments.common import words
-from experiments.common.words import split_words
 from experiments.compare import __main__ as compare
 from experiments.compare.settings import read_command
 from experiments.measuring import limits
@@ -24,10 +23,11 @@ from experiments.serve import settings as load_settings
 from experiments.settings import compose, overrides
 from experiments.settings.compose import compose_config, compose_run
 from experiments.settings.front import composed_file, is_help, is_information, refuse_flags, without_multirun
+from experiments.settings.words import split_words
 from experiments.solvers import calibrate_reuse
 from experiments.solvers import fit as fit_solver
 from experiments.sweep import running as sweeping
-from reports.listening import settings as listening
+from reports.listening.study import settings as listening
 
 Parser = Callable[[Sequence[str]], object]
 INTERNAL = ("worker", "compare_worker", "load_cold", "doctor_probe")  # programs that verbs start, not for people

@@ -44,7 +44,7 @@ class Fitted:
         if name != self.model:
             raise UnsupportedEngine(
                 f"this solver was fitted to model={self.model}, and this is {name}",
-                f"`python -m experiments.solvers.fit {shlex.quote(f'model={name}')} workload=seeds_en` makes one for it",
+                f"`python -m experiments.solvers.fit {shlex.quote(f'model={name}')} workload=seeds_en` makes one",
             )
 
 

@@ -137,6 +137,6 @@ def _text_of_part(path: Path, file_s: float, kept_s: float, cut_text: str | None
     if cut_text is None:
         raise InvalidRequest(
             KEY, path, f"{file_s:.2f} s long: upstream keeps {kept_s:.2f} s, and the transcript is that of the whole",
-            "cut it (experiments.pocket.trim_reference does), or give the words that upstream keeps as the voice's cut_text",
+            "cut it (experiments.trim_reference does), or give the words that upstream keeps as the voice's cut_text",
         )  # fmt: skip
     return cut_text

@@ -98,7 +98,7 @@ def check_reference(audio_S: np.ndarray, rate_hz: int, name: str) -> None:
     if duration_s < MIN_REFERENCE_S or duration_s > MAX_REFERENCE_S + PREPARED_TAIL_S:
         raise InvalidRequest(
             KEY, name, f"{duration_s:.2f} s long, {MIN_REFERENCE_S:g} to {MAX_REFERENCE_S:g} s are allowed",
-            "cut it, and cut the transcript with it (experiments.pocket.trim_reference does)",
+            "cut it, and cut the transcript with it (experiments.trim_reference does)",
         )  # fmt: skip
     if float(np.sqrt(np.mean(np.square(audio_S)))) < SILENT_RMS:
         raise InvalidRequest(KEY, name, "the audio is silent", "record again with a working microphone")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -37,7 +38,8 @@ def copies(sweep: Path, variants: int, folder: Path) -> list[Path]:
 
 def score_all(folders: list[Path], reference: Path) -> int:
     """Number that failed."""
-    failed, running = 0, []
+    failed = 0
+    running: list[tuple[Path, subprocess.Popen[str]]] = []
     for folder in folders:
         if len(running) >= usable_cores():
             failed += not finish_scoring(*running.pop(0))

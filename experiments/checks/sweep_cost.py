@@ -59,14 +59,17 @@ def measure(num_cells: int, out: Path) -> Cost:
     cost = Cost()
     run_worker = job._run_worker
 
-    def timed(*given: Any) -> int | None:
+    def timed(spec: job.JobSpec, launcher: job.Launcher, end_after_s: float) -> int | None:
         before_s = time.perf_counter()
-        code = run_worker(*given)
+        code = run_worker(spec, launcher, end_after_s)
         cost.worker_s.append(time.perf_counter() - before_s)
-        cost.resident_bytes.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE"))
+        cost.resident_bytes.append(
+            int(Path("/proc/self/statm").read_text("utf-8").split()[1]) * os.sysconf("SC_PAGESIZE")
+        )
         return code
 
-    job._run_worker, score = timed, sweeping._score_all
+    score = sweeping._score_all
+    job._run_worker = timed
     sweeping._score_all = lambda *given: 0
     try:
         for name, step in _steps(num_cells, out):

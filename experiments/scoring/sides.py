@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.paths import find_file
 from experiments.measuring.job import RESULT
 from experiments.settings.compose import Cell, compose_config
-from experiments.settings.reference import is_reference, needs_reference, reference_key
+from experiments.settings.reference import is_reference, needs_reference, reference_config, reference_key
 from metrics.record import RecordError, RunRecord, load_record
 
 CELLS, REFERENCE = "cells", "reference"
@@ -52,7 +52,6 @@ def _reference(folder: Path, config: Mapping[str, Any]) -> Path | None:
 
 def _oracle(folder: Path, record: RunRecord) -> Path | None:
     """The float32 cell on the same grid."""
-    from experiments.sweep.running import oracle_of
 
     found = dict(_records(_neighbours(folder)))
     cells = {other: _cell(theirs) for other, theirs in found.items()}
@@ -85,3 +84,15 @@ def _records(folders: list[Path]) -> Iterator[tuple[Path, RunRecord]]:
             continue
         if record.status == "ok":
             yield folder, record
+
+
+def oracle_of(cells: Sequence[Cell], cell: Cell) -> Cell | None:
+    """The float32 cell on the same grid, None for itself or where there is none."""
+    wanted = {**{key: cell.config.get(key) for key in ORACLE_KEYS}, "engine": reference_config(cell.config)["engine"]}
+    if cell.config["engine"] == wanted["engine"]:
+        return None
+    return next((other for other in cells if all(other.config.get(key) == wanted[key] for key in wanted)), None)
+
+
+# What an engine is compared with at the same grid must agree in these
+ORACLE_KEYS = ("model", "solver", "vocoder", "reference", "workload", "seed", "text")

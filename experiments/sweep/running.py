@@ -37,8 +37,9 @@ from experiments.measuring.running import (
 from experiments.measuring.validate import validate_cells, validate_out
 from experiments.scoring.ingredients import is_scored
 from experiments.scoring.reference import provide_reference
+from experiments.scoring.sides import oracle_of
 from experiments.settings.compose import DEFAULT_PRESET, Cell, compose_cells
-from experiments.settings.reference import is_reference, needs_reference, reference_config, reference_key
+from experiments.settings.reference import is_reference, needs_reference, reference_key
 from experiments.sweep.cells import Sweep, Watch, folder_lock, measure_cells, read_cells, review
 from experiments.sweep.ledger import load_ledger, new_ledger
 from experiments.workload.requests import load_workload
@@ -47,10 +48,6 @@ from reports.data.table import load_table
 from reports.render.terminal import print_report, stdout_console
 
 RESUME = ("resume=", "sweep.resume=")
-
-
-# What an engine is compared with at the same grid must agree in these
-ORACLE_KEYS = ("model", "solver", "vocoder", "reference", "workload", "seed", "text")
 
 
 Scoring = tuple[Path, Path | None, Path | None]  # the folders of a run, its reference, its oracle
@@ -197,14 +194,6 @@ def references_of(sweep: Sweep, watch: Watch, indexes: Collection[int]) -> dict[
     if reference != sweep.ledger.reference:
         sweep.ledger.set_reference(reference)
     return found
-
-
-def oracle_of(cells: Sequence[Cell], cell: Cell) -> Cell | None:
-    """The float32 cell on the same grid, None for itself or where there is none."""
-    wanted = {**{key: cell.config.get(key) for key in ORACLE_KEYS}, "engine": reference_config(cell.config)["engine"]}
-    if cell.config["engine"] == wanted["engine"]:
-        return None
-    return next((other for other in cells if all(other.config.get(key) == wanted[key] for key in wanted)), None)
 
 
 @dataclass(slots=True, eq=False)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from metrics.process import accept_any_terminal, settle
 from metrics.record import RecordError
-from reports.listening.settings import METHODS, ListeningError, build_settings, split_words
+from reports.listening.study.settings import METHODS, ListeningError, build_settings, split_words
 
 EXIT_OK = 0
 EXIT_USAGE = 2

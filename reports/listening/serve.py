@@ -21,7 +21,7 @@ from reports.listening.judging.collect import ANSWERS
 from reports.listening.judging.results import Key, load_key
 from reports.listening.judging.sessions import RESULT_ID
 from reports.listening.making.build import KEY_FILE, PAGE_FILE
-from reports.listening.settings import ListeningError, bad_setting
+from reports.listening.study.settings import ListeningError, bad_setting
 from reports.words import slug
 
 LOOPBACK = "127.0.0.1"

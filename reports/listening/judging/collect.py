@@ -22,7 +22,7 @@ from reports.listening.judging.verdict import (
     votes_csv,
 )
 from reports.listening.making.build import KEY_FILE
-from reports.listening.settings import ListeningError, split_words
+from reports.listening.study.settings import ListeningError, split_words
 
 ANSWERS = "answers"
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from metrics.typed import parse_json
 from reports.listening.judging.sessions import Session, read_sent, sessions_of
-from reports.listening.settings import METHODS, ListeningError
+from reports.listening.study.settings import METHODS, ListeningError
 
 SCHEMA_VERSION = 1
 PREFERENCES = ("first", "second", "none")

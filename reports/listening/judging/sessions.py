@@ -16,7 +16,7 @@ from typing import Any
 from metrics.journal_lines import Lines, split_lines, torn_text
 from metrics.record import to_json
 from metrics.typed import parse_json
-from reports.listening.settings import ListeningError
+from reports.listening.study.settings import ListeningError
 
 RESULT = "listening-result"
 LINE_KINDS = ("answer", "session")

@@ -26,8 +26,8 @@ from reports.listening.making.loudness import (
 from reports.listening.making.material import Material, load_material
 from reports.listening.making.page import Names, masked_clip, render_page
 from reports.listening.making.plan import ANCHOR, Plan, Role, Trial, Wish, make_plan
-from reports.listening.rules import RULES
-from reports.listening.settings import MAX_STIMULI, BuildSettings, ListeningError, bad_setting
+from reports.listening.study.rules import RULES
+from reports.listening.study.settings import MAX_STIMULI, BuildSettings, ListeningError, bad_setting
 
 SCHEMA_VERSION = 1
 PAGE_FILE = "listening.html"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import signal
 
-from reports.listening.settings import ListeningError
+from reports.listening.study.settings import ListeningError
 
 TARGET_LUFS = -23.0
 CEILING_DBTP = -1.0

@@ -17,7 +17,7 @@ from metrics.record import RecordError, RunRecord
 from reports.data.quality import VALID, is_random
 from reports.data.source import load_source
 from reports.listening.making.plan import ANCHOR, DEGRADED
-from reports.listening.settings import ListeningError
+from reports.listening.study.settings import ListeningError
 from reports.sections.audio import read_audio
 
 TREATMENTS = (ANCHOR, DEGRADED)

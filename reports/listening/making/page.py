@@ -18,7 +18,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports.listening.settings import ListeningError
+from reports.listening.study.settings import ListeningError
 
 PAGE = Path(__file__).parent / "page"
 SCRIPTS = ("audio.js", "wave.js", "session.js", "answers.js", "screens.js", "app.js")

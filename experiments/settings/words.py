@@ -14,7 +14,6 @@ from experiments.common.cli import refused_limit
 from experiments.common.presets import CONF
 from experiments.common.written import NotWritten, read_document, refuse_unwritten, value_of
 from experiments.common.written import typed as typed_value
-from experiments.quality_gate import TEXTS, _is_there
 from experiments.settings.compose import refuse_infinite
 
 PRESETS = CONF / "gate" / "quality"
@@ -75,3 +74,13 @@ def read_yaml(key: str, name: str, folder: Path) -> dict[str, Any]:
     except NotWritten as error:
         raise refuse_unwritten(key, name, error, "not a rules file") from error
     return {str(key): value for key, value in content.items()}
+
+
+TEXTS = ("preset", "rule", "out", "metric")  # settings that are what was typed, whatever it looks like
+
+
+def _is_there(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):  # too long for a name, or with a zero in it: no file
+        return False

@@ -1,4 +1,4 @@
-"""A shorter reference from a longer one: `python -m experiments.pocket.trim_reference CLIP --max-s 5 --text "..."
+"""A shorter reference from a longer one: `python -m experiments.trim_reference CLIP --max-s 5 --text "..."
 --out F`.
 
 The clip is cut in the last pause before --max-s. What it says up to there cannot be known from here, so the text is
@@ -77,7 +77,7 @@ def override_of(out: Path, text: str) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = VerbParser(prog="python -m experiments.pocket.trim_reference", description=__doc__)
+    parser = VerbParser(prog="python -m experiments.trim_reference", description=__doc__)
     parser.add_argument("audio", type=Path, help="the longer clip")
     parser.add_argument("--max-s", type=float, required=True, help="seconds to keep at most")
     parser.add_argument("--text", required=True, help="exactly what the shorter clip says")

@@ -1,0 +1,1 @@
+"""What a study is: its settings, and the rules that are fixed before anybody listens."""

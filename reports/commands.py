@@ -22,6 +22,22 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_USAGE = 2
 # A word of its own, and not the end of a path: what was put in once stays as it is
+_MAIN = re.compile(r'^if __name__ == "__main__":', re.MULTILINE)
+# What was a module of its own under another name, and scripts that people keep still call so
+MOVED = {
+    "experiments.calibrate_reuse": "experiments.solvers.calibrate_reuse",
+    "experiments.fit_solver": "experiments.solvers.fit",
+    "experiments.floor": "experiments.scoring.floor",
+    "experiments.gate_selftest": "experiments.selftest.stored",
+    "experiments.gpu_check": "experiments.checks.gpu",
+    "experiments.gpu_correct": "experiments.checks.gpu_correct",
+    "experiments.overhead": "experiments.checks.overhead",
+    "experiments.pocket_eval": "experiments.pocket.evaluate",
+    "experiments.quality_selftest": "experiments.selftest.quality",
+    "experiments.score": "experiments.scoring.score",
+    "experiments.step_error": "experiments.checks.step_error",
+    "experiments.train_pocket": "experiments.pocket.train",
+}
 _ALONE = r"(?<![\w./-])"
 _PYTHON = re.compile(_ALONE + r"python(?= -m [a-z])")
 _PIP = re.compile(_ALONE + r"(?<!-m )pip(?= (?:un)?install )")
@@ -59,11 +75,15 @@ def here(text: str) -> str:
 
 
 def verbs_in(folder: Path) -> dict[str, str]:
-    """Name -> its purpose in a line, of every module of a package that `python -m` runs. Nothing is imported."""
-    paths = sorted(path for path in folder.glob("*.py") if not path.name.startswith("_"))
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in paths}
-    runnable = {name: text for name, text in texts.items() if 'if __name__ == "__main__":' in text}
-    return {name: (ast.get_docstring(ast.parse(text)) or "").split("\n")[0] for name, text in runnable.items()}
+    """Name below the package -> its purpose in a line, of every module that `python -m` runs. Nothing is imported."""
+    found = {}
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(folder).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__main__" else parts)
+        text = path.read_text(encoding="utf-8")
+        if name and _MAIN.search(text):
+            found[name] = (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
+    return dict(sorted(found.items()))
 
 
 def refuse_misspelt(package: str, folder: Path) -> None:
@@ -76,6 +96,9 @@ def refuse_misspelt(package: str, folder: Path) -> None:
     asked = next((word for flag, word in itertools.pairwise(sys.orig_argv) if re.fullmatch(r"-[a-zA-Z]*m", flag)), "")
     head, _, rest = asked.partition(".")
     name = rest.partition(".")[0]
+    if asked in MOVED:
+        print(f"error: {asked} has moved; write {here(f'`{typed(MOVED[asked])}`')}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
     if head != package or not name or (folder / f"{name}.py").is_file() or (folder / name).is_dir():
         return
     near = difflib.get_close_matches(name, list(verbs_in(folder)), n=1)

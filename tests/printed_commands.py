@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from reports.commands import ROOT, verbs_in
 
 ROOMS = ("engine", "metrics", "baselines", "reports", "experiments")
-COMMANDS = ("chaos", "sweep_cost", "score_cost", "onnx_profile", "batch_roofline")  # of tests, which are run by hand
 START = re.compile(
     r"(?<![\w./$-])(?:"
     r"(?:\.venv/bin/|[A-Z]+=\S+ )*python3? -m \S|\.venv/bin/[a-z]|huggingface-cli|nvpmodel -"
@@ -79,7 +78,7 @@ def _of_workflows() -> Iterator[Printed]:
 
 def _of_sources() -> Iterator[Printed]:
     paths = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
-    for path in [*paths, *(ROOT / "tests" / f"{name}.py" for name in COMMANDS)]:
+    for path in paths:
         name = path.relative_to(ROOT).as_posix()
         for node, text in _texts(ast.parse(path.read_text("utf-8"))):
             where = f"{name}:{node.lineno}"

@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from experiments import __main__ as front
 from experiments.__main__ import INTERNAL
 from experiments.common.cli import run_verb
-from reports.commands import ROOT, verbs_in
+from reports.commands import MOVED, ROOT, verbs_in
 from tests import verb_parsers
 
 VERBS = sorted(name for name in verbs_in(ROOT / "experiments") if name not in INTERNAL)
-MODULES = {**{f"experiments.{name}": f"experiments.{name}" for name in VERBS}, "reports": "reports.__main__",
-           "reports.listening": "reports.listening.__main__", "experiments": "experiments.__main__"}  # fmt: skip
+PACKAGES = [name for name in VERBS if (ROOT / "experiments" / name / "__main__.py").is_file()]
+MODULES = {**{f"experiments.{name}": f"experiments.{name}" for name in VERBS if name not in PACKAGES},
+           **{f"experiments.{name}": f"experiments.{name}.__main__" for name in PACKAGES},
+           "reports": "reports.__main__", "reports.listening": "reports.listening.__main__"}  # fmt: skip
 # A GPU is looked for before anything that is asked of it is read
 
 
@@ -60,10 +63,12 @@ def test_what_it_does_not_know_is_one_line_and_exit_2(
 
 
 def test_every_verb_has_an_entry_in_the_parsers_and_a_line_in_the_list(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ended("experiments", []) == 0
-    listed = re.findall(r"^  (\w+)  +\S", capsys.readouterr().out, re.MULTILINE)
-    assert listed == VERBS
-    assert set(MODULES) - {"experiments"} <= set(verb_parsers.PARSERS)
+    assert front.main([]) == 0
+    listed = re.findall(r"^  ([\w-]+)  *\S", capsys.readouterr().out, re.MULTILINE)
+    assert sorted(front.MODULES[verb] for verb in listed) == sorted(
+        [*(f"experiments.{name}" for name in VERBS), "reports", "reports.listening"]
+    )
+    assert set(MODULES) <= set(verb_parsers.PARSERS)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +76,9 @@ def test_every_verb_has_an_entry_in_the_parsers_and_a_line_in_the_list(capsys: p
     [
         ("experiments.rum", "did you mean `{python} -m experiments.run`?"),
         ("experiments.qualitygate", "did you mean `{python} -m experiments.quality_gate`?"),
+        ("reports.zzz", "see `{python} -m reports --help`"),
         ("experiments.zzz", "see `{python} -m experiments --help`"),
-        ("reports.listenin", "see `{python} -m reports --help`"),
+        ("reports.listenin", "did you mean `{python} -m reports.listening`?"),
     ],
 )
 def test_a_name_typed_wrong_is_one_line_and_exit_2(typed: str, said: str, tmp_path: Path) -> None:
@@ -82,6 +88,17 @@ def test_a_name_typed_wrong_is_one_line_and_exit_2(typed: str, said: str, tmp_pa
     )
     hint = said.format(python=sys.executable)
     assert (done.returncode, done.stderr) == (2, f"error: {typed}: there is no such command; {hint}\n")
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_a_name_of_before_names_the_one_of_today(old: str, tmp_path: Path) -> None:
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", old, "x=1"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    said = f"error: {old} has moved; write `{sys.executable} -m {MOVED[old]}`\n"
+    assert (done.returncode, done.stderr) == (2, said)
+    assert MOVED[old] in MODULES
 
 
 def test_a_module_that_imports_the_package_is_not_taken_for_a_command() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from experiments import baseline, gate, plan_samples, stream
-from experiments.common import words
 from experiments.compare import __main__ as compare
 from experiments.compare.settings import read_command
 from experiments.measuring import limits
@@ -20,7 +19,7 @@ from experiments.optimize import __main__ as optimize
 from experiments.selftest import __main__ as selftest
 from experiments.selftest import stored as gate_selftest
 from experiments.serve import settings as load_settings
-from experiments.settings import compose, overrides
+from experiments.settings import compose, overrides, words
 from experiments.settings.compose import compose_config, compose_run
 from experiments.settings.front import composed_file, is_help, is_information, refuse_flags, without_multirun
 from experiments.settings.words import split_words
@@ -30,7 +29,7 @@ from experiments.sweep import running as sweeping
 from reports.listening.study import settings as listening
 
 Parser = Callable[[Sequence[str]], object]
-INTERNAL = ("worker", "compare_worker", "load_cold", "doctor_probe")  # programs that verbs start, not for people
+INTERNAL = ("measuring.worker", "compare.child", "load.cold", "doctor.probe")  # programs that verbs start
 
 
 class Parsed(Exception):
@@ -190,12 +189,14 @@ PARSERS: dict[str, Parser] = {
     "experiments.decide": _flags("experiments.decide", ("rule", "out"), 1),
     "experiments.plan_samples": _flags("experiments.plan_samples", plan_samples.KEYS, 2),
     **{f"experiments.{name}": _flags(f"experiments.{name}") for name in (
-        "score", "tracking", "doctor", "trim_reference", "quality_selftest",
+        "scoring.score", "trim_reference", "selftest.quality", "checks.chaos", "checks.sweep_cost", "checks.score_cost",
+    )},
+    **{f"experiments.{name}": _flags(f"experiments.{name}.__main__") for name in ("tracking", "doctor")},
+    **{f"experiments.checks.{name}": _flags(f"experiments.checks.{name}", composes=True) for name in (
+        "onnx_profile", "roofline",
     )},
     "experiments.checks.overhead": _flags("experiments.checks.overhead", composes=True),
     "experiments": lambda argv: None,
     "reports": _flags("reports.__main__"),
     "reports.listening": _listening,
-    **{f"tests.{name}": _flags(f"tests.{name}") for name in ("chaos", "sweep_cost", "score_cost")},
-    **{f"tests.{name}": _flags(f"tests.{name}", composes=True) for name in ("onnx_profile", "batch_roofline")},
 }  # fmt: skip

@@ -8,7 +8,6 @@ journals, records and ledger are compared with what had been on disk at each kil
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -19,16 +18,19 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
+from engine.contract import ConfigError
+from experiments.common.cli import run_verb
 from experiments.common.journal import JOURNAL
 from experiments.settings.compose import compose_cells
 from experiments.sweep.running import new_sweep, resumed_sweep, run_sweep
 from metrics.record import load_record
+from reports.commands import VerbParser
 
 FAKE = (sys.executable, "-m", "tests.fakes")
 SETTINGS = (
@@ -216,14 +218,16 @@ def _finished(out: Path) -> dict[str, str]:
     return {folder: load_record(out / folder / "result.json").run_id for folder in done}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: Sequence[str]) -> int:
+    parser = VerbParser(prog="python -m experiments.checks.chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reach-s", type=float, default=6.0, help="kills fall into this long after a start")
-    options = parser.parse_args()
-    if options.kills < 1 or not 0 < options.reach_s < float("inf"):
-        parser.error("--kills and --reach-s must be above 0")
+    options = parser.parse_args(argv)
+    if options.kills < 1:
+        raise ConfigError("--kills", options.kills, "must be a whole number from 1", "use --kills 100")
+    if not 0 < options.reach_s < float("inf"):
+        raise ConfigError("--reach-s", options.reach_s, "must be seconds above 0", "use --reach-s 6")
     with tempfile.TemporaryDirectory(prefix="f5bench-chaos-") as folder:
         tally = Chaos(Path(folder), options.seed, options.reach_s).run(options.kills)
     print(json.dumps({**vars(tally), "kills": dict(tally.kills)}, indent=1))
@@ -231,4 +235,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_verb(main))

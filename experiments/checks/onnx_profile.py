@@ -6,12 +6,12 @@ ONNX Runtime's own profile of guided evaluations on drawn inputs, by operator, b
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from engine.backends.onnx.export import example_feeds
 from engine.build import build_engine
 from engine.clock import HostClock
 from engine.context import Context, materials
-from engine.contract import ConfigError, UnsupportedEngine
+from engine.contract import ConfigError
 from engine.runtimes.onnx_session import PROVIDERS, kernel_events, session_options
 from engine.solver.methods import solver_spec
+from experiments.common.cli import run_verb
 from experiments.settings.compose import compose_config
+from reports.commands import VerbParser
 
 
 def milliseconds(events: list[dict[str, Any]], skipped: int, runs: int) -> tuple[float, dict[str, tuple[int, float]]]:
@@ -63,17 +65,14 @@ def profiled(overrides: list[str], frames: int, runs: int, skipped: int = 3) -> 
     return milliseconds(events, skipped, runs)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.checks.onnx_profile", description=__doc__)
+def main(argv: Sequence[str]) -> int:
+    parser = VerbParser(prog="python -m experiments.checks.onnx_profile", description=__doc__)
     parser.add_argument("overrides", nargs="+")
     parser.add_argument("--frames", type=int, default=330)
     parser.add_argument("--runs", type=int, default=20)
-    asked = parser.parse_args()
+    asked = parser.parse_args(argv)
     for overrides in (asked.overrides, [*asked.overrides, "engine=onnx"]):
-        try:
-            whole_ms, operators = profiled(overrides, asked.frames, asked.runs)
-        except (ConfigError, UnsupportedEngine) as refusal:
-            parser.error(str(refusal))
+        whole_ms, operators = profiled(overrides, asked.frames, asked.runs)
         print(f"{' '.join(overrides)}: {whole_ms:.2f} ms an evaluation of {asked.frames} frames, guided")
         for operator, (count, ms) in operators.items():
             print(f"  {operator:28s} {count:4d} nodes {ms:8.3f} ms {100 * ms / whole_ms:5.1f} %")
@@ -81,4 +80,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_verb(main))

@@ -6,22 +6,24 @@ of all turns.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
 from engine.build import build_engine
 from engine.clock import HostClock
-from engine.contract import Engine, SynthesisRequest
+from engine.contract import ConfigError, Engine, SynthesisRequest
+from experiments.common.cli import run_verb
 from experiments.common.device_lock import device_lock
 from experiments.common.environment import num_threads
 from experiments.measuring.peaks import gemm_peaks
 from experiments.settings.compose import compose_run
 from experiments.workload.requests import load_workload
 from metrics.speed.roofline import Dit
+from reports.commands import VerbParser
 
 TURNS = 5
 KINDS = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
@@ -34,17 +36,19 @@ def call(engine: Engine, request: SynthesisRequest, num: int, dit: Dit, ref_fram
     return flop, spoken[0].stages.denoise_s  # of the whole call, in every answer
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: Sequence[str]) -> int:
+    parser = VerbParser(prog="python -m experiments.checks.roofline", description=__doc__)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--requests", default="1,2,4,8")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     config, clock = compose_run(options.overrides).config, HostClock()
     torch.set_num_threads(num_threads(config["device"]))
     workload, dit = load_workload(config), Dit.of(config["model"])
     request = workload.requests[0]
     hz = config["model"]["sample_rate_hz"] / config["model"]["hop_samples"]
     ref_frames = round(len(request.ref_audio_S) / request.ref_sample_rate_hz * hz)
+    if not all(text.isdecimal() and 0 < int(text) < 1000 for text in options.requests.split(",")):
+        raise ConfigError("--requests", options.requests, "must be whole numbers with commas", "use --requests 1,2,4,8")
     sizes = [int(text) for text in options.requests.split(",")]
     rates: dict[int, list[float]] = {size: [] for size in sizes}
     peaks: list[float] = []
@@ -67,4 +71,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_verb(main))

@@ -6,20 +6,23 @@ quality=standard as a sweep scores them: as many processes at a time as there ar
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from engine.contract import ConfigError
+from experiments.common.cli import run_verb
 from experiments.common.environment import usable_cores
 from experiments.measuring.job import RESULT
 from experiments.measuring.running import finish_scoring, start_scoring
 from experiments.settings.compose import compose_config
 from metrics.record import load_record, save_record
+from reports.commands import VerbParser
 
 
 def copies(sweep: Path, variants: int, folder: Path) -> list[Path]:
@@ -47,11 +50,15 @@ def score_all(folders: list[Path], reference: Path) -> int:
     return failed + sum(not finish_scoring(folder, process) for folder, process in running)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.checks.score_cost", description=__doc__)
+def main(argv: Sequence[str]) -> int:
+    parser = VerbParser(prog="python -m experiments.checks.score_cost", description=__doc__)
     parser.add_argument("sweep", type=Path)
     parser.add_argument("--variants", type=int, default=10)
-    asked = parser.parse_args()
+    asked = parser.parse_args(argv)
+    if asked.variants < 1:
+        raise ConfigError("--variants", asked.variants, "must be a whole number from 1", "use --variants 10")
+    if not (asked.sweep / "cells").is_dir():
+        raise ConfigError("sweep", asked.sweep, "is no folder of a sweep", "give the folder that a sweep left")
     with tempfile.TemporaryDirectory() as scratch:
         folders = copies(asked.sweep, asked.variants, Path(scratch))
         started_s = time.monotonic()
@@ -63,4 +70,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_verb(main))

@@ -7,19 +7,22 @@ Ends with 1 where a cell costs more than 150 ms or a hundred of them more than 4
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.contract import ConfigError
+from experiments.common.cli import run_verb
 from experiments.measuring import job
 from experiments.settings.compose import compose_cells
 from experiments.sweep import running as sweeping
+from reports.commands import VerbParser
 
 STUB = (sys.executable, "-m", "tests.stub_worker")
 MOST_S_PER_CELL = 0.150
@@ -95,10 +98,12 @@ def _steps(num_cells: int, out: Path) -> Any:
     yield "run", run
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: Sequence[str]) -> int:
+    parser = VerbParser(prog="python -m experiments.checks.sweep_cost", description=__doc__)
     parser.add_argument("--cells", type=int, default=200)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
+    if options.cells < 1:
+        raise ConfigError("--cells", options.cells, "must be a whole number from 1", "use --cells 200")
     with tempfile.TemporaryDirectory(prefix="f5bench-cost-") as folder:
         os.environ["F5BENCH_STATE_DIR"] = folder
         cost = measure(options.cells, Path(folder) / "out")
@@ -108,4 +113,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_verb(main))

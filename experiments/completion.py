@@ -1,0 +1,58 @@
+"""Completion of the one command in bash, zsh and fish: verbs, configuration groups, their choices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+# What each shell is told; all of them ask `f5bench complete WORDS...` and take a candidate a line
+SCRIPTS = {
+    "bash": """_f5bench() {
+    local IFS=$'\\n'
+    local found="$("${COMP_WORDS[0]}" complete "${COMP_LINE:0:COMP_POINT}" 2>/dev/null)"
+    COMPREPLY=($(compgen -W "$found" -- "${COMP_WORDS[COMP_CWORD]}"))
+    [[ "${COMPREPLY[0]}" == *= ]] && compopt -o nospace
+}
+COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
+complete -o default -F _f5bench f5bench""",
+    "zsh": """#compdef f5bench
+_f5bench() {
+    local -a found
+    found=("${(@f)$("${words[1]}" complete "${LBUFFER}" 2>/dev/null)}")
+    compadd -S '' -- $found
+}
+compdef _f5bench f5bench""",
+    "fish": """complete -c f5bench -f -a '(f5bench complete (commandline -cp))'""",
+}
+SHELLS = tuple(SCRIPTS)
+COMPOSING = (
+    "run", "sweep", "optimize", "stream", "load", "floor", "compare", "selftest", "gate", "gate-selftest", "serve",
+    "fit-solver", "calibrate-reuse", "gpu-check", "gpu-correct", "step-error", "overhead", "onnx-profile", "roofline",
+)  # fmt: skip
+
+
+def script(shell: str) -> str:
+    """What `eval` takes in that shell."""
+    return SCRIPTS[shell]
+
+
+def candidates(line: Sequence[str], verbs: Mapping[str, str]) -> list[str]:
+    """The words that may stand where the cursor is. line: one string, the command line up to the cursor."""
+    words = " ".join(line).split(" ")[1:]
+    if len(words) <= 1:
+        return [verb for verb in verbs if verb.startswith(words[0] if words else "")]
+    if words[0] not in COMPOSING:
+        return ["--help"]
+    return _overrides(words[-1])
+
+
+def _overrides(word: str) -> list[str]:
+    """GROUP= until a group is named, then its choices, also after a comma."""
+    from experiments.common.presets import groups, presets
+
+    name, equals, value = word.partition("=")
+    if not equals:
+        return [f"{group}=" for group in groups() if group.startswith(name)]
+    if name not in groups():
+        return []
+    before, comma, last = value.rpartition(",")
+    return [f"{name}={before}{comma}{choice}" for choice in presets(name) if choice.startswith(last)]

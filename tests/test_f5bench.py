@@ -1,0 +1,90 @@
+"""The one command: an overview by purpose, every verb by its name, completion in three shells."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.__main__ import MODULES, VERBS, main
+from experiments.completion import COMPOSING, SHELLS, candidates, script
+from reports.commands import ROOT
+
+
+def f5bench(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "experiments/__main__.py"), *words],
+        cwd=folder, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}, capture_output=True, encoding="utf-8",
+        check=False,
+    )  # fmt: skip
+
+
+def test_the_overview_is_one_screen_by_purpose(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 55
+    assert max(map(len, lines)) <= 100
+    assert [line for line in lines if line in VERBS] == list(VERBS)
+
+
+def test_a_verb_gets_its_words_and_ends_the_process(tmp_path: Path) -> None:
+    done = f5bench("plan-samples", "--help", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage" in done.stdout
+    refused = f5bench("reports", "nowhere", folder=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: nowhere: ")
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [("rum", "did you mean run?"), ("quality_gate", "did you mean quality-gate?"), ("zzz", "`f5bench` lists them")],
+)
+def test_a_verb_that_there_is_not(verb: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb]) == 2
+    assert capsys.readouterr().err == f"error: {verb}: there is no such verb; {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("f5bench ru", ["run"]),
+        ("f5bench quality", ["quality-gate", "quality-selftest"]),
+        ("f5bench run eng", ["engine="]),
+        ("f5bench run engine=fp", ["engine=fp16", "engine=fp32"]),
+        ("f5bench sweep engine=fp32,bf", ["engine=fp32,bf16"]),
+        ("f5bench run nothing=", []),
+        ("f5bench reports ", ["--help"]),
+    ],
+)
+def test_what_may_stand_at_the_cursor(line: str, found: list[str]) -> None:
+    assert candidates([line], MODULES) == found
+
+
+def test_every_composing_verb_is_one() -> None:
+    assert set(COMPOSING) <= set(MODULES)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_bash_completes(tmp_path: Path) -> None:
+    """The very script in the very shell, with a program of that name on its path."""
+    program = tmp_path / "f5bench"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m experiments "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    asked = f"""{script("bash")}
+COMP_LINE='f5bench run engine=fp3' COMP_POINT=22 COMP_WORDS=(f5bench run engine=fp3) COMP_CWORD=2
+_f5bench 2>/dev/null; echo "${{COMPREPLY[@]}}"
+"""
+    done = subprocess.run(
+        ["bash", "-c", asked], cwd=tmp_path, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True,
+        encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == "engine=fp32", done.stderr
+
+
+def test_a_shell_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "tcsh"]) == 2
+    assert capsys.readouterr().err == f"error: completion: give one of {', '.join(SHELLS)}\n"

@@ -103,7 +103,7 @@ def stop_before_measuring(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None
 
 def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are made, and not drawn: what a chart is made of is checked, and a tenth of the time taken."""
-    for module in ("reports.render.plots", "reports.search", "reports.render.spectrograms"):
+    for module in ("reports.render.plots", "reports.render.search", "reports.render.spectrograms"):
         monkeypatch.setattr(importlib.import_module(module), "save", _no_picture)
 
 

@@ -1,4 +1,4 @@
-"""metrics.artifacts: one fault at a time, named with its value and its limit."""
+"""metrics.fidelity.artefacts: one fault at a time, named with its value and its limit."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""metrics.memory: readings of this very process."""
+"""metrics.speed.memory: readings of this very process."""
 
 import mmap
 import sys

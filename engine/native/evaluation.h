@@ -1,4 +1,4 @@
-// The DiT's evaluation for CPUs that multiply bfloat16 in tiles (AMX): DiTStep.forward of engine/step.py in one.
+// The DiT's evaluation for CPUs that multiply bfloat16 in tiles (AMX): DiTStep.forward of engine/step/dit.py in one.
 //
 // Sums, normalisation, softmax and the residual stream are float32; what enters a matrix product is rounded to
 // bfloat16. Each stage's end writes the tiles that the next stage's products load, so nothing is rearranged in between,
@@ -109,7 +109,7 @@ struct Evaluation : Places {
   }
 
   // Queries (scaled for powers of 2) as A, keys and values as B of the products of attention. A pair of columns of a
-  // query or key holds 16 first halves of RoPE's pairs beside their second halves (engine.denoiser.tiles, rope_beside).
+  // query or key holds 16 first halves of RoPE's pairs beside their second halves (engine.backends.tiles.denoiser, rope_beside).
   void project_qkv(Team& team, const Layer& layer) const {
     const int per_kind = 2 * heads();
     const float query_scale = LOG2_E / 8;

@@ -227,7 +227,7 @@ static inline Floats gelu(Floats v) {  // tanh form: v sigmoid(2 sqrt(2 / pi) (v
   return v * inverse(1.0f + exp2(power));
 }
 
-static inline Floats mish(Floats v) {  // as in engine/step.py
+static inline Floats mish(Floats v) {  // as in engine/step/dit.py
   Floats grown = exp2(LOG2_E * least(v, all(20.0f)));
   Floats n = grown * (grown + 2.0f);
   return v * n * inverse(n + 2.0f);

@@ -13,7 +13,7 @@ from metrics.fidelity.artefacts import ACTIVE_BELOW_LOUDEST_DB, CLIP_LEVEL, CLIP
 
 EDGE_SILENCE_S = 0.5
 INNER_SILENCE_S = 1.0
-CHARS_PER_S = (4.0, 30.0)  # letters and digits per second of speech, as metrics.artifacts has it
+CHARS_PER_S = (4.0, 30.0)  # letters and digits per second of speech, as .artefacts has it
 WIDE_CHARS = 3  # letters that an ideograph counts for: about the bytes that upstream counts
 
 

@@ -102,7 +102,7 @@ class Proof:
             raise _invalid(side, f"{said} in the timed calls of one block")
 
     def audio(self, side: str, facts: Mapping[str, Any], sentence: int, answer: Mapping[str, Any], path: Path) -> None:
-        """The rules of metrics.fidelity.artefacts on the very audio. Random weights speak noise: only its length counts."""
+        """The rules of `audio_valid` on the very audio. Random weights speak noise: only its length counts."""
         name, text = self._texts[sentence]
         audio_S = np.load(path, allow_pickle=False)
         mel = path.with_suffix(".mel.npy")

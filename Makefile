@@ -5,7 +5,7 @@ EXTRAS ?= quality,speaker,mlflow,onnx,optimize,serve,torchao,dev
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: bench test lint format doctor gpu-check gpu-check-here clean
+.PHONY: bench test lint format doctor gpu-check gpu-check-here published-audio clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else \
@@ -42,6 +42,11 @@ gpu-check:  ## prove the CUDA engines on this machine
 
 gpu-check-here: $(READY)
 	$(RUN) -m experiments.checks.gpu $(ARGS)
+
+# About two hours; the reports in reports/published/ are these, written by `reports DIR --publish`
+published-audio: $(READY)  ## the audio, spectrograms and pages behind the published reports, made again on this machine
+	for each in bench waterfall fastest; do $(RUN) -m experiments.sweep experiment=$$each tracking=none \
+	  out=outputs/published/$$each || exit $$?; done
 
 clean:
 	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache

@@ -1,4 +1,4 @@
-"""`python -m reports DIR [--print] [--out DIR]`: render a run or a sweep again from what it left on disk."""
+"""`python -m reports DIR [--print] [--out DIR | --publish DIR]`: render a run or a sweep again from what it left."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RecordError as error:
         return _complain(str(error))
     try:
-        rendered = render_report(options.folder, options.out)
+        rendered = render_report(options.folder, options.publish or options.out, small=options.publish is not None)
     except RecordError as error:
         return _complain(str(error))
     except OSError as error:
         return _complain(
-            f"{error.filename or options.out or options.folder}: {error.strerror or error}; give another --out"
+            f"{error.filename or options.publish or options.out or options.folder}: {error.strerror or error}; "
+            "give another folder"
         )
     if options.print:
         print_report(rendered.table, stdout_console())
@@ -43,7 +44,10 @@ def _parser() -> VerbParser:
     parser = VerbParser(prog="python -m reports", description=__doc__)
     parser.add_argument("folder", metavar="DIR", type=Path, help="what experiments.run or experiments.sweep left")
     parser.add_argument("--print", action="store_true", help="print the table on the terminal as well")
-    parser.add_argument("--out", type=Path, default=None, help="folder to write into (default: DIR)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--out", type=Path, default=None, help="folder to write into (default: DIR)")
+    where.add_argument("--publish", metavar="DIR", type=Path, default=None,
+                       help="write text and small pictures only, to be kept in a repository")  # fmt: skip
     return parser
 
 

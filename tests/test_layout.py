@@ -73,6 +73,13 @@ def test_every_engine_key_binds_to_its_build_function(name: str) -> None:
         engine_arguments({**composed, "precison": "fp16"})
 
 
+def test_what_is_published_stays_small() -> None:
+    """Text and small pictures; audio by `make published-audio`."""
+    paths = [path for path in (ROOT / "reports" / "published").rglob("*") if path.is_file()]
+    assert {path.suffix for path in paths} <= {".md", ".png"}
+    assert sum(path.stat().st_size for path in paths) < 3e6
+
+
 def test_readme_file_map_matches_the_disk() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     file_map = readme.split("## File map", 1)[1].split("```", 2)[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -186,6 +187,21 @@ def test_a_report_elsewhere_carries_two_sentences_and_points_nowhere_else(render
     text = (out / "report.md").read_text(encoding="utf-8")
     assert "cells/" not in text
     assert "carries two sentences of each row, as 16-bit FLAC" in text
+
+
+def test_what_is_published_is_text_and_small_pictures(rendered: Path, tmp_path: Path) -> None:
+    out = tmp_path / "published"
+    assert main([str(rendered), "--publish", str(out)]) == 0
+    paths = [path for path in out.rglob("*") if path.is_file()]
+    assert {path.suffix for path in paths} == {".md", ".png"}
+    assert not [path for path in paths if "spectrogram" in path.name]
+    assert max(path.stat().st_size for path in paths) < 150_000
+    text = (out / "report.md").read_text("utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert links
+    assert [link for link in links if not (out / link).is_file()] == []
+    assert "`make published-audio` makes them again" in text
+    assert "| fp32" in text
 
 
 def test_missing_wavs_are_said_and_cost_only_their_pictures(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ struct Evaluation : Places {
   }
 
   // Queries (scaled for powers of 2) as A, keys and values as B of the products of attention. A pair of columns of a
-  // query or key holds 16 first halves of RoPE's pairs beside their second halves (rope_beside in backends/tiles/denoiser.py).
+  // query or key holds 16 first halves of RoPE's pairs beside their second halves (rope_beside in Python).
   void project_qkv(Team& team, const Layer& layer) const {
     const int per_kind = 2 * heads();
     const float query_scale = LOG2_E / 8;

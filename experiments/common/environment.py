@@ -93,6 +93,12 @@ def instruction_set(cpu_flags: Sequence[str]) -> str:
     return next((name for flag, name in INSTRUCTION_SETS if flag in cpu_flags), "")
 
 
+@lru_cache(maxsize=1)
+def cpu_instructions() -> str:
+    """`instruction_set` of this machine."""
+    return instruction_set(read_cpu(Path("/proc/cpuinfo"))[1])
+
+
 def read_cpu(path: Path) -> tuple[str, list[str]]:
     """(model name, the flags of CPU_FLAGS that the first core has). ARM boards name themselves in the device tree."""
     fields: dict[str, str] = {}

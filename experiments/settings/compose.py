@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from engine.contract import ConfigError
 from engine.paths import ROOT as ROOT
+from experiments.common.environment import cpu_instructions
 from experiments.common.presets import CONF, folders, groups
 from experiments.common.presets import presets as options
 from experiments.common.quoting import hydra_value
@@ -54,7 +55,7 @@ def compose_config(overrides: Sequence[str], conf: Path = CONF) -> dict[str, Any
     conf: another checkout's configuration folder.
     """
     config = _compose(overrides, conf)
-    num_cells = len(config.pop("cells", []))
+    num_cells = len(_for_this_cpu(config.pop("cells", [])))
     if num_cells:
         raise ConfigError(
             "experiment", _value_of("experiment", overrides), f"a preset of {num_cells} cells is a sweep",
@@ -115,15 +116,20 @@ def _split_preset(parsed: Sequence[Override], default: str | None) -> tuple[str 
 
 
 def _preset_cells(preset: str) -> list[tuple[str, ...]]:
-    cells = _compose([f"experiment={preset}"]).get("cells", [()])
+    cells = _for_this_cpu(_compose([f"experiment={preset}"]).get("cells", [()]))
     if not isinstance(cells, list) or not all(isinstance(cell, list | tuple) for cell in cells) or not cells:
         raise ConfigError(
             "experiment",
             preset,
-            "`cells` must be lists of overrides",
+            "`cells` must be lists of overrides, or by instruction set (amx, avx512bf16, .., otherwise) such lists",
             f"see conf/experiment/{DEFAULT_PRESET}.yaml",
         )
     return [tuple(map(str, cell)) for cell in cells]
+
+
+def _for_this_cpu(cells: Any) -> Any:
+    """A preset may list other cells for another instruction set (environment.INSTRUCTION_SETS), or `otherwise`."""
+    return cells.get(cpu_instructions(), cells.get("otherwise")) if isinstance(cells, dict) else cells
 
 
 def compose_cell(overrides: tuple[str, ...], varying: Collection[str]) -> Cell:

@@ -20,6 +20,8 @@ from reports.sections.scores import METRIC_NAMES, score_text
 from reports.sections.work_columns import work_columns
 from reports.words import ABSENT, significant, without_machine_paths
 
+SMALL_COLORS = 64
+NOT_KEPT = "Audio and its spectrograms are not kept with a published report; `make published-audio` makes them again."
 ROW_RULES = (
     "A row whose audio is invalid shows no speed: broken audio is easy to make quickly.",
     'A score with "n of m" is the mean over the n sentences where it could be computed.',
@@ -60,6 +62,7 @@ class Document:
     audio: AudioLinks
     sentence_header: tuple[str, ...]
     search: Front | None = None
+    small: bool = False
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -85,10 +88,12 @@ class Document:
         )
 
 
-def document_of(table: Table, out: Path) -> Document:
-    """Draws the pictures and copies what audio the report needs into `out`, then says the rest."""
+def document_of(table: Table, out: Path, *, small: bool = False) -> Document:
+    """Draws the pictures and copies what audio the report needs into `out`, then says the rest.
+
+    small: charts in few colours; no audio and no pictures of it."""
     context = context_of(table)
-    charts = draw_charts(table, context, out) if context else ()
+    charts = draw_charts(table, context, out, SMALL_COLORS if small else None) if context else ()
     search = read_search(table.source.root)
     if search is not None:
         charts = (*charts, *draw_search(search, out))
@@ -105,10 +110,11 @@ def document_of(table: Table, out: Path) -> Document:
         missing=missing_scores(table),
         determinism=(*determinism_of(table), *window_notes(table)),
         charts={Path(picture.path).stem: picture for picture in charts},
-        spectrograms=draw_spectrograms(table, out),
-        audio=link_audio(table, out, example_ids(table.source)),
+        spectrograms={} if small else draw_spectrograms(table, out),
+        audio=AudioLinks(links={}, note=NOT_KEPT) if small else link_audio(table, out, example_ids(table.source)),
         sentence_header=("valid", "p50 ms", "RTF", *(METRIC_NAMES[m] for m in _sentence_metrics(table))),
         search=front_of(search) if search is not None else None,
+        small=small,
     )
 
 

@@ -21,14 +21,19 @@ class Rendered:
     paths: tuple[Path, ...]
 
 
-def render_report(folder: Path, out: Path | None = None) -> Rendered:
+def render_report(folder: Path, out: Path | None = None, *, small: bool = False) -> Rendered:
     """Render a RUN or SWEEP folder into `out` (default: the folder itself). Rendering again gives the same files.
+
+    small: report.md and its charts alone, for a repository: no audio, spectrograms, page or tables of trials.
 
     Raises RecordError for a folder that holds neither, or another schema version, and UnjudgedRow.
     """
     table = load_table(folder)
     target = folder if out is None else out
-    document = document_of(table, target)
+    document = document_of(table, target, small=small)
+    if small:
+        write_atomically(target / "report.md", render_markdown(document))
+        return Rendered(table=table, paths=(target / "report.md",))
     markdown, html = target / "report.md", target / "report.html"
     exports = write_exports(table, target)
     write_atomically(markdown, render_markdown(document))

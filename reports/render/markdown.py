@@ -16,6 +16,11 @@ from reports.sections.notes import left_out, note_of
 from reports.sections.scores import METRIC_NAMES
 from reports.words import ABSENT, listed
 
+FILES = (
+    "## Files",
+    "[rows.csv](rows.csv): the table; [samples.parquet](samples.parquet): every trial; "
+    "[report.html](report.html): this report with players and sortable tables.",
+)
 _ENTITY = re.compile(r"&(?=#?\w+;)")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
@@ -43,9 +48,7 @@ def render_markdown(document: Document) -> str:
         *_sentences(document),
         *_listen(document),
         *_determinism(document),
-        "## Files",
-        "[rows.csv](rows.csv): the table; [samples.parquet](samples.parquet): every trial; "
-        "[report.html](report.html): this report with players and sortable tables.",
+        *([] if document.small else FILES),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -47,9 +47,13 @@ class Picture:
     alt: str
 
 
-def draw_charts(table: Table, context: Context, out: Path) -> tuple[Picture, ...]:
-    """Draw what the rows have figures for; a chart without any is left out."""
-    drawn = (_quality_chart(table, context, out), _stage_chart(table, out), _latency_chart(table, context, out))
+def draw_charts(table: Table, context: Context, out: Path, num_colors: int | None = None) -> tuple[Picture, ...]:
+    """Draw what the rows have figures for; a chart without any is left out. num_colors: as `save` has it."""
+    drawn = (
+        _quality_chart(table, context, out, num_colors),
+        _stage_chart(table, out, num_colors),
+        _latency_chart(table, context, out, num_colors),
+    )
     return tuple(picture for picture in drawn if picture is not None)
 
 
@@ -70,7 +74,7 @@ def save(figure: Figure, out: Path, name: str, num_colors: int | None = None) ->
     return f"{PLOTS}/{name}.png"
 
 
-def _quality_chart(table: Table, context: Context, out: Path) -> Picture | None:
+def _quality_chart(table: Table, context: Context, out: Path, num_colors: int | None) -> Picture | None:
     metrics = [metric for metric in (LOG_MEL, PESQ) if _points(table, metric)]
     if not metrics:
         return None
@@ -93,7 +97,9 @@ def _quality_chart(table: Table, context: Context, out: Path) -> Picture | None:
         )
     words = "; ".join(f"{row.label} RTF {significant(x)}" for row, x, _ in _points(table, metrics[0]))
     return Picture(
-        path=save(figure, out, "rtf_quality"), title="Speed against quality", alt=f"RTF against quality: {words}"
+        path=save(figure, out, "rtf_quality", num_colors),
+        title="Speed against quality",
+        alt=f"RTF against quality: {words}",
     )
 
 
@@ -156,7 +162,7 @@ def _front(points: Sequence[tuple[float, float]], lower: bool) -> list[tuple[flo
     return front
 
 
-def _stage_chart(table: Table, out: Path) -> Picture | None:
+def _stage_chart(table: Table, out: Path, num_colors: int | None) -> Picture | None:
     rows = [row for row in table.timed_rows if row.timing and row.timing.stages]
     if not rows:
         return None
@@ -192,10 +198,10 @@ def _stage_chart(table: Table, out: Path) -> Picture | None:
     alt = "; ".join(
         f"{row.label} denoise {row.timing.stages.denoise_pct:.0f} %" for row in rows if row.timing and row.timing.stages
     )
-    return Picture(path=save(figure, out, "stages"), title="Where the time goes", alt=f"Stage split: {alt}")
+    return Picture(path=save(figure, out, "stages", num_colors), title="Where the time goes", alt=f"Stage split: {alt}")
 
 
-def _latency_chart(table: Table, context: Context, out: Path) -> Picture | None:
+def _latency_chart(table: Table, context: Context, out: Path, num_colors: int | None) -> Picture | None:
     rows = list(table.timed_rows)
     if not rows:
         return None
@@ -225,7 +231,9 @@ def _latency_chart(table: Table, context: Context, out: Path) -> Picture | None:
     figure.suptitle(f"How the calls scatter ({context.seconds})", fontsize=11)
     alt = "; ".join(f"{row.label} median {significant(row.timing.p50_ms)} ms" for row in rows if row.timing)
     return Picture(
-        path=save(figure, out, "latency"), title="How the calls scatter", alt=f"Latency of every call: {alt}"
+        path=save(figure, out, "latency", num_colors),
+        title="How the calls scatter",
+        alt=f"Latency of every call: {alt}",
     )
 
 

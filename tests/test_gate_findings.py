@@ -14,8 +14,9 @@ from baselines.stored.gate import judge
 from baselines.stored.latency import Known
 from baselines.stored.power import Power
 from baselines.stored.sessions import HostNoise
-from baselines.stored.verdict import SEVERITY, Finding, Limits, Verdict
+from baselines.stored.verdict import Finding, Limits, Verdict
 from metrics.record import RecordError, RunRecord
+from metrics.verdict import SEVERITY
 from tests.baseline_runs import (
     IDS,
     LIMITS,

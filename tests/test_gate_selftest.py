@@ -50,13 +50,13 @@ def test_counts_add_up_and_every_gate_can_print_them(tmp_path: Path) -> None:
     assert "python -m experiments.selftest.stored" in stored_sentence("h", tmp_path)
     for num in (8, 12):
         keep = Keeper("h", is_kept=True, folder=tmp_path, rule="stored-baseline-2")
-        unchanged = Tally(source="live", true_ratio=1.0, outcomes={"PASS": num - 1, "CANNOT_TELL": 1})
+        unchanged = Tally(source="live", true_ratio=1.0, outcomes={"PASS": num - 1, "INCONCLUSIVE": 1})
         keep([unchanged, Tally(source="live, scaled", true_ratio=1.05, outcomes={"FAIL": num})], None)
     kept = load_errors("h", tmp_path)
     assert kept is not None
     assert kept.rule == "stored-baseline-2"
     assert {t.true_ratio: dict(t.outcomes) for t in kept.tallies} == {
-        1.0: {"PASS": 18, "CANNOT_TELL": 2}, 1.05: {"FAIL": 20}
+        1.0: {"PASS": 18, "INCONCLUSIVE": 2}, 1.05: {"FAIL": 20}
     }  # fmt: skip
     sentence = stored_sentence("h", tmp_path)
     assert "false alarms on this host class: 0 of 20 live (upper bound 14 %, 2 undecided)" in sentence

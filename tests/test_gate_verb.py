@@ -29,9 +29,9 @@ CASES = {
     "same": (make_run(2), 0, "PASS"),
     "slightly slower": (make_run(2, Recipe(slower=1.03)), 0, "WARN"),
     "slower": (make_run(2, Recipe(slower=1.1)), 10, "FAIL"),
-    "noisy": (make_run(2, Recipe(world=World(round=0.3))), 11, "CANNOT_TELL"),
+    "noisy": (make_run(2, Recipe(world=World(round=0.3))), 11, "INCONCLUSIVE"),
     "other engine": (make_run(2, facts=runs.facts(name="int8", steps=8)), 12, "INVALID_ENV"),
-    "skipped": (SKIPPED, 14, "CANNOT_TELL"),
+    "skipped": (SKIPPED, 14, "INCONCLUSIVE"),
 }
 
 

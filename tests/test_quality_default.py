@@ -71,7 +71,7 @@ def test_what_was_judged_still_fails(tmp_path: Path) -> None:
 def test_a_run_that_holds_nothing_to_judge_is_no_pass(tmp_path: Path) -> None:
     runs = [replace(r, scores=tuple(s for s in r.scores if s.metric == "audio_valid")) for r in map(default_run, "ab")]
     code, verdict = judged(tmp_path, *runs)
-    assert (code, verdict["outcome"]) == (11, "CANNOT_TELL")
+    assert (code, verdict["outcome"]) == (11, "INCONCLUSIVE")
 
 
 def test_a_score_that_was_tried_in_vain_is_judged(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_score_that_was_tried_in_vain_is_judged(tmp_path: Path) -> None:
 
 def test_the_strict_rules_stay_and_leave_nothing_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, verdict = judged(tmp_path, default_run("a"), default_run("b"), "preset=seeds")
-    assert (code, verdict["outcome"]) == (11, "CANNOT_TELL")
+    assert (code, verdict["outcome"]) == (11, "INCONCLUSIVE")
     assert "not judged" not in capsys.readouterr().out
     assert len(verdict["to_judge"]) == 2  # type: ignore[arg-type]
 

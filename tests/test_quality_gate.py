@@ -29,7 +29,7 @@ def finding(verdict: QualityVerdict, rule: str) -> QualityFinding:
 
 def test_as_good_is_not_worse_and_the_artifact_rate_says_how_many_clips_it_takes() -> None:
     verdict = judge_quality(BASE, scored("b"), SEEDS)
-    assert (verdict.outcome, verdict.exit_code) == ("CANNOT_TELL", 11)
+    assert (verdict.outcome, verdict.exit_code) == ("INCONCLUSIVE", 11)
     share = finding(verdict, f"{ARTIFACT} (share)")
     assert (share.outcome, share.needed) == ("inconclusive", 299)
     assert "269 more clips needed" in share.explanation
@@ -146,7 +146,7 @@ def changed(run: RunRecord, **fields: object) -> RunRecord:
 )
 def test_what_is_no_pair_is_refused_with_the_reason(fields: dict[str, object], reason: str) -> None:
     verdict = judge_quality(BASE, changed(scored("b"), **fields), PAIRED)
-    assert verdict.outcome == "CANNOT_TELL"
+    assert verdict.outcome == "INCONCLUSIVE"
     assert reason in finding(verdict, f"{BLIND} (difference)").explanation
 
 
@@ -199,9 +199,9 @@ def test_pairing_is_worth_its_printed_factor() -> None:
 @pytest.mark.parametrize(
     ("candidate", "exit_code", "outcome"),
     [
-        (scored("b", {BLIND: -3.0}), 10, "FAIL"), (scored("b"), 11, "CANNOT_TELL"),
+        (scored("b", {BLIND: -3.0}), 10, "FAIL"), (scored("b"), 11, "INCONCLUSIVE"),
         (replace(scored("b"), workload={"identity_sha256": "w9"}), 12, "INVALID_ENV"),
-        (replace(scored("b"), status="failed", reason="out of memory", scores=(), utterances=()), 14, "CANNOT_TELL"),
+        (replace(scored("b"), status="failed", reason="out of memory", scores=(), utterances=()), 14, "INCONCLUSIVE"),
     ],
 )  # fmt: skip
 def test_files_and_exit_codes(

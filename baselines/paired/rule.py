@@ -29,11 +29,9 @@ from typing import Any, Literal
 
 from baselines.paired.data import CANDIDATE, METRICS, REFERENCE, SENTINEL, Block
 from metrics.paired import Bounds, Errors, blocks_to_settle, sign_bounds, t_bounds, t_quantile
+from metrics.verdict import EXIT_CODES, Outcome, worst
 
-PairedOutcome = Literal["PASS", "WARN", "INCONCLUSIVE", "FAIL", "INVALID_ENV"]
 Mode = Literal["blocks", "quick"]
-SEVERITY: tuple[PairedOutcome, ...] = ("PASS", "WARN", "INCONCLUSIVE", "FAIL", "INVALID_ENV")
-EXIT_CODES: Mapping[PairedOutcome, int] = {"PASS": 0, "WARN": 0, "FAIL": 10, "INCONCLUSIVE": 11, "INVALID_ENV": 12}
 RULES: Mapping[str, str] = {"blocks": "paired-blocks-2", "quick": "paired-quick-2"}
 
 
@@ -107,7 +105,7 @@ class PairedFinding:
     """
 
     metric: str
-    outcome: PairedOutcome
+    outcome: Outcome
     ratio: float
     low: float
     high: float
@@ -122,7 +120,7 @@ class PairedVerdict:
     """The worst finding decides; sentinel: the finding on the unchanged third side, None without one."""
 
     rule: str
-    outcome: PairedOutcome
+    outcome: Outcome
     exit_code: int
     findings: tuple[PairedFinding, ...]
     sentinel: PairedFinding | None
@@ -162,7 +160,7 @@ def judge(blocks: Sequence[Block], limits: PairedLimits) -> PairedVerdict:
     outcomes = [f.outcome for f in findings]
     if sentinel is not None:
         outcomes.append(sentinel.outcome)
-    outcome = max(outcomes, key=SEVERITY.index)
+    outcome = worst(outcomes)
     return PairedVerdict(
         rule=limits.rule, outcome=outcome, exit_code=EXIT_CODES[outcome], findings=findings, sentinel=sentinel,
         num_blocks=len(blocks), num_turns=sum(len(block.turns) for block in blocks),
@@ -186,7 +184,7 @@ def _finding(blocks: Sequence[Block], metric: str, limits: PairedLimits) -> Pair
         return _undecided(blocks, metric, CANDIDATE, limits)
     ignore, catch = limits.logs
     slower, small = bounds.low > ignore, bounds.high < catch
-    outcome: PairedOutcome = "WARN" if slower and small else "FAIL" if slower else "PASS" if small else "INCONCLUSIVE"
+    outcome: Outcome = "WARN" if slower and small else "FAIL" if slower else "PASS" if small else "INCONCLUSIVE"
     return _content(blocks, metric, CANDIDATE, bounds, outcome, limits)
 
 
@@ -196,12 +194,12 @@ def _sentinel(blocks: Sequence[Block], limits: PairedLimits) -> PairedFinding:
     bounds = _bounds(blocks, metric, SENTINEL, limits)
     if bounds is None:
         return _undecided(blocks, metric, SENTINEL, limits)
-    outcome: PairedOutcome = "PASS" if bounds.low <= 0 <= bounds.high else "INVALID_ENV"
+    outcome: Outcome = "PASS" if bounds.low <= 0 <= bounds.high else "INVALID_ENV"
     return _content(blocks, metric, SENTINEL, bounds, outcome, limits)
 
 
 def _content(
-    blocks: Sequence[Block], metric: str, side: str, bounds: Bounds, outcome: PairedOutcome, limits: PairedLimits
+    blocks: Sequence[Block], metric: str, side: str, bounds: Bounds, outcome: Outcome, limits: PairedLimits
 ) -> PairedFinding:
     needed = None
     if outcome == "INCONCLUSIVE":

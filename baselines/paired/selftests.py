@@ -9,20 +9,21 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from metrics.record import RecordError, to_json, write_atomically
 from metrics.stats import clopper_pearson
 from metrics.typed import from_json, load_json
+from metrics.verdict import OLD_WORDS
 
 SELFTESTS = Path(__file__).resolve().parents[1] / "selftests"
 SCHEMA_VERSION = 1
 STORED = SELFTESTS / "stored"  # of the rule that judges by stored baselines
 # Sources of a tally; any other is a recorded trace. Scaled: times of live sessions, multiplied by the true ratio
 LIVE, SCALED, SYNTHETIC = "live", "live, scaled", "synthetic"
-UNDECIDED = ("INCONCLUSIVE", "CANNOT_TELL", "INVALID_ENV")  # in the words of both rules
+UNDECIDED = ("INCONCLUSIVE", "INVALID_ENV")
 ONE_SIDED_95 = 0.90  # a two-sided 90 % interval has 5 % on either side
 
 
@@ -139,11 +140,16 @@ def _read(content: Any) -> HostErrors:
     if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(f"not of schema {SCHEMA_VERSION}, which this program reads")
     errors = from_json(HostErrors, {key: value for key, value in content.items() if key != "schema_version"})
+    errors = replace(errors, tallies=tuple(map(_in_todays_words, errors.tallies)))
     repeated = Counter((tally.source, tally.true_ratio) for tally in errors.tallies)
     for (source, true_ratio), number in repeated.items():
         if number > 1:  # they would not be added but replace each other
             raise ValueError(f"{source}, true ratio {true_ratio:g} twice")
     return errors
+
+
+def _in_todays_words(tally: Tally) -> Tally:
+    return replace(tally, outcomes={OLD_WORDS.get(word, word): count for word, count in tally.outcomes.items()})
 
 
 def same_run_sentence(host_class: str, folder: Path = SELFTESTS) -> str:

@@ -26,18 +26,19 @@ from baselines.quality.noninferiority import (
 from baselines.quality.rules import QualityLimits, QualityRule
 from baselines.quality.sentences import Pairs, expected_ids, pair_scores
 from baselines.stored.quality import identical_audio, judge_validity
-from baselines.stored.verdict import EXIT_CODES, EXIT_RUN_FAILED, Outcome, worst
 from metrics.fidelity.catalog import by_name
 from metrics.fidelity.floors import not_testable
 from metrics.model_identity import spelt
 from metrics.paired import Errors
 from metrics.record import RunRecord
+from metrics.verdict import EXIT_CODES, EXIT_RUN_FAILED, Outcome, worst
 
 RULE = "paired-noninferiority-1"
 FindingOutcome = Literal["better", "not worse", "worse", "inconclusive", "not judged"]
 Side = Literal["baseline", "candidate"]
 AS_OUTCOME: Mapping[FindingOutcome, Outcome] = {
-    "better": "PASS", "not worse": "PASS", "worse": "FAIL", "inconclusive": "CANNOT_TELL", "not judged": "CANNOT_TELL",
+    "better": "PASS", "not worse": "PASS", "worse": "FAIL", "inconclusive": "INCONCLUSIVE",
+    "not judged": "INCONCLUSIVE",
 }  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def _outcome(findings: Sequence[QualityFinding]) -> Outcome:
     judged = [f for f in findings if f.outcome != "not judged"]
     is_silent = len(findings) > 1 and all(f.outcome == "not judged" for f in findings[1:])
     found = worst(AS_OUTCOME[f.outcome] for f in judged)
-    return worst([found, "CANNOT_TELL"]) if is_silent else found
+    return worst([found, "INCONCLUSIVE"]) if is_silent else found
 
 
 def pairing_precision(baseline: RunRecord, candidate: RunRecord) -> dict[str, Precision]:
@@ -159,14 +160,14 @@ def judge_rule(baseline: RunRecord, candidate: RunRecord, rule: QualityRule, lim
 def _refusal(baseline: RunRecord, candidate: RunRecord) -> tuple[Outcome, str] | None:
     for side, run in (("baseline", baseline), ("candidate", candidate)):
         if run.status != "ok" or not run.utterances:
-            return "CANNOT_TELL", f"the {side} {run.label} is {run.status}: {run.reason or 'it spoke nothing'}"
+            return "INCONCLUSIVE", f"the {side} {run.label} is {run.status}: {run.reason or 'it spoke nothing'}"
         if (run.facts or {}).get("random_weights"):
-            return "CANNOT_TELL", f"the {side} {run.label} has random weights, which speak noise"
+            return "INCONCLUSIVE", f"the {side} {run.label} has random weights, which speak noise"
     ours, theirs = (run.workload.get("identity_sha256") for run in (baseline, candidate))
     if ours != theirs:
         return "INVALID_ENV", "the two runs spoke different workloads (texts, voices, seed): no sentence is a pair"
     if not expected_ids(baseline):
-        return "CANNOT_TELL", f"the baseline {baseline.label} has no sentence with valid audio"
+        return "INCONCLUSIVE", f"the baseline {baseline.label} has no sentence with valid audio"
     return None
 
 
@@ -294,7 +295,7 @@ def _finite(value: float) -> float | None:
 def _verdict(
     findings: Sequence[QualityFinding], limits: QualityLimits, outcome: Outcome, reason: str | None
 ) -> QualityVerdict:
-    failed = reason is not None and outcome == "CANNOT_TELL"
+    failed = reason is not None and outcome == "INCONCLUSIVE"
     return QualityVerdict(
         rule=RULE, outcome=outcome, exit_code=EXIT_RUN_FAILED if failed else EXIT_CODES[outcome],
         findings=tuple(findings), alpha=limits.alpha, alarm_error=limits.alarm_error, reason=reason,

@@ -14,8 +14,9 @@ from baselines.stored.comparable import check_numbers, differing_findings
 from baselines.stored.latency import Known, Question, gated_clocks, judge_clock
 from baselines.stored.machine import machine_findings
 from baselines.stored.quality import judge_memory, judge_snr, judge_steadiness, judge_validity
-from baselines.stored.verdict import EXIT_CODES, EXIT_RUN_FAILED, Finding, Limits, Outcome, Verdict, worst
+from baselines.stored.verdict import Finding, Limits, Verdict
 from metrics.record import RecordError, RunRecord
+from metrics.verdict import EXIT_CODES, EXIT_RUN_FAILED, Outcome, worst
 
 NOTHING_KNOWN = Known()
 RULE = "stored-baseline-2"
@@ -59,7 +60,7 @@ def _not_measured(new: RunRecord) -> Finding:
     reason = new.reason or "no steady trial"
     remedy = f"; {new.remedy}" if new.remedy else ""
     explanation = f"nothing to judge, run {new.status}: {reason}{remedy}"
-    return Finding(metric="run", outcome="CANNOT_TELL", explanation=explanation)
+    return Finding(metric="run", outcome="INCONCLUSIVE", explanation=explanation)
 
 
 def _verdict(findings: Sequence[Finding], budget: float, num_sessions: int, exit_code: int | None = None) -> Verdict:

@@ -27,8 +27,9 @@ from baselines.stored.sessions import (
     read_session,
     works_of,
 )
-from baselines.stored.verdict import Finding, Limits, Outcome
+from baselines.stored.verdict import Finding, Limits
 from metrics.record import RunRecord
+from metrics.verdict import Outcome
 
 SESSIONS_TO_ESTIMATE = 3
 MAD_TO_SD = 1.4826
@@ -208,14 +209,14 @@ def _decide(gated: GatedClock, compared: _Compared, estimate: Estimate, question
     alarm = question.false_alarm_frac
     low, high = bounded_exp(estimate.bound(alarm)), bounded_exp(estimate.bound(question.limits.pass_confidence))
     slower, small = low > gated.ignore_ratio, high < gated.catch_ratio
-    outcome: Outcome = "WARN" if slower and small else "FAIL" if slower else "PASS" if small else "CANNOT_TELL"
+    outcome: Outcome = "WARN" if slower and small else "FAIL" if slower else "PASS" if small else "INCONCLUSIVE"
     power = Power(ignore_ratio=gated.ignore_ratio, catch_ratio=gated.catch_ratio, false_alarm_frac=alarm)
     detectable = power.detectable_ratio(estimate.se, estimate.df)
     said = {
         "PASS": f"not slower by x{gated.catch_ratio:g} or more",
         "WARN": f"slower, but by less than x{gated.catch_ratio:g}: real but small",
         "FAIL": f"slower: x{bounded_exp(estimate.log_ratio):.3f}, at least x{low:.3f}",
-        "CANNOT_TELL": f"too noisy for x{gated.catch_ratio:g}",
+        "INCONCLUSIVE": f"too noisy for x{gated.catch_ratio:g}",
     }
     can_find = power_words(power, detectable, estimate.spread, len(compared.stored))
     explanation = (
@@ -258,7 +259,7 @@ def _machine(compared: _Compared) -> str:
 def _cannot_tell(gated: GatedClock, reason: str) -> Finding:
     return Finding(
         metric=gated.metric,
-        outcome="CANNOT_TELL",
+        outcome="INCONCLUSIVE",
         explanation=f"{gated.clock.title}: {reason}",
         limit=gated.catch_ratio,
     )

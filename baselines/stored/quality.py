@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from scipy.special import stdtrit
 
-from baselines.stored.verdict import Finding, Limits, Outcome
+from baselines.stored.verdict import Finding, Limits
 from metrics.record import RunRecord, Score
 from metrics.speed.steady import REMEDY, STEADY_COUNTERS, unsteady_reason
+from metrics.verdict import Outcome
 
 SNR = "snr_vs_reference_db"
 VALID = "audio_valid"
@@ -25,7 +26,7 @@ SAID: Mapping[Outcome, str] = {
     "FAIL": "worse",
     "WARN": "worse, but inside the margin: real but small",
     "PASS": "not worse than the margin allows",
-    "CANNOT_TELL": "of too few sentences, or too much spread between them for the margin",
+    "INCONCLUSIVE": "of too few sentences, or too much spread between them for the margin",
 }
 
 
@@ -48,7 +49,7 @@ def judge_validity(new: RunRecord, expected_ids: Sequence[str]) -> Finding:
         return Finding(metric=VALID, outcome="FAIL", explanation="; ".join(said), baseline=1.0, new=0.0, limit=1.0)
     if unchecked:
         said_unchecked = f"no {VALID} score for {', '.join(unchecked)}; run again with this version"
-        return Finding(metric=VALID, outcome="CANNOT_TELL", explanation=said_unchecked)
+        return Finding(metric=VALID, outcome="INCONCLUSIVE", explanation=said_unchecked)
     said_valid = f"audio of all {len(spoken)} sentences is valid"
     return Finding(metric=VALID, outcome="PASS", explanation=said_valid, baseline=1.0, new=1.0, limit=1.0)
 
@@ -78,7 +79,9 @@ def _judge_peak(metric: str, stored: Sequence[int | None], new: int | None, limi
     known = [value for value in stored if value]
     if not known or not new:
         side = "this run" if known else "the baseline"
-        return Finding(metric=metric, outcome="CANNOT_TELL", explanation=f"{metric} is missing in {side}; run it again")
+        return Finding(
+            metric=metric, outcome="INCONCLUSIVE", explanation=f"{metric} is missing in {side}; run it again"
+        )
     base = max(known)
     limit = base * limits.memory_ratio + limits.memory_extra_bytes
     grew = new > limit
@@ -130,11 +133,11 @@ def judge_snr(baselines: Sequence[RunRecord], new: RunRecord, limits: Limits, fa
         return Finding(metric=SNR, outcome="FAIL", explanation=f"had a score in the baseline, now none: {lost}")
     if pairs.lost:
         reason = f"this run has no {SNR} ({next(iter(pairs.lost.values()))}); run with quality=standard"
-        return Finding(metric=SNR, outcome="CANNOT_TELL", explanation=reason)
+        return Finding(metric=SNR, outcome="INCONCLUSIVE", explanation=reason)
     if not pairs.differences_db:
         why = next(iter(pairs.unpaired.values()), "no sentence")
         reason = f"the audio changed and the baseline has no {SNR} ({why})"
-        return Finding(metric=SNR, outcome="CANNOT_TELL", explanation=reason)
+        return Finding(metric=SNR, outcome="INCONCLUSIVE", explanation=reason)
     return _decide(pairs, limits, false_alarm_frac)
 
 
@@ -182,7 +185,7 @@ def _decide(pairs: _Pairs, limits: Limits, false_alarm_frac: float) -> Finding:
     broken = differences[worst] < -limits.worst_sentence_snr_margin_db
     inferior, harmless = high < -limits.snr_margin_db, low > -limits.snr_margin_db
     outcome: Outcome = (
-        "FAIL" if inferior or broken else "CANNOT_TELL" if not harmless else "WARN" if high < 0 else "PASS"
+        "FAIL" if inferior or broken else "INCONCLUSIVE" if not harmless else "WARN" if high < 0 else "PASS"
     )
     said = "one sentence lost too much" if broken and not inferior else SAID[outcome]
     explanation = (

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-Outcome = Literal["PASS", "WARN", "CANNOT_TELL", "FAIL", "INVALID_ENV"]
+from metrics.verdict import Outcome
+
 EffectKind = Literal["ratio", "difference"]
 
-SEVERITY: tuple[Outcome, ...] = ("PASS", "WARN", "CANNOT_TELL", "FAIL", "INVALID_ENV")
-EXIT_CODES: Mapping[Outcome, int] = {"PASS": 0, "WARN": 0, "FAIL": 10, "CANNOT_TELL": 11, "INVALID_ENV": 12}
-EXIT_RUN_FAILED = 14
 MAY_BE_ZERO = ("drift_residual_frac", "memory_extra_bytes", "snr_margin_db", "worst_sentence_snr_margin_db")
 
 
@@ -47,11 +45,6 @@ class Verdict:
     findings: tuple[Finding, ...]
     false_alarm_frac: float
     num_baseline_sessions: int
-
-
-def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """The most severe of `outcomes`; PASS of none."""
-    return max(outcomes, key=SEVERITY.index, default="PASS")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from baselines.paired.data import CANDIDATE, DEVICE_TIME, SENTINEL, Block, Turn
-from baselines.paired.rule import EXIT_CODES, PairedVerdict, decide, judge
+from baselines.paired.rule import PairedVerdict, decide, judge
 from baselines.paired.selftests import SELFTESTS, HostErrors, error_sentence, load_errors
 from engine.contract import ConfigError
 from engine.paths import ROOT, find_file
@@ -29,6 +29,7 @@ from experiments.compare.settings import SIDES, Command, Settings, SideRequest
 from experiments.measuring.validate import validate, validate_out
 from experiments.settings.compose import VARIANT_KEYS, compose_config
 from experiments.workload.requests import Workload, load_workload
+from metrics.verdict import EXIT_CODES
 from reports.verdicts.paired import Comparison
 
 PAIRS, LOG = "pairs.jsonl", "log.txt"

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from baselines.paired.data import Block
-from baselines.paired.rule import SEVERITY, PairedLimits, replay
+from baselines.paired.rule import PairedLimits, replay
 from baselines.paired.selftests import SYNTHETIC, Tally, tally_table
 from baselines.simulation.rivals import RIVALS, run_after_run
 from baselines.simulation.traces import Trace, trace_blocks
 from baselines.simulation.worlds import WORLDS, world_blocks
+from metrics.verdict import SEVERITY
 
 RATIOS = (0.95, 1.0, 1.025, 1.05, 1.10)
 SAME = 4  # unchanged code is replayed so much more often: its rate has to be under one percent

@@ -15,7 +15,7 @@ from baselines.paired.selftests import LIVE, SCALED, STORED, Tally, path_of, sto
 from baselines.stored.gate import RULE, judge
 from baselines.stored.known import chosen_works, known_of
 from baselines.stored.store import RECORDS, Baseline, BaselineRefused, save_baseline
-from baselines.stored.verdict import SEVERITY, Limits
+from baselines.stored.verdict import Limits
 from engine.contract import ConfigError
 from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
 from experiments.common.environment import now_iso
@@ -29,6 +29,7 @@ from experiments.settings.flat_settings import key_of, refuse_misspelt
 from experiments.settings.front import is_help, refuse_flags, show_help
 from experiments.settings.host import this_host_class
 from metrics.record import RunRecord, load_run, write_atomically
+from metrics.verdict import SEVERITY
 
 HELP = """The stored-baseline gate on an engine that has not changed: how often it cries wolf on this machine.
 
@@ -155,7 +156,7 @@ def _one_session(asked: Asked, gates: Gates, folder: Path, keep: Keeper) -> int:
 
 
 def show(gates: Gates, host_class: str, out: Path, *, is_kept: bool) -> None:
-    lines = tally_table(gates.tallies(), SEVERITY)
+    lines = tally_table(gates.tallies(), SEVERITY[:5])
     is_kept = is_kept and bool(gates.tallies())
     if is_kept:
         lines += ["", f"{stored_sentence(host_class)}."]

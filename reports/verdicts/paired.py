@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from baselines.paired.data import CANDIDATE, REFERENCE, SENTINEL, Answers
-from baselines.paired.rule import PairedFinding, PairedLimits, PairedOutcome, PairedVerdict
-from reports.verdicts.stored import NOT_XML, STICKY_MARK
+from baselines.paired.rule import PairedFinding, PairedLimits, PairedVerdict
+from metrics.verdict import WORDS, Outcome
+from reports.verdicts.junit import KINDS, Case, junit_suite
+from reports.verdicts.stored import STICKY_MARK
 
 COMPARISON_SCHEMA_VERSION = 1
 QUALITY_GATE = "python -m experiments.quality_gate"
 HOPELESS_RATIO = 3.0  # beyond it, how blind a machine is need not be said to three digits
-WORDS: Mapping[PairedOutcome, str] = {
-    "PASS": "no regression", "WARN": "a real change, smaller than what must be caught", "FAIL": "regression",
-    "INCONCLUSIVE": "the measurement does not decide", "INVALID_ENV": "this measurement proves nothing",
-}  # fmt: skip
+INVALID = "this measurement proves nothing"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +62,7 @@ def failed_content(
 
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
     verdict = comparison.verdict
-    yield f"{verdict.outcome}: {_title(comparison)}: {verdict.reason or WORDS[verdict.outcome]}"
+    yield f"{verdict.outcome}: {_title(comparison)}: {_words(verdict)}"
     for sentence in in_words(comparison):
         yield f"  {sentence}"
     for finding in verdict.findings:
@@ -80,7 +78,7 @@ def comparison_summary(comparison: Comparison) -> str:
     verdict = comparison.verdict
     lines = [
         f"## {verdict.outcome}: {_title(comparison)}", "", " ".join(in_words(comparison)), "",
-        f"{(verdict.reason or WORDS[verdict.outcome]).capitalize()}. {_evidence(comparison)}", "",
+        f"{_words(verdict).capitalize()}. {_evidence(comparison)}", "",
         "| metric | reference | candidate | ratio (bounds) | catch | verdict |", "|---|---:|---:|---|---:|---|",
     ]  # fmt: skip
     for finding in [*verdict.findings, *([verdict.sentinel] if verdict.sentinel else [])]:
@@ -100,40 +98,24 @@ def comparison_summary(comparison: Comparison) -> str:
 
 
 def comparison_junit(comparison: Comparison) -> str:
-    """One test case per gated metric: FAIL a failure, INCONCLUSIVE skipped, INVALID_ENV an error."""
+    """One test case per gated metric; where the environment was invalid, each is an error."""
     verdict = comparison.verdict
-    kinds = {"FAIL": "failure", "INCONCLUSIVE": "skipped", "INVALID_ENV": "error"}
-    found = [(f.metric, f.outcome, f"{change(f)}, {_sentence(f, comparison)}") for f in verdict.findings]
-    if verdict.outcome == "INVALID_ENV":
-        found = [(name, "INVALID_ENV", f"{verdict.reason or WORDS['INVALID_ENV']}; {text}") for name, _, text in found]
+    invalid = verdict.outcome == "INVALID_ENV"
+    cases = []
+    for f in verdict.findings:
+        text = f"{change(f)}, {_sentence(f, comparison)}"
+        outcome: Outcome = "INVALID_ENV" if invalid else f.outcome
+        cases.append(Case(f.metric, outcome, f"{_words(verdict)}; {text}" if invalid else text, kind=KINDS[outcome]))
     host_class = str(comparison.environment.get("host_class") or "")
-    return junit_suite("compare", found, kinds, comparison.labels[CANDIDATE], host_class)
+    return junit_suite("compare", comparison.labels[CANDIDATE], cases, {"host_class": host_class})
 
 
 def failed_junit(side: str, reason: str) -> str:
-    return junit_suite("compare", [("measurement", "FAILED", f"{side}: {reason}")], {"FAILED": "error"}, side, "")
+    return junit_suite("compare", side, [Case("measurement", "FAILED", f"{side}: {reason}", kind="error")], {})
 
 
-def junit_suite(
-    name: str, found: Sequence[tuple[str, str, str]], kinds: Mapping[str, str], label: str, host_class: str
-) -> str:
-    """JUnit XML of (metric, outcome, text); kinds: outcome -> failure, skipped or error, others passed."""
-    used = [kinds.get(outcome) for _, outcome, _ in found]
-    suite = ElementTree.Element(
-        "testsuite", name=name, tests=str(len(found)), failures=str(used.count("failure")),
-        errors=str(used.count("error")), skipped=str(used.count("skipped")),
-    )  # fmt: skip
-    properties = ElementTree.SubElement(suite, "properties")
-    ElementTree.SubElement(properties, "property", name="host_class", value=_xml(host_class))
-    for (metric, outcome, text), kind in zip(found, used, strict=True):
-        case = ElementTree.SubElement(suite, "testcase", classname=_xml(label), name=metric)
-        message = _xml(f"{outcome}: {text}")
-        if kind is None:
-            ElementTree.SubElement(case, "system-out").text = message
-        else:
-            ElementTree.SubElement(case, kind, message=message)
-    ElementTree.indent(suite)
-    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=False) + "\n"
+def _words(verdict: PairedVerdict) -> str:
+    return verdict.reason or (INVALID if verdict.outcome == "INVALID_ENV" else WORDS[verdict.outcome])
 
 
 def in_words(comparison: Comparison) -> Iterator[str]:
@@ -228,7 +210,3 @@ def _environment(comparison: Comparison) -> str:
 def _ms(finding: PairedFinding, side: str) -> str:
     seconds = finding.median_s.get(side)
     return "-" if seconds is None else f"{1000 * seconds:.0f} ms"
-
-
-def _xml(text: str) -> str:
-    return NOT_XML.sub("?", text)

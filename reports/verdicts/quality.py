@@ -9,12 +9,12 @@ from typing import Any
 from baselines.quality.gate import AS_OUTCOME, QualityVerdict
 from baselines.quality.rules import QualityLimits
 from metrics.record import RunRecord
-from reports.verdicts.paired import junit_suite
+from reports.verdicts.junit import KINDS, Case, junit_suite
 from reports.verdicts.stored import STICKY_MARK
 
 QUALITY_SCHEMA_VERSION = 1
 WORDS: Mapping[str, str] = {
-    "PASS": "not worse by every rule", "FAIL": "worse", "CANNOT_TELL": "the sentences do not decide",
+    "PASS": "not worse by every rule", "FAIL": "worse", "INCONCLUSIVE": "the sentences do not decide",
     "INVALID_ENV": "the two cannot be compared",
 }  # fmt: skip
 
@@ -93,17 +93,17 @@ def quality_summary(judged: JudgedQuality) -> str:
 
 
 def quality_junit(judged: JudgedQuality) -> str:
-    """One test case per rule: worse a failure, inconclusive skipped, nothing to compare an error."""
+    """One test case per rule; a rule that judged nothing is skipped, and nothing to compare is an error."""
     verdict = judged.verdict
-    kinds = {"FAIL": "failure", "CANNOT_TELL": "skipped", "NOT_JUDGED": "skipped", "ERROR": "error"}
-    found: list[tuple[str, str, str]] = [
-        (f.rule, "NOT_JUDGED" if f.outcome == "not judged" else AS_OUTCOME[f.outcome], f.explanation)
+    cases = [
+        Case(f.rule, "NOT_JUDGED" if f.outcome == "not judged" else AS_OUTCOME[f.outcome], f.explanation,
+             kind=KINDS[AS_OUTCOME[f.outcome]])
         for f in verdict.findings
-    ]
+    ]  # fmt: skip
     if verdict.reason is not None:
-        found = [("quality", "ERROR", verdict.reason)]
-    host = str(judged.candidate.environment.get("host_class") or "")
-    return junit_suite("quality", found, kinds, judged.candidate.label, host)
+        cases = [Case("quality", "ERROR", verdict.reason, kind="error")]
+    host_class = str(judged.candidate.environment.get("host_class") or "")
+    return junit_suite("quality", judged.candidate.label, cases, {"host_class": host_class})
 
 
 def _pairing(verdict: QualityVerdict) -> list[str]:

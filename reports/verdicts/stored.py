@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from baselines.stored.approval import approval_problem
 from baselines.stored.store import Baseline
-from baselines.stored.verdict import EXIT_RUN_FAILED, Finding, Limits, Verdict
+from baselines.stored.verdict import Finding, Limits, Verdict
 from metrics.record import RunRecord
+from metrics.verdict import EXIT_RUN_FAILED, WORDS
+from reports.verdicts.junit import KINDS, Case, junit_suite
 
-VERDICT_SCHEMA_VERSION = 2  # 2 has what each metric can find, and the baseline's approval
+# 2 has what each metric can find, and the baseline's approval; 3 says INCONCLUSIVE where 2 said CANNOT_TELL
+VERDICT_SCHEMA_VERSION = 3
 STICKY_MARK = "<!-- f5bench-gate -->"  # by which a bot finds the comment to update
-NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
-WORDS: Mapping[str, str] = {
-    "PASS": "no regression",
-    "WARN": "a real change, smaller than what must be caught",
-    "CANNOT_TELL": "the measurement does not decide",
-    "FAIL": "regression",
-    "INVALID_ENV": "the two cannot be compared",
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,37 +121,17 @@ def _environment(gated: Gated) -> str:
 
 
 def junit_xml(gated: Gated) -> str:
-    """One test case per finding: FAIL a failure, CANNOT_TELL skipped, INVALID_ENV or no measurement an error."""
-    verdict = gated.verdict
-    kinds = [_junit_kind(finding, verdict) for finding in verdict.findings]
-    suite = ElementTree.Element(
-        "testsuite",
-        name=f"gate.{gated.baseline.name}",
-        tests=str(len(kinds)),
-        failures=str(kinds.count("failure")),
-        errors=str(kinds.count("error")),
-        skipped=str(kinds.count("skipped")),
+    """One test case per finding; where the run failed, each is an error."""
+    failed = gated.verdict.exit_code == EXIT_RUN_FAILED
+    cases = [
+        Case(finding.metric, finding.outcome, finding.explanation, kind="error" if failed else KINDS[finding.outcome])
+        for finding in gated.verdict.findings
+    ]
+    environment = gated.run.environment
+    properties = {name: str(environment.get(name) or "") for name in ("host_class", "device", "git_commit")}
+    return junit_suite(
+        f"gate.{gated.baseline.name}", gated.run.label, cases, {**properties, "outcome": gated.verdict.outcome}
     )
-    properties = ElementTree.SubElement(suite, "properties")
-    for name in ("host_class", "device", "git_commit"):
-        value = _xml_text(str(gated.run.environment.get(name) or ""))
-        ElementTree.SubElement(properties, "property", name=name, value=value)
-    ElementTree.SubElement(properties, "property", name="outcome", value=verdict.outcome)
-    for finding, kind in zip(verdict.findings, kinds, strict=True):
-        case = ElementTree.SubElement(suite, "testcase", classname=_xml_text(gated.run.label), name=finding.metric)
-        text = _xml_text(f"{finding.outcome}: {finding.explanation}")
-        if kind is None:
-            ElementTree.SubElement(case, "system-out").text = text
-        else:
-            ElementTree.SubElement(case, kind, message=text)
-    ElementTree.indent(suite)
-    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=False) + "\n"
-
-
-def _junit_kind(finding: Finding, verdict: Verdict) -> str | None:
-    if verdict.exit_code == EXIT_RUN_FAILED or finding.outcome == "INVALID_ENV":
-        return "error"
-    return {"FAIL": "failure", "CANNOT_TELL": "skipped"}.get(finding.outcome)
 
 
 def _error_rate(verdict: Verdict) -> str:
@@ -196,8 +169,3 @@ def _limit(finding: Finding) -> str:
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
-
-
-def _xml_text(text: str) -> str:
-    """Without the control characters that XML forbids: an engine's own words may hold any."""
-    return NOT_XML.sub("?", text)

@@ -63,7 +63,8 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     draw_nothing(monkeypatch)
 
     def taken(host: str, port: int) -> NoReturn:  # nothing is bound here: what comes so far was not refused
-        raise ConfigError("port", port, f"{host}:{port} cannot be had", "use port=0")
+        key, value = ("port", port) if host == "127.0.0.1" else ("host", host)  # as the real one says it
+        raise ConfigError(key, value, f"{host}:{port} cannot be had", "use port=0")
 
     monkeypatch.setattr("experiments.serve.__main__.open_socket", taken)
 

@@ -129,3 +129,11 @@ def test_warming_up_is_a_setting_of_a_service_only() -> None:
         refuse_unread(["warm_up=false"], split_command(["warm_up=false"])[0])
     with pytest.raises(ConfigError, match="must be true or false"):
         read_settings(["warm_up=3"])
+
+
+@pytest.mark.enable_socket
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_a_host_that_is_not_here_is_named(host: str) -> None:
+    """192.0.2.0/24 belongs to nobody (RFC 5737)."""
+    with pytest.raises(ConfigError, match=r"^host="):
+        serve.open_socket(host, 0)

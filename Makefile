@@ -5,7 +5,7 @@ EXTRAS ?= quality,speaker,mlflow,onnx,optimize,serve,torchao,dev
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: bench test lint format doctor gpu-check gpu-check-here published-audio clean
+.PHONY: install bench test lint format doctor gpu-check gpu-check-here published-audio clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else \
@@ -16,6 +16,8 @@ $(READY): pyproject.toml constraints.txt
 	$(RUN) -m pip install --quiet --upgrade pip
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	touch $(READY)
+
+install: $(READY)  ## the virtual environment alone
 
 bench: $(READY)  ## the default sweep: table, audio, MLflow runs, report
 	$(RUN) -m experiments.sweep $(ARGS)

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from experiments.__main__ import MODULES
 from reports.commands import ROOT, verbs_in
 
 ROOMS = ("engine", "metrics", "baselines", "reports", "experiments")
@@ -21,6 +22,7 @@ START = re.compile(
     r"|(?:make|hf|mlflow|locust|curl) [-a-z.]|(?:sudo )?(?:apt|apt-get) install|pip3? (?:un)?install"
     r"|git (?:-C \S+ )?(?:config|fetch|restore|log|clone|worktree) )"
 )
+F5BENCH = re.compile(r"(?<!\S)f5bench (?!completion )([a-z][a-z-]*)")
 # Verbs are called by their name alone in prose: `quality_gate RUN_A RUN_B`
 VERBS = frozenset(verbs_in(ROOT / "experiments"))
 SUBCOMMANDS = {
@@ -54,18 +56,27 @@ class Printed:
 
 def printed() -> list[Printed]:
     """All of them, without repetition."""
-    found = [*_of_readme(), *_of_workflows(), *_of_sources()]
+    found = [*_of_pages(), *_of_workflows(), *_of_sources()]
     return list({(one.where, one.text): one for one in found}.values())
 
 
-def _of_readme() -> Iterator[Printed]:
-    text = (ROOT / "README.md").read_text("utf-8")
+def _of_pages() -> Iterator[Printed]:
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        yield from _of_page(path.relative_to(ROOT).as_posix(), path.read_text("utf-8"))
+
+
+def _of_page(name: str, text: str) -> Iterator[Printed]:
     for number, line in _joined(text):
         spans = re.findall(r"`([^`]+)`", line) if "`" in line else [re.sub(r"\s{2,}#.*$", "", line)]
         for span in spans:
             is_verb = len(span.split()) > 1 and span.split()[0] in VERBS
-            typed = f"python -m experiments.{span}" if is_verb else span
-            yield from _commands(f"README.md:{number}", typed, whole=True)
+            typed = f"python -m experiments.{span}" if is_verb else F5BENCH.sub(_as_module, span)
+            yield from _commands(f"{name}:{number}", typed, whole=True)
+
+
+def _as_module(match: re.Match[str]) -> str:
+    """A verb that there is not becomes a module that there is not."""
+    return f"python -m {MODULES.get(match.group(1), 'f5bench_' + match.group(1))}"
 
 
 def _of_workflows() -> Iterator[Printed]:

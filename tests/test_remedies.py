@@ -56,6 +56,8 @@ def problem_of(one: Printed) -> str | None:
         return _python(words[2:]) if words[1:2] == ["-m"] else None
     if program in WRITTEN:
         return None
+    if program == "activate":
+        return None
     if program == "sudo":
         program, words = words[1], words[1:]
     checks: dict[str, Callable[[list[str]], str | None]] = {

@@ -33,6 +33,12 @@ def test_inference_latency_regression(benchmark, f5bench_gate):
 """
 
 
+@pytest.fixture(autouse=True)
+def in_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The suites that are run here time for themselves: pytest-benchmark keeps out of a worker of pytest-xdist."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+
+
 def suite(pytester: pytest.Pytester, ratio: float, noise: float, *options: str) -> pytest.RunResult:
     pytester.makepyfile(SUITE.replace("NOISE", str(noise)).replace("RATIO", str(ratio)))
     return pytester.runpytest("-p", "experiments.pytest_plugin", "--benchmark-json=out.json", *options)

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,23 @@ def test_what_is_published_stays_small() -> None:
     paths = [path for path in (ROOT / "reports" / "published").rglob("*") if path.is_file()]
     assert {path.suffix for path in paths} <= {".md", ".png"}
     assert sum(path.stat().st_size for path in paths) < 3e6
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"`[^`]*`", "", page.read_text("utf-8"))
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+    assert [link for link in links if link and "://" not in link and not (page.parent / link).exists()] == []
+
+
+def test_the_readme_stays_a_front_door() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 250
+    assert len(text.encode()) <= 10_000
+    linked = set(re.findall(r"\(docs/([a-z-]+)\.md", text))
+    assert linked == {page.stem for page in (ROOT / "docs").glob("*.md")}, "a page that nobody finds"
 
 
 def test_readme_file_map_matches_the_disk() -> None:

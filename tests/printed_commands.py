@@ -61,7 +61,7 @@ def printed() -> list[Printed]:
 
 
 def _of_pages() -> Iterator[Printed]:
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for path in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]:
         yield from _of_page(path.relative_to(ROOT).as_posix(), path.read_text("utf-8"))
 
 

@@ -82,7 +82,7 @@ def test_what_is_published_stays_small() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+    "page", [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
 )
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     text = re.sub(r"`[^`]*`", "", page.read_text("utf-8"))

@@ -254,7 +254,16 @@ def test_record_and_gate_for_real(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert run_verb(baseline.main, ["record", "own", *records, *settings, f"out={tmp_path / 'first'}"]) == 0
     out = tmp_path / "second"
     exit_code = run_verb(
-        main, ["own", *records, "tracking=none", "gate.other_cpu_frac=1", "gate.machine_ratio=9", f"out={out}"]
+        main,
+        [
+            "own",
+            *records,
+            "tracking=none",
+            "gate.other_cpu_frac=1",
+            "gate.machine_ratio=99",
+            "gate.drift_residual_frac=9",
+            f"out={out}",
+        ],
     )
     verdict = json.loads((out / "verdict.json").read_text())
     found = {finding["metric"]: finding for finding in verdict["findings"]}

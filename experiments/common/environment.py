@@ -37,6 +37,7 @@ INSTRUCTION_SETS = (
     ("avx_vnni", "avx2vnni"), ("avx2", "avx2"), ("sve", "sve"), ("i8mm", "i8mm"), ("asimddp", "asimddp"),
     ("asimd", "asimd"),
 )  # fmt: skip
+BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")  # instructions that multiply bfloat16
 TOOL_TIMEOUT_S = 10
 LOAD_WINDOW_S = 0.2
 

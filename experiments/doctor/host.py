@@ -18,7 +18,7 @@ BYTES_PER_GIB = 2**30
 # The whole default sweep stays below 6 GiB; the pocket model alone needs far less
 MIN_MEMORY_BYTES = 4 * BYTES_PER_GIB
 MIN_DISK_BYTES = 2 * BYTES_PER_GIB
-BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")
+BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")  # as common.environment has them, which needs psutil
 INT8_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
 TILE_FLAGS = (  # engine.native.library.NEEDED and NEEDED_FOR_INT8, which need torch
     "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8",

@@ -176,7 +176,7 @@ QUALITY: Mapping[str, Bound] = {
     "predicted_mos.utmos": text(null=True),
 }  # fmt: skip
 SWEEP: Mapping[str, Bound] = {
-    "fail_fast": FLAG, "max_failures": whole(1, null=True), "resume": text(null=True), "lock": NAME,
+    "all": FLAG, "fail_fast": FLAG, "max_failures": whole(1, null=True), "resume": text(null=True), "lock": NAME,
     "grace_s": number(0, LONGEST_S), "retries": group(), "num_trials": whole(1), "sampler": NAME,
     "sampler_seed": whole(0, 2**32 - 1), "objectives": texts(), "constraints": texts(or_one=True), "space": group(),
     **{f"retries.{kind}": whole(0) for kind in ("exception", "out_of_memory", "killed", "crash", "hang")},

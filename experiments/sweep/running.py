@@ -19,6 +19,7 @@ from experiments.common.cli import (
     EXIT_USAGE,
     complain,
     disk_full,
+    note,
     report_command,
     resume_command,
 )
@@ -40,6 +41,7 @@ from experiments.scoring.reference import provide_reference
 from experiments.scoring.sides import oracle_of
 from experiments.settings.compose import DEFAULT_PRESET, Cell, compose_cells
 from experiments.settings.reference import is_reference, needs_reference, reference_key
+from experiments.settings.suited import suited
 from experiments.sweep.cells import Sweep, Watch, folder_lock, measure_cells, read_cells, review
 from experiments.sweep.ledger import load_ledger, new_ledger
 from experiments.workload.requests import load_workload
@@ -55,7 +57,10 @@ Scoring = tuple[Path, Path | None, Path | None]  # the folders of a run, its ref
 
 def run_cells(argv: Sequence[str], preset: str | None = DEFAULT_PRESET) -> int:
     """A new sweep of what the overrides name. preset: what is swept where they sweep nothing."""
-    return run_sweep(new_sweep(compose_cells(argv, preset)))
+    cells, left_out = suited(compose_cells(argv, preset))
+    for line in left_out:
+        note(line)
+    return run_sweep(new_sweep(cells))
 
 
 def resume_folder(argv: Sequence[str]) -> Path | None:

@@ -28,6 +28,10 @@ from tests.baseline_runs import HOST, Recipe, World, make_baseline, make_run, no
 SILENT = with_scores(make_run(1), no_score("audio_valid", "en03", "error", "silent: rms 0"))
 NO_NUMBER = make_run(1, trials=(*make_run(1).trials[:-1], replace(make_run(1).trials[-1], cpu_s=math.nan)))
 
+SLOW_MACHINE = make_run(
+    1, environment={**make_run(1).environment, "machine": {"valid": False, "reason": "3 times slower"}}
+)
+
 
 def write_run(folder: Path, run: RunRecord) -> Path:
     save_record(run, folder / "result.json")
@@ -59,6 +63,7 @@ def test_the_file_is_reviewable_and_holds_no_path_of_this_machine(tmp_path: Path
 @pytest.mark.parametrize(
     ("run", "message"),
     [
+        (SLOW_MACHINE, "the machine was not in order: 3 times slower; run again"),
         (SILENT, r"run-1: audio is not valid: en03 \(silent: rms 0\)"),
         (replace(make_run(1), scores=()), r"audio is not valid: en01 \(not checked\)"),
         (make_run(1, status="skipped", reason="no fp16 here", remedy="use bf16"), r"status skipped \(no fp16 here\)"),

@@ -18,7 +18,7 @@ def test_sweep_tracking_baseline_gate_and_report(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("F5BENCH_STATE_DIR", str(tmp_path / "locks"))
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    small = ["workload.select=[en04,en05]", "measure.rounds=3", f"tracking.uri={uri}"]
+    small = ["workload.select=[en04,en05]", "measure.rounds=3", "measure.machine_ratio=null", f"tracking.uri={uri}"]
     assert run_verb(sweep.main, ["engine=upstream,fp32", "solver=euler_6", *small, "out=first"]) == 0
     assert "fp32-euler_6" in capfd.readouterr().out
     report = Path("first/report.md").read_text("utf-8")

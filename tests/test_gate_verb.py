@@ -250,7 +250,14 @@ def plain(value: Any) -> Any:
 def test_record_and_gate_for_real(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The pocket model against itself: the audio is bit-identical, and two short rounds never prove a regression."""
     records = ["--records", str(tmp_path / "records")]
-    settings = ["workload=smoke", "solver=euler_6", "measure.rounds=2", "quality.enabled=false", "tracking=none"]
+    settings = [
+        "workload=smoke",
+        "solver=euler_6",
+        "measure.rounds=2",
+        "quality.enabled=false",
+        "tracking=none",
+        "measure.machine_ratio=null",
+    ]
     assert run_verb(baseline.main, ["record", "own", *records, *settings, f"out={tmp_path / 'first'}"]) == 0
     out = tmp_path / "second"
     exit_code = run_verb(

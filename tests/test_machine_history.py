@@ -27,7 +27,7 @@ from baselines.stored.known import Known
 from baselines.stored.machine import machine_findings
 from baselines.stored.verdict import Limits
 from engine.contract import ConfigError
-from experiments.machine_check import checked
+from experiments.measuring.machine_check import checked
 from experiments.measuring.validate import validate
 from experiments.tracking.content import load_content
 from metrics.record import CalibrationReading, RecordError, RunRecord, load_record, save_record

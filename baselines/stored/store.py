@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from baselines.class_history import MACHINE
 from baselines.stored.comparable import check_numbers, differing_keys, flatten
 from baselines.stored.quality import VALID, is_valid
 from metrics.record import RecordError, RunRecord, record_from_dict, to_json, write_atomically
@@ -111,6 +112,9 @@ def refuse_unusable(runs: Sequence[RunRecord]) -> None:
         ]
         if bad:
             raise BaselineRefused(f"{run.run_id}: audio is not valid: {'; '.join(bad)}; repair the engine first")
+        machine = run.environment.get(MACHINE) or {}
+        if machine.get("valid") is False:
+            raise BaselineRefused(f"{run.run_id}: the machine was not in order: {machine.get('reason')}; run again")
         unsteady = unsteady_reason(run)
         if unsteady is not None:
             raise BaselineRefused(f"{run.run_id}: not steady: {unsteady}; {REMEDY}")

@@ -11,15 +11,19 @@ from contextlib import contextmanager
 from functools import lru_cache, wraps
 from pathlib import Path
 
+import yaml
 from omegaconf import OmegaConf
 
 from engine.contract import ConfigError
 from engine.paths import ROOT
+from experiments.common.written import NotWritten, items_of, read_document, refuse_unwritten, text_of
 
 CONF = ROOT / "conf"
 CONFIG_DIR = ("--config-dir", "-cd")
 FIXED = ("--config-path", "-cp", "--config-name", "-cn")
 OWN = "F5BENCH_CONFIG_DIR"
+SENTENCES = ("text", "cut_text")  # keys of a `reference` preset that hold what is spoken
+NULL = "tag:yaml.org,2002:null"
 
 Verb = Callable[[Sequence[str]], int]
 
@@ -113,4 +117,27 @@ def _checked(folder: Path) -> Path:
                 "--config-dir", folder, f"{inside} is the name of a preset of this program, which stays what it is",
                 "give yours another name",
             )  # fmt: skip
+        if inside.parts[0] == "reference":
+            _check_sentences(path, path.stat().st_mtime_ns)
     return folder
+
+
+@lru_cache(maxsize=64)
+def _check_sentences(path: Path, mtime_ns: int) -> None:
+    """Transcripts in a preset of one's own: Hydra reads the file, and would cut an unquoted one at a #."""
+    try:
+        document = read_document(path)
+        for node in _mappings(document.root):
+            for key, value in items_of(node):
+                if key in SENTENCES and value.tag != NULL:
+                    text_of(document, value, key, is_sentence=True)
+    except NotWritten as error:
+        raise refuse_unwritten("--config-dir", path, error) from error
+
+
+def _mappings(node: yaml.Node) -> Iterator[yaml.MappingNode]:
+    if isinstance(node, yaml.MappingNode):
+        yield node
+    below = [value for _, value in node.value] if isinstance(node, yaml.MappingNode) else node.value
+    for child in below if isinstance(node, yaml.CollectionNode) else ():
+        yield from _mappings(child)

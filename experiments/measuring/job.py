@@ -23,7 +23,7 @@ from engine.paths import ROOT
 from experiments.common.environment import fingerprint, now_iso, num_threads
 from experiments.common.failure import FailureKind, by_signal, kind_of_error, kind_of_exit, log_tail, oom_kills
 from experiments.common.journal import JOURNAL, Journal, read_journal, set_aside
-from experiments.machine_check import checked, history_folder
+from experiments.measuring.machine_check import checked, history_folder
 from metrics.journal_lines import torn_text
 from metrics.record import RecordError, RunRecord, RunStatus, Score, load_record, save_record, write_atomically
 from metrics.speed.steady import STEADY_COUNTERS, WARM_UP_STEADY, counters_score, warm_up_score

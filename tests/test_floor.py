@@ -26,3 +26,16 @@ def test_the_floor_is_made_once_and_found_again(tmp_path: Path, monkeypatch: pyt
     assert (kept["snr_vs_reference_db"].num_seeds, kept["snr_vs_reference_db"].num_pairs) == (5, 8)
     assert kept["loudness_lufs"].other_seed_sd is not None
     assert reference.kept_floors(config("workload=smoke", "seed=3")) == ()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"floors": [{"metric": 1}]}', '{"floors": 3}'])
+def test_damaged_floors_are_as_none_and_named(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "floors.json"
+    path.write_text(content)
+    monkeypatch.setattr(reference, "floor_path", lambda config: path)
+    assert reference.kept_floors(config("workload=smoke")) == ()
+    said = capsys.readouterr().err
+    assert f"{path}: damaged" in said
+    assert "-m experiments.scoring.floor model=pocket` makes them again" in said

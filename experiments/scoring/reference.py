@@ -18,11 +18,13 @@ from engine.cache import MANIFEST, damage_of, seal
 from engine.contract import ConfigError
 from engine.paths import find_file
 from engine.weights.checkpoint import content_sha256, is_random, locate
+from experiments.common.cli import warn_once
 from experiments.common.sources import code_hash, package_versions
 from experiments.measuring.job import RESULT, Launcher, launch, new_job
 from experiments.settings.reference import LABEL, is_own_model, reference_config, reference_model
 from experiments.workload.requests import load_workload
 from metrics.record import Floor, RecordError, RunRecord, load_record, to_json, write_atomically
+from reports.commands import here, typed
 
 CACHE = Path("outputs") / ".references"
 KEY = "cache_key.txt"
@@ -124,12 +126,22 @@ def floor_path(config: Mapping[str, Any]) -> Path:
 
 
 def kept_floors(config: Mapping[str, Any]) -> tuple[Floor, ...]:
-    """The floors made earlier for this reference, none where there are none or the weights are not here."""
+    """The floors made earlier for this reference, none where there are none or the weights are not here.
+
+    A damaged file is as none: it is named, and `floor` makes it again.
+    """
     try:
-        content = json.loads(floor_path(config).read_text(encoding="utf-8"))
+        path = floor_path(config)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(Floor(**entry) for entry in content["floors"])
     except (FileNotFoundError, ConfigError):
         return ()
-    return tuple(Floor(**entry) for entry in content["floors"])
+    except (ValueError, TypeError, KeyError) as error:
+        again = typed("experiments.scoring.floor", f"model={config['model']['name']}")
+        warn_once(
+            f"{path}: damaged ({type(error).__name__}); no floors are shown until `{here(again)}` makes them again"
+        )
+        return ()
 
 
 def _weights(source: str) -> str:

@@ -35,6 +35,8 @@ HELP = """Keep one engine loaded and serve it over HTTP, on loopback unless host
 
   POST /synthesize  {"text": "..", "voice": "slt", "seed": 0, "speed_ratio": 1.0, "utterance_id": ".."} -> audio/wav
                     422 with one line for a request that cannot be served, 503 while the queue is full
+  POST /v1/audio/speech  {"model": "..", "input": "..", "voice": "slt", "response_format": "wav|flac|pcm", "speed": 1}
+                    the same for clients of OpenAI's audio API; GET /v1/models names model and voices; GET /docs
   GET  /healthz (alive, from the first moment), /readyz (503 until the model is built and warm), /facts, /memory
   host=127.0.0.1 port=8000 (0: any free one), warm_up=false, batching=true, batch_window_s, max_batch, bucket_chars,
   queue_limit: see conf/load.yaml. Everything else is an override of the variant, as in experiments.run.

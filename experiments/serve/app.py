@@ -1,4 +1,7 @@
-"""HTTP around a Service: POST /synthesize gives a WAV; GET /healthz, /readyz, /facts, /memory. Errors are one line."""
+"""HTTP around a Service: POST /synthesize gives a WAV; GET /healthz, /readyz, /facts, /memory. Errors are one line.
+
+POST /v1/audio/speech (experiments.serve.speech_api) is the same in the form that other programs speak.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from engine.contract import ConfigError, InvalidRequest, SynthesisRequest
 from experiments.common.cli import one_line
 from experiments.serve.service import Closed, QueueFull, Service, Spoken
+from experiments.serve.speech_api import PREFIX, api_error, speech_router
 from experiments.workload.voices import Voice
 from metrics.speed.memory import read_memory
 
@@ -50,7 +54,8 @@ def create_app(
     environment: Mapping[str, Any],
 ) -> FastAPI:
     """check_text raises ConfigError for a text that the model cannot speak. environment: what the engine runs on."""
-    app = FastAPI(title="f5bench", docs_url=None, redoc_url=None)
+    app = FastAPI(title="f5bench", redoc_url=None)
+    app.include_router(speech_router(service, service.facts.model, voices, check_text))
 
     @app.post("/synthesize")
     async def synthesize(speech: Speech) -> Response:
@@ -107,23 +112,31 @@ def _explain(app: FastAPI) -> None:
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-        return JSONResponse({"error": one_line(f"{where}: {first['msg']}")}, 422)
+        return _said(request, f"{where}: {first['msg']}", 422)
 
     @app.exception_handler(ConfigError)
     async def refused(request: Request, error: ConfigError) -> JSONResponse:
-        return JSONResponse({"error": one_line(error)}, 422)
+        return _said(request, error, 422)
 
     @app.exception_handler(QueueFull)
     async def full(request: Request, error: QueueFull) -> JSONResponse:
-        return JSONResponse({"error": "the queue is full; try again later"}, 503, {"Retry-After": "1"})
+        return _said(request, "the queue is full; try again later", 503, {"Retry-After": "1"})
 
     @app.exception_handler(Closed)
     async def closed(request: Request, error: Closed) -> JSONResponse:
-        return JSONResponse({"error": "the service is shutting down"}, 503)
+        return _said(request, "the service is shutting down", 503)
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": one_line(f"{type(error).__name__}: {error}")}, 500)
+        return _said(request, f"{type(error).__name__}: {error}", 500)
+
+
+def _said(request: Request, message: object, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """One line, in the form of the part of the service that was asked."""
+    line = one_line(message)
+    if request.url.path.startswith(PREFIX):
+        return api_error(line, status, headers)
+    return JSONResponse({"error": line}, status, dict(headers or {}))
 
 
 def _request(speech: Speech, voices: Mapping[str, Voice]) -> SynthesisRequest:

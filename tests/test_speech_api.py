@@ -52,7 +52,8 @@ def test_a_sentence_comes_in_the_form_that_was_asked_for(form: str | None) -> No
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"model": "tts-1"}, "model=tts-1: must be one of "), ({"voice": "alloy"}, "voice=alloy: must be one of slt, rms"),
+        ({"model": "tts-1"}, "model=tts-1: must be one of "),
+        ({"voice": "alloy"}, "voice=alloy: must be one of slt, rms"),
         ({"response_format": "mp3"}, "response_format: "), ({"speed": 9}, "speed: "), ({"input": ""}, "input: "),
         ({"instructions": "cheerful"}, "instructions: Extra inputs are not permitted"), ({"input": "\u4e16"}, "input"),
     ],

@@ -23,7 +23,7 @@ SCORING = ("experiments.scoring.score",)
 # configuration names them, so that another model's cells stay
 NOT_CODE = (".md", ".pyc", ".safetensors", ".wav")
 # Modules whose distributions have other names
-DISTRIBUTIONS = {"hydra": ("hydra-core",), "yaml": ("pyyaml",), "onnxruntime": ("onnxruntime", "onnxruntime-gpu")}
+DISTRIBUTIONS = {"yaml": ("pyyaml",), "onnxruntime": ("onnxruntime", "onnxruntime-gpu")}
 BEHIND = ("einops", "librosa", "torchdiffeq", "triton", "x_transformers")  # what f5_tts and torch compute with
 
 

@@ -45,10 +45,11 @@ gpu-check:  ## prove the CUDA engines on this machine
 gpu-check-here: $(READY)
 	$(RUN) -m experiments.checks.gpu $(ARGS)
 
-# About two hours; the reports in reports/published/ are these, written by `reports DIR --publish`
+# About an hour on two cores; of this machine, and of today's code
 published-audio: $(READY)  ## the audio, spectrograms and pages behind the published reports, made again on this machine
-	for each in bench waterfall fastest; do $(RUN) -m experiments.sweep experiment=$$each tracking=none \
-	  out=outputs/published/$$each || exit $$?; done
+	for each in bench waterfall fastest; do if [ -f outputs/published/$$each/sweep.json ]; \
+	  then $(RUN) -m experiments.sweep resume=outputs/published/$$each; \
+	  else $(RUN) -m experiments.sweep experiment=$$each tracking=none out=outputs/published/$$each; fi || exit $$?; done
 
 clean:
 	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache

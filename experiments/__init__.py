@@ -1,4 +1,4 @@
-"""The verbs: run, sweep, score, gate, baseline, tracking, doctor. Each is `python -m experiments.VERB`."""
+"""The verbs, and the rooms that they share. `python -m experiments` lists them, `f5bench VERB` runs one."""
 
 from pathlib import Path
 

@@ -81,6 +81,11 @@ def overview() -> str:
     ])  # fmt: skip
 
 
+def _show(argv: Sequence[str]) -> int:
+    print(overview())
+    return 0
+
+
 def unknown(verb: str) -> str:
     """One line for a verb that there is not."""
     near = difflib.get_close_matches(verb.replace("_", "-"), MODULES, n=1)
@@ -92,8 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of overview, completion or a mistake; a verb that runs ends the process with its own."""
     given = list(sys.argv[1:] if argv is None else argv)
     if not given or given[0] in HELP:
-        print(overview())
-        return 0
+        from experiments.common.cli import run_verb  # which knows a reader that leaves early
+
+        return run_verb(_show, [])
     verb, rest = given[0], given[1:]
     if verb == "completion":
         if rest[:1] and rest[0] in SHELLS:

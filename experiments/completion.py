@@ -49,6 +49,9 @@ def _overrides(word: str) -> list[str]:
     """GROUP= until a group is named, then its choices, also after a comma."""
     from experiments.common.presets import groups, presets
 
+    side, dot, rest = word.partition(".")
+    if dot and side in ("reference", "candidate"):  # of a comparison
+        return [f"{side}.{found}" for found in _overrides(rest)]
     name, equals, value = word.partition("=")
     if not equals:
         return [f"{group}=" for group in groups() if group.startswith(name)]

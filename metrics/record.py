@@ -10,10 +10,11 @@ import math
 import os
 import tempfile
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from metrics.stored_config import todays
 from metrics.typed import from_json, load_json, value_of
 
 SCHEMA_VERSION = 2  # of RunRecord; 2 has every calibration and every cold start
@@ -254,6 +255,7 @@ def record_from_dict(data: Any, origin: str) -> RunRecord:
                 raise ValueError(f"{name}: is missing")
         _check_kinds(data)
         record = from_json(RunRecord, data)
+        record = replace(record, config=todays(record.config))
         _refuse_twins(record)
         return record
     except ValueError as error:

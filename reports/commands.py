@@ -94,12 +94,12 @@ def refuse_misspelt(package: str, folder: Path) -> None:
     if sys.argv[:1] != ["-m"]:
         return
     asked = next((word for flag, word in itertools.pairwise(sys.orig_argv) if re.fullmatch(r"-[a-zA-Z]*m", flag)), "")
-    head, _, rest = asked.partition(".")
-    name = rest.partition(".")[0]
+    head, _, name = asked.partition(".")
     if asked in MOVED:
         print(f"error: {asked} has moved; write {here(f'`{typed(MOVED[asked])}`')}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
-    if head != package or not name or (folder / f"{name}.py").is_file() or (folder / name).is_dir():
+    place = folder.joinpath(*name.split("."))
+    if head != package or not name or place.with_suffix(".py").is_file() or (place / "__main__.py").is_file():
         return
     near = difflib.get_close_matches(name, list(verbs_in(folder)), n=1)
     remedy = f"did you mean `{typed(f'{package}.{near[0]}')}`?" if near else f"see `{typed(package, '--help')}`"

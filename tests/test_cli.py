@@ -10,7 +10,7 @@ from engine.paths import ROOT
 
 VERB = """
 import os, sys
-from experiments.cli import run_verb
+from experiments.common.cli import run_verb
 def verb(argv):
     print({text})
     {then}

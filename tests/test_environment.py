@@ -78,7 +78,7 @@ def test_the_share_of_other_processes_is_a_share() -> None:
 
 HOLD = """
 import sys
-from experiments.device_lock import device_lock
+from experiments.common.device_lock import device_lock
 with device_lock("cpu", "wait", print):
     print("held", flush=True)
     sys.stdin.read()

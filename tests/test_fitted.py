@@ -82,7 +82,7 @@ def test_settings_that_are_no_fitted_solver_are_refused(settings: dict, says: st
 
 
 def test_a_solver_of_another_model_is_refused_with_the_command_that_fits_one() -> None:
-    with pytest.raises(UnsupportedEngine, match=r"fit_solver model=mine"):
+    with pytest.raises(UnsupportedEngine, match=r"experiments.solvers.fit model=mine"):
         engine("solver=fitted_3", "model.name=mine")
 
 

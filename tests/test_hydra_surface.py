@@ -65,7 +65,7 @@ def test_multirun_is_a_sweep(flag: str, monkeypatch: pytest.MonkeyPatch) -> None
 def test_help_has_examples_choices_and_exit_codes(verb: object, capsys: pytest.CaptureFixture[str]) -> None:
     assert verb.main(["--help"]) == 0  # type: ignore[attr-defined]
     text = capsys.readouterr().out
-    name = verb.__name__  # type: ignore[attr-defined]
+    name = verb.__name__.removesuffix(".__main__")  # type: ignore[attr-defined]
     assert f"python -m {name} " in text
     assert "engine      amp, bf16" in text
     for words in ("exit codes: 0 done, 1 unexpected", "2 usage", "14 an engine", "130 interrupted"):

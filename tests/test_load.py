@@ -15,7 +15,7 @@ from engine.contract import ConfigError, Synthesis, SynthesisRequest
 from experiments.common.cli import run_verb
 from experiments.load import __main__ as load
 from experiments.serve import __main__ as serve
-from experiments.serve.queue import BatchRule
+from experiments.serve.line import BatchRule
 from experiments.serve.settings import read_settings, refuse_unread, refuse_unserved, split_command
 from tests.load_fakes import ToneEngine
 

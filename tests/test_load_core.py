@@ -23,7 +23,7 @@ from experiments.load.driver import (
     poisson_times,
     sentence_order,
 )
-from experiments.serve.queue import BatchQueue, BatchRule
+from experiments.serve.line import BatchQueue, BatchRule
 from metrics.speed.load import Served, queue_depth, summarise
 from tests.load_fakes import ITEMS, VirtualWorld
 

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.load.driver import Drive, Extent, Order, PlannedClients, drive, poisson_times, sentence_order
 from experiments.load.search import Probe, Search, search_rate
-from experiments.serve.queue import BatchQueue, BatchRule
+from experiments.serve.line import BatchQueue, BatchRule
 from metrics.speed.load import LimitOutcome, LimitVerdict, judge_limit
 from tests.load_fakes import ITEMS, VirtualWorld
 

@@ -84,7 +84,7 @@ def test_what_looks_for_a_home_when_it_is_imported(home: str | None, theirs: Pat
 from metrics.process import settle
 settle()
 import os, shutil, matplotlib.pyplot, mlflow, torch._inductor.codecache, numba
-from engine.artifacts import cache_root
+from engine.cache import cache_root
 numba.njit(cache=True)(shutil.which)
 root = cache_root()
 root.mkdir(parents=True, exist_ok=True)
@@ -126,9 +126,9 @@ def test_a_folder_that_somebody_else_made_first_is_not_used(tmp_path: Path, monk
 def test_no_terminal_is_too_plain_for_an_error_or_a_table(terminal: dict[str, str], tmp_path: Path) -> None:
     code = """
 import sys
-from experiments.cli import run_verb
+from experiments.common.cli import run_verb
 from engine.contract import ConfigError
-from reports.terminal import stdout_console
+from reports.render.terminal import stdout_console
 from rich.table import Table
 
 def verb(argv):

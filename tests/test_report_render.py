@@ -200,8 +200,9 @@ def test_what_is_published_is_text_and_small_pictures(rendered: Path, tmp_path: 
     links = re.findall(r"\]\(([^)]+)\)", text)
     assert links
     assert [link for link in links if not (out / link).is_file()] == []
-    assert "`make published-audio` makes them again" in text
+    assert "the same command makes them again" in text
     assert "| fp32" in text
+    assert main([str(rendered), "--publish", str(rendered)]) == 2, "the run's own report stays"
 
 
 def test_missing_wavs_are_said_and_cost_only_their_pictures(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from experiments.measuring.running import score
 from experiments.scoring import ingredients as scored
 from experiments.scoring.ingredients import is_scored
 from experiments.settings.compose import compose_cells
-from experiments.sweep import __main__ as sweep_module
+from experiments.sweep import running as sweeping
 from experiments.sweep.running import new_sweep, resumed_sweep, run_sweep
 from metrics.record import load_record, save_record
 
@@ -57,7 +57,7 @@ def resume(complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R
         started.append(folder.name.partition("-")[0])
         return running_module.start_scoring(folder, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sweep_module, "start_scoring", counted)
+    monkeypatch.setattr(sweeping, "start_scoring", counted)
 
     def again() -> list[str]:
         started.clear()

@@ -19,7 +19,6 @@ import pytest
 from experiments.common.cli import EXIT_USAGE, disk_full, report_command, resume_command, run_verb
 from experiments.measuring import running as running_module
 from experiments.settings.compose import compose_cells
-from experiments.sweep import __main__ as sweep_module
 from experiments.sweep import cells as cells_module
 from experiments.sweep import running as sweeping
 from experiments.sweep.__main__ import main
@@ -70,8 +69,8 @@ def logged(monkeypatch: pytest.MonkeyPatch, events: list[str]) -> None:
     """The real functions, with a note of when each begins and ends."""
     launch, start, finish = (
         cells_module.launch_with_cold_starts,
-        sweep_module.start_scoring,
-        sweep_module.finish_scoring,
+        sweeping.start_scoring,
+        sweeping.finish_scoring,
     )
 
     def launched(spec: Any, launcher: Any) -> Any:
@@ -90,8 +89,8 @@ def logged(monkeypatch: pytest.MonkeyPatch, events: list[str]) -> None:
         return finish(target, process)
 
     monkeypatch.setattr(cells_module, "launch_with_cold_starts", launched)
-    monkeypatch.setattr(sweep_module, "start_scoring", started)
-    monkeypatch.setattr(sweep_module, "finish_scoring", finished)
+    monkeypatch.setattr(sweeping, "start_scoring", started)
+    monkeypatch.setattr(sweeping, "finish_scoring", finished)
 
 
 @pytest.fixture

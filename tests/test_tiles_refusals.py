@@ -22,7 +22,7 @@ def nothing_compiled() -> Iterator[None]:
 
 @pytest.mark.usefixtures("nothing_compiled")
 def test_a_cpu_without_tiles_is_refused_before_weights_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.backends.materials", lambda context: pytest.fail("weights were read"))
+    monkeypatch.setattr("engine.backends.tiles.build.materials", lambda context: pytest.fail("weights were read"))
     monkeypatch.setattr(library, "has_tiles", lambda: False)
     with pytest.raises(UnsupportedEngine, match="does not multiply bfloat16 in tiles") as refusal:
         build_engine(config("engine=tiles_bf16"), HostClock())

@@ -1,1 +1,1 @@
-"""The builders of engines beside their denoisers: one folder a backend, `build.py` needs no torch."""
+"""The builders of engines beside their denoisers: one folder a backend, with `build.py` and `denoiser.py`."""

@@ -50,7 +50,7 @@ from metrics.record import RecordError, RunRecord, load_record, to_json, write_a
 from metrics.speed.trials import speed_of
 
 PRESET = "experiment=gpu_check"
-CORRECT = "gpu_correct"  # the verb that compares every engine's mel with float32's
+CORRECT = "checks.gpu_correct"  # the verb that compares every engine's mel with float32's
 REFERENCE_S, GENERATED_S = 5.0, 10.0
 MAX_RTF, RTF_CARD = 0.004, "H200"
 OWN, MAX_RTF_KEY = "gpu_check.", "gpu_check.max_rtf"

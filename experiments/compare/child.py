@@ -1,4 +1,4 @@
-"""The process that speaks for one side of a comparison, as a program: `python compare_worker.py SOCKET_FD`.
+"""The process that speaks for one side of a comparison, as a program: `python child.py SOCKET_FD`.
 
 It is started by its path and imports nothing of ours but `engine`, and that from the first place on PYTHONPATH: so the
 engine of another git revision is measured by this revision's measuring code. The program itself is a server that has
@@ -32,6 +32,7 @@ Message = dict[str, Any]
 PRELOADED = (
     "torch", "vocos", "vocos.models", "pypinyin", "rjieba", "soxr", "engine.pipeline", "engine.vocoders.vocos",
     "engine.step.precision", "engine.backends.eager.denoiser",
+    "engine.vocoder", "engine.precision", "engine.denoiser.eager",  # as they were called before
 )  # fmt: skip
 OUR_ERRORS = ("UnsupportedEngine", "ConfigError", "InvalidRequest")
 

@@ -176,7 +176,7 @@ class Child:
         return float(answer["build_s"])
 
     def call(self, utterance: int, seed: int, limit_s: float, keep: Path | None = None) -> dict[str, Any]:
-        """One timed call; see compare_worker.Side.call. Raises SideFailed."""
+        """One timed call; see child.Side.call. Raises SideFailed."""
         order: dict[str, Any] = {"do": "call", "utterance": utterance, "seed": seed}
         self._order(order if keep is None else {**order, "keep": str(keep)})
         return self._answer(limit_s)

@@ -84,6 +84,7 @@ OTHER_PACKAGES = (
     _core("pyarrow", "pyarrow", "tables of samples"),
     _core("matplotlib", "matplotlib", "plots"),
     _core("jinja2", "jinja2", "reports"),
+    _core("junitparser", "junitparser", "verdicts for a CI"),
     _core("jiwer", "jiwer", "word error rates"),
     _extra("pesq", "pesq", "the score PESQ-WB", "quality", " (needs a C compiler: apt install build-essential)"),
     _extra("pystoi", "pystoi", "the score STOI", "quality"),

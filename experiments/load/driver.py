@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from experiments.serve.queue import BatchQueue
+from experiments.serve.line import BatchQueue
 from metrics.speed.load import Served, ServedStatus
 
 RETRY_S = 0.1  # a refused user of a closed loop does not hammer at the door

@@ -20,7 +20,7 @@ from experiments.load.parts import Counters, Order, make_bench, make_report, ope
 from experiments.load.report import LoadReport
 from experiments.load.scenarios import Result, run_scenario
 from experiments.measuring.job import LOG
-from experiments.serve.queue import BatchRule
+from experiments.serve.line import BatchRule
 from experiments.serve.settings import Settings
 from metrics.speed.steady import counted
 

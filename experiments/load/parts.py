@@ -15,7 +15,7 @@ from experiments.load.audio import AudioCheck
 from experiments.load.driver import Item, World
 from experiments.load.report import LoadReport
 from experiments.load.scenarios import Bench, Result
-from experiments.serve.queue import BatchRule
+from experiments.serve.line import BatchRule
 from experiments.serve.settings import Settings
 from experiments.settings.compose import Cell
 from experiments.workload.requests import Workload

@@ -24,7 +24,7 @@ from experiments.load.driver import (
     sentence_order,
 )
 from experiments.load.search import Search, SearchResult, search_rate
-from experiments.serve.queue import BatchQueue, BatchRule
+from experiments.serve.line import BatchQueue, BatchRule
 from experiments.serve.settings import Settings
 from metrics.speed.leak import LeakVerdict, judge_leak
 from metrics.speed.load import LimitVerdict, LoadSummary, Served, judge_limit, summarise, without_figures_of_few

@@ -27,6 +27,7 @@ from experiments.measuring.machine_check import checked, history_folder
 from metrics.journal_lines import torn_text
 from metrics.record import RecordError, RunRecord, RunStatus, Score, load_record, save_record, write_atomically
 from metrics.speed.steady import STEADY_COUNTERS, WARM_UP_STEADY, counters_score, warm_up_score
+from metrics.stored_config import todays
 from metrics.typed import from_json, load_json
 
 JOB, RESULT, LOG, ERROR = "job.json", "result.json", "log.txt", "error.txt"
@@ -112,7 +113,9 @@ def read_job(folder: Path) -> JobSpec:
         raise RecordError(f"{path}: no such job; `python -m experiments.run` writes it") from None
     except (OSError, ValueError) as error:
         raise RecordError(f"{path}: damaged job file ({error}); start the run again") from error
-    return JobSpec(folder=folder, run_id=stored.run_id, label=stored.label, kind=stored.kind, config=stored.config)
+    return JobSpec(
+        folder=folder, run_id=stored.run_id, label=stored.label, kind=stored.kind, config=todays(stored.config)
+    )
 
 
 def launch(spec: JobSpec, launcher: Launcher) -> JobResult:

@@ -1,4 +1,4 @@
-"""A loaded engine behind a bounded line: requests in, futures out, batches by the rule of experiments.serve.queue."""
+"""A loaded engine behind a bounded line: requests in, futures out, batches by the rule of experiments.serve.line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import TracebackType
 
 from engine.clock import Clock
 from engine.contract import Engine, EngineFacts, Synthesis, SynthesisRequest
-from experiments.serve.queue import BatchQueue, BatchRule
+from experiments.serve.line import BatchQueue, BatchRule
 
 
 class QueueFull(Exception):

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from engine.contract import ConfigError
-from experiments.serve.queue import BatchRule
+from experiments.serve.line import BatchRule
 from experiments.settings.bounds import LONGEST_S
 from experiments.settings.flat_settings import flat_settings, refuse_misspelt
 

@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from engine.contract import ConfigError
 from engine.paths import ROOT as ROOT
-from experiments.common.environment import cpu_instructions
+from experiments.common.environment import INSTRUCTION_SETS, cpu_instructions
 from experiments.common.presets import CONF, folders, groups
 from experiments.common.presets import presets as options
 from experiments.common.quoting import hydra_value
@@ -38,6 +38,7 @@ DEFAULT_PRESET = "bench"
 VARIANT_KEYS = ("engine", "solver", "model", "vocoder")  # what makes a variant: always in the label when overridden
 MAX_LABEL = 120
 TEXTS = "workload.texts"
+INSTRUCTIONS = (*(name for _, name in INSTRUCTION_SETS), "otherwise")  # keys of `cells` in a preset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +56,7 @@ def compose_config(overrides: Sequence[str], conf: Path = CONF) -> dict[str, Any
     conf: another checkout's configuration folder.
     """
     config = _compose(overrides, conf)
-    num_cells = len(_for_this_cpu(config.pop("cells", [])))
+    num_cells = len(_for_this_cpu(config.pop("cells", [])) or ())
     if num_cells:
         raise ConfigError(
             "experiment", _value_of("experiment", overrides), f"a preset of {num_cells} cells is a sweep",
@@ -129,7 +130,12 @@ def _preset_cells(preset: str) -> list[tuple[str, ...]]:
 
 def _for_this_cpu(cells: Any) -> Any:
     """A preset may list other cells for another instruction set (environment.INSTRUCTION_SETS), or `otherwise`."""
-    return cells.get(cpu_instructions(), cells.get("otherwise")) if isinstance(cells, dict) else cells
+    if not isinstance(cells, dict):
+        return cells
+    unknown = [key for key in cells if key not in INSTRUCTIONS]
+    if unknown:
+        raise ConfigError("cells", unknown[0], "names no instruction set", f"use {', '.join(INSTRUCTIONS)}")
+    return cells.get(cpu_instructions(), cells.get("otherwise"))
 
 
 def compose_cell(overrides: tuple[str, ...], varying: Collection[str]) -> Cell:

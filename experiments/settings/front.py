@@ -26,7 +26,7 @@ MULTIRUN = ("-m", "--multirun")
 # Hydra's own script knows `python FILE` and installed programs, not `python -m MODULE`; the answers are Hydra's
 BASH = """_f5bench_complete()
 {
-    [[ "$COMP_LINE" =~ python[0-9.]*[[:space:]]+-m[[:space:]]+(experiments\\.[a-z_]+)[[:space:]]+(.*)$ ]] || return
+    [[ "$COMP_LINE" =~ python[0-9.]*[[:space:]]+-m[[:space:]]+(experiments\\.[a-z_.]+)[[:space:]]+(.*)$ ]] || return
     local verb="${BASH_REMATCH[1]}" line="f5bench ${BASH_REMATCH[2]}" choices
     choices=$(COMP_LINE="$line" COMP_POINT="${#line}" "${COMP_WORDS[0]}" -m "$verb" -sc query=bash 2>/dev/null)
     COMPREPLY=($(compgen -W "$choices" -- "${COMP_WORDS[COMP_CWORD]}"))

@@ -19,6 +19,7 @@ from experiments.common.cli import (
 from experiments.common.presets import with_presets
 from experiments.settings.compose import compose_cells
 from experiments.settings.front import MULTIRUN, answered, is_config, is_help, without_multirun
+from experiments.settings.suited import suited
 from experiments.sweep.cells import read_cells
 from experiments.sweep.ledger import load_ledger
 from experiments.sweep.running import resume_folder, resumed_sweep, run_cells, run_sweep
@@ -48,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
 def _show_cells(overrides: Sequence[str]) -> int:
     """--cfg job: the composed configuration of every cell; with resume=DIR, those that the sweep was started with."""
     folder = resume_folder(overrides)
-    for cell in compose_cells(overrides) if folder is None else read_cells(load_ledger(folder)):
+    for cell in suited(compose_cells(overrides))[0] if folder is None else read_cells(load_ledger(folder)):
         print(f"--- # {cell.label}\n{OmegaConf.to_yaml(dict(cell.config))}", end="")
     return EXIT_OK
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from baselines.class_history import machine_fault
 from metrics.record import RunRecord, to_json
+from metrics.verdict import OLD_WORDS
 from reports.data.quality import is_random
 
 MAX_PARAM_CHARS = 250
@@ -64,7 +65,8 @@ def _outcome(path: Path) -> str | None:
     if not path.is_file():
         return None
     try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("outcome", "unknown"))
+        outcome = str(json.loads(path.read_text(encoding="utf-8")).get("outcome", "unknown"))
+        return OLD_WORDS.get(outcome, outcome)
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
         return UNREADABLE
 

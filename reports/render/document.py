@@ -21,7 +21,7 @@ from reports.sections.work_columns import work_columns
 from reports.words import ABSENT, significant, without_machine_paths
 
 SMALL_COLORS = 64
-NOT_KEPT = "Audio and its spectrograms are not kept with a published report; `make published-audio` makes them again."
+NOT_KEPT = "Audio and its spectrograms are not kept with a published report; the same command makes them again."
 ROW_RULES = (
     "A row whose audio is invalid shows no speed: broken audio is easy to make quickly.",
     'A score with "n of m" is the mean over the n sentences where it could be computed.',
@@ -96,7 +96,7 @@ def document_of(table: Table, out: Path, *, small: bool = False) -> Document:
     charts = draw_charts(table, context, out, SMALL_COLORS if small else None) if context else ()
     search = read_search(table.source.root)
     if search is not None:
-        charts = (*charts, *draw_search(search, out))
+        charts = (*charts, *draw_search(search, out, SMALL_COLORS if small else None))
     return Document(
         title=f"f5bench report: {table.source.name}",
         headline=headline_of(table, context),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from metrics.record import write_atomically
+from metrics.record import RecordError, write_atomically
+from reports.data.source import RESULT, SWEEP
 from reports.data.table import Table, load_table
 from reports.render.document import document_of
 from reports.render.export import write_exports
@@ -28,6 +29,8 @@ def render_report(folder: Path, out: Path | None = None, *, small: bool = False)
 
     Raises RecordError for a folder that holds neither, or another schema version, and UnjudgedRow.
     """
+    if small and out is not None and any((out / name).exists() for name in (RESULT, SWEEP, "report.html")):
+        raise RecordError(f"{out}: holds a run or a whole report; publish into a folder of its own")
     table = load_table(folder)
     target = folder if out is None else out
     document = document_of(table, target, small=small)

@@ -88,8 +88,9 @@ def front_of(search: Search) -> Front:
     return Front(sentence=sentence, header=search.names, lines=lines)
 
 
-def draw_search(search: Search, out: Path) -> tuple[Picture, ...]:
-    """Every pair of the first three objectives; nothing for a single one or without a number."""
+def draw_search(search: Search, out: Path, num_colors: int | None = None) -> tuple[Picture, ...]:
+    """Every pair of the first three objectives; nothing for a single one or without a number. num_colors: as
+    `save` has it."""
     pairs = list(itertools.combinations(range(min(len(search.names), MAX_PANELS)), 2))
     if not pairs or not search.found:
         return ()
@@ -101,7 +102,7 @@ def draw_search(search: Search, out: Path) -> tuple[Picture, ...]:
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=9, frameon=False)
     words = "; ".join(f"{one.label} {significant(one.values[0])}" for one in search.found if one.is_on_front)
     alt = f"Search, {search.names[0]} of the front: {words or 'empty'}"
-    return (Picture(path=save(figure, out, "search"), title="The front of the search", alt=alt),)
+    return (Picture(path=save(figure, out, "search", num_colors), title="The front of the search", alt=alt),)
 
 
 def _panel(axes: Axes, search: Search, x: int, y: int) -> None:

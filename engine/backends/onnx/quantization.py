@@ -28,15 +28,16 @@ if TYPE_CHECKING:
 
 MIN_SENTENCES = 4
 METHODS = ("minmax", "percentile", "entropy")
-# Modules that decide what a recording holds (engine.backends.onnx.denoiser.record_feeds); a test walks one
+# Modules that decide what a recording holds (engine.backends.onnx.build.record_feeds); a test walks one
 RECORDING = (
-    "engine.step.attention", "engine.batching", "engine.build", "engine.weights.checkpoint", "engine.text.chunks",
-    "engine.conditioner", "engine.backends.eager.denoiser", "engine.backends.onnx.denoiser", "engine.solver.fitted",
-    "engine.frontend", "engine.solver.grid", "engine.solver.guidance", "engine.kept", "engine.mel", "engine.noise",
-    "engine.step.packed", "engine.paths", "engine.pipeline", "engine.solver.plan", "engine.step.precision",
-    "engine.solver.reuse", "engine.solver.sampler", "engine.solver.methods", "engine.step.dit",
-    "engine.weights.vocabulary", "engine.voice.clip", "engine.voice.ffmpeg", "engine.voice.preparation",
-    "engine.voice.recording", "engine.voice.resampling", "engine.weights.file", "engine.weights.fit",
+    "engine.step.attention", "engine.batching", "engine.context", "engine.weights.checkpoint", "engine.text.chunks",
+    "engine.conditioner", "engine.backends.eager.denoiser", "engine.backends.onnx.build", "engine.solver.fitted",
+    "engine.step.tables", "engine.frontend", "engine.solver.grid", "engine.solver.guidance", "engine.kept",
+    "engine.mel", "engine.noise", "engine.step.packed", "engine.paths", "engine.pipeline", "engine.solver.plan",
+    "engine.step.precision", "engine.solver.reuse", "engine.solver.sampler", "engine.solver.methods",
+    "engine.step.dit", "engine.weights.vocabulary", "engine.voice.clip", "engine.voice.ffmpeg",
+    "engine.voice.preparation", "engine.voice.recording", "engine.voice.resampling", "engine.weights.file",
+    "engine.weights.fit",
 )  # fmt: skip
 
 

@@ -1,0 +1,34 @@
+"""Configurations in records and jobs of before, in today's words: build functions have moved, keys were added."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# `engine._target_` before engines had rooms of their own
+TARGETS = {
+    "engine.build.pytorch": "engine.backends.eager.build.pytorch",
+    "engine.build.upstream": "engine.upstream.build.upstream",
+    "engine.backends.compiled": "engine.backends.compiled.build.compiled",
+    "engine.backends.cuda_graph": "engine.backends.cuda_graph.build.cuda_graph",
+    "engine.backends.tiles": "engine.backends.tiles.build.tiles",
+    "engine.backends.tensorrt": "engine.backends.tensorrt.build.tensorrt",
+    "engine.backends.tensorrt_int8": "engine.backends.tensorrt.build.tensorrt_int8",
+    "engine.denoiser.onnx_graph.onnx": "engine.backends.onnx.build.onnx",
+    "engine.denoiser.onnx_graph.onnx_int8": "engine.backends.onnx.build.onnx_int8",
+}
+# group -> keys of today, with what was done before there was the choice
+ADDED: Mapping[str, Mapping[str, Any]] = {"sweep": {"all": True}}
+
+
+def todays(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same configuration as it would be written now; what is no configuration of ours stays as it is."""
+    found = dict(config)
+    engine = found.get("engine")
+    if isinstance(engine, Mapping) and engine.get("_target_") in TARGETS:
+        found["engine"] = {**engine, "_target_": TARGETS[engine["_target_"]]}
+    for group, keys in ADDED.items():
+        given = found.get(group)
+        if isinstance(given, Mapping):
+            found[group] = {**keys, **given}
+    return found

@@ -97,7 +97,7 @@ class Chaos:
                 code = self._wait(pid, out, allowed)
             if code is not None:
                 if code not in (0, 14):
-                    last = (out / "chaos.log").read_text().strip().splitlines()[-1]
+                    last = (out / "chaos.log").read_text("utf-8").strip().splitlines()[-1]
                     self.tally.problems.append(f"{out.name}: a sweep ended with {code}: {last}")
                 if code == 0:
                     break
@@ -148,7 +148,7 @@ class Chaos:
         problems += [f"{out.name}: {cell} lost a trial" for cell, _ in sorted(lost)]
         tally.num_trials_seen += len(seen.trials)
         wanted = hashlib.sha256(self.weights.read_bytes()).hexdigest()
-        ledger = json.loads((out / "sweep.json").read_text())
+        ledger = json.loads((out / "sweep.json").read_text("utf-8"))
         num_extra = 0
         for cell in ledger["cells"]:
             record = load_record(out / cell["dir"] / "result.json")
@@ -213,7 +213,7 @@ def _trials(out: Path) -> set[tuple[str, str]]:
 
 def _finished(out: Path) -> dict[str, str]:
     """Cell folder -> run id, as the ledger had it."""
-    cells: list[Mapping[str, object]] = json.loads((out / "sweep.json").read_text())["cells"]
+    cells: list[Mapping[str, object]] = json.loads((out / "sweep.json").read_text("utf-8"))["cells"]
     done = [str(cell["dir"]) for cell in cells if cell["state"] == "ok"]
     return {folder: load_record(out / folder / "result.json").run_id for folder in done}
 

@@ -82,8 +82,8 @@ FAST = {"cuda_graph": 0.003, "bf16": 0.01}
     [
         ([True, True], FAST, {"sweep": 0}, 0.004, (), 0),
         ([True, False], FAST, {"sweep": 0}, 0.004, (), 10),
-        ([True], FAST, {"gpu_correct": 10, "sweep": 0}, 0.004, (), 10),
-        ([True], FAST, {"gpu_correct": 14, "sweep": 0}, 0.004, (), 14),
+        ([True], FAST, {"checks.gpu_correct": 10, "sweep": 0}, 0.004, (), 10),
+        ([True], FAST, {"checks.gpu_correct": 14, "sweep": 0}, 0.004, (), 14),
         ([True], {"cuda_graph": 0.005}, {"sweep": 0}, 0.004, (), 10),
         ([True], {"cuda_graph": 0.005}, {"sweep": 0}, None, (), 0),
         ([True], FAST, {"sweep": 0, "bf16-cuda_graph": 1}, 0.004, (), 14),
@@ -202,3 +202,11 @@ def test_a_mel_is_judged_by_its_precision(mel: np.ndarray, precision: str, statu
 def test_one_wrong_engine_decides(statuses: list[gpu_correct.Status], code: int) -> None:
     rows = [gpu_correct.Row(engine="e", guidance="2", frames=9, status=status) for status in statuses]
     assert gpu_correct.exit_code(rows) == code
+
+
+def test_its_parts_are_modules_that_there_are() -> None:
+    """Each is started by `verb`, which the tests above replace."""
+    import importlib.util
+
+    for name in (gpu_check.CORRECT, "sweep", "compare"):
+        assert importlib.util.find_spec(f"experiments.{name}") is not None

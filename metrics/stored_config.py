@@ -25,8 +25,9 @@ def todays(config: Mapping[str, Any]) -> dict[str, Any]:
     """The same configuration as it would be written now; what is no configuration of ours stays as it is."""
     found = dict(config)
     engine = found.get("engine")
-    if isinstance(engine, Mapping) and engine.get("_target_") in TARGETS:
-        found["engine"] = {**engine, "_target_": TARGETS[engine["_target_"]]}
+    target = engine.get("_target_") if isinstance(engine, Mapping) else None
+    if isinstance(engine, Mapping) and isinstance(target, str) and target in TARGETS:
+        found["engine"] = {**engine, "_target_": TARGETS[target]}
     for group, keys in ADDED.items():
         given = found.get(group)
         if isinstance(given, Mapping):

@@ -26,12 +26,14 @@ Verb = Callable[[Sequence[str]], int]
 
 # Where measuring begins: module and name, as the verb calls it
 STARTS = (
-    ("experiments.run", "run_and_show"), ("experiments.sweep.running", "run_sweep"), ("experiments.sweep.__main__", "run_sweep"),
+    ("experiments.run", "run_and_show"), ("experiments.sweep.running", "run_sweep"),
+    ("experiments.sweep.__main__", "run_sweep"),
     ("experiments.optimize.__main__", "run_search"),
     ("experiments.stream", "device_lock"), ("experiments.scoring.floor", "device_lock"), ("experiments.load.__main__",
     "device_lock"), ("experiments.checks.overhead", "device_lock"), ("experiments.checks.overhead", "watch_parent"),
     ("experiments.compare.__main__", "device_lock"), ("experiments.selftest.live", "device_lock"),
-    ("experiments.selftest.__main__", "rates"), ("experiments.serve.__main__", "Service"), ("experiments.solvers.fit", "build_by_name"),
+    ("experiments.selftest.__main__", "rates"), ("experiments.serve.__main__", "Service"),
+    ("experiments.solvers.fit", "build_by_name"),
     ("experiments.solvers.calibrate_reuse", "build_by_name"), ("experiments.checks.step_error", "build_engine"),
     ("experiments.checks.gpu", "check"), ("experiments.checks.gpu_correct", "correctness"),
 )  # fmt: skip

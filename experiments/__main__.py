@@ -10,11 +10,10 @@ import difflib
 import runpy
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from experiments.completion import SHELLS, candidates, script
+from reports.commands import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 HELP = ("-h", "--help", "help")
 INTERNAL = ("measuring.worker", "compare.child", "load.cold", "doctor.probe")  # programs that verbs start
 

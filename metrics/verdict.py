@@ -31,12 +31,3 @@ OLD_WORDS: Mapping[str, Outcome] = {"CANNOT_TELL": "INCONCLUSIVE"}  # in files t
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
     """The most severe of `outcomes`; PASS of none."""
     return max(outcomes, key=SEVERITY.index, default="PASS")
-
-
-def outcome_of(word: str) -> Outcome:
-    """The outcome that a file names, in today's words or in those of before. Raises ValueError for any other."""
-    today = OLD_WORDS.get(word, word)
-    for outcome in SEVERITY:
-        if outcome == today:
-            return outcome
-    raise ValueError(f"{word}: no outcome of a verdict; there are {', '.join(SEVERITY)}")

@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
 from engine.contract import ConfigError
+from experiments.__main__ import INTERNAL
 from metrics.record import RecordError
 from reports.commands import ROOT, VerbParser, here, interpreter, typed
 from reports.listening.study.settings import ListeningError
 from tests.printed_commands import ROOMS, SUBCOMMANDS, VERBS, Printed, printed
-from tests.verb_parsers import INTERNAL, read_words
+from tests.verb_parsers import read_words
 
 FOUND = printed()
 OPTIONAL = (

@@ -29,7 +29,6 @@ from experiments.sweep import running as sweeping
 from reports.listening.study import settings as listening
 
 Parser = Callable[[Sequence[str]], object]
-INTERNAL = ("measuring.worker", "compare.child", "load.cold", "doctor.probe")  # programs that verbs start
 
 
 class Parsed(Exception):

@@ -38,6 +38,7 @@ INSTRUCTION_SETS = (
     ("asimd", "asimd"),
 )  # fmt: skip
 BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")  # instructions that multiply bfloat16
+CPUINFO = Path("/proc/cpuinfo")
 TOOL_TIMEOUT_S = 10
 LOAD_WINDOW_S = 0.2
 
@@ -49,7 +50,7 @@ def fingerprint(device: Mapping[str, Any]) -> dict[str, Any]:
     window of 0.2 s before this call returned.
     """
     kind = str(device["kind"])
-    cpu_model, cpu_flags = read_cpu(Path("/proc/cpuinfo"))
+    cpu_model, cpu_flags = read_cpu(CPUINFO)
     num_cores = usable_cores()
     gpu = None if kind == "cpu" else gpu_name(kind)
     return {
@@ -97,7 +98,7 @@ def instruction_set(cpu_flags: Sequence[str]) -> str:
 @lru_cache(maxsize=1)
 def cpu_instructions() -> str:
     """`instruction_set` of this machine."""
-    return instruction_set(read_cpu(Path("/proc/cpuinfo"))[1])
+    return instruction_set(read_cpu(CPUINFO)[1])
 
 
 def read_cpu(path: Path) -> tuple[str, list[str]]:
@@ -157,7 +158,7 @@ def gpu_name(kind: str) -> str | None:
     name = _output(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", "-i", index])
     if name:
         return name.splitlines()[0].strip()
-    return read_cpu(Path("/proc/cpuinfo"))[0] if Path("/etc/nv_tegra_release").is_file() else None
+    return read_cpu(CPUINFO)[0] if Path("/etc/nv_tegra_release").is_file() else None
 
 
 def power_mode() -> str | None:

@@ -22,11 +22,10 @@ from starlette.types import Receive, Scope, Send
 from engine.contract import ConfigError, InvalidRequest, SynthesisRequest
 from experiments.common.cli import one_line
 from experiments.serve.service import Closed, QueueFull, Service, Spoken
-from experiments.serve.speech_api import PREFIX, api_error, speech_router
+from experiments.serve.speech_api import MOST_CHARS, PREFIX, api_error, request_by, speech_router
 from experiments.workload.voices import Voice
 from metrics.speed.memory import read_memory
 
-MOST_CHARS = 2000
 QUEUE_S, SERVICE_S, BATCH = "X-F5-Queue-S", "X-F5-Service-S", "X-F5-Batch"
 FRAMES, CHUNKS, EVALS = "X-F5-Frames", "X-F5-Chunks", "X-F5-Evals"
 
@@ -143,16 +142,8 @@ def _request(speech: Speech, voices: Mapping[str, Voice]) -> SynthesisRequest:
     name = next(iter(voices)) if speech.voice is None else speech.voice
     if name not in voices:
         raise InvalidRequest("voice", name, f"must be one of {', '.join(voices)}", "see /facts")
-    voice = voices[name]
-    return SynthesisRequest(
-        utterance_id=speech.utterance_id,
-        text=speech.text,
-        ref_audio_S=voice.audio_S,
-        ref_sample_rate_hz=voice.rate_hz,
-        ref_text=voice.text,
-        seed=speech.seed,
-        speed_ratio=speech.speed_ratio,
-    )
+    made = request_by(voices[name], speech.text, speech.speed_ratio)
+    return dataclasses.replace(made, utterance_id=speech.utterance_id, seed=speech.seed)
 
 
 def _wav(spoken: Spoken) -> Response:

@@ -63,7 +63,7 @@ def speech_router(
         _refuse_other("model", asked.model, [model])
         _refuse_other("voice", asked.voice, list(voices))
         check_text(asked.input)
-        spoken = await asyncio.wrap_future(service.submit(_request(asked, voices[asked.voice])))
+        spoken = await asyncio.wrap_future(service.submit(request_by(voices[asked.voice], asked.input, asked.speed)))
         content = encoded(spoken.synthesis.audio_S, spoken.synthesis.sample_rate_hz, asked.response_format)
         return Response(content, media_type=MEDIA[asked.response_format])
 
@@ -92,8 +92,9 @@ def _refuse_other(key: str, value: str, known: list[str]) -> None:
         raise ConfigError(key, value, f"must be one of {', '.join(known)}", "see /v1/models")
 
 
-def _request(asked: Speech, voice: Voice) -> SynthesisRequest:
+def request_by(voice: Voice, text: str, speed_ratio: float) -> SynthesisRequest:
+    """What is asked of the engine. The same text in the same voice gets the same noise, and so the same audio."""
     return SynthesisRequest(
-        utterance_id="request", text=asked.input, ref_audio_S=voice.audio_S, ref_sample_rate_hz=voice.rate_hz,
-        ref_text=voice.text, speed_ratio=asked.speed,
+        utterance_id="request", text=text, ref_audio_S=voice.audio_S, ref_sample_rate_hz=voice.rate_hz,
+        ref_text=voice.text, speed_ratio=speed_ratio,
     )  # fmt: skip

@@ -6,10 +6,9 @@ A variant that somebody names is run whatever the machine is; only what a preset
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from experiments.common.environment import BF16_FLAGS, read_cpu
+from experiments.common.environment import BF16_FLAGS, CPUINFO, read_cpu
 from experiments.settings.compose import Cell
 
 IN_BFLOAT16 = ("amp", "bf16")  # engine.precision; amp is autocast to bfloat16 on a CPU
@@ -31,7 +30,7 @@ def suited(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
     """(the cells to run, a line for every reason to leave some out). All of them where none would be left."""
     if cells[0].config["sweep"]["all"] or not is_from_preset(cells):
         return list(cells), []
-    flags = read_cpu(Path("/proc/cpuinfo"))[1]
+    flags = read_cpu(CPUINFO)[1]
     reasons = [unsuited(cell.config, flags) for cell in cells]
     kept = [cell for cell, reason in zip(cells, reasons, strict=True) if reason is None]
     lines = []

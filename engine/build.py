@@ -11,6 +11,7 @@ from engine.clock import Clock
 from engine.context import Context, fade_of
 from engine.contract import ConfigError, Engine
 from engine.mel import check_vocoder
+from engine.settings import DeviceSettings, EngineConfig
 from engine.weights.checkpoint import check_backbone, is_random, locate, random_seed
 from engine.weights.releases import check_release
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     pass
 
 
-def target_of(engine_config: Mapping[str, Any]) -> Callable[..., Engine]:
+def target_of(engine_config: Mapping[str, object]) -> Callable[..., Engine]:
     """The build function an engine YAML names. Only functions below `engine.` are taken."""
     target = str(engine_config["_target_"])
     module_name, _, name = target.rpartition(".")
@@ -35,7 +36,7 @@ def target_of(engine_config: Mapping[str, Any]) -> Callable[..., Engine]:
     return function
 
 
-def engine_arguments(engine_config: Mapping[str, Any]) -> dict[str, Any]:
+def engine_arguments(engine_config: Mapping[str, object]) -> dict[str, Any]:
     """The YAML's own keys, checked against the build function's signature."""
     arguments = {key: value for key, value in engine_config.items() if key != "_target_"}
     parameters = set(inspect.signature(target_of(engine_config)).parameters) - {"context"}
@@ -48,7 +49,7 @@ def engine_arguments(engine_config: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def validate_config(config: Mapping[str, Any]) -> None:
+def validate_config(config: EngineConfig) -> None:
     """Everything about engine, solver, model, vocoder and device that can be refused before anything is built."""
     from engine.solver.methods import solver_spec
     from engine.text.chunks import chunk_bound
@@ -75,7 +76,7 @@ def validate_config(config: Mapping[str, Any]) -> None:
     check_device(config["device"])
 
 
-def check_device(device: Mapping[str, Any]) -> None:
+def check_device(device: DeviceSettings) -> None:
     kind, threads = str(device["kind"]), device["threads"]
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise ConfigError("device.threads", threads, "must be a positive whole number or null", "use device.threads=2")
@@ -92,7 +93,7 @@ def check_device(device: Mapping[str, Any]) -> None:
         )
 
 
-def build_engine(config: Mapping[str, Any], clock: Clock) -> Engine:
+def build_engine(config: EngineConfig, clock: Clock) -> Engine:
     """Resolved configuration -> engine. Raises ConfigError for settings, UnsupportedEngine for what cannot be built."""
     from engine.solver.methods import solver_spec
 

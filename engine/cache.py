@@ -16,7 +16,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from engine.contract import ConfigError
 from engine.paths import with_home
@@ -66,7 +65,7 @@ def cpu_sha256() -> str:
     return hashlib.sha256((platform.machine() + platform.processor() + cpu_flags()).encode()).hexdigest()
 
 
-def cached_folder(kind: str, parts: Mapping[str, Any], make: Callable[[Path], object]) -> Path:
+def cached_folder(kind: str, parts: Mapping[str, object], make: Callable[[Path], object]) -> Path:
     """The folder made from `parts` (JSON values), by `make(empty folder)` where there is none yet, or a damaged one.
 
     Raises ConfigError where the cache cannot be written; what `make` raises passes through and leaves nothing behind.
@@ -92,7 +91,7 @@ def cached_folder(kind: str, parts: Mapping[str, Any], make: Callable[[Path], ob
     return place
 
 
-def _move(new: Path, place: Path, parts: Mapping[str, Any]) -> None:
+def _move(new: Path, place: Path, parts: Mapping[str, object]) -> None:
     """Another process may have been faster: then its folder stays."""
     if place.exists() and not intact(place, parts):
         shutil.rmtree(place, ignore_errors=True)
@@ -103,7 +102,7 @@ def _move(new: Path, place: Path, parts: Mapping[str, Any]) -> None:
             raise
 
 
-def seal(folder: Path, parts: Mapping[str, Any]) -> None:
+def seal(folder: Path, parts: Mapping[str, object]) -> None:
     files = {
         str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": content_sha256(path)}
         for path in sorted(folder.rglob("*"))
@@ -112,7 +111,7 @@ def seal(folder: Path, parts: Mapping[str, Any]) -> None:
     (folder / MANIFEST).write_text(json.dumps({"made_from": parts, "files": files}, indent=1), "utf-8")
 
 
-def intact(folder: Path, parts: Mapping[str, Any]) -> bool:
+def intact(folder: Path, parts: Mapping[str, object]) -> bool:
     """Whether it was made from `parts`, and every file is there, as long and as it was written, and no other."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))

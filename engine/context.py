@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.clock import Clock
 from engine.contract import ConfigError, Engine, EngineFacts, UnsupportedEngine
 from engine.mel import mel_transform
+from engine.settings import EngineConfig, ReferenceSettings
 from engine.weights.checkpoint import LoadedModel, load_model
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ PACKAGES = ("torch", "torchaudio", "vocos", "numpy")
 class Context:
     """What every build function gets: the whole resolved configuration, the checked solver, the clock."""
 
-    config: Mapping[str, Any]
+    config: EngineConfig
     solver: SolverSpec
     clock: Clock
 
@@ -131,7 +131,7 @@ class Build:
     max_padding_frac: float = 0.1
 
 
-def fade_of(reference: Mapping[str, Any], rate_hz: int) -> Fade:
+def fade_of(reference: ReferenceSettings, rate_hz: int) -> Fade:
     """The `reference` group's cross-fade. Raises ConfigError for a kind that does not exist."""
     from engine.postprocess import FADES, Fade
 

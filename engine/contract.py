@@ -117,7 +117,7 @@ class EngineFacts:
     max_batch: int
     versions: Mapping[str, str]
     proof: Mapping[str, Any]
-    solver_options: Mapping[str, Any] = field(default_factory=dict)
+    solver_options: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -9,10 +9,11 @@ with filters of equal area. A mel of one kind is noise to the other's vocoder.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from engine.contract import ConfigError
+from engine.settings import ModelSettings, VocoderSettings
 
 if TYPE_CHECKING:
     import torch
@@ -23,12 +24,12 @@ RUNTIMES = {"vocos": ("eager", "compiled", "onnx"), "bigvgan": ("eager",)}
 PRECISIONS = ("fp32", "bf16")  # of a compiled vocoder
 
 
-def mel_kind(model: Mapping[str, Any]) -> str:
+def mel_kind(model: ModelSettings) -> str:
     """Of a `model` group; those written before there was a choice are Vocos'."""
     return str(model.get("mel_spec_type", "vocos"))
 
 
-def mel_transform(model: Mapping[str, Any]) -> Callable[[torch.Tensor], torch.Tensor]:
+def mel_transform(model: ModelSettings) -> Callable[[torch.Tensor], torch.Tensor]:
     """(1, S) float32 at the model's rate -> natural log-mel (1, D, N), as upstream's MelSpec of that type."""
     rate_hz, hop, bins = model["sample_rate_hz"], model["hop_samples"], model["mel_bins"]
     return _vocos_mel(rate_hz, hop, bins) if mel_kind(model) == "vocos" else _bigvgan_mel(rate_hz, hop, bins)
@@ -62,13 +63,13 @@ def _bigvgan_mel(rate_hz: int, hop: int, bins: int) -> Callable[[torch.Tensor], 
     return transform
 
 
-def chunk_samples(num_frames: int, vocoder: Mapping[str, Any], hop: int) -> int:
+def chunk_samples(num_frames: int, vocoder: VocoderSettings, hop: int) -> int:
     """Samples that a vocoder makes of N frames: N * hop, but (N - 1) * hop where an inverse STFT is centred."""
     centred = vocoder["kind"] == "vocos" and vocoder["head"]["padding"] == "center"
     return (num_frames - 1 if centred else num_frames) * hop
 
 
-def check_vocoder(vocoder: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+def check_vocoder(vocoder: VocoderSettings, model: ModelSettings) -> None:
     """Raises ConfigError for a vocoder that does not exist, or is not one for the model's mel."""
     kind, mel = vocoder["kind"], mel_kind(model)
     if kind not in RUNTIMES:
@@ -83,9 +84,10 @@ def check_vocoder(vocoder: Mapping[str, Any], model: Mapping[str, Any]) -> None:
         raise ConfigError("vocoder.precision", precision, allowed, "use vocoder=vocos_compiled_bf16 for bf16")
     if mel not in RUNTIMES:
         raise ConfigError("model.mel_spec_type", mel, f"must be {' or '.join(RUNTIMES)}", "see conf/model/pocket.yaml")
-    part = vocoder["backbone"] if kind == "vocos" else vocoder["generator"]
-    bins = part["input_channels" if kind == "vocos" else "num_mels"]
-    hop = vocoder["head"]["hop_length"] if kind == "vocos" else math.prod(part["upsample_rates"])
+    if kind == "vocos":
+        bins, hop = vocoder["backbone"]["input_channels"], vocoder["head"]["hop_length"]
+    else:
+        bins, hop = vocoder["generator"]["num_mels"], math.prod(vocoder["generator"]["upsample_rates"])
     if (bins, hop) != (model["mel_bins"], model["hop_samples"]):
         given = f"model.name={model['name']} gives {model['mel_bins']} every {model['hop_samples']}"
         raise ConfigError(

@@ -42,20 +42,21 @@ def candidates(line: Sequence[str], verbs: Mapping[str, str]) -> list[str]:
         return [verb for verb in verbs if verb.startswith(words[0] if words else "")]
     if words[0] not in COMPOSING:
         return ["--help"]
-    return _overrides(words[-1])
+    return _overrides(words[-1], words[0])
 
 
-def _overrides(word: str) -> list[str]:
-    """GROUP= until a group is named, then its choices, also after a comma."""
-    from experiments.common.presets import groups, presets
+def _overrides(word: str, verb: str) -> list[str]:
+    """GROUP= until a group is named, then its choices, also after a comma. verb: may have a group of its own."""
+    from experiments.common.presets import CONF, groups, presets
 
     side, dot, rest = word.partition(".")
     if dot and side in ("reference", "candidate"):  # of a comparison
-        return [f"{side}.{found}" for found in _overrides(rest)]
+        return [f"{side}.{found}" for found in _overrides(rest, "")]
     name, equals, value = word.partition("=")
+    known = dict.fromkeys((*groups(), *([verb] if verb and (CONF / verb).is_dir() else [])))
     if not equals:
-        return [f"{group}=" for group in groups() if group.startswith(name)]
-    if name not in groups():
+        return [f"{group}=" for group in known if group.startswith(name)]
+    if name not in known:
         return []
     before, comma, last = value.rpartition(",")
     return [f"{name}={before}{comma}{choice}" for choice in presets(name) if choice.startswith(last)]

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from baselines.quality.decision import DecisionRule, decide, decision_lines, decision_markdown
+from baselines.refused import SettingRefused
 from engine.contract import ConfigError
 from experiments.common.cli import EXIT_OK, EXIT_REGRESSION, EXIT_UNSURE, refused_limit, run_verb
 from experiments.common.presets import CONF
@@ -54,7 +55,7 @@ def read_rule(name: str) -> DecisionRule:
     content = read_yaml("rule", name, RULES)
     try:
         return DecisionRule.from_mapping(content)
-    except ValueError as error:
+    except SettingRefused as error:
         raise refused_limit(error) from error
 
 

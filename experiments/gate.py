@@ -18,15 +18,16 @@ from baselines.stored.verdict import Limits
 from engine.contract import ConfigError
 from experiments.common.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain, refuse_unwritable, run_verb
 from experiments.common.environment import now_iso
+from experiments.common.plain import as_config
 from experiments.common.presets import with_presets
 from experiments.measuring.fresh import fresh_run, hydra_value
 from experiments.measuring.job import RESULT
 from experiments.measuring.limits import read_limits
 from experiments.measuring.running import default_out, sync_tracking
 from experiments.settings.compose import compose_config, options
-from experiments.settings.flat_settings import key_of
 from experiments.settings.front import refuse_flags
 from experiments.settings.host import this_host_class
+from experiments.settings.keys import key_of
 from experiments.settings.overrides import parse
 from metrics.record import RunRecord, load_run, to_json, write_atomically
 from reports.commands import VerbParser, here, typed
@@ -90,7 +91,7 @@ def _judge_fresh(given: argparse.Namespace, overrides: Sequence[str], limits: Li
         return exit_code or EXIT_JOB_FAILED
     run = load_run(out)
     exit_code = _finish(given, baseline, run, limits, out)
-    sync_tracking(run.config, out)  # the run's own sync came before there was a verdict
+    sync_tracking(as_config(run.config), out)  # the run's own sync came before there was a verdict
     return exit_code
 
 
@@ -111,13 +112,13 @@ def _load(given: argparse.Namespace, host_class: str) -> Baseline:
 
 def overrides_of(config: Mapping[str, Any]) -> list[str]:
     """Overrides that compose what a stored configuration holds, whatever its choices were called or are by now."""
-    default = compose_config([])
+    default: Mapping[str, Any] = compose_config([])
     choices = []
     for group in BASELINE_GROUPS:
         name = (config[group] or {}).get("name") if isinstance(config.get(group), Mapping) else None
         if name in options(group) and name != default[group].get("name"):
             choices.append(f"{group}={name}")
-    composed = compose_config(choices)
+    composed: Mapping[str, object] = compose_config(choices)
     wanted = {key: config[key] for key in BASELINE_GROUPS if key in config}
     old, now = dict(flatten("", {key: composed[key] for key in wanted})), dict(flatten("", wanted))
     deleted = [f"~{key}" for key in old if key not in now]

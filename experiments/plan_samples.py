@@ -12,8 +12,9 @@ from typing import Any
 from baselines.quality.rules import QualityLimits
 from baselines.quality.samples import clips_for_rate, pairs_for_margin, pairs_for_margin_t
 from baselines.quality.sentences import pair_scores
+from baselines.refused import SettingRefused
 from engine.contract import ConfigError
-from experiments.common.cli import EXIT_OK, run_verb
+from experiments.common.cli import EXIT_OK, refused_limit, run_verb
 from experiments.settings.words import read_quality_limits, split_words
 from metrics.fidelity.catalog import by_name
 from metrics.record import load_run
@@ -52,10 +53,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         for line in _lines(folders, settings, limits):
             print(line)
-    except ValueError as error:
-        key, _, rest = str(error).partition("=")
-        value, _, reason = rest.partition(": ")
-        raise ConfigError(key, value, reason, "see --help") from error
+    except SettingRefused as error:
+        raise refused_limit(error) from error
     return EXIT_OK
 
 

@@ -27,8 +27,8 @@ from experiments.common.presets import with_presets
 from experiments.measuring.engines import build_by_name, facts_content
 from experiments.measuring.running import default_out
 from experiments.measuring.validate import one_cell, validate_out
-from experiments.settings.flat_settings import refuse_misspelt, refuse_unread
 from experiments.settings.front import answered
+from experiments.settings.keys import refuse_misspelt, refuse_unread
 from experiments.workload.requests import load_workload
 from metrics.fidelity.artefacts import Expectation, audio_valid, offset_of
 from metrics.record import to_json, write_atomically

@@ -76,7 +76,9 @@ class _NoAnswer(Exception):
     """The child is gone or was ended; the message is the reason for the record."""
 
 
-def run_isolated(task: str, name: str, setup: Mapping[str, Any], items: Sequence[Item], limits: Limits) -> list[Answer]:
+def run_isolated(
+    task: str, name: str, setup: Mapping[str, object], items: Sequence[Item], limits: Limits
+) -> list[Answer]:
     """One answer per item, in order. task: "module:function"; name: how reasons call it; setup: JSON.
 
     Where the set-up refuses or the child cannot start, that is every item's answer and nothing is tried again.
@@ -124,7 +126,7 @@ class _Child:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def start(self, setup: Mapping[str, Any]) -> Answer | None:
+    def start(self, setup: Mapping[str, object]) -> Answer | None:
         """Wait until the child can work; what it says where it cannot."""
         try:
             greeting = self._exchange(setup, self._limits.start_timeout_s)
@@ -145,7 +147,7 @@ class _Child:
         self._stdin.close()
         self._stdout.close()
 
-    def _exchange(self, message: Mapping[str, Any], timeout_s: float) -> Answer:
+    def _exchange(self, message: Mapping[str, object], timeout_s: float) -> Answer:
         try:
             self._stdin.write(json.dumps(message).encode() + b"\n")
         except BrokenPipeError:

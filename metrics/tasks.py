@@ -27,7 +27,7 @@ LOUDNESS_REMEDY = "pip install pyloudnorm (extra `quality`)"
 LOUDNESS_MIN_S = 0.4  # one block of BS.1770
 
 
-def pesq_task(setup: Mapping[str, Any]) -> Work:
+def pesq_task(setup: Mapping[str, object]) -> Work:
     """Item (reference_S, degraded_S), 16 kHz -> wide-band PESQ (ITU-T P.862.2)."""
     pesq = import_or_refuse("pesq", PESQ_REMEDY)
 
@@ -45,7 +45,7 @@ def pesq_task(setup: Mapping[str, Any]) -> Work:
     return work
 
 
-def stoi_task(setup: Mapping[str, Any]) -> Work:
+def stoi_task(setup: Mapping[str, object]) -> Work:
     """Item (clean_S, other_S), info sample_rate_hz and extended -> STOI (Taal 2011) or ESTOI (Jensen, Taal 2016)."""
     pystoi = import_or_refuse("pystoi", STOI_REMEDY)
 
@@ -68,7 +68,7 @@ def stoi_task(setup: Mapping[str, Any]) -> Work:
     return work
 
 
-def f0_task(setup: Mapping[str, Any]) -> Work:
+def f0_task(setup: Mapping[str, object]) -> Work:
     """Item (audio_S,), info sample_rate_hz, floor_hz, ceiling_hz, frame_ms -> F0 per frame in Hz, 0 where unvoiced."""
     pyworld = import_or_refuse("pyworld", F0_REMEDY)
 
@@ -87,7 +87,7 @@ def f0_task(setup: Mapping[str, Any]) -> Work:
     return work
 
 
-def loudness_task(setup: Mapping[str, Any]) -> Work:
+def loudness_task(setup: Mapping[str, object]) -> Work:
     """Item (audio_S,), info sample_rate_hz -> integrated loudness in LUFS (ITU-R BS.1770-4, pyloudnorm)."""
     pyloudnorm = import_or_refuse("pyloudnorm", LOUDNESS_REMEDY)
 

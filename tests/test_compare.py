@@ -46,15 +46,21 @@ def test_the_command_line_is_split_by_side() -> None:
     assert command.settings.plan.turns_per_block == 8
     assert command.settings.plan.blocks_per_server == 1  # two trees: fresh imports for every block
     assert read_settings([]).plan.blocks_per_server == 4
-    assert read_settings(["mode=quick", "pairs=48"]).limits.looks == (48,)
+    assert read_settings(["mode=quick", "pairs=48"]).limits.looks == (48,)  # as it was written before
+    assert read_settings(["compare=quick", "compare.pairs=48"]).limits.looks == (48,)
+    assert read_settings(["compare=quick"]).limits.looks == (12, 24, 48, 96, 192)
 
 
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ("pairs=48", "pairs"), ("mode=fast", "mode"), ("looks=[8,4]", "looks"), ("catch_ratio=0.9", "catch_ratio"),
-        ("pairs_per_block=0", "pairs_per_block"), ("sentinel=maybe", "sentinel"), ("catch_ration=1.1", "catch_ration"),
-        ("reference=fp32", "reference"), ("metrics=[rtf]", "metrics"), ("time_limit_s=-1", "time_limit_s"),
+        ("pairs=48", "compare.pairs"), ("mode=fast", "compare.mode"), ("looks=[8,4]", "compare.looks"),
+        ("compare.catch_ratio=0.9", "compare.catch_ratio"), ("compare.pears=1", "compare.pears"),
+        ("compare.pairs=12,48", "compare.pairs"), ("compare=fast", "compare"), ("compare.looks=4", "compare.looks"),
+        ("pairs_per_block=0", "compare.pairs_per_block"), ("sentinel=maybe", "compare.sentinel"),
+        ("catch_ration=1.1", "catch_ration"), ("~compare.pairs", "compare.pairs"),
+        ("reference=fp32", "reference"), ("metrics=[rtf]", "compare.metrics"),
+        ("compare.time_limit_s=-1", "compare.time_limit_s"),
     ],
 )  # fmt: skip
 def test_a_setting_that_means_nothing_is_refused_by_name(text: str, key: str) -> None:
@@ -94,7 +100,7 @@ def test_sides_find_their_requests_from_any_tree(tmp_path: Path, monkeypatch: py
 
 def test_a_cpu_has_no_clock_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare.run_verb(compare.main, [*SHORT, "metrics=[wall_time,device_time]", f"out={tmp_path}"]) == 2
-    assert "metrics=device_time: a CPU has no clock of its own" in capsys.readouterr().err
+    assert "compare.metrics=device_time: a CPU has no clock of its own" in capsys.readouterr().err
 
 
 def test_sides_that_speak_different_sentences_are_refused(tmp_path: Path) -> None:
@@ -273,7 +279,7 @@ def test_quick_mode_ends_undecided_when_its_time_is_over() -> None:
     measured: list[Block] = []
     verdict = compare_session._quick(PatientBench(), settings, measured, print)  # type: ignore[arg-type]
     assert (verdict.outcome, verdict.exit_code) == ("INCONCLUSIVE", 11)
-    assert verdict.reason == "time_limit_s=1e-09 was reached before a look decided"
+    assert verdict.reason == "compare.time_limit_s=1e-09 was reached before a look decided"
     assert len(measured[0].turns) == 1
 
 

@@ -71,7 +71,7 @@ def test_both_sides_of_a_comparison_speak_the_same_with_one_voice(
         assert sides["reference"][group] == sides["candidate"][group]
     assert [voice["id"] for voice in sides["candidate"]["reference"]["voices"]] == ["repeated"]
     assert sides["candidate"]["reference"]["target_rms"] == 0.2
-    assert (command.settings.values["mode"], command.settings.values["pairs"]) == ("quick", 48)
+    assert (command.settings.asked.mode, command.settings.asked.pairs) == ("quick", 48)
 
 
 FAST = {"cuda_graph": 0.003, "bf16": 0.01}

@@ -47,11 +47,11 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
 def test_settings_and_overrides_are_told_apart() -> None:
     settings, overrides = split_command(["engine=bf16", "users=[1,4]", "batching=true", "solver.sway=0"])
     assert overrides == ["engine=bf16", "solver.sway=0"]
-    assert settings.users == (1, 4)
+    assert settings.levels == (1, 4)
     assert settings.rule(8) == BatchRule(max_batch=8, window_s=0.02, bucket_chars=(40, 100), capacity=64)
-    assert read_settings([]).users == (1, 2, 3, 4)
+    assert read_settings([]).levels == (1, 2, 3, 4)
     assert read_settings([]).rule(8).max_batch == 1
-    assert read_settings(["soak_min=2"]).users == (4,)
+    assert read_settings(["load.soak_min=2"]).levels == (4,)
     assert read_settings(["soak_min=2"]).soak_s == 120
 
 
@@ -62,13 +62,14 @@ def test_settings_and_overrides_are_told_apart() -> None:
         ("rate_per_s=-1", "rate_per_s"), ("batch_window_s=0.2", "batch_window_s"), ("requests=1.5", "requests"),
         ("bucket_chars=[100,40]", "bucket_chars"), ("batching=1", "batching"), ("url=http://a", "url"),
         ("scenario=cold_vs_warm", "transport"), ("search_ratio=1", "search_ratio"), ("rate_per_sec=3", "rate_per_sec"),
-        ("requests=", "requests"), ("limit_s=.nan", "limit_s"), ("port=70000", "port"),
+        ("requests=", "requests"),
+        ("load.nosuch=1", "load.nosuch"), ("load.users=0", "users"), ("limit_s=.nan", "limit_s"),
     ],
 )  # fmt: skip
 def test_a_setting_that_means_nothing_is_refused_by_name(text: str, key: str) -> None:
     with pytest.raises(ConfigError) as refused:
         split_command([text])
-    assert refused.value.key == key
+    assert refused.value.key == (key if key in ("rate_per_sec", "load.nosuch") else f"load.{key}")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_a_setting_that_means_nothing_is_refused_by_name(text: str, key: str) ->
 def test_a_setting_that_this_load_would_not_read_is_refused(argv: list[str], key: str) -> None:
     with pytest.raises(ConfigError) as refused:
         refuse_unread(argv, split_command(argv)[0])
-    assert refused.value.key == key
+    assert refused.value.key == ("port" if key == "port" else f"load.{key}")
     assert "secret" not in str(refused.value)
 
 
@@ -98,7 +99,7 @@ def test_the_verbs_refuse_them_before_anything_is_built(tmp_path: Path, capsys: 
 
 
 def test_a_service_takes_no_settings_of_a_load() -> None:
-    refuse_unserved(["batching=true", "port=0", "engine=bf16"])
+    refuse_unserved(["batching=true", "port=0", "serve.port=0", "engine=bf16"])
     with pytest.raises(ConfigError, match="is for a load"):
         refuse_unserved(["users=4"])
 

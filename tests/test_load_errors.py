@@ -117,7 +117,7 @@ def test_errors_under_the_limit_are_named_and_the_figures_stand(
 def test_a_limit_that_is_no_share_is_refused(value: str) -> None:
     with pytest.raises(ConfigError) as refused:
         read_settings([f"max_error_frac={value}"])
-    assert refused.value.key == "max_error_frac"
+    assert refused.value.key == "load.max_error_frac"
 
 
 def served(words: Sequence[str]) -> list[Served]:

@@ -67,7 +67,7 @@ def test_a_running_service_that_lines_up_otherwise_is_refused(
 ) -> None:
     with served(pocket_like(), *service) as client, pytest.raises(ConfigError) as refused:
         run_over(client, order_for(tmp_path, THERE, *asked))
-    assert refused.value.key == key
+    assert refused.value.key == f"load.{key}"
 
 
 def test_a_running_service_says_itself_what_it_runs_on(tmp_path: Path) -> None:
@@ -79,8 +79,8 @@ def test_a_running_service_says_itself_what_it_runs_on(tmp_path: Path) -> None:
 
 
 def test_an_offline_load_starts_a_service_whose_line_holds_it() -> None:
-    assert "queue_limit=300" in _passed_on(read_settings(["transport=http", "scenario=offline", "requests=300"]))
-    assert "queue_limit=64" in _passed_on(read_settings(["transport=http", "scenario=closed", "requests=300"]))
+    assert "serve.queue_limit=300" in _passed_on(read_settings(["transport=http", "scenario=offline", "requests=300"]))
+    assert "serve.queue_limit=64" in _passed_on(read_settings(["transport=http", "scenario=closed", "requests=300"]))
 
 
 def test_what_is_no_address_is_a_setting() -> None:

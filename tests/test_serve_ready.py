@@ -16,7 +16,7 @@ import pytest
 from engine.contract import ConfigError, Synthesis, SynthesisRequest
 from experiments.common.cli import run_verb
 from experiments.serve import __main__ as serve
-from experiments.serve.settings import read_settings, refuse_unread, refuse_unserved, split_command
+from experiments.serve.settings import read_serve, refuse_unread, refuse_unserved, split_command
 from tests.engines import config
 from tests.load_fakes import ToneEngine
 
@@ -89,7 +89,7 @@ def test_a_service_is_alive_before_it_is_ready_and_warm_when_it_is(
     thread = threading.Thread(target=client)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        serve.serve(config("workload=en_core", "workload.limit=5"), read_settings([f"port={port}"]))
+        serve.serve(config("workload=en_core", "workload.limit=5"), read_serve([f"port={port}"]))
     thread.join()
     assert (seen["starting"], seen["unready"]) == ((200, "starting"), [503, 503])
     assert len(seen["warm"]) == 4
@@ -137,7 +137,9 @@ def test_warming_up_is_a_setting_of_a_service_only() -> None:
     with pytest.raises(ConfigError, match=r"is for experiments\.serve"):
         refuse_unread(["warm_up=false"], split_command(["warm_up=false"])[0])
     with pytest.raises(ConfigError, match="must be true or false"):
-        read_settings(["warm_up=3"])
+        read_serve(["warm_up=3"])
+    with pytest.raises(ConfigError, match=r"serve\.port=70000: must be a whole number from 0 to 65535"):
+        read_serve(["serve.port=70000"])
 
 
 @pytest.mark.enable_socket

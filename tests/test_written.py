@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from engine.contract import ConfigError
 from experiments.common.written import NotWritten, read_document, value_of
+from experiments.serve.settings import read_settings
 from experiments.settings.compose import compose_config
-from experiments.settings.flat_settings import flat_settings
 from experiments.settings.words import KEYS, read_yaml, split_words
 from experiments.workload.requests import load_workload, written_voices
 from experiments.workload.texts import select_lines
@@ -233,6 +233,4 @@ def test_settings_of_the_command_line_that_are_texts_stay_what_was_typed() -> No
         "only": ["a", "b"],
     }
     assert split_words(["preset=Yes"], KEYS)[1] == {"preset": "Yes"}
-    assert (
-        flat_settings("load.yaml", ["url=http://localhost:8000/#a b", "users=4"])["url"] == "http://localhost:8000/#a b"
-    )
+    assert read_settings(["transport=http", "url=http://localhost:8000/#a b"]).url == "http://localhost:8000/#a b"

@@ -103,7 +103,9 @@ def _load(argv: Sequence[str]) -> None:
 def _serve(argv: Sequence[str]) -> None:
     refuse_flags(argv)
     load_settings.refuse_unserved(argv)
-    compose_run(load_settings.split_command(argv)[1])
+    mine, rest = load_settings.SERVE.split(argv)
+    load_settings.SERVE.made(mine)
+    compose_run(rest)
 
 
 def _gate(argv: Sequence[str]) -> None:

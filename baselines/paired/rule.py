@@ -24,10 +24,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from baselines.paired.data import CANDIDATE, METRICS, REFERENCE, SENTINEL, Block
+from baselines.refused import SettingRefused
 from metrics.paired import Bounds, Errors, blocks_to_settle, sign_bounds, t_bounds, t_quantile
 from metrics.verdict import EXIT_CODES, Outcome, worst
 
@@ -37,7 +38,7 @@ RULES: Mapping[str, str] = {"blocks": "paired-blocks-2", "quick": "paired-quick-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairedLimits:
-    """What conf/compare.yaml sets for the rule; looks count blocks, or turns in quick mode."""
+    """What conf/compare sets for the rule; looks count blocks, or turns in quick mode."""
 
     mode: Mode = "blocks"
     ignore_ratio: float = 1.00
@@ -52,25 +53,25 @@ class PairedLimits:
         for name in ("ignore_ratio", "catch_ratio", "false_alarm_frac", "miss_frac"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-                raise ValueError(f"{name}={value}: must be a number above 0; see conf/compare.yaml")
+                raise SettingRefused(name, value, "must be a number above 0", "see conf/compare/blocks.yaml")
         if self.ignore_ratio >= self.catch_ratio:
-            raise ValueError(
-                f"catch_ratio={self.catch_ratio}: must be above ignore_ratio={self.ignore_ratio}; raise it"
+            raise SettingRefused(
+                "catch_ratio", self.catch_ratio, f"must be above ignore_ratio={self.ignore_ratio}", "raise it"
             )
         floor = self.se_floor_frac
         if isinstance(floor, bool) or not isinstance(floor, (int, float)) or not 0 <= floor < 1:
-            raise ValueError(f"se_floor_frac={floor}: must be a share from 0, below 1; 0.0015 is usual")
+            raise SettingRefused("se_floor_frac", floor, "must be a share from 0, below 1", "0.0015 is usual")
         if max(self.false_alarm_frac, self.miss_frac) >= 0.5:
-            raise ValueError(
-                f"false_alarm_frac={self.false_alarm_frac}: must be below 0.5, as miss_frac; 0.005 is usual"
+            raise SettingRefused(
+                "false_alarm_frac", self.false_alarm_frac, "must be below 0.5, as miss_frac", "0.005 is usual"
             )
         if not self.looks or list(self.looks) != sorted(set(self.looks)) or self.looks[0] < 2:
-            raise ValueError(f"looks={list(self.looks)}: must be growing whole numbers from 2; use [4,8,16]")
+            raise SettingRefused("looks", list(self.looks), "must be growing whole numbers from 2", "use [4,8,16]")
         for metric in self.metrics:
             if metric not in METRICS:
-                raise ValueError(f"metrics={metric}: not gated here; choose from {', '.join(METRICS)}")
+                raise SettingRefused("metrics", metric, "not gated here", f"choose from {', '.join(METRICS)}")
         if not self.metrics or len(set(self.metrics)) < len(self.metrics):
-            raise ValueError(f"metrics={list(self.metrics)}: each once, one at least; use [wall_time]")
+            raise SettingRefused("metrics", list(self.metrics), "each once, one at least", "use [wall_time]")
 
     @property
     def rule(self) -> str:
@@ -85,14 +86,6 @@ class PairedLimits:
     @property
     def logs(self) -> tuple[float, float]:
         return math.log(self.ignore_ratio), math.log(self.catch_ratio)
-
-    @classmethod
-    def from_mapping(cls, settings: Mapping[str, Any]) -> PairedLimits:
-        """The keys of this class out of `settings`. Raises ValueError naming the key."""
-        given: dict[str, Any] = {f.name: settings[f.name] for f in fields(cls) if f.name in settings}
-        for key, value in given.items():
-            given[key] = tuple(value) if isinstance(value, list) else value
-        return cls(**given)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from baselines.quality.gate import QualityVerdict, judge_quality
 from baselines.quality.rules import QualityLimits
+from baselines.refused import SettingRefused
 from metrics.record import RunRecord
 from metrics.speed.steady import unsteady_reason
 from metrics.speed.trials import speed_of
@@ -47,19 +48,19 @@ class DecisionRule:
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any]) -> DecisionRule:
-        """Raises ValueError `key=value: what is allowed; what to do`."""
+        """Raises SettingRefused."""
         names = [f.name for f in fields(cls)]
         for key in (*(k for k in content if k not in names), *(n for n in names if n not in content)):
-            raise ValueError(f"{key}={content.get(key)}: the keys are {', '.join(names)}; see conf/gate/decision")
+            raise SettingRefused(key, content.get(key), f"the keys are {', '.join(names)}", "see conf/gate/decision")
         limits = content["rtf_limits"]
         if not isinstance(limits, list) or not limits:
-            raise ValueError(f"rtf_limits={limits}: must be a list of numbers; see conf/gate/decision")
+            raise SettingRefused("rtf_limits", limits, "must be a list of numbers", "see conf/gate/decision")
         for value in limits:
             _positive("rtf_limits", value)
         for key in ("slower_margin_frac", "max_drift_frac"):
             _positive(key, content[key])
         if not isinstance(content["questions"], list) or not content["questions"]:
-            raise ValueError(f"questions={content['questions']}: must be a list; see conf/gate/decision")
+            raise SettingRefused("questions", content["questions"], "must be a list", "see conf/gate/decision")
         return cls(
             name=str(content["name"]), quality=str(content["quality"]), rtf_limits=tuple(map(float, limits)),
             slower_margin_frac=float(content["slower_margin_frac"]), max_drift_frac=float(content["max_drift_frac"]),
@@ -71,13 +72,13 @@ def _question(row: Any) -> DecisionQuestion:
     names = [f.name for f in fields(DecisionQuestion)]
     if not isinstance(row, Mapping) or set(row) != set(names) or row["speed"] not in get_args(SpeedRule):
         words = " or ".join(get_args(SpeedRule))
-        raise ValueError(f"questions={row}: needs {', '.join(names)}, speed is {words}; see conf/gate/decision")
+        raise SettingRefused("questions", row, f"needs {', '.join(names)}, speed is {words}", "see conf/gate/decision")
     return DecisionQuestion(**{name: row[name] for name in names})
 
 
 def _positive(key: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise ValueError(f"{key}={value}: must be above 0; see conf/gate/decision")
+        raise SettingRefused(key, value, "must be above 0", "see conf/gate/decision")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

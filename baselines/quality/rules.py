@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from baselines.quality.noninferiority import METHODS, Method
+from baselines.refused import SettingRefused
 from metrics.fidelity.catalog import by_name
 
 Kind = Literal["difference", "level", "share"]
@@ -59,28 +60,28 @@ class QualityLimits:
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any]) -> QualityLimits:
-        """Raises ValueError `key=value: what is allowed; what to do`."""
+        """Raises SettingRefused."""
         for key in content:
             if key not in TOP:
-                raise ValueError(f"{key}={content[key]}: no such key; the keys are {', '.join(TOP)}")
+                raise SettingRefused(key, content[key], "no such key", f"the keys are {', '.join(TOP)}")
         for key in REQUIRED:
             if key not in content:
-                raise ValueError(f"{key}=: is missing; see conf/gate/quality/seeds.yaml")
+                raise SettingRefused(key, "", "is missing", "see conf/gate/quality/seeds.yaml")
         for key, least, most in (("alpha", 0.0, 0.5), ("coverage_frac", 0.0, 1.0)):
             value = content[key]
             if not _is_number(value) or not least < value <= most:
-                raise ValueError(f"{key}={value}: must lie over {least:g}, up to {most:g}; see conf/gate/quality")
+                raise SettingRefused(key, value, f"must lie over {least:g}, up to {most:g}", "see conf/gate/quality")
         given = content.get("unscored", "inconclusive")
         unscored: Unscored | None = next((known for known in get_args(Unscored) if known == given), None)
         if unscored is None:
             words = " or ".join(get_args(Unscored))
-            raise ValueError(f"unscored={given}: must be {words}; see conf/gate/quality/standard.yaml")
+            raise SettingRefused("unscored", given, f"must be {words}", "see conf/gate/quality/standard.yaml")
         rows = content["metrics"]
         if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
-            raise ValueError(f"metrics={rows}: must be a list of rules; see conf/gate/quality/seeds.yaml")
+            raise SettingRefused("metrics", rows, "must be a list of rules", "see conf/gate/quality/seeds.yaml")
         rules = tuple(_rule(row) for row in rows)
         if len({rule.name for rule in rules}) < len(rules):
-            raise ValueError("metrics=...: one rule stands there twice; leave one out")
+            raise SettingRefused("metrics", "...", "one rule stands there twice", "leave one out")
         return cls(
             name=str(content["name"]), alpha=float(content["alpha"]), coverage_frac=float(content["coverage_frac"]),
             rules=rules, planning=_planning(content.get("planning") or {}), unscored=unscored,
@@ -89,31 +90,31 @@ class QualityLimits:
 
 def _rule(row: Any) -> QualityRule:
     if not isinstance(row, Mapping):
-        raise ValueError(f"metrics={row}: a rule is a set of keys; see conf/gate/quality/seeds.yaml")
+        raise SettingRefused("metrics", row, "a rule is a set of keys", "see conf/gate/quality/seeds.yaml")
     names = [f.name for f in fields(QualityRule)]
     for key in row:
         if key not in names:
-            raise ValueError(f"metrics.{key}={row[key]}: no such key of a rule; there are {', '.join(names)}")
+            raise SettingRefused(f"metrics.{key}", row[key], "no such key of a rule", f"there are {', '.join(names)}")
     metric, given_kind, method = str(row.get("metric")), row.get("kind"), row.get("method", "auto")
     if metric not in by_name() or by_name()[metric].better == "neither":
-        raise ValueError(f"metric={metric}: is no score with a better end; see metrics/fidelity/catalog.py")
+        raise SettingRefused("metric", metric, "is no score with a better end", "see metrics/fidelity/catalog.py")
     kinds: tuple[Kind, ...] = get_args(Kind)
     kind = next((known for known in kinds if known == given_kind), None)
     if kind is None:
-        raise ValueError(f"{metric}.kind={given_kind}: must be one of {', '.join(kinds)}; use difference")
+        raise SettingRefused(f"{metric}.kind", given_kind, f"must be one of {', '.join(kinds)}", "use difference")
     if method not in METHODS:
-        raise ValueError(f"{metric}.method={method}: must be one of {', '.join(METHODS)}; use auto")
+        raise SettingRefused(f"{metric}.method", method, f"must be one of {', '.join(METHODS)}", "use auto")
     if kind == "share" and by_name()[metric].better != "lower":
-        raise ValueError(f"{metric}.kind=share: counts bad events, and more of this is better; use level")
+        raise SettingRefused(f"{metric}.kind", "share", "counts bad events, and more of this is better", "use level")
     numbers: dict[str, float | None] = {}
     for key in ("margin", "worst", "limit"):
         wanted, given = key in NEEDED[kind], row.get(key)
         if wanted != (given is not None):
-            raise ValueError(
-                f"{metric}.{key}={given}: {'is needed' if wanted else 'has no place'} in a {kind}; see seeds"
+            raise SettingRefused(
+                f"{metric}.{key}", given, f"{'is needed' if wanted else 'has no place'} in a {kind}", "see seeds"
             )
         if given is not None and not (_is_number(given) and 0 < given < (1 if kind == "share" else math.inf)):
-            raise ValueError(f"{metric}.{key}={given}: must be a number above 0 (a share under 1); see seeds")
+            raise SettingRefused(f"{metric}.{key}", given, "must be a number above 0 (a share under 1)", "see seeds")
         numbers[key] = None if given is None else float(given)
     return QualityRule(metric=metric, kind=kind, method=method, **numbers)
 
@@ -121,14 +122,20 @@ def _rule(row: Any) -> QualityRule:
 def _planning(given: Any) -> dict[str, Mapping[str, Any]]:
     """metric -> margin, sd (one or several), limit, true_rate; numbers from 0."""
     if not isinstance(given, Mapping) or not all(isinstance(plan, Mapping) for plan in given.values()):
-        raise ValueError(f"planning={given}: must be metric: {{margin: M, sd: S}}; see conf/gate/quality/seeds.yaml")
+        raise SettingRefused(
+            "planning", given, "must be metric: {margin: M, sd: S}", "see conf/gate/quality/seeds.yaml"
+        )
     for metric, plan in given.items():
         for key, value in plan.items():
             if key not in PLANNED:
-                raise ValueError(f"planning.{metric}.{key}={value}: no such key; there are {', '.join(PLANNED)}")
+                raise SettingRefused(
+                    f"planning.{metric}.{key}", value, "no such key", f"there are {', '.join(PLANNED)}"
+                )
             values = value if key == "sd" and isinstance(value, list) and value else [value]
             if not all(_is_number(one) and one >= 0 for one in values):
-                raise ValueError(f"planning.{metric}.{key}={value}: must be a number from 0; see conf/gate/quality")
+                raise SettingRefused(
+                    f"planning.{metric}.{key}", value, "must be a number from 0", "see conf/gate/quality"
+                )
     return {str(metric): dict(plan) for metric, plan in given.items()}
 
 

@@ -12,12 +12,14 @@ import math
 import numpy as np
 from scipy import special, stats
 
+from baselines.refused import SettingRefused
+
 MOST = 2_000_000
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:
     if not low < value < high:
-        raise ValueError(f"{name}={value}: must lie between {low:g} and {high:g}")
+        raise SettingRefused(name, value, f"must lie between {low:g} and {high:g}", "see --help")
 
 
 def pairs_for_margin(margin: float, sd: float, power: float = 0.8, alpha: float = 0.05) -> int:
@@ -38,14 +40,14 @@ def pairs_for_margin_t(margin: float, sd: float, power: float = 0.8, alpha: floa
         if float(stats.nct.sf(stats.t.isf(alpha, num - 1), num - 1, effect)) >= power:
             return num
         num += 1
-    raise ValueError(f"margin={margin}: takes over {MOST} pairs at sd={sd}")
+    raise SettingRefused("margin", margin, f"takes over {MOST} pairs at sd={sd}", "see --help")
 
 
 def clips_for_rate(limit: float, true_rate: float = 0.0, power: float = 0.8, alpha: float = 0.05) -> int:
     """Clips from which on a true rate of `true_rate` is shown to lie under `limit`, exactly: 299 for none and 1 %."""
     _check("limit", limit, 0, 1)
     if not 0 <= true_rate < limit:
-        raise ValueError(f"true_rate={true_rate}: must lie from 0 to under the limit {limit:g}")
+        raise SettingRefused("true_rate", true_rate, f"must lie from 0 to under the limit {limit:g}", "see --help")
     reach = 64
     while reach <= MOST:
         num_N = np.arange(1, reach + 1)
@@ -56,7 +58,9 @@ def clips_for_rate(limit: float, true_rate: float = 0.0, power: float = 0.8, alp
         if last < reach // 2:
             return last + 1
         reach *= 2
-    raise ValueError(f"true_rate={true_rate}: takes over {MOST} clips, it lies too near the limit {limit:g}")
+    raise SettingRefused(
+        "true_rate", true_rate, f"takes over {MOST} clips, it lies too near the limit {limit:g}", "see --help"
+    )
 
 
 def _most_events(num_N: np.ndarray, limit: float, alpha: float) -> np.ndarray:

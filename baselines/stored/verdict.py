@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from baselines.refused import SettingRefused
 from metrics.verdict import Outcome
 
 EffectKind = Literal["ratio", "difference"]
@@ -72,27 +73,27 @@ class Limits:
         for f in fields(self):
             value = getattr(self, f.name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise ValueError(f"gate.{f.name}={value}: not a finite number; give one")
+                raise SettingRefused(f"gate.{f.name}", value, "not a finite number", "give one")
             if value < 0 or (value == 0 and f.name not in MAY_BE_ZERO):
-                raise ValueError(f"gate.{f.name}={value}: must be above 0; raise it")
+                raise SettingRefused(f"gate.{f.name}", value, "must be above 0", "raise it")
         for low, high in (("ignore_ratio", "catch_ratio"), ("coarse_ignore_ratio", "coarse_catch_ratio")):
             if getattr(self, low) >= getattr(self, high):
-                raise ValueError(
-                    f"gate.{high}={getattr(self, high)}: must be above gate.{low}={getattr(self, low)}; raise it"
+                raise SettingRefused(
+                    f"gate.{high}", getattr(self, high), f"must be above gate.{low}={getattr(self, low)}", "raise it"
                 )
         if self.machine_ratio <= 1:
-            raise ValueError(f"gate.machine_ratio={self.machine_ratio}: must be above 1; 1.5 is usual")
+            raise SettingRefused("gate.machine_ratio", self.machine_ratio, "must be above 1", "1.5 is usual")
         for name in ("confidence", "pass_confidence"):
             if not 0.5 < getattr(self, name) < 1:
-                raise ValueError(f"gate.{name}={getattr(self, name)}: must lie between 0.5 and 1; 0.99 is usual")
+                raise SettingRefused(f"gate.{name}", getattr(self, name), "must lie between 0.5 and 1", "0.99 is usual")
 
     @classmethod
     def from_mapping(cls, gate: Mapping[str, Any]) -> Limits:
-        """From the `gate` part of a composed configuration. Raises ValueError naming the key."""
+        """From the `gate` part of a composed configuration. Raises SettingRefused."""
         names = {f.name for f in fields(cls)}
         given = {key: value for key, value in gate.items() if key != "name"}
         for key in sorted(set(given) - names):
-            raise ValueError(f"gate.{key}={given[key]}: no such limit; there are {', '.join(sorted(names))}")
+            raise SettingRefused(f"gate.{key}", given[key], "no such limit", f"there are {', '.join(sorted(names))}")
         for key in sorted(names - set(given)):
-            raise ValueError(f"gate.{key}=: is needed; conf/gate/seeds.yaml shows every limit")
+            raise SettingRefused(f"gate.{key}", "", "is needed", "conf/gate/seeds.yaml shows every limit")
         return cls(**given)

@@ -23,7 +23,7 @@ class CountingInductor:
     """torch.compile's backend: inductor behind a counter. One call is one graph handed over for compilation, also
     where the kernels then come from the cache on disk. runs: calls of the graphs that were made."""
 
-    def __init__(self, inductor: Mapping[str, Any]):
+    def __init__(self, inductor: Mapping[str, object]):
         self._inductor = inductor
         self.compilations = self.runs = 0
         self.compile_s = 0.0
@@ -51,7 +51,7 @@ class CountingInductor:
             )
 
 
-def ready_compiler(inductor: Mapping[str, Any], device: str, group: str, instead: str) -> None:
+def ready_compiler(inductor: Mapping[str, object], device: str, group: str, instead: str) -> None:
     """What every use of the compiler needs first. group: of the settings; instead: what needs no compiler.
 
     Raises UnsupportedEngine where a part of it is missing, ConfigError for settings it does not know."""
@@ -87,7 +87,7 @@ def check_compiler(device: str, instead: str) -> None:
         )
 
 
-def check_settings(inductor: Mapping[str, Any], group: str) -> None:
+def check_settings(inductor: Mapping[str, object], group: str) -> None:
     from torch._inductor import config
 
     known = config.get_config_copy()

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from engine.contract import ConfigError, UnsupportedEngine
+from engine.settings import SolverSettings
 
 FITTED = "fitted"
 REMEDY = "write a preset with `python -m experiments.solvers.fit workload=seeds_en workload.limit=14`"
@@ -48,7 +49,7 @@ class Fitted:
             )
 
 
-def fitted_of(config: Mapping[str, Any], steps: int) -> Fitted | None:
+def fitted_of(config: SolverSettings, steps: int) -> Fitted | None:
     """`fitted` of the `solver` group, which goes with method=fitted and an explicit grid of `steps` intervals."""
     given = config.get("fitted")
     if config["method"] != FITTED:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from engine.contract import ConfigError
+from engine.settings import SolverSettings
 from engine.solver.fitted import FITTED, Fitted, fitted_of
 from engine.solver.grid import explicit, time_grid
 from engine.solver.plan import (
@@ -175,12 +176,12 @@ KEYS = (
 )  # fmt: skip
 
 
-def solver_spec(config: Mapping[str, Any]) -> SolverSpec:
+def solver_spec(config: SolverSettings) -> SolverSpec:
     """The `solver` group -> SolverSpec. Raises ConfigError for what cannot be run as asked."""
-    for key in config.keys() - set(KEYS):
-        raise ConfigError(
-            f"solver.{key}", config[key], f"is not a key of a solver ({', '.join(KEYS)})", "correct the spelling"
-        )
+    for key, value in config.items():
+        if key not in KEYS:
+            allowed = f"is not a key of a solver ({', '.join(KEYS)})"
+            raise ConfigError(f"solver.{key}", value, allowed, "correct the spelling")
     method = config["method"]
     if method not in (*METHODS, FITTED):
         known = ", ".join((*METHODS, FITTED))
@@ -223,9 +224,7 @@ def check_zero_init(guidance: Guidance, steps: int) -> None:
         )
 
 
-def checked_reuse(
-    config: Mapping[str, Any], rule: LengthRule | None, num_evals: int, guidance: Guidance
-) -> Reuse | None:
+def checked_reuse(config: SolverSettings, rule: LengthRule | None, num_evals: int, guidance: Guidance) -> Reuse | None:
     """Reuse belongs to one grid, and begins at an evaluation that was made."""
     reuse = reuse_of(config, num_evals)
     if reuse is not None and (rule is not None or guidance.zero_init_steps):
@@ -235,7 +234,7 @@ def checked_reuse(
     return reuse
 
 
-def listed_steps(config: Mapping[str, Any], grid: Sequence[float], evals_per_step: int) -> int:
+def listed_steps(config: SolverSettings, grid: Sequence[float], evals_per_step: int) -> int:
     """Steps of an explicit grid. Raises ConfigError where `steps` or `num_evals` says another number."""
     steps = len(explicit(grid)) - 1
     for key, value, listed in (
@@ -249,7 +248,7 @@ def listed_steps(config: Mapping[str, Any], grid: Sequence[float], evals_per_ste
     return steps
 
 
-def num_steps(config: Mapping[str, Any], evals_per_step: int) -> int:
+def num_steps(config: SolverSettings, evals_per_step: int) -> int:
     """Steps from `steps`, or from `num_evals` where an evaluation budget is given instead."""
     steps, num_evals = config["steps"], config.get("num_evals")
     if (steps is None) == (num_evals is None):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.contract import ConfigError
+from engine.settings import ReuseSettings, SolverSettings
 
 Action = Literal["evaluate", "reuse", "zero"]
 GUIDANCE_KINDS = ("cfg", "cfg_zero_star")
@@ -73,7 +74,7 @@ class LengthRule:
         return next(i for i, bound in enumerate(self.bounds) if bound is None or num_chars <= bound)
 
 
-def guidance_of(config: Mapping[str, Any], strength: float) -> Guidance:
+def guidance_of(config: SolverSettings, strength: float) -> Guidance:
     """`guidance`, `guidance_interval`, `guidance_schedule` and `zero_init_steps` of the `solver` group."""
     kind, steps = config.get("guidance", "cfg"), config.get("zero_init_steps", 0)
     if kind not in GUIDANCE_KINDS:
@@ -89,7 +90,7 @@ def guidance_of(config: Mapping[str, Any], strength: float) -> Guidance:
     return Guidance(kind=kind, pieces=pieces, zero_init_steps=steps)
 
 
-def _shares(config: Mapping[str, Any]) -> list[tuple[float, float]]:
+def _shares(config: SolverSettings) -> list[tuple[float, float]]:
     """(from t on, share of cfg_strength)."""
     interval, schedule = config.get("guidance_interval"), config.get("guidance_schedule")
     if interval is not None and schedule is not None:
@@ -122,7 +123,7 @@ def _checked_schedule(schedule: Any) -> list[tuple[float, float]]:
     return pairs
 
 
-def reuse_of(config: Mapping[str, Any], num_evals: int) -> Reuse | None:
+def reuse_of(config: SolverSettings, num_evals: int) -> Reuse | None:
     """`reuse` of the `solver` group for a grid of num_evals evaluations."""
     given = config.get("reuse")
     if given is None:
@@ -134,7 +135,7 @@ def reuse_of(config: Mapping[str, Any], num_evals: int) -> Reuse | None:
         )
     if set(given) - REUSE_KINDS[kind]:
         wrong = sorted(set(given) - REUSE_KINDS[kind])[0]
-        raise ConfigError(f"solver.reuse.{wrong}", given[wrong], f"is no key of kind {kind}", "leave it out")
+        raise ConfigError(f"solver.reuse.{wrong}", dict(given)[wrong], f"is no key of kind {kind}", "leave it out")
     if config["method"] != "euler":
         raise ConfigError("solver.reuse", kind, "is built for euler", "use solver.method=euler")
     if kind == "schedule":
@@ -155,7 +156,7 @@ def _checked_evaluated(evaluated: Any, num_evals: int) -> tuple[int, ...]:
     return listed
 
 
-def _checked_threshold(given: Mapping[str, Any]) -> Reuse:
+def _checked_threshold(given: ReuseSettings) -> Reuse:
     threshold: Any = given.get("threshold")
     most, rescale = given.get("max_in_a_row", 3), given.get("rescale", [1.0, 0.0])
     if not (_number(threshold) and threshold > 0):
@@ -169,9 +170,9 @@ def _checked_threshold(given: Mapping[str, Any]) -> Reuse:
     return Reuse(kind="threshold", threshold=float(threshold), rescale=tuple(map(float, rescale)), max_in_a_row=most)
 
 
-def rule_of(config: Mapping[str, Any]) -> LengthRule | None:
+def rule_of(config: SolverSettings) -> LengthRule | None:
     """`rule` of the `solver` group: {max_chars: [[40, 12], [null, 7]]}."""
-    rule = config.get("rule")
+    rule: Any = config.get("rule")
     if rule is None:
         return None
     rows = rule.get("max_chars") if isinstance(rule, Mapping) and set(rule) == {"max_chars"} else None

@@ -4,12 +4,13 @@ by `StepSampler`, or fuses the whole solve behind the same `Sampler`."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
 
 from engine.conditioner import Conditioning
+from engine.settings import Proof
 from engine.solver.guidance import Rows, evaluate
 from engine.solver.methods import SolverSpec, Velocity
 from engine.solver.reuse import Probe, with_threshold
@@ -27,7 +28,7 @@ class Denoiser(Protocol):
 
     def bind(self, conditioning: Conditioning) -> Rows: ...
 
-    def proof(self) -> Mapping[str, Any]: ...
+    def proof(self) -> Proof: ...
 
 
 class Sampler(Protocol):
@@ -41,7 +42,7 @@ class Sampler(Protocol):
 
     def sample(self, conditioning: Conditioning, x0: torch.Tensor, which: int = 0) -> torch.Tensor: ...
 
-    def proof(self) -> Mapping[str, Any]: ...
+    def proof(self) -> Proof: ...
 
 
 def planned_velocity(
@@ -99,7 +100,7 @@ class StepSampler:
     def _count_reused(self) -> None:
         self._counts["reused"] += 1
 
-    def proof(self) -> Mapping[str, Any]:
+    def proof(self) -> Proof:
         """The denoiser's, and what the solves really did: evaluations by kind, solves by grid where a rule chose."""
         own: dict[str, Any] = {f"{kind}_evals": self._counts[kind] for kind in ("guided", "unguided")}
         own |= {f"{kind}_evals": self._counts[kind] for kind in ("reused", "zeroed") if self._counts[kind]}

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from engine.contract import UnsupportedEngine
+from engine.settings import ArchSettings
 from engine.step.attention import Attend, flash
 
 State = Mapping[str, torch.Tensor]
@@ -44,12 +45,12 @@ class Arch:
     pe_attn_head: int | None = None
 
     @staticmethod
-    def of(config: Mapping[str, Any]) -> Arch:
+    def of(config: ArchSettings) -> Arch:
         """Raises UnsupportedEngine for parts of upstream's DiT that no released checkpoint uses."""
         for name in ("qk_norm", "long_skip_connection"):
             if config.get(name):
-                raise UnsupportedEngine(f"model.arch.{name}={config[name]} is not built", "use engine=upstream")
-        known = {name: config[name] for name in Arch.__dataclass_fields__ if name in config}
+                raise UnsupportedEngine(f"model.arch.{name}={config.get(name)} is not built", "use engine=upstream")
+        known: dict[str, Any] = {key: value for key, value in config.items() if key in Arch.__dataclass_fields__}
         ignored = {"dropout", "checkpoint_activations", "attn_backend", "attn_mask_enabled", *known}
         for name in set(config) - ignored - {"qk_norm", "long_skip_connection"}:
             raise UnsupportedEngine(f"model.arch.{name} is not known", "remove the key or use engine=upstream")

@@ -7,15 +7,15 @@ is its embedding (C,) in the place of `modulation`, and `final` is empty. Shape 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from engine.contract import UnsupportedEngine
+from engine.settings import ArchSettings
 from engine.step.attention import Attend, flash
 from engine.step.dit import (
     Arch,
@@ -44,7 +44,7 @@ class UNetTArch:
     skip: str
 
     @staticmethod
-    def of(config: Mapping[str, Any]) -> UNetTArch:
+    def of(config: ArchSettings) -> UNetTArch:
         """Raises UnsupportedEngine for parts of upstream's UNetT that no released checkpoint uses."""
         if config.get("conv_layers"):
             raise UnsupportedEngine(
@@ -53,7 +53,9 @@ class UNetTArch:
             )
         shared = {name: value for name, value in config.items() if name not in ("qk_norm", "skip_connect_type")}
         skip = str(config.get("skip_connect_type", "concat"))
-        return UNetTArch(shared=Arch.of(shared), qk_norm=config.get("qk_norm") is not None, skip=skip)
+        return UNetTArch(
+            shared=Arch.of(cast(ArchSettings, shared)), qk_norm=config.get("qk_norm") is not None, skip=skip
+        )
 
 
 def rms_norm(x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:

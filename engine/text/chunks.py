@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.contract import ConfigError, InvalidRequest, SynthesisRequest
+from engine.settings import EngineConfig
 
 Split = Callable[[str, int], list[str]]
 WINDOW_S = 22.0  # reference and chunk together, upstream's budget
@@ -98,10 +99,10 @@ def beyond_window(request: SynthesisRequest, max_chunk_s: float | None) -> list[
     return [length for length in seconds if length + pace.ref_s > WINDOW_S]
 
 
-def chunk_bound(config: Mapping[str, Any]) -> float | None:
+def chunk_bound(config: EngineConfig) -> float | None:
     """`text.max_chunk_s`; records made before there was one have none. Raises ConfigError."""
-    text = config.get("text") or {}
-    bound = text.get("max_chunk_s") if isinstance(text, Mapping) else text
+    text: object = config.get("text") or {}
+    bound: Any = text.get("max_chunk_s") if isinstance(text, Mapping) else text
     is_number = isinstance(bound, int | float) and not isinstance(bound, bool)
     if bound is not None and not (is_number and SHORTEST_S <= bound < math.inf):
         raise ConfigError(

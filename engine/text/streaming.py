@@ -6,11 +6,11 @@ rule), so none is made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from engine.contract import ConfigError
+from engine.settings import StreamSettings
 from engine.text.chunks import SENTENCE_END, SHORT_TEXT_BYTES, split_text
 
 
@@ -51,7 +51,7 @@ def _gather(clauses: Sequence[str], max_bytes: int) -> tuple[str, list[str]]:
     return text.strip(), list(clauses[taken:])
 
 
-def stream_rule(config: Mapping[str, Any]) -> StreamRule:
+def stream_rule(config: StreamSettings) -> StreamRule:
     """The `stream` group. Raises ConfigError."""
     first, growth = config["first_chunk_max_bytes"], config["growth_ratio"]
     if first is not None and (not isinstance(first, int) or isinstance(first, bool) or first < SHORT_TEXT_BYTES):

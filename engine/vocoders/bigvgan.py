@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from engine.contract import ConfigError
+from engine.settings import GeneratorSettings
 
 TAPS = 12  # of either filter, at the doubled rate
 BETA_FLOOR = 1e-9
@@ -44,7 +44,7 @@ class Architecture:
         return math.prod(self.upsample_rates)
 
     @staticmethod
-    def of(generator: Mapping[str, Any]) -> Architecture:
+    def of(generator: GeneratorSettings) -> Architecture:
         """Raises ConfigError for settings that are missing, unknown or do not fit together."""
         names = Architecture.__dataclass_fields__.keys()
         for name in sorted(names ^ generator.keys()):
@@ -54,12 +54,18 @@ class Architecture:
                 "see conf/vocoder/bigvgan_v2_24khz_100band_256x.yaml",
             )  # fmt: skip
         arch = Architecture(**generator)
+        sizes: Mapping[str, Sequence[object]] = {
+            "upsample_rates": arch.upsample_rates, "upsample_kernel_sizes": arch.upsample_kernel_sizes,
+            "resblock_kernel_sizes": arch.resblock_kernel_sizes,
+            "resblock_dilation_sizes": arch.resblock_dilation_sizes,
+        }  # fmt: skip
         for left, right in (
             ("upsample_rates", "upsample_kernel_sizes"), ("resblock_kernel_sizes", "resblock_dilation_sizes"),
         ):  # fmt: skip
-            if len(generator[left]) != len(generator[right]):
-                raise ConfigError(f"vocoder.generator.{right}", generator[right], f"must be as many as {left}",
-                                  "give one for each")  # fmt: skip
+            if len(sizes[left]) != len(sizes[right]):
+                raise ConfigError(
+                    f"vocoder.generator.{right}", sizes[right], f"must be as many as {left}", "give one for each"
+                )
         return arch
 
 

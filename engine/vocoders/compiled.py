@@ -19,6 +19,7 @@ from torch import nn
 
 from engine.contract import UnsupportedEngine
 from engine.runtimes.inductor import CountingInductor, ready_compiler
+from engine.settings import Proof
 from engine.step.packed import PackedLinear, can_pack
 from engine.step.precision import weight_histogram
 from engine.vocoders.vocos import VocosSpectrum
@@ -68,7 +69,7 @@ class CompiledVocos:
 
     Raises UnsupportedEngine where the compiler's own needs are not met, ConfigError for settings it does not know."""
 
-    def __init__(self, vocos: Any, precision: str, inductor: Mapping[str, Any], device: str):
+    def __init__(self, vocos: Any, precision: str, inductor: Mapping[str, object], device: str):
         ready_compiler(inductor, device, "vocoder", EAGER)
         if precision == "bf16":
             narrow(vocos, device)
@@ -89,7 +90,7 @@ class CompiledVocos:
         self._counter.refuse_eager(before, EAGER)
         return self._istft(spectrum)
 
-    def proof(self) -> Mapping[str, Any]:
+    def proof(self) -> Proof:
         compilations = self._counter.compilations
         return {
             "runtime": "compiled",

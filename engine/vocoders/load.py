@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine.settings import VocoderSettings
 from engine.step.precision import weight_bytes
 from engine.vocoders.vocos import EagerVocoder, LoadedVocoder, Vocoder, _needs
 from engine.weights.checkpoint import content_sha256, draw_state, is_random, locate, random_seed
@@ -16,7 +17,7 @@ from engine.weights.file import read_state
 from engine.weights.fit import check_fit
 
 
-def load_vocoder(config: Mapping[str, Any], device: str) -> LoadedVocoder:
+def load_vocoder(config: VocoderSettings, device: str) -> LoadedVocoder:
     """The checked `vocoder` group -> a vocoder on the device, float32.
 
     Raises ConfigError for weights that do not fit, UnsupportedEngine for a runtime that is not to be had here."""
@@ -40,7 +41,7 @@ def load_vocoder(config: Mapping[str, Any], device: str) -> LoadedVocoder:
     return LoadedVocoder(decoder, config["name"], digest, num_bytes, is_random(source))
 
 
-def _vocos(config: Mapping[str, Any]) -> nn.Module:
+def _vocos(config: VocoderSettings) -> nn.Module:
     from vocos.heads import ISTFTHead
     from vocos.models import VocosBackbone
     from vocos.pretrained import Vocos
@@ -48,7 +49,7 @@ def _vocos(config: Mapping[str, Any]) -> nn.Module:
     return Vocos(nn.Identity(), VocosBackbone(**config["backbone"]), ISTFTHead(**config["head"]))
 
 
-def _bigvgan(config: Mapping[str, Any]) -> nn.Module:
+def _bigvgan(config: VocoderSettings) -> nn.Module:
     from engine.vocoders.bigvgan import Architecture, BigVGAN
 
     return BigVGAN(Architecture.of(config["generator"]))
@@ -64,7 +65,7 @@ def _read(path: Path, kind: str) -> Mapping[str, torch.Tensor]:
     return folded(state)
 
 
-def run_by(runtime: str, module: Any, digest: str, config: Mapping[str, Any], device: str) -> Vocoder:
+def run_by(runtime: str, module: Any, digest: str, config: VocoderSettings, device: str) -> Vocoder:
     """Raises UnsupportedEngine where the runtime is not to be had here."""
     if runtime == "onnx":
         from engine.vocoders.onnx import vocos_by_onnx

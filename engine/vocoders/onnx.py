@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from engine.cache import cached_folder, source_sha256
 from engine.contract import UnsupportedEngine
 from engine.runtimes.onnx_package import required, versions
 from engine.runtimes.onnx_session import SessionSettings, bind, bind_result, open_session, run_bound
+from engine.settings import Proof, VocoderSettings
 from engine.vocoders.vocos import VocosSpectrum
 
 CHECKED_FRAMES = (12, 64, 301)
@@ -121,7 +121,7 @@ class OnnxVocos:
         self._runs += 1
         return self._run(self.opened.session, mel_BDN.contiguous())
 
-    def proof(self) -> Mapping[str, Any]:
+    def proof(self) -> Proof:
         return {
             "runtime": "onnx",
             "runs": self._runs,
@@ -139,7 +139,7 @@ class OnnxVocos:
         return audio
 
 
-def vocos_by_onnx(vocos: Any, digest: str, config: Mapping[str, Any], device: str) -> OnnxVocos:
+def vocos_by_onnx(vocos: Any, digest: str, config: VocoderSettings, device: str) -> OnnxVocos:
     """Vocos on the device -> the same through ONNX Runtime, exported once per machine. CPU only."""
     if device != "cpu":
         raise UnsupportedEngine("vocoder.runtime=onnx is built for the CPU only", "use vocoder=vocos on CUDA")

@@ -3,13 +3,13 @@ BigVGAN."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from engine.settings import Proof
 from engine.step.precision import weight_histogram
 from engine.weights.fit import VOCOS_CARRIES, Needs, Shapes, bigvgan_described, vocos_described
 
@@ -20,7 +20,7 @@ class Vocoder(Protocol):
 
     def decode(self, mel_BDN: torch.Tensor) -> torch.Tensor: ...
 
-    def proof(self) -> Mapping[str, Any]: ...
+    def proof(self) -> Proof: ...
 
 
 class EagerVocoder:
@@ -32,7 +32,7 @@ class EagerVocoder:
     def decode(self, mel_BDN: torch.Tensor) -> torch.Tensor:
         return self.module.decode(mel_BDN)
 
-    def proof(self) -> Mapping[str, Any]:
+    def proof(self) -> Proof:
         return {"runtime": "eager", "weight_elements_by_dtype": weight_histogram(self.module)}
 
 
@@ -59,7 +59,7 @@ class VocosSpectrum(nn.Module):
         return magnitude.exp().clip(max=1e2), phase  # Vocos' own bound
 
 
-def with_vocoder(proof: Mapping[str, Any], vocoder: Vocoder) -> dict[str, Any]:
+def with_vocoder(proof: Proof, vocoder: Vocoder) -> dict[str, Any]:
     """An engine's proof with the vocoder's beside it; what may not move is counted with the engine's."""
     own = dict(vocoder.proof())
     steady = {f"vocoder_{name}": count for name, count in own.pop("steady_counters", {}).items()}

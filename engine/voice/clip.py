@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from engine.contract import ConfigError, InvalidRequest
+from engine.settings import PrepareSettings
 from engine.voice import preparation
 from engine.voice.recording import KEY, Recording, check_reference, mono, read_recording
 
@@ -56,7 +55,7 @@ class Clip:
         return hashlib.sha256(f"{self.rate_hz}\0".encode() + self.audio_S.tobytes()).hexdigest()
 
 
-def prepare_settings(given: Mapping[str, Any]) -> Prepare:
+def prepare_settings(given: PrepareSettings) -> Prepare:
     """Raises ConfigError for a key or value that `reference.prepare` does not have."""
     names = tuple(Prepare.__dataclass_fields__)
     for name, value in given.items():

@@ -15,11 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.contract import ConfigError
 from engine.paths import ROOT as ROOT
 from engine.paths import find_file
+from engine.settings import ArchSettings, ModelSettings
 from engine.weights.file import read_state
 from engine.weights.fit import Needs, Shapes, check_fit, model_carries, model_described
 from engine.weights.vocabulary import read_vocabulary
@@ -122,7 +123,7 @@ class _Shapes(dict[str, tuple[int, ...]]):
         self[f"{name}.weight"], self[f"{name}.bias"] = (out, into), (out,)
 
 
-def _shared_shapes(arch: Mapping[str, Any], num_tokens: int, mel_bins: int) -> _Shapes:
+def _shared_shapes(arch: ArchSettings, num_tokens: int, mel_bins: int) -> _Shapes:
     """What DiT and UNetT have before their blocks."""
     dim, text_dim, shapes = arch["dim"], arch.get("text_dim") or mel_bins, _Shapes()
     shapes.linear("time_embed.time_mlp.0", dim, 256)
@@ -142,7 +143,7 @@ def _shared_shapes(arch: Mapping[str, Any], num_tokens: int, mel_bins: int) -> _
     return shapes
 
 
-def _add_products(shapes: _Shapes, arch: Mapping[str, Any], attn: str, ff: str) -> None:
+def _add_products(shapes: _Shapes, arch: ArchSettings, attn: str, ff: str) -> None:
     """A block's linear layers, in upstream's modules `attn` and `ff`."""
     dim, inner = arch["dim"], arch["heads"] * arch["dim_head"]
     hidden = int(dim * arch["ff_mult"])
@@ -153,7 +154,7 @@ def _add_products(shapes: _Shapes, arch: Mapping[str, Any], attn: str, ff: str) 
     shapes.linear(f"{ff}.ff.2", dim, hidden)
 
 
-def dit_shapes(arch: Mapping[str, Any], num_tokens: int, mel_bins: int) -> dict[str, tuple[int, ...]]:
+def dit_shapes(arch: ArchSettings, num_tokens: int, mel_bins: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of upstream's CFM(DiT).state_dict() for an architecture (buffers left out)."""
     dim, shapes = arch["dim"], _shared_shapes(arch, num_tokens, mel_bins)
     for i in range(arch["depth"]):
@@ -165,7 +166,7 @@ def dit_shapes(arch: Mapping[str, Any], num_tokens: int, mel_bins: int) -> dict[
     return {f"transformer.{name}": shape for name, shape in shapes.items()}
 
 
-def unett_shapes(arch: Mapping[str, Any], num_tokens: int, mel_bins: int) -> dict[str, tuple[int, ...]]:
+def unett_shapes(arch: ArchSettings, num_tokens: int, mel_bins: int) -> dict[str, tuple[int, ...]]:
     """The same of CFM(UNetT), E2-TTS's."""
     dim, depth, shapes = arch["dim"], arch["depth"], _shared_shapes(arch, num_tokens, mel_bins)
     for i in range(depth):
@@ -191,33 +192,33 @@ MODEL_KEYS = (
 NOT_UNETTS = ("text_embedding_average_upsampling", "long_skip_connection", "checkpoint_activations")
 
 
-def check_backbone(model: Mapping[str, Any]) -> None:
+def check_backbone(model: ModelSettings) -> None:
     """Raises ConfigError for a backbone that is not known, or that upstream could not build from this `arch`."""
     backbone, arch = model["backbone"], model["arch"]
-    for key in model.keys() - set(MODEL_KEYS):
-        raise ConfigError(
-            f"model.{key}", model[key], f"is not a key of a model ({', '.join(MODEL_KEYS)})", "correct the spelling"
-        )
+    for key, value in model.items():
+        if key not in MODEL_KEYS:
+            allowed = f"is not a key of a model ({', '.join(MODEL_KEYS)})"
+            raise ConfigError(f"model.{key}", value, allowed, "correct the spelling")
     if backbone not in SHAPES:
         raise ConfigError(
             "model.backbone", backbone, f"must be {' or '.join(SHAPES)}", "see conf/model/pocket.yaml, e2tts_base.yaml"
         )
     if backbone == "DiT":
         return
-    for name, allowed in UNETT_CHOICES.items():
-        if arch.get(name, allowed[0]) not in allowed:
-            said = ", ".join("null" if value is None else value for value in allowed)
-            raise ConfigError(f"model.arch.{name}", arch[name], f"must be one of {said}", "correct the spelling")
+    for name, choices in UNETT_CHOICES.items():
+        if arch.get(name, choices[0]) not in choices:
+            said = ", ".join("null" if value is None else value for value in choices)
+            raise ConfigError(f"model.arch.{name}", arch.get(name), f"must be one of {said}", "correct the spelling")
     if arch["depth"] % 2:
         raise ConfigError(
             "model.arch.depth", arch["depth"], "must be even with a UNetT", "its halves mirror each other"
         )
     for name in NOT_UNETTS:
         if name in arch:
-            raise ConfigError(f"model.arch.{name}", arch[name], "is not a key of upstream's UNetT", "remove it")
+            raise ConfigError(f"model.arch.{name}", arch.get(name), "is not a key of upstream's UNetT", "remove it")
 
 
-def check_blocks(model: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> None:
+def check_blocks(model: ModelSettings, state: Mapping[str, torch.Tensor]) -> None:
     """Raises ConfigError for a checkpoint whose blocks are the other backbone's."""
     wanted = model["backbone"]
     held = [backbone for backbone, prefix in BLOCKS.items() if any(name.startswith(prefix) for name in state)]
@@ -238,7 +239,7 @@ class LoadedModel:
     random: bool
 
 
-def load_model(model: Mapping[str, Any]) -> LoadedModel:
+def load_model(model: ModelSettings) -> LoadedModel:
     vocab_path, source = locate("model.vocab", model["vocab"]), model["checkpoint"]
     vocabulary = read_vocabulary(vocab_path)
     shapes = SHAPES[model["backbone"]](model["arch"], len(vocabulary), model["mel_bins"])

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.contract import ConfigError
+from engine.settings import ArchSettings
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +40,7 @@ class Needs:
     described: Callable[[State], str]
 
 
-def model_carries(arch: Mapping[str, Any]) -> dict[str, torch.Tensor | None]:
+def model_carries(arch: ArchSettings) -> dict[str, torch.Tensor | None]:
     """Of F5-TTS and E2-TTS files: the rotary frequencies (upstream's stored buffer) must be those built here."""
     import torch
 

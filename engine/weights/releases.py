@@ -16,9 +16,10 @@ from typing import Any
 
 from engine.contract import ConfigError
 from engine.mel import mel_kind
+from engine.settings import ArchSettings, ModelSettings
 
 # Of `model.arch`, with upstream's default where a configuration is silent
-DEFAULTS: Mapping[str, Any] = {
+DEFAULTS: Mapping[str, object] = {
     "text_mask_padding": True, "pe_attn_head": None, "text_embedding_average_upsampling": False,
 }  # fmt: skip
 V0 = {**DEFAULTS, "text_mask_padding": False, "pe_attn_head": 1}
@@ -28,7 +29,7 @@ V0 = {**DEFAULTS, "text_mask_padding": False, "pe_attn_head": 1}
 class Release:
     """What the weights of a release were trained with. preset: the model that has these settings."""
 
-    arch: Mapping[str, Any]
+    arch: Mapping[str, object]
     mel: str
     preset: str
 
@@ -47,7 +48,7 @@ FOLDERS: Mapping[str, str] = {
 SIZES = {(1024, 22, 1024, 2, 512, 4), (768, 18, 768, 2, 512, 4)}
 
 
-def check_release(model: Mapping[str, Any], path: Path | None) -> None:
+def check_release(model: ModelSettings, path: Path | None) -> None:
     """Raises ConfigError where the file and the settings are of two releases, and where nothing says which the file is.
 
     path: the checkpoint's; None: drawn weights.
@@ -77,7 +78,7 @@ def check_release(model: Mapping[str, Any], path: Path | None) -> None:
         )  # fmt: skip
 
 
-def _check_settings(model: Mapping[str, Any], name: str, why: str) -> None:
+def _check_settings(model: ModelSettings, name: str, why: str) -> None:
     release = RELEASES[name]
     settings = {f"arch.{key}": (model["arch"].get(key, DEFAULTS[key]), value) for key, value in release.arch.items()}
     settings["mel_spec_type"] = (mel_kind(model), release.mel)
@@ -88,6 +89,6 @@ def _check_settings(model: Mapping[str, Any], name: str, why: str) -> None:
             )
 
 
-def _size(arch: Mapping[str, Any]) -> tuple[Any, ...]:
+def _size(arch: ArchSettings) -> tuple[Any, ...]:
     inner = arch["heads"] * arch["dim_head"]
     return arch["dim"], arch["depth"], inner, arch["ff_mult"], arch.get("text_dim"), arch.get("conv_layers")

@@ -44,8 +44,9 @@ from experiments.compare.settings import is_read
 from experiments.measuring.job import FLOAT32, module_environment
 from experiments.measuring.running import default_out
 from experiments.settings.compose import compose_cells
-from experiments.settings.flat_settings import refuse_misspelt, unknown_key
 from experiments.settings.front import show_help
+from experiments.settings.keys import refuse_misspelt
+from experiments.settings.typed import unknown_key
 from metrics.record import RecordError, RunRecord, load_record, to_json, write_atomically
 from metrics.speed.trials import speed_of
 
@@ -156,7 +157,7 @@ def compare_arguments(reference: str, candidate: str, overrides: Sequence[str]) 
     """A comparison of two engines. There `reference.KEY` is a setting of the reference side, so what sets the group
     `reference` is said of both sides; what only the sweep reads is left to that."""
     sides = ("reference", "candidate")
-    arguments = [f"reference.engine={reference}", f"candidate.engine={candidate}", "mode=quick", "pairs=48"]
+    arguments = [f"reference.engine={reference}", f"candidate.engine={candidate}", "compare=quick", "compare.pairs=48"]
     for override in filter(is_read, overrides):
         of_voices = override.partition("=")[0].partition(".")[0] == "reference"
         arguments += [f"{side}.{override}" for side in sides] if of_voices else [override]

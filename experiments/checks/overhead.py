@@ -12,16 +12,16 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.clock import make_clock
 from engine.contract import ConfigError, Engine, SynthesisRequest
 from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.device_lock import device_lock
 from experiments.common.journal import JournalWriter, read_journal
+from experiments.common.plain import Config
 from experiments.common.presets import with_presets
 from experiments.common.progress import Board
 from experiments.measuring.engines import build_by_name, resident_peak_bytes
@@ -47,7 +47,7 @@ class Pair:
     turn_s: float
 
 
-def measure_pairs(engine: Engine, request: SynthesisRequest, num_pairs: int, config: Mapping[str, Any]) -> list[Pair]:
+def measure_pairs(engine: Engine, request: SynthesisRequest, num_pairs: int, config: Config) -> list[Pair]:
     """num_pairs interleaved pairs after one warm-up call of each kind; the journal lies below outputs/."""
     clock, chance = make_clock(str(config["device"]["kind"])), random.Random(0)
     outputs = Path("outputs")

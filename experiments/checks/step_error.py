@@ -10,9 +10,8 @@ alone.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +21,11 @@ from engine.clock import HostClock
 from engine.conditioner import Conditioning
 from engine.contract import ConfigError, Engine, Synthesis, SynthesisRequest
 from engine.pipeline import F5Engine
+from engine.settings import Proof
 from engine.solver.guidance import Rows
 from engine.solver.sampler import Denoiser
 from experiments.common.cli import EXIT_OK, run_verb
+from experiments.common.plain import Config
 from experiments.common.presets import with_presets
 from experiments.measuring.validate import one_cell
 from experiments.settings.front import answered
@@ -69,7 +70,7 @@ class Recorder:
 
         return recorded
 
-    def proof(self) -> Mapping[str, Any]:
+    def proof(self) -> Proof:
         return self._inner.proof()
 
 
@@ -97,7 +98,7 @@ class Forced:
 
         return forced
 
-    def proof(self) -> Mapping[str, Any]:
+    def proof(self) -> Proof:
         return self._inner.proof()
 
 
@@ -166,8 +167,8 @@ def main(argv: Sequence[str]) -> int:
     if answered(argv, HELP):
         return EXIT_OK
     cell = one_cell(argv)
-    config = dict(cell.config)
-    oracle_config = {**config, "engine": reference_config(config)["engine"]}
+    config = cell.config
+    oracle_config: Config = {**config, "engine": reference_config(config)["engine"]}
     with build_engine(config, HostClock()) as candidate, build_engine(oracle_config, HostClock()) as oracle:
         times = oracle.facts.time_grid
         for found in step_errors(candidate, oracle, load_workload(config).requests):

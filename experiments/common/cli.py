@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from types import FrameType
 
+from baselines.refused import SettingRefused
 from engine.contract import ConfigError, UnsupportedEngine
 from metrics.process import settle
 from metrics.record import RecordError
@@ -58,12 +59,9 @@ def note(message: object) -> None:
     print(one_line(message), file=sys.stderr, flush=True)
 
 
-def refused_limit(error: ValueError) -> ConfigError:
-    """What the rules of `baselines` refuse, which know no engine: their text is `KEY=VALUE: ALLOWED; REMEDY`."""
-    key, _, rest = str(error).partition("=")
-    value, _, reason = rest.partition(": ")
-    allowed, _, remedy = reason.partition("; ")
-    return ConfigError(key, value, allowed, remedy)
+def refused_limit(error: SettingRefused) -> ConfigError:
+    """What the rules of `baselines` refuse, which know no engine."""
+    return ConfigError(error.key, error.value, error.allowed, error.remedy)
 
 
 def run_verb(verb: Verb, argv: Sequence[str] | None = None) -> int:

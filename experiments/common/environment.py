@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from functools import lru_cache
 from importlib import metadata
@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from engine.paths import ROOT
+from engine.settings import DeviceSettings
 from experiments.common.cgroup import cpu_quota, memory_limit_bytes
 from experiments.common.repository import git_state
 
@@ -43,7 +44,7 @@ TOOL_TIMEOUT_S = 10
 LOAD_WINDOW_S = 0.2
 
 
-def fingerprint(device: Mapping[str, Any]) -> dict[str, Any]:
+def fingerprint(device: DeviceSettings) -> dict[str, Any]:
     """RunRecord.environment for the `device` group of the configuration.
 
     load_1min is the system's load average, other_cpu_frac the share of all cores that other processes used in a
@@ -128,7 +129,7 @@ def memory_bytes() -> int:
     return total if limit is None else min(total, limit)
 
 
-def num_threads(device: Mapping[str, Any]) -> int:
+def num_threads(device: DeviceSettings) -> int:
     """`device.threads`, all usable cores where it is null."""
     threads = device["threads"]
     return usable_cores() if threads is None else int(threads)

@@ -30,7 +30,7 @@ class JournalWriter:
     def __init__(self, path: Path):
         self._lines = LineWriter(path)
 
-    def append(self, kind: str, content: Mapping[str, Any]) -> None:
+    def append(self, kind: str, content: Mapping[str, object]) -> None:
         self._lines.append(to_json({"kind": kind, **content}))
 
     def close(self) -> None:

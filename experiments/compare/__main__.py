@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from baselines.paired.data import CANDIDATE, REFERENCE
 from engine.contract import ConfigError
 from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, run_verb
 from experiments.common.device_lock import device_lock
 from experiments.common.environment import fingerprint, now_iso
+from experiments.common.plain import Config, as_config, as_plain
 from experiments.common.presets import with_presets
 from experiments.compare.processes import SideFailed
 from experiments.compare.session import LOG, PAIRS, measure, open_bench, prepare
-from experiments.compare.settings import Command, read_command
+from experiments.compare.settings import COMPARE, SIDES, Command, read_command
 from experiments.measuring.running import default_out, sync_tracking
 from experiments.settings.compose import compose_config
-from experiments.settings.flat_settings import key_of
-from experiments.settings.front import is_help, refuse_flags, show_help
+from experiments.settings.keys import key_of
 from metrics.record import to_json, write_atomically
 from reports.commands import here
 from reports.verdicts.paired import (
@@ -40,13 +39,13 @@ blocks of fresh processes, until the verdict is certain. Only one process works 
 
   reference.KEY=VALUE, candidate.KEY=VALUE   overrides of one side; without a side they are for both
   reference.revision=HEAD~1                  engine and configuration of a git revision (candidate.revision likewise)
-  ignore_ratio, catch_ratio, sentinel, mode, pairs_per_block, looks, metrics, time_limit_s ...   see conf/compare.yaml
+  compare.KEY=VALUE                          how it is measured and judged, see below
 
 examples:
   python -m experiments.compare reference.engine=fp32 candidate.engine=bf16 workload=smoke
   python -m experiments.compare reference.revision=HEAD~1 candidate.revision=HEAD workload=smoke
-  python -m experiments.compare candidate.model.checkpoint=/path/mine.safetensors sentinel=true
-  python -m experiments.compare reference.engine=upstream candidate.engine=fp32 mode=quick pairs=48
+  python -m experiments.compare candidate.model.checkpoint=/path/mine.safetensors compare.sentinel=true
+  python -m experiments.compare reference.engine=upstream candidate.engine=fp32 compare=quick compare.pairs=48
 
 Leaves verdict.json, summary.md (for a pull request), junit.xml and pairs.jsonl (every call) in out=DIR, a fresh folder.
 exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 inconclusive, 12 environment invalid,
@@ -56,10 +55,9 @@ exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 inco
 
 @with_presets
 def main(argv: Sequence[str]) -> int:
-    if is_help(argv):
-        show_help(HELP)
+    shared = [word for word in argv if "=" in word and word.partition(".")[0] not in SIDES]
+    if COMPARE.answered(argv, HELP, shared):
         return EXIT_OK
-    refuse_flags(argv)
     command = read_command(argv)
     config = _own_settings(command)
     out = Path(str(config["out"] or default_out("compare")))
@@ -93,9 +91,9 @@ def refuse_used(out: Path) -> None:
             )
 
 
-def publish(comparison: Comparison, out: Path, command: Command, config: Mapping[str, Any]) -> None:
+def publish(comparison: Comparison, out: Path, command: Command, config: Config) -> None:
     """The files first: what is printed is on the disk already. config: with the tracking of the whole comparison."""
-    content = comparison_content(comparison, now_iso(), command.settings.values)
+    content = comparison_content(comparison, now_iso(), command.settings.asked.model_dump())
     content["tracking"] = config["tracking"]
     write_atomically(out / "verdict.json", to_json(content) + "\n")
     write_atomically(out / "summary.md", comparison_summary(comparison))
@@ -105,7 +103,7 @@ def publish(comparison: Comparison, out: Path, command: Command, config: Mapping
     print(f"verdict {out / 'verdict.json'}")
 
 
-def report_failure(failure: SideFailed, out: Path, command: Command, config: Mapping[str, Any]) -> int:
+def report_failure(failure: SideFailed, out: Path, command: Command, config: Config) -> int:
     """A side that failed leaves a verdict without any figure."""
     asked = {side: asdict(request) for side, request in command.sides.items()}
     environment = fingerprint(config["device"])
@@ -122,16 +120,16 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _own_settings(command: Command) -> Mapping[str, Any]:
+def _own_settings(command: Command) -> Config:
     """`out`, `tracking` and `device`, which are those of the whole comparison. Raises ConfigError."""
     own = {
-        side: compose_config([text for text in request.overrides if key_of(text).split(".")[0] in OWN])
+        side: as_plain(compose_config([text for text in request.overrides if key_of(text).split(".")[0] in OWN]))
         for side, request in command.sides.items()
     }
     for key, reason in (("tracking", "a comparison is logged once"), ("out", "a comparison has one folder")):
         if own[REFERENCE][key] != own[CANDIDATE][key]:
             raise ConfigError(key, "(differs)", reason, "set it without reference. or candidate. before it")
-    return own[CANDIDATE]
+    return as_config(own[CANDIDATE])
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from baselines.paired.data import Block, Turn, turn_content
 from experiments.common.journal import JournalWriter
-from experiments.compare.processes import Child, Server, SideSpec
+from experiments.compare.processes import Built, Child, Server, SideSpec
 from experiments.compare.proof import Proof
 
 Enough = Callable[[Sequence[Turn]], bool]
@@ -51,7 +51,7 @@ class Bench:
     keep: Path
     seed: int = 0
     lock: int | None = None
-    facts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    facts: dict[str, Built] = field(default_factory=dict)
     _servers: dict[str, Server] = field(default_factory=dict)
     _heard: set[tuple[str, int]] = field(default_factory=set)
     _num_blocks: int = 0

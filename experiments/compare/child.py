@@ -248,7 +248,7 @@ class Failure:
         return True
 
 
-def send(connection: socket.socket, message: Mapping[str, Any]) -> None:
+def send(connection: socket.socket, message: Mapping[str, object]) -> None:
     connection.sendall(json.dumps(message, allow_nan=False, default=_plain).encode() + b"\n")
 
 

@@ -17,8 +17,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict, cast
 
+from experiments.common.plain import Config
 from experiments.measuring.job import worker_environment
 
 PROGRAM = Path(__file__).resolve().parent / "child.py"
@@ -42,10 +43,63 @@ class SideSpec:
 
     side: str
     tree: Path
-    config: Mapping[str, Any]
+    config: Config
     requests: Path
     threads: int
     slow_frac: float = 0.0
+
+
+class Guided(TypedDict, total=False):
+    zero_init_steps: int
+
+
+class ByLength(TypedDict, total=False):
+    steps: list[int]
+
+
+class Reused(TypedDict, total=False):
+    kind: str
+    evaluated: list[int]
+    max_in_a_row: int
+
+
+class SolverOptions(TypedDict, total=False):
+    """SolverSpec.options, as far as they decide how often the model is evaluated."""
+
+    guidance: Guided | None
+    rule: ByLength | None
+    reuse: Reused | None
+
+
+class Built(TypedDict, total=False):
+    """The facts of a side's engine as JSON; a revision of before may lack some."""
+
+    name: str
+    steps: int
+    evals_per_step: int
+    solver_options: SolverOptions | None
+    random_weights: bool
+    proof: Mapping[str, object]
+
+
+class Called(TypedDict, total=False):
+    """One answer of child.Side.call: seconds, counts, hashes, the largest magnitude (None where not finite).
+
+    device_s: on CUDA only.
+    """
+
+    wall_s: float
+    cpu_s: float
+    device_s: float
+    num_evals: int
+    num_chunks: int
+    num_frames: int
+    num_samples: int
+    sample_rate_hz: int
+    noise_sha256: str | None
+    audio_sha256: str
+    finite: bool
+    peak: float | None
 
 
 class Channel:
@@ -56,7 +110,7 @@ class Channel:
         self.socket = connection
         self._waiting = b""
 
-    def send(self, message: Mapping[str, Any], *descriptors: int) -> None:
+    def send(self, message: Mapping[str, object], *descriptors: int) -> None:
         """descriptors: open files for the other end; the message must then be short, it goes in one piece."""
         line = json.dumps(message, allow_nan=False).encode() + b"\n"
         try:
@@ -155,7 +209,7 @@ class Child:
         self._pid = pid
         self._owes_answer = False
         self._has_ended = False
-        self.facts: dict[str, Any] = {}
+        self.facts: Built = {}
 
     @property
     def side(self) -> str:
@@ -175,11 +229,11 @@ class Child:
         self.facts = answer["facts"]
         return float(answer["build_s"])
 
-    def call(self, utterance: int, seed: int, limit_s: float, keep: Path | None = None) -> dict[str, Any]:
+    def call(self, utterance: int, seed: int, limit_s: float, keep: Path | None = None) -> Called:
         """One timed call; see child.Side.call. Raises SideFailed."""
         order: dict[str, Any] = {"do": "call", "utterance": utterance, "seed": seed}
         self._order(order if keep is None else {**order, "keep": str(keep)})
-        return self._answer(limit_s)
+        return cast(Called, self._answer(limit_s))
 
     def counted(self, limit_s: float) -> dict[str, int]:
         """What its engine says must not change once it is warm. Raises SideFailed."""
@@ -204,7 +258,7 @@ class Child:
         self._has_ended = True
         return self._server.exit_code_of(self._pid)
 
-    def _order(self, order: Mapping[str, Any]) -> None:
+    def _order(self, order: Mapping[str, object]) -> None:
         self._owes_answer = True
         self._channel.send(order)
 

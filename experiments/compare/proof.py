@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from baselines.paired.data import CANDIDATE, REFERENCE, Answers
-from experiments.compare.processes import SideFailed
+from experiments.common.plain import Config
+from experiments.compare.processes import Built, Called, SideFailed
 from experiments.scoring.audio import expected_samples
 from metrics.fidelity.artefacts import Expectation, audio_valid
 from metrics.fidelity.scores import mel_distance
@@ -31,7 +31,7 @@ class Proof:
 
     def __init__(
         self,
-        configs: Mapping[str, Mapping[str, Any]],
+        configs: Mapping[str, Config],
         texts: Sequence[tuple[str, str]],
         voice_dc: Mapping[str, float],
     ):
@@ -39,13 +39,13 @@ class Proof:
         self._texts = texts
         self._voice_dc = voice_dc
         self._heard: dict[tuple[str, str], int] = {}
-        self._said: dict[tuple[int, int], tuple[str, Mapping[str, Any]]] = {}
+        self._said: dict[tuple[int, int], tuple[str, Called]] = {}
         self.checked: dict[str, int] = {}
         self._shas: dict[tuple[int, int], dict[str, str]] = {}
         self._num_evals: dict[str, set[int]] = {}
         self._mels: dict[int, dict[str, np.ndarray]] = {}
 
-    def facts(self, side: str, facts: Mapping[str, Any]) -> None:
+    def facts(self, side: str, facts: Built) -> None:
         """What was built is what was asked for."""
         config = self._configs[side]
         name, steps = config["engine"]["name"], config["solver"]["steps"]
@@ -56,7 +56,7 @@ class Proof:
         if not facts.get("proof"):
             raise _invalid(side, "the engine shows no proof that it ran as named")
 
-    def call(self, side: str, facts: Mapping[str, Any], order: tuple[int, int], answer: Mapping[str, Any]) -> None:
+    def call(self, side: str, facts: Built, order: tuple[int, int], answer: Called) -> None:
         """One answer. order: (sentence, seed); both sides get the same and must say as much from the same noise."""
         least, most = (count * answer["num_chunks"] for count in evaluations_of(facts))
         if not least <= answer["num_evals"] <= most:
@@ -68,9 +68,12 @@ class Proof:
         self._shas.setdefault(order, {})[side] = answer["audio_sha256"]
         self._num_evals.setdefault(side, set()).add(int(answer["num_evals"]))
         other, said = self._said.setdefault(order, (side, answer))
-        for name in ("num_samples", "sample_rate_hz"):
-            if said[name] != answer[name]:
-                raise _invalid(side, f"{name} is {answer[name]}, of {other} {said[name]}: they do not say the same")
+        for name, theirs, ours in (
+            ("num_samples", said["num_samples"], answer["num_samples"]),
+            ("sample_rate_hz", said["sample_rate_hz"], answer["sample_rate_hz"]),
+        ):
+            if theirs != ours:
+                raise _invalid(side, f"{name} is {ours}, of {other} {theirs}: they do not say the same")
         if (
             None not in (said["noise_sha256"], answer["noise_sha256"])
             and said["noise_sha256"] != answer["noise_sha256"]
@@ -90,7 +93,7 @@ class Proof:
             num_sentences=len(apart),
         )
 
-    def _refuse_replay(self, side: str, order: tuple[int, int], answer: Mapping[str, Any]) -> None:
+    def _refuse_replay(self, side: str, order: tuple[int, int], answer: Called) -> None:
         seed = self._heard.setdefault((side, answer["audio_sha256"]), order[1])
         if seed != order[1]:
             raise _invalid(side, "two calls with different noise gave the same audio: an earlier answer was replayed")
@@ -101,7 +104,7 @@ class Proof:
         if said:
             raise _invalid(side, f"{said} in the timed calls of one block")
 
-    def audio(self, side: str, facts: Mapping[str, Any], sentence: int, answer: Mapping[str, Any], path: Path) -> None:
+    def audio(self, side: str, facts: Built, sentence: int, answer: Called, path: Path) -> None:
         """The rules of `audio_valid` on the very audio. Random weights speak noise: only its length counts."""
         name, text = self._texts[sentence]
         audio_S = np.load(path, allow_pickle=False)
@@ -124,7 +127,7 @@ class Proof:
         self.checked[side] = self.checked.get(side, 0) + 1
 
 
-def evaluations_of(facts: Mapping[str, Any]) -> tuple[int, int]:
+def evaluations_of(facts: Built) -> tuple[int, int]:
     """The least and the most velocity evaluations of a chunk that the solver, as it was built, makes."""
     options, per_step = facts.get("solver_options") or {}, int(facts["evals_per_step"])
     zeroed = per_step * int((options.get("guidance") or {}).get("zero_init_steps", 0))
@@ -143,7 +146,7 @@ def _invalid(side: str, reason: str) -> SideFailed:
     return SideFailed(side, "invalid", reason, REMEDY)
 
 
-def _utterance(name: str, text: str, answer: Mapping[str, Any]) -> Utterance:
+def _utterance(name: str, text: str, answer: Called) -> Utterance:
     """What the length rule needs to know."""
     return Utterance(
         utterance_id=name, category="", text=text, sample_rate_hz=int(answer["sample_rate_hz"]),

@@ -17,9 +17,11 @@ from baselines.paired.rule import PairedVerdict, decide, judge
 from baselines.paired.selftests import SELFTESTS, HostErrors, error_sentence, load_errors
 from engine.contract import ConfigError
 from engine.paths import ROOT, find_file
+from engine.settings import DeviceSettings
 from engine.text.chunks import chunk_bound
 from experiments.common.environment import fingerprint, num_threads
 from experiments.common.journal import JournalWriter
+from experiments.common.plain import Config, as_plain
 from experiments.common.repository import commit_of, git_state
 from experiments.compare.bench import Bench
 from experiments.compare.processes import SideSpec
@@ -51,7 +53,7 @@ class Prepared:
     settings: Settings
 
     @property
-    def device(self) -> Mapping[str, Any]:
+    def device(self) -> DeviceSettings:
         return self.specs[0].config["device"]
 
 
@@ -75,7 +77,7 @@ def prepare(command: Command, out: Path, stack: ExitStack) -> Prepared:
         )
         for side in SIDES
     ]  # fmt: skip
-    if command.settings.sentinel:
+    if command.settings.asked.sentinel:
         specs.append(replace(specs[0], side=SENTINEL))
     commits = {side: _commit(side, command.sides[side]) for side in SIDES}
     labels = {side: _label(command.sides[side], configs[side], commits[side]) for side in SIDES}
@@ -110,7 +112,7 @@ def _commit(side: str, request: SideRequest) -> str | None:
     return commit
 
 
-def _label(request: SideRequest, config: Mapping[str, Any], commit: str | None) -> str:
+def _label(request: SideRequest, config: Config, commit: str | None) -> str:
     """ENGINE-SOLVER, what else makes this side a variant, and the revision."""
     parts = [str(config["engine"]["name"]), str(config["solver"]["name"])]
     parts += [text for text in request.overrides if text.startswith(VARIANT_PREFIXES)]
@@ -118,10 +120,10 @@ def _label(request: SideRequest, config: Mapping[str, Any], commit: str | None) 
     return label if request.revision is None else f"{label}@{request.revision}({str(commit)[:9]})"
 
 
-def _refuse_different(configs: Mapping[str, Mapping[str, Any]]) -> None:
+def _refuse_different(configs: Mapping[str, Config]) -> None:
     reference, candidate = (configs[side] for side in SIDES)
     for key in SHARED:
-        if reference[key] != candidate[key]:
+        if as_plain(reference)[key] != as_plain(candidate)[key]:
             raise ConfigError(
                 key, "(differs)", "both sides must speak the same sentences with the same voice and noise",
                 f"set {key} without reference. or candidate. before it",
@@ -137,10 +139,10 @@ def _refuse_different(configs: Mapping[str, Mapping[str, Any]]) -> None:
         raise ConfigError("device.kind", candidate["device"]["kind"], "must be that of the other side", "set device=..")
 
 
-def _refuse_device_time(settings: Settings, device: Mapping[str, Any]) -> None:
+def _refuse_device_time(settings: Settings, device: DeviceSettings) -> None:
     if DEVICE_TIME in settings.limits.metrics and device["kind"] == "cpu":
         raise ConfigError(
-            "metrics", DEVICE_TIME, "a CPU has no clock of its own; wall_time and cpu_time are measured on it",
+            "compare.metrics", DEVICE_TIME, "a CPU has no clock of its own; wall_time and cpu_time are measured on it",
             "use metrics=[wall_time], or device=cuda",
         )  # fmt: skip
 
@@ -186,14 +188,14 @@ def measure(prepared: Prepared, bench: Bench, say: Say) -> Comparison:
     blocks: list[Block] = []
     verdict = _quick(bench, settings, blocks, say) if settings.limits.mode == "quick" else None
     while verdict is None:
-        if time.monotonic() - started_s > settings.time_limit_s:
+        if time.monotonic() - started_s > settings.asked.time_limit_s:
             verdict = _out_of_time(blocks, settings)
             break
         blocks.append(bench.block())
         verdict = decide(blocks, settings.limits)
         say(_progress(blocks, verdict, settings))
     if settings.limits.mode == "quick" and verdict.reason is None:
-        verdict = _quick_may_decide(verdict, errors, settings.quiet_restart_frac)
+        verdict = _quick_may_decide(verdict, errors, settings.asked.quiet_restart_frac)
     verdict = _same_environment(verdict, before, fingerprint(prepared.device))
     wall_s = time.monotonic() - started_s
     return Comparison(
@@ -216,7 +218,7 @@ def _quick(bench: Bench, settings: Settings, blocks: list[Block], say: Say) -> P
     def enough(turns: Sequence[Turn]) -> bool:
         if len(turns) in settings.limits.looks:
             say(f"pair {len(turns)} of at most {settings.limits.looks[-1]}")
-        is_late = time.monotonic() - started_s > settings.time_limit_s
+        is_late = time.monotonic() - started_s > settings.asked.time_limit_s
         return is_late or decide([Block(turns=tuple(turns))], settings.limits) is not None
 
     blocks.append(bench.block(enough))
@@ -225,9 +227,9 @@ def _quick(bench: Bench, settings: Settings, blocks: list[Block], say: Say) -> P
 
 def _out_of_time(blocks: Sequence[Block], settings: Settings) -> PairedVerdict:
     if not blocks:
-        raise ConfigError("time_limit_s", settings.time_limit_s, "too short for one block", "raise it")
+        raise ConfigError("compare.time_limit_s", settings.asked.time_limit_s, "too short for one block", "raise it")
     verdict = judge(blocks, settings.limits)
-    reason = f"time_limit_s={settings.time_limit_s:g} was reached before a look decided"
+    reason = f"compare.time_limit_s={settings.asked.time_limit_s:g} was reached before a look decided"
     return _undecided(verdict, reason)
 
 
@@ -262,7 +264,9 @@ def _undecided(verdict: PairedVerdict, reason: str) -> PairedVerdict:
     return replace(verdict, outcome="INCONCLUSIVE", exit_code=code, findings=findings, reason=reason)
 
 
-def _same_environment(verdict: PairedVerdict, before: Mapping[str, Any], after: Mapping[str, Any]) -> PairedVerdict:
+def _same_environment(
+    verdict: PairedVerdict, before: Mapping[str, object], after: Mapping[str, object]
+) -> PairedVerdict:
     changed = [
         f"{key} {before.get(key)} became {after.get(key)}" for key in UNCHANGING if before.get(key) != after.get(key)
     ]

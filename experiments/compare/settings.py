@@ -1,29 +1,76 @@
-"""The command line of a comparison: settings of conf/compare.yaml, overrides of each side, revisions."""
+"""The command line of a comparison: the group `compare`, overrides of each side, revisions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from baselines.paired.data import CANDIDATE, REFERENCE
-from baselines.paired.rule import Mode, PairedLimits
+from baselines.paired.rule import PairedLimits
+from baselines.refused import SettingRefused
 from engine.contract import ConfigError
-from experiments.common.cli import refused_limit
+from engine.settings import LONGEST_S
 from experiments.compare.bench import RunPlan
-from experiments.settings.bounds import LONGEST_S
-from experiments.settings.flat_settings import flat_settings, key_of, refuse_misspelt
+from experiments.settings.keys import key_of
+from experiments.settings.own import Own
+from experiments.settings.typed import Group
 
-FILE = "compare.yaml"
-SEE = f"see conf/{FILE}"
-UNREAD = ("measure", "quality", "gate", "stream", "experiment")
+SEE = "see conf/compare/blocks.yaml"
+UNREAD = ("measure", "quality", "gate", "stream", "experiment", "load", "serve")
 SIDES = (REFERENCE, CANDIDATE)
 FEWEST_PAIRS = 12
 SERVED_BLOCKS = 4
-WHOLE = ("pairs_per_block", "sentences_per_block", "blocks_per_server", "order_seed", "pairs")
-NULLABLE = ("pairs", "blocks_per_server")
-POSITIVE = ("call_limit_s", "time_limit_s", "quiet_restart_frac")
-MODES: Mapping[str, Mode] = {"blocks": "blocks", "quick": "quick"}
+
+
+class Compare(Group):
+    """`compare`: how two sides are measured and judged; conf/compare/blocks.yaml says more of each key."""
+
+    mode: Literal["blocks", "quick"] = Field("blocks", description="quick: one set of processes, on quiet hosts")
+    ignore_ratio: float = Field(1.0, description="a change below it never fails beyond the budget")
+    catch_ratio: float = Field(1.05, description="one of it never passes beyond the budget")
+    false_alarm_frac: float = Field(0.005, description="of comparisons of unchanged code, all looks and metrics")
+    miss_frac: float = Field(0.005, description="of comparisons of a change of catch_ratio")
+    looks: list[int] = Field([4, 8, 16], description="blocks after which a verdict may fall")
+    quick_looks: list[int] = Field([12, 24, 48, 96, 192], description="pairs, in quick mode")
+    pairs: int | None = Field(None, ge=FEWEST_PAIRS, description="quick: one look at so many")
+    se_floor_frac: float = Field(0.0015, description="no standard error is believed below it")
+    metrics: str | list[str] = Field(["wall_time"], description="gated; cpu_time and, on CUDA, device_time besides")
+    sentinel: bool = Field(False, description="the unchanged reference as a third side")
+    pairs_per_block: int = Field(6, ge=1)
+    sentences_per_block: int = Field(2, ge=1)
+    blocks_per_server: int | None = Field(None, ge=1, description="blocks forked from one importing process")
+    quiet_restart_frac: float = Field(0.005, gt=0, le=LONGEST_S)
+    order_seed: int = Field(0, ge=0)
+    call_limit_s: float = Field(300, gt=0, le=LONGEST_S, description="of one call or build")
+    time_limit_s: float = Field(1800, gt=0, le=LONGEST_S, description="of the whole comparison")
+
+    @model_validator(mode="after")
+    def _pairs_are_of_quick_mode(self) -> Self:
+        if self.pairs is not None and self.mode != "quick":
+            remedy = "add compare.mode=quick, or set compare.pairs_per_block"
+            raise ConfigError("compare.pairs", self.pairs, "counts the pairs of quick mode", remedy)
+        return self
+
+    @property
+    def limits(self) -> PairedLimits:
+        """What the rule is given. Raises ConfigError for limits that cannot be meant."""
+        quick = [self.pairs] if self.pairs is not None else self.quick_looks
+        try:
+            return PairedLimits(
+                mode=self.mode, ignore_ratio=self.ignore_ratio, catch_ratio=self.catch_ratio,
+                false_alarm_frac=self.false_alarm_frac, miss_frac=self.miss_frac, se_floor_frac=self.se_floor_frac,
+                looks=tuple(self.looks if self.mode == "blocks" else quick),
+                metrics=(self.metrics,) if isinstance(self.metrics, str) else tuple(self.metrics),
+            )  # fmt: skip
+        except SettingRefused as error:
+            raise ConfigError(f"compare.{error.key}", error.value, error.allowed, error.remedy) from error
+
+
+COMPARE = Own("compare", Compare, "blocks")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,14 +83,11 @@ class SideRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """Everything but the engines. values: the keys of conf/compare.yaml as they were used."""
+    """Everything but the engines, for a number of trees. asked: the group as it was given."""
 
+    asked: Compare
     limits: PairedLimits
     plan: RunPlan
-    sentinel: bool
-    quiet_restart_frac: float
-    time_limit_s: float
-    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,32 +97,35 @@ class Command:
 
 
 def read_command(argv: Sequence[str]) -> Command:
-    """reference.KEY=VALUE, candidate.KEY=VALUE, keys of conf/compare.yaml, the rest for both. Raises ConfigError."""
-    defaults = flat_settings(FILE)
-    overrides: dict[str, list[str]] = {side: [] for side in SIDES}
+    """reference.KEY=VALUE, candidate.KEY=VALUE, compare.KEY=VALUE, the rest for both. Raises ConfigError."""
     revisions: dict[str, str | None] = dict.fromkeys(SIDES)
-    given: list[str] = []
+    shared: list[str] = []
     for text in argv:
         key, _, value = text.partition("=")
         side, _, rest = text.partition(".")
         if side in SIDES and "=" not in side:
             if rest.startswith("revision="):
                 revisions[side] = rest.partition("=")[2]
-            else:
-                overrides[side].append(rest)
-        elif key in defaults:
-            given.append(text)
         elif key in SIDES:
             voices = "reference.reference=NAME candidate.reference=NAME for other voices"
             remedy = f"write {key}.engine=NAME, {key}.revision=HEAD~1, or {voices}"
             raise ConfigError(key, value, "needs a key of its own", remedy)
         else:
-            refuse_misspelt(key, value, defaults)
-            for own in overrides.values():
-                own.append(text)
+            shared.append(text)
+    mine, both = COMPARE.split(shared)
+    # In the order of the command line: what is said later counts
+    overrides = {side: [own for text in argv for own in _of_side(text, side, both)] for side in SIDES}
     _refuse_unread([text for own in overrides.values() for text in own])
     sides = {s: SideRequest(overrides=tuple(overrides[s]), revision=revisions[s]) for s in SIDES}
-    return Command(sides=sides, settings=read_settings(given, num_trees=len(set(revisions.values()))))
+    return Command(sides=sides, settings=settings_of(COMPARE.made(mine), num_trees=len(set(revisions.values()))))
+
+
+def _of_side(text: str, side: str, both: Sequence[str]) -> list[str]:
+    """What one word of the command line says of a side."""
+    start = f"{side}."
+    if text.startswith(start) and not text.startswith(f"{start}revision="):
+        return [text.removeprefix(start)]
+    return [text] if text in both else []
 
 
 def is_read(override: str) -> bool:
@@ -91,63 +138,23 @@ def is_read(override: str) -> bool:
 def _refuse_unread(overrides: Sequence[str]) -> None:
     for text in overrides:
         if not is_read(text):
-            remedy = f"leave it out; limits, pairs and looks of a comparison are keys of their own, {SEE}"
+            remedy = f"leave it out; limits, pairs and looks of a comparison are keys of compare, {SEE}"
             raise ConfigError(key_of(text), text.partition("=")[2], "a comparison does not read it", remedy)
 
 
-def read_settings(given: Sequence[str], num_trees: int = 1) -> Settings:
-    """conf/compare.yaml with `KEY=VALUE` changes. num_trees: how many different checkouts are compared."""
-    values = flat_settings(FILE, given)
-    for key in WHOLE:
-        if values[key] is None and key in NULLABLE:
-            continue
-        if not isinstance(values[key], int) or isinstance(values[key], bool):
-            raise ConfigError(key, values[key], "must be a whole number", SEE)
-    for key in ("pairs_per_block", "sentences_per_block", "blocks_per_server"):
-        if values[key] is not None and values[key] < 1:
-            raise ConfigError(key, values[key], "must be at least 1", SEE)
-    if values["order_seed"] < 0:
-        raise ConfigError("order_seed", values["order_seed"], "must be a whole number from 0", SEE)
-    for key in POSITIVE:
-        fits = isinstance(values[key], (int, float)) and not isinstance(values[key], bool)
-        if not fits or not 0 < values[key] <= LONGEST_S:
-            raise ConfigError(key, values[key], f"must be a number above 0, up to {LONGEST_S:g}", SEE)
-    if not isinstance(values["sentinel"], bool):
-        raise ConfigError("sentinel", values["sentinel"], "must be true or false", "use sentinel=true")
-    limits = _limits(values)
-    per_server = values["blocks_per_server"] or (SERVED_BLOCKS if num_trees == 1 else 1)
-    quick = limits.mode == "quick"
+def read_settings(words: Sequence[str], num_trees: int = 1) -> Settings:
+    """compare.KEY=VALUE. num_trees: how many different checkouts are compared. Raises ConfigError."""
+    return settings_of(COMPARE.made(COMPARE.split(words)[0]), num_trees)
+
+
+def settings_of(asked: Compare, num_trees: int) -> Settings:
+    """Raises ConfigError for limits that cannot be meant."""
+    limits = asked.limits
     plan = RunPlan(
-        turns_per_block=limits.looks[-1] if quick else int(values["pairs_per_block"]),
-        sentences_per_block=int(values["sentences_per_block"]),
-        blocks_per_server=int(per_server),
-        order_seed=int(values["order_seed"]),
-        call_limit_s=float(values["call_limit_s"]),
+        turns_per_block=limits.looks[-1] if limits.mode == "quick" else asked.pairs_per_block,
+        sentences_per_block=asked.sentences_per_block,
+        blocks_per_server=asked.blocks_per_server or (SERVED_BLOCKS if num_trees == 1 else 1),
+        order_seed=asked.order_seed,
+        call_limit_s=asked.call_limit_s,
     )
-    return Settings(
-        limits=limits, plan=plan, sentinel=values["sentinel"], quiet_restart_frac=float(values["quiet_restart_frac"]),
-        time_limit_s=float(values["time_limit_s"]), values=values,
-    )  # fmt: skip
-
-
-def _limits(values: Mapping[str, Any]) -> PairedLimits:
-    mode, pairs = str(values["mode"]), values["pairs"]
-    if mode not in MODES:
-        raise ConfigError("mode", mode, f"must be one of {', '.join(MODES)}", "use mode=blocks")
-    if pairs is not None and mode != "quick":
-        raise ConfigError("pairs", pairs, "counts the pairs of quick mode", "add mode=quick, or set pairs_per_block")
-    if pairs is not None and pairs < FEWEST_PAIRS:
-        raise ConfigError("pairs", pairs, f"must be at least {FEWEST_PAIRS}", "use pairs=48")
-    looks = values["looks"] if mode == "blocks" else [pairs] if pairs is not None else values["quick_looks"]
-    if not isinstance(looks, list) or not all(isinstance(n, int) and not isinstance(n, bool) for n in looks):
-        raise ConfigError(
-            "looks" if mode == "blocks" else "quick_looks",
-            looks,
-            "must be a list of whole numbers",
-            "use looks=[4,8,16]",
-        )
-    metrics = values["metrics"] if isinstance(values["metrics"], list) else [values["metrics"]]
-    try:
-        return PairedLimits.from_mapping({**values, "mode": MODES[mode], "looks": looks, "metrics": metrics})
-    except ValueError as error:
-        raise refused_limit(error) from error
+    return Settings(asked=asked, limits=limits, plan=plan)

@@ -1,4 +1,4 @@
-"""An engine under load, as a service would have it: `python -m experiments.load engine=.. scenario=closed|open|..`."""
+"""An engine under load, as a service would have it: `python -m experiments.load engine=.. load.scenario=..`."""
 
 from __future__ import annotations
 
@@ -26,28 +26,27 @@ from experiments.load.scenarios import run_scenario
 from experiments.measuring.engines import build_by_name, facts_content
 from experiments.measuring.running import default_out, sync_tracking
 from experiments.measuring.validate import one_cell, validate_out
-from experiments.serve.settings import refuse_unread, split_command
-from experiments.settings.front import is_help, refuse_flags, show_help
+from experiments.serve.settings import LOAD, refuse_unread, split_command
 from experiments.workload.requests import load_workload
 from metrics.speed.steady import counted
 
 HELP = """Drive one engine as a service would: requests that wait, batches, percentiles, errors, memory.
 
-  scenario=closed        1 to users=N users who ask again after every answer
-  scenario=open          Poisson arrivals at rate_per_s; latency counts from the intended time
-  scenario=offline       requests=N at once
-  scenario=search        the highest rate whose p95 keeps under limit_s, as a bracket
-  scenario=cold_vs_warm  a fresh process for one request beside the warm service (transport=http)
-  transport=http         the engine in a service of its own (experiments.serve), or in the one at url=
-  batching=true          requests of like length share a call (batch_window_s, bucket_chars, max_batch)
-  soak_min=N             one closed or open level for N minutes, with a leak test on PSS
-  All settings: conf/load.yaml. Everything else is an override of the variant, as in experiments.run.
+  load.scenario=closed        1 to load.users=N users who ask again after every answer
+  load.scenario=open          Poisson arrivals at load.rate_per_s; latency counts from the intended time
+  load.scenario=offline       load.requests=N at once
+  load.scenario=search        the highest rate whose p95 keeps under load.limit_s, as a bracket
+  load.scenario=cold_vs_warm  a fresh process for one request beside the warm service (load.transport=http)
+  load.transport=http         the engine in a service of its own (experiments.serve), or in the one at load.url=
+  load.batching=true          requests of like length share a call (batch_window_s, bucket_chars, max_batch)
+  load.soak_min=N             one closed or open level for N minutes, with a leak test on PSS
+  Everything else is an override of the variant, as in experiments.run.
 
 examples:
-  python -m experiments.load engine=bf16 solver=euler_7 users=4
-  python -m experiments.load scenario=open rate_per_s=3 batching=true requests=300
-  python -m experiments.load scenario=search limit_s=0.8
-  python -m experiments.load 'users=[2]' soak_min=10
+  python -m experiments.load engine=bf16 solver=euler_7 load.users=4
+  python -m experiments.load load.scenario=open load.rate_per_s=3 load.batching=true load.requests=300
+  python -m experiments.load load.scenario=search load.limit_s=0.8
+  python -m experiments.load 'load.users=[2]' load.soak_min=10
 
 Leaves requests.jsonl (every request), load.json and load.md in out=DIR.
 exit codes: 0 done, 2 usage or configuration, 10 memory leaks, 11 search or leak test cannot tell, 14 the engine failed,
@@ -57,10 +56,8 @@ its audio is invalid or more than max_error_frac of a level's requests were not 
 
 @with_presets
 def main(argv: Sequence[str]) -> int:
-    if is_help(argv):
-        show_help(HELP)
+    if LOAD.answered(argv, HELP):
         return EXIT_OK
-    refuse_flags(argv)
     settings, overrides = split_command(argv)
     refuse_unread(argv, settings)
     cell = one_cell(overrides)

@@ -9,10 +9,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from experiments.common.plain import Config
 from experiments.scoring.audio import expected_samples
 from experiments.workload.requests import Line
 from metrics.fidelity.artefacts import Expectation, audio_valid
@@ -36,7 +36,7 @@ class AudioCheck:
 
     voice_dc: mean of the clip that speaks a sentence, by utterance id."""
 
-    config: Mapping[str, Any]
+    config: Config
     lines: Sequence[Line]
     folder: Path
     random_weights: bool

@@ -22,6 +22,7 @@ from engine.clock import make_clock
 from engine.contract import UnsupportedEngine
 from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.journal import JournalWriter
+from experiments.common.plain import Config
 from experiments.load.audio import AudioCheck, Heard
 from experiments.load.driver import sentence_order
 from experiments.load.http import HttpWorld
@@ -56,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     return EXIT_OK
 
 
-def cold_call(config: Mapping[str, Any], item: int, folder: Path, lock: int) -> tuple[dict[str, float], Heard]:
+def cold_call(config: Config, item: int, folder: Path, lock: int) -> tuple[dict[str, float], Heard]:
     """One fresh process. wall_s runs from before its start to its end. Raises UnsupportedEngine where it fails."""
     job, wav = folder / "cold.json", folder / "cold.wav"
     write_atomically(job, to_json({"config": dict(config), "item": item, "wav": str(wav)}))
@@ -94,7 +95,7 @@ class ColdBench:
     """What a comparison needs. folder: where the fresh process leaves its audio; lock: the device's, inherited."""
 
     world: HttpWorld
-    config: Mapping[str, Any]
+    config: Config
     check: AudioCheck
     journal: JournalWriter
     folder: Path

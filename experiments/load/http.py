@@ -6,7 +6,7 @@ import io
 import queue
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +20,7 @@ import soundfile
 from engine.clock import Clock
 from engine.contract import ConfigError, UnsupportedEngine
 from experiments.common.cli import one_line
+from experiments.common.plain import Config
 from experiments.load.audio import Heard
 from experiments.load.driver import Done, Order, Reply
 from experiments.measuring.job import worker_environment
@@ -120,7 +121,7 @@ def open_client(url: str, connections: int, limit_s: float) -> httpx.Client:
     try:
         return httpx.Client(base_url=url, timeout=limit_s, limits=limits, trust_env=False)
     except httpx.InvalidURL as error:
-        raise ConfigError("url", url, f"is no address ({error})", "write url=http://localhost:8000") from error
+        raise ConfigError("load.url", url, f"is no address ({error})", "write url=http://localhost:8000") from error
 
 
 def ask_json(client: httpx.Client, path: str) -> dict[str, Any]:
@@ -130,19 +131,31 @@ def ask_json(client: httpx.Client, path: str) -> dict[str, Any]:
         content = response.raise_for_status().json()
     except (httpx.HTTPError, ValueError) as error:
         reason = one_line(f"{path} does not answer ({error})")
-        raise ConfigError("url", str(client.base_url), reason, "start `python -m experiments.serve` there") from error
+        raise ConfigError(
+            "load.url", str(client.base_url), reason, "start `python -m experiments.serve` there"
+        ) from error
     if not isinstance(content, dict):
-        raise ConfigError("url", str(client.base_url), f"{path} is not that of this service", "see experiments.serve")
+        raise ConfigError(
+            "load.url", str(client.base_url), f"{path} is not that of this service", "see experiments.serve"
+        )
     return content
 
 
 @contextmanager
-def started_service(config: Mapping[str, Any], overrides: Sequence[str], log: Path, lock: int) -> Iterator[str]:
+def started_service(config: Config, overrides: Sequence[str], log: Path, lock: int) -> Iterator[str]:
     """`experiments.serve` on a free loopback port; yields its URL. It inherits the device lock, and ends with us.
 
     Raises UnsupportedEngine with its last line where it does not come up.
     """
-    command = [sys.executable, "-m", "experiments.serve", *overrides, "host=127.0.0.1", "port=0", "--watch-parent"]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.serve",
+        *overrides,
+        "serve.host=127.0.0.1",
+        "serve.port=0",
+        "--watch-parent",
+    ]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as errors:
         process = subprocess.Popen(

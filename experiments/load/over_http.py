@@ -13,6 +13,7 @@ import httpx
 from engine.clock import make_clock
 from engine.contract import ConfigError
 from engine.solver.methods import solver_spec
+from experiments.common.quoting import hydra_value
 from experiments.load.audio import AudioCheck
 from experiments.load.cold import ColdBench, cold_vs_warm
 from experiments.load.http import HttpWorld, ask_json, bodies_of, open_client, started_service
@@ -21,44 +22,40 @@ from experiments.load.report import LoadReport
 from experiments.load.scenarios import Result, run_scenario
 from experiments.measuring.job import LOG
 from experiments.serve.line import BatchRule
-from experiments.serve.settings import Settings
+from experiments.serve.settings import Line, Load
 from metrics.speed.steady import counted
 
-PASSED_ON = ("batching", "batch_window_s", "max_batch", "bucket_chars", "queue_limit")
 UNBOUNDED = 1 << 30
 
 
 def over_http(order: Order, lock: int, stack: ExitStack) -> LoadReport:
     """Raises ConfigError for a service that is not what the command line names, UnsupportedEngine where none starts."""
-    values = order.settings.values
-    url = values["url"] or stack.enter_context(
+    load = order.settings
+    url = load.url or stack.enter_context(
         started_service(order.config, [*order.cell.overrides, *_passed_on(order.settings)], order.out / LOG, lock)
     )
-    client = stack.enter_context(open_client(str(url), int(values["connections"]), float(values["request_limit_s"])))
+    client = stack.enter_context(open_client(url, load.connections, load.request_limit_s))
     return load_client(client, order, lock, stack)
 
 
-def _passed_on(settings: Settings) -> list[str]:
+def _passed_on(settings: Load) -> list[str]:
     """Settings of the line, as the service's command line reads them. No line is too long for an offline load."""
-    words, values = {True: "true", False: "false", None: "null"}, dict(settings.values)
+    passed = {key: getattr(settings, key) for key in Line.model_fields}
     if settings.scenario == "offline":
-        values["queue_limit"] = max(values["queue_limit"], values["requests"])
-    return [
-        f"{key}={words[values[key]] if values[key] is None or isinstance(values[key], bool) else values[key]}"
-        for key in PASSED_ON
-    ]
+        passed["queue_limit"] = max(settings.queue_limit, settings.requests)
+    return [f"serve.{key}={hydra_value(value)}" for key, value in passed.items()]
 
 
 def load_client(client: httpx.Client, order: Order, lock: int, stack: ExitStack) -> LoadReport:
     """The scenario against whatever answers `client`."""
-    values, facts = order.settings.values, ask_json(client, "/facts")
-    if values["url"] is not None:  # else it was started with this very command line
+    load, facts = order.settings, ask_json(client, "/facts")
+    if load.url is not None:  # else it was started with this very command line
         _refuse_other(facts, order)
         _refuse_other_line(facts["batching"], order)
     journal = open_journal(order, stack)
     journal.append("facts", facts)
     clock = make_clock("cpu")  # the device is the service's; here only the wall clock counts
-    world = stack.enter_context(HttpWorld(client, bodies_of(order.workload), int(values["connections"]), clock))
+    world = stack.enter_context(HttpWorld(client, bodies_of(order.workload), load.connections, clock))
     # The line on this side only passes on; how long a request waits there is part of its latency
     rule = BatchRule(capacity=UNBOUNDED)
     bench = make_bench(order, world, rule, journal, facts, counters_reader(client, facts))
@@ -70,9 +67,9 @@ def load_client(client: httpx.Client, order: Order, lock: int, stack: ExitStack)
     cold = cold_vs_warm(
         ColdBench(
             world=world, config=order.config, check=bench.check, journal=journal, folder=order.out, lock=lock,
-            num_items=len(bench.items), max_error_frac=float(values["max_error_frac"]), say=say,
+            num_items=len(bench.items), max_error_frac=load.max_error_frac, say=say,
         ),
-        int(values["cold_pairs"]), int(values["arrival_seed"]),
+        load.cold_pairs, load.arrival_seed,
     )  # fmt: skip
     return replace(_report(client, facts, order, Result(errors=cold["refusal"]), bench.check), cold=cold)
 
@@ -135,28 +132,28 @@ def _refuse_other(facts: Mapping[str, Any], order: Order) -> None:
 
 def _refuse_other_line(line: Mapping[str, Any], order: Order) -> None:
     """The report says how requests were batched, and with url= the service decides that."""
-    values, settings = order.settings.values, order.settings
-    asked = dataclasses.asdict(settings.rule(UNBOUNDED if values["max_batch"] is None else int(values["max_batch"])))
+    load = order.settings
+    asked = dataclasses.asdict(load.rule(UNBOUNDED if load.max_batch is None else load.max_batch))
     found = {**line, "bucket_chars": tuple(line["bucket_chars"])}
     batching = found["max_batch"] > 1
-    if batching != values["batching"]:
+    if batching != load.batching:
         raise ConfigError(
-            "batching", values["batching"], f"the service was started with batching={str(batching).lower()}",
+            "load.batching", load.batching, f"the service was started with serve.batching={str(batching).lower()}",
             "give the service's own settings, or start it with these",
         )  # fmt: skip
     names = {"capacity": "queue_limit"}
     if batching:
         names |= {"window_s": "batch_window_s", "bucket_chars": "bucket_chars"}
-        names |= {} if values["max_batch"] is None else {"max_batch": "max_batch"}
+        names |= {} if load.max_batch is None else {"max_batch": "max_batch"}
     for field, key in names.items():
         if asked[field] != found[field]:
             raise ConfigError(
-                key, values[key], f"the service was started with {found[field]}",
+                f"load.{key}", getattr(load, key), f"the service was started with {found[field]}",
                 "give the service's own settings, or start it with these",
             )  # fmt: skip
-    in_line = min(int(values["requests"]), int(values["connections"]))
-    if settings.scenario == "offline" and in_line > found["capacity"]:
+    in_line = min(load.requests, load.connections)
+    if load.scenario == "offline" and in_line > found["capacity"]:
         raise ConfigError(
-            "requests", values["requests"], f"{in_line} are on their way at once, the service's line takes "
-            f"{found['capacity']}", f"start it with queue_limit={in_line}, or use fewer connections",
+            "load.requests", load.requests, f"{in_line} are on their way at once, the service's line takes "
+            f"{found['capacity']}", f"start it with serve.queue_limit={in_line}, or use fewer connections",
         )  # fmt: skip

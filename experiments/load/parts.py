@@ -11,12 +11,13 @@ from typing import Any
 
 from experiments.common.environment import fingerprint, now_iso
 from experiments.common.journal import JournalWriter
+from experiments.common.plain import Config
 from experiments.load.audio import AudioCheck
 from experiments.load.driver import Item, World
 from experiments.load.report import LoadReport
 from experiments.load.scenarios import Bench, Result
 from experiments.serve.line import BatchRule
-from experiments.serve.settings import Settings
+from experiments.serve.settings import Load
 from experiments.settings.compose import Cell
 from experiments.workload.requests import Workload
 from metrics.speed.memory import read_memory
@@ -29,12 +30,12 @@ class Order:
     """What was asked for on the command line, checked."""
 
     cell: Cell
-    settings: Settings
+    settings: Load
     workload: Workload
     out: Path
 
     @property
-    def config(self) -> Mapping[str, Any]:
+    def config(self) -> Config:
         return self.cell.config
 
     @property
@@ -44,7 +45,7 @@ class Order:
 
 def open_journal(order: Order, stack: ExitStack) -> JournalWriter:
     journal = stack.enter_context(JournalWriter(order.out / "requests.jsonl"))
-    journal.append("start", {"created": now_iso(), "label": order.cell.label, "settings": dict(order.settings.values)})
+    journal.append("start", {"created": now_iso(), "label": order.cell.label, "settings": order.settings.model_dump()})
     return journal
 
 
@@ -85,7 +86,7 @@ def make_report(
     environment = served.pop("environment", None) or fingerprint(order.config["device"])
     head = {
         "created": now_iso(),
-        "settings": dict(order.settings.values),
+        "settings": order.settings.model_dump(),
         "config": dict(order.config),
         "facts": served,
         "environment": environment,

@@ -25,7 +25,7 @@ from experiments.load.driver import (
 )
 from experiments.load.search import Search, SearchResult, search_rate
 from experiments.serve.line import BatchQueue, BatchRule
-from experiments.serve.settings import Settings
+from experiments.serve.settings import Load
 from metrics.speed.leak import LeakVerdict, judge_leak
 from metrics.speed.load import LimitVerdict, LoadSummary, Served, judge_limit, summarise, without_figures_of_few
 from metrics.speed.steady import changed_text
@@ -48,7 +48,7 @@ class Level:
     """
 
     name: str
-    setting: Mapping[str, Any]
+    setting: Mapping[str, float]
     summary: LoadSummary
     by_length: Mapping[str, LoadSummary]
     is_probe: bool = False
@@ -87,7 +87,7 @@ class Bench:
     max_batch: int
     journal: JournalWriter
     check: AudioCheck
-    settings: Settings
+    settings: Load
     read_pss: Callable[[], int | None]
     say: Say
     counters: Callable[[], Mapping[str, int]]
@@ -107,7 +107,7 @@ class Bench:
         )
 
     def watch(self) -> Watch:
-        return Watch(float(self.settings.values["memory_every_s"]), self._look)
+        return Watch(self.settings.memory_every_s, self._look)
 
     def _look(self, now_s: float) -> None:
         pss_bytes = self.read_pss()
@@ -116,7 +116,7 @@ class Bench:
             self.journal.append("memory", {"level": self.level, "at_s": now_s, "pss_bytes": pss_bytes})
 
     def sentences(self) -> Iterator[int]:
-        return sentence_order(len(self.items), int(self.settings.values["arrival_seed"]))
+        return sentence_order(len(self.items), self.settings.arrival_seed)
 
     def closed(self, num_users: int, extent: Extent, think_s: float = 0.0) -> ClosedClients:
         return ClosedClients(num_users, extent, self.sentences(), self.world.now_s(), think_s)
@@ -131,28 +131,28 @@ def run_scenario(bench: Bench) -> Result:
     An engine that counts what it compiles, captures or opens hears every sentence in the warm-up.
     """
     settings, result = bench.settings, Result()
-    num_warmup = int(settings.values["warmup_requests"])
+    num_warmup = settings.warmup_requests
     if num_warmup:
         num_warmup = max(num_warmup, len(bench.items) if bench.counters() else 0)
-        users = max(settings.users) if settings.scenario == "closed" else bench.max_batch
+        users = max(settings.levels) if settings.scenario == "closed" else bench.max_batch
         bench.run("warmup", bench.closed(users, Extent(num_requests=num_warmup)))
     scenarios = {"closed": _closed, "open": _open, "offline": _offline, "search": _search}
     before = bench.counters()
     scenarios[settings.scenario](bench, result)
     said = changed_text(before, bench.counters())
     result.unsteady = f"{said} while requests were timed; raise warmup_requests" if said else None
-    faults = [level.fault(float(settings.values["max_error_frac"])) for level in result.levels]
+    faults = [level.fault(settings.max_error_frac) for level in result.levels]
     result.errors = next((fault for fault in faults if fault is not None), None)
     return result
 
 
-def _extent(settings: Settings) -> Extent:
+def _extent(settings: Load) -> Extent:
     if settings.soak_s is not None:
         return Extent(num_requests=None, duration_s=settings.soak_s)
-    return Extent(num_requests=int(settings.values["requests"]))
+    return Extent(num_requests=settings.requests)
 
 
-def _level(bench: Bench, result: Result, name: str, clients: Clients, setting: Mapping[str, Any]) -> list[Served]:
+def _level(bench: Bench, result: Result, name: str, clients: Clients, setting: Mapping[str, float]) -> list[Served]:
     soaking = bench.settings.soak_s is not None and name != CAPACITY
     served = bench.run(name, clients, bench.watch() if soaking else None)
     if not served:
@@ -163,14 +163,14 @@ def _level(bench: Bench, result: Result, name: str, clients: Clients, setting: M
     # No figure yet: the audio of the whole load is judged first
     bench.say(f"{name}: {len(served)} requests, {sum(one.status != 'ok' for one in served)} not answered")
     if soaking and level.summary.refusal is None:  # who answers little keeps little
-        limit = float(bench.settings.values["leak_limit_bytes_per_h"])
+        limit = bench.settings.leak_limit_bytes_per_h
         times_s = [at_s - bench.memory[0][0] for at_s, _ in bench.memory]
         result.leak = judge_leak(times_s, [pss_bytes for _, pss_bytes in bench.memory], limit)
     return served
 
 
-def _level_of(bench: Bench, name: str, served: Sequence[Served], setting: Mapping[str, Any]) -> Level:
-    limit = float(bench.settings.values["max_error_frac"])
+def _level_of(bench: Bench, name: str, served: Sequence[Served], setting: Mapping[str, float]) -> Level:
+    limit = bench.settings.max_error_frac
     groups: dict[str, list[Served]] = {length: [] for length in LENGTHS}
     for one in served:
         groups[length_of(bench.texts[one.utterance_id])].append(one)
@@ -183,29 +183,29 @@ def _level_of(bench: Bench, name: str, served: Sequence[Served], setting: Mappin
 
 
 def _closed(bench: Bench, result: Result) -> None:
-    think_s = float(bench.settings.values["think_s"])
-    for num_users in bench.settings.users:
+    think_s = bench.settings.think_s
+    for num_users in bench.settings.levels:
         clients = bench.closed(num_users, _extent(bench.settings), think_s)
         _level(bench, result, f"users-{num_users}", clients, {"users": num_users, "think_s": think_s})
 
 
 def _capacity(bench: Bench, result: Result) -> float:
     """Requests a second of a loop that is never idle: the yardstick of the rates that follow; 0 with errors."""
-    users = min(2 * bench.max_batch, int(bench.settings.values["queue_limit"]))
+    users = min(2 * bench.max_batch, bench.settings.queue_limit)
     extent = Extent(num_requests=min(MOST_CAPACITY_REQUESTS, max(16, CAPACITY_CALLS * users)))
     _level(bench, result, CAPACITY, bench.closed(users, extent), {"users": users})
     return result.levels[-1].summary.requests_per_s or 0.0
 
 
 def _open(bench: Bench, result: Result) -> None:
-    given, seed = bench.settings.values["rate_per_s"], int(bench.settings.values["arrival_seed"])
-    rate = float(given) if given is not None else OPEN_LOAD_FRAC * _capacity(bench, result)
+    given, seed = bench.settings.rate_per_s, bench.settings.arrival_seed
+    rate = given if given is not None else OPEN_LOAD_FRAC * _capacity(bench, result)
     if rate > 0:
         _level(bench, result, "open", bench.open(rate, _extent(bench.settings), seed), {"rate_per_s": rate})
 
 
 def _offline(bench: Bench, result: Result) -> None:
-    num = int(bench.settings.values["requests"])
+    num = bench.settings.requests
     # Everything is there from the start: no line is too long for it
     bench.rule = dataclasses.replace(bench.rule, capacity=max(bench.rule.capacity, num))
     clients = PlannedClients([bench.world.now_s()] * num, bench.sentences())
@@ -213,26 +213,26 @@ def _offline(bench: Bench, result: Result) -> None:
 
 
 def _search(bench: Bench, result: Result) -> None:
-    values = bench.settings.values
+    load = bench.settings
     capacity = _capacity(bench, result)
     if capacity <= 0:
         return
-    limit_s, began_s = float(values["limit_s"]), bench.world.now_s()
+    limit_s, began_s = load.limit_s, bench.world.now_s()
 
     def probe(rate_per_s: float, num_requests: int, number: int) -> LimitVerdict:
         name, extent = f"rate-{rate_per_s:.3g}-{number}", Extent(num_requests=num_requests)
-        seed = int(values["arrival_seed"]) + number
+        seed = load.arrival_seed + number
         served = _level(bench, result, name, bench.open(rate_per_s, extent, seed), {"rate_per_s": rate_per_s})
-        return judge_limit(served, limit_s, TAIL, max_error_frac=float(values["max_error_frac"]))
+        return judge_limit(served, limit_s, TAIL, max_error_frac=load.max_error_frac)
 
     result.search = search_rate(
         Search(
             highest=1.2 * capacity,
             lowest=0.05 * capacity,
-            ratio=float(values["search_ratio"]),
-            num_requests=int(values["probe_requests"]),
-            num_requests_most=int(values["probe_requests_most"]),
-            time_limit_s=float(values["search_time_limit_s"]),
+            ratio=load.search_ratio,
+            num_requests=load.probe_requests,
+            num_requests_most=load.probe_requests_most,
+            time_limit_s=load.search_time_limit_s,
         ),
         probe,
         lambda: bench.world.now_s() - began_s,

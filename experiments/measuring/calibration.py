@@ -12,10 +12,11 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from engine.clock import Clock
 from engine.contract import ConfigError
+from engine.settings import ArchSettings
+from experiments.common.plain import Config
 
 WORKS = ("gemm", "memory", "dispatch")
 KINDS = ("all", *WORKS, "none")
@@ -51,7 +52,7 @@ class GemmShape:
         return 4 * (self.rows * self.inner + self.inner * self.columns + self.rows * self.columns)
 
 
-def gemm_shape(arch: Mapping[str, Any], device_kind: str) -> GemmShape:
+def gemm_shape(arch: ArchSettings, device_kind: str) -> GemmShape:
     """The model's largest product (the feed-forward's first linear over both guided rows) for this much work."""
     rows, inner = GUIDED_ROWS * TYPICAL_FRAMES, int(arch["dim"])
     columns = int(arch["dim"] * arch["ff_mult"])
@@ -68,7 +69,7 @@ class Calibrations:
     num_bytes: int
 
 
-def make_calibrations(config: Mapping[str, Any], clock: Clock) -> Calibrations:
+def make_calibrations(config: Config, clock: Clock) -> Calibrations:
     """What `measure.calibration` names (all, one kind of work, none), float32, on the engine's device and threads."""
     chosen = config["measure"]["calibration"]
     if chosen not in KINDS:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from engine.clock import Clock
 from engine.contract import Engine, EngineFacts
 from experiments.common.environment import num_threads
+from experiments.common.plain import Config
 from metrics.speed.memory import read_memory
 
 
@@ -26,7 +26,7 @@ def resident_peak_bytes() -> int:
         return read_memory().peak_rss_bytes
 
 
-def build_by_name(config: Mapping[str, Any], clock: Clock) -> Engine:
+def build_by_name(config: Config, clock: Clock) -> Engine:
     """The engine that conf/engine names, with torch on the configured number of threads."""
     import torch
 

@@ -23,6 +23,7 @@ from engine.paths import ROOT
 from experiments.common.environment import fingerprint, now_iso, num_threads
 from experiments.common.failure import FailureKind, by_signal, kind_of_error, kind_of_exit, log_tail, oom_kills
 from experiments.common.journal import JOURNAL, Journal, read_journal, set_aside
+from experiments.common.plain import Config, as_config
 from experiments.measuring.machine_check import checked, history_folder
 from metrics.journal_lines import torn_text
 from metrics.record import RecordError, RunRecord, RunStatus, Score, load_record, save_record, write_atomically
@@ -63,7 +64,7 @@ class JobSpec:
     run_id: str
     label: str
     kind: JobKind
-    config: Mapping[str, Any]
+    config: Config
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +95,7 @@ class Launcher:
     machines: Callable[[], Path] | None = history_folder
 
 
-def new_job(folder: Path, label: str, kind: JobKind, config: Mapping[str, Any]) -> JobSpec:
+def new_job(folder: Path, label: str, kind: JobKind, config: Config) -> JobSpec:
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{label}-{uuid.uuid4().hex[:6]}"
     return JobSpec(folder=folder, run_id=run_id, label=label, kind=kind, config=config)
 
@@ -114,7 +115,11 @@ def read_job(folder: Path) -> JobSpec:
     except (OSError, ValueError) as error:
         raise RecordError(f"{path}: damaged job file ({error}); start the run again") from error
     return JobSpec(
-        folder=folder, run_id=stored.run_id, label=stored.label, kind=stored.kind, config=todays(stored.config)
+        folder=folder,
+        run_id=stored.run_id,
+        label=stored.label,
+        kind=stored.kind,
+        config=as_config(todays(stored.config)),
     )
 
 
@@ -143,7 +148,7 @@ def launch(spec: JobSpec, launcher: Launcher) -> JobResult:
     return JobResult(record=record, failure=failure, exit_code=ended, log_tail=tail)
 
 
-def limit_s(config: Mapping[str, Any]) -> float:
+def limit_s(config: Config) -> float:
     """When a worker is ended from outside: the loop's own limit, and time to build, to write, to finish a call."""
     return float(config["measure"]["time_limit_s"]) + float(config["sweep"]["grace_s"])
 
@@ -253,7 +258,7 @@ def module_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path}
 
 
-def worker_environment(config: Mapping[str, Any]) -> dict[str, str]:
+def worker_environment(config: Config) -> dict[str, str]:
     """The caller's environment without what would leak into a measurement; the thread count for every library."""
     dropped = ("MLFLOW_", "HYDRA_", "OMP_", "MKL_", "OPENBLAS_", "GOMP_", "KMP_")
     kept = {name: value for name, value in module_environment().items() if not name.startswith(dropped)}

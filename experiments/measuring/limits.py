@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from baselines.stored.verdict import Limits
 from experiments.measuring.validate import gate_limits
 from experiments.settings.compose import compose_config
-from experiments.settings.flat_settings import key_of
+from experiments.settings.keys import key_of
 
 
 def read_limits(overrides: Sequence[str]) -> Limits:

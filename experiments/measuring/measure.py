@@ -18,6 +18,7 @@ import numpy as np
 from engine.clock import Clock
 from engine.contract import Engine, Synthesis, SynthesisRequest
 from experiments.common.journal import JournalWriter
+from experiments.common.plain import MeasureSettings
 from experiments.measuring.calibration import Calibration
 from experiments.measuring.warmup import WINDOW_ROUNDS, Timed, warm_up
 from metrics.record import Trial
@@ -99,7 +100,7 @@ class _Heard:
         self.identical[name] = self.identical.get(name, True) and same
 
 
-def plan_for(measure: Mapping[str, Any], num_evals: int) -> MeasurePlan:
+def plan_for(measure: MeasureSettings, num_evals: int) -> MeasurePlan:
     """The plan of the `measure` group for an engine that makes num_evals velocity evaluations per chunk."""
     slow = num_evals >= measure["slow_from_evals"]
     return MeasurePlan(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from engine.clock import Clock
+from experiments.common.plain import Config
 from experiments.measuring.calibration import GemmShape, gemm_shape
 
 REPEATS = 5  # the best counts: a peak is what the device can do, not what it did between other programs
@@ -13,7 +14,7 @@ DTYPES = ("float32", "bfloat16")
 INT8 = "int8"  # a layer of engine=int8, float32 in and out, or the bare product in tiles: to be had on x86 CPUs only
 
 
-def gemm_peaks(config: Mapping[str, Any], clock: Clock) -> dict[str, Any]:
+def gemm_peaks(config: Config, clock: Clock) -> dict[str, Any]:
     """{"gemm_peak_flop_per_s": rate by dtype, "gemm_peak_by": whose product that is} at the model's largest shape, in
     whichever layout is fastest here; {} where `measure.gemm_peak` is off."""
     if not config["measure"]["gemm_peak"]:

@@ -7,11 +7,11 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from experiments.common.cli import complain
+from experiments.common.plain import Config
 from experiments.common.progress import Planned
 from experiments.measuring.job import Launcher, module_environment
 from experiments.measuring.measure import plan_for
@@ -72,7 +72,7 @@ def finish_scoring(folder: Path, process: subprocess.Popen[str]) -> bool:
     return process.returncode == 0
 
 
-def sync_tracking(config: Mapping[str, Any], folder: Path) -> None:
+def sync_tracking(config: Config, folder: Path) -> None:
     """Fill MLflow from the files. What fails there costs one line: the files are the record."""
     if config["tracking"]["mode"] == "off":
         return

@@ -8,42 +8,32 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
+from baselines.refused import SettingRefused
 from baselines.stored.verdict import Limits
 from engine.build import validate_config
 from engine.contract import ConfigError
 from engine.frontend import unknown_tokens
 from engine.paths import find_file
+from engine.settings import ModelSettings
 from engine.weights.checkpoint import locate
 from engine.weights.vocabulary import read_vocabulary
 from experiments.common.cli import refused_limit, resume_command, warn_once
-from experiments.common.failure import RETRIED
-from experiments.common.quoting import argument
-from experiments.measuring.calibration import KINDS
+from experiments.common.plain import Config
 from experiments.measuring.job import RESULT
-from experiments.settings.bounds import check_bounds
 from experiments.settings.compose import Cell, compose_config, compose_run, refuse_infinite
+from experiments.settings.groups import check_groups
 from experiments.settings.reference import reference_model
 from experiments.workload.requests import Workload, load_workload
 from metrics.fidelity.catalog import ENCODERS, FAMILIES
 from metrics.models.intelligibility import RECOGNISERS
-from metrics.record import RecordError, load_record, to_json
+from metrics.record import RecordError, load_record
 
 GROUPS = (
     "model", "engine", "solver", "vocoder", "reference", "workload", "stream", "device", "measure", "quality", "gate",
     "tracking", "sweep", "seed", "text", "out",
 )  # fmt: skip
 LATER = ("text",)  # not yet in what older versions have stored
-TEXTS = ("out", "quality.reference_dir")  # with nothing as default
-# where null has a meaning of its own
-NULLABLE = (
-    "solver.steps",
-    "device.threads",
-    "workload.select",
-    "stream.first_chunk_max_bytes",
-    "measure.machine_ratio",
-)
 # Groups that are read without asking whether a key is there; what older presets lack
 NEEDED = ("workload", "stream", "device", "measure", "quality", "tracking", "sweep", "reference")
 OPTIONAL = ("reference.cross_fade",)
@@ -67,17 +57,15 @@ def validate_cells(cells: Sequence[Cell]) -> None:
         checked.add(spoken)
 
 
-def validate(config: Mapping[str, Any], *, check_texts: bool = True) -> None:
+def validate(config: Config, *, check_texts: bool = True) -> None:
     """Raises ConfigError (or InvalidRequest) for the first setting that cannot be run as asked."""
     _check_keys(config)
     refuse_infinite("", config)
-    _check_types("", config, _defaults())
-    check_bounds(config)
+    _refuse_deleted("", config, _defaults())
+    check_groups(config)
     try:
         validate_config(config)
-        _check_measure(config["measure"])
         _check_quality(config)
-        _check_rest(config)
         gate_limits(config["gate"])
         if check_texts:
             workload = load_workload(config)
@@ -88,15 +76,15 @@ def validate(config: Mapping[str, Any], *, check_texts: bool = True) -> None:
         raise ConfigError(str(error.args[0]), "(deleted)", "is needed", "leave it in") from error
 
 
-def gate_limits(gate: Mapping[str, Any]) -> Limits:
+def gate_limits(gate: Mapping[str, object]) -> Limits:
     """The `gate` group. Raises ConfigError."""
     try:
         return Limits.from_mapping(gate)
-    except ValueError as error:
+    except SettingRefused as error:
         raise refused_limit(error) from error
 
 
-def validate_texts(workload: Workload, model: Mapping[str, Any]) -> None:
+def validate_texts(workload: Workload, model: ModelSettings) -> None:
     """Every sentence and transcript has words, in characters of the model's vocabulary."""
     vocabulary = read_vocabulary(locate("model.vocab", model["vocab"]))
     for line in workload.lines:
@@ -118,59 +106,37 @@ def check_text(key: str, text: str, vocabulary: Mapping[str, int]) -> None:
         )  # fmt: skip
 
 
-def _check_keys(config: Mapping[str, Any]) -> None:
-    for key in config:
+def _check_keys(config: Mapping[str, object]) -> None:
+    for key, value in config.items():
         if key not in GROUPS:
-            raise ConfigError(key, config[key], "no such key", f"the keys are {', '.join(GROUPS)}")
+            raise ConfigError(key, value, "no such key", f"the keys are {', '.join(GROUPS)}")
     for key in GROUPS:
         if key not in config and key not in LATER:
             raise ConfigError(key, "(deleted)", "is needed", "leave it in")
 
 
 @lru_cache(maxsize=1)
-def _defaults() -> Mapping[str, Any]:
+def _defaults() -> Config:
     return compose_config([])
 
 
-def _check_types(path: str, value: Any, default: Any) -> None:
-    """The kind of value that the default configuration has there: settings, a list, a number, true or false, a text."""
-    key = path.removeprefix(".")
-    if isinstance(default, Mapping):
-        if not isinstance(value, Mapping):
-            raise ConfigError(key, value, "is a group of settings", "set the keys inside it, see --cfg job")
-        for name in default:
-            if name in value:
-                _check_types(f"{path}.{name}", value[name], default[name])
-            elif key.partition(".")[0] in NEEDED and f"{key}.{name}" not in OPTIONAL:
-                raise ConfigError(f"{key}.{name}", "(deleted)", "is needed", "leave it in")
-    elif value is None and key in NULLABLE:
-        return
-    elif isinstance(default, list) and not isinstance(value, list):
-        raise ConfigError(key, value, "must be a list", f"write {key}=[...]")
-    elif _is_number(default) and not _is_number(value):
-        raise ConfigError(key, value, "must be a number", f"the default is {default}")
-    elif (isinstance(default, str) or key in TEXTS) and isinstance(value, bool | int | float):
-        raise ConfigError(
-            key, to_json(value), "is read as a number or as true or false, not as a text",
-            f"type {argument(key, to_json(value))}",
-        )  # fmt: skip
+def _refuse_deleted(key: str, settings: Mapping[str, object], default: Mapping[str, object]) -> None:
+    """Raises ConfigError for a key of these groups that the default configuration has and this one has not."""
+    for name, known in default.items():
+        inner = f"{key}.{name}" if key else name
+        found = settings.get(name)
+        if name not in settings and key.partition(".")[0] in NEEDED and inner not in OPTIONAL:
+            raise ConfigError(inner, "(deleted)", "is needed", "leave it in")
+        if isinstance(known, Mapping) and isinstance(found, Mapping):
+            _refuse_deleted(inner, found, known)
 
 
-def _check_measure(measure: Mapping[str, Any]) -> None:
-    ratio = measure["machine_ratio"]
-    if ratio is not None and not (_is_number(ratio) and 1 < ratio < float("inf")):
-        raise ConfigError("measure.machine_ratio", ratio, "must be a number above 1, or null", "use 2")
-    if measure["calibration"] not in KINDS:
-        raise ConfigError(
-            "measure.calibration", measure["calibration"], f"must be one of {', '.join(KINDS)}", "use all"
-        )
-
-
-def _check_reference_model(config: Mapping[str, Any]) -> None:
+def _check_reference_model(config: Config) -> None:
     """It has to be built as the variants are, so what is wrong with it is said before they are measured."""
     model = reference_model(config)
     try:
-        validate_config({**config, "model": model})
+        tried: Config = {**config, "model": model}
+        validate_config(tried)
     except ConfigError as error:
         raise ConfigError(
             "quality.reference_model", model["name"],
@@ -179,14 +145,16 @@ def _check_reference_model(config: Mapping[str, Any]) -> None:
         ) from error  # fmt: skip
 
 
-def _check_quality(config: Mapping[str, Any]) -> None:
+def _check_quality(config: Config) -> None:
     quality = config["quality"]
     wanted = quality["metrics"]
     if any(name not in FAMILIES for name in wanted):
         allowed = f"must be a list of {', '.join(FAMILIES)}"
         raise ConfigError("quality.metrics", wanted, allowed, "leave out the others")
-    for key, kinds in (("recogniser", tuple(RECOGNISERS)), ("speaker", ENCODERS)):
-        kind = quality[key]["kind"]
+    for key, kind, kinds in (
+        ("recogniser", quality["recogniser"]["kind"], tuple(RECOGNISERS)),
+        ("speaker", quality["speaker"]["kind"], ENCODERS),
+    ):
         if kind not in kinds:
             raise ConfigError(f"quality.{key}.kind", kind, f"must be one of {', '.join(kinds)}", f"use {kinds[0]}")
     if quality.get("reference_model") is not None:
@@ -206,23 +174,6 @@ def _check_reference(folder: str) -> None:
         raise ConfigError(key, folder, f"cannot be used ({error})", remedy) from error
     if record.status != "ok":
         raise ConfigError(key, folder, f"is {record.status} ({record.reason})", remedy)
-
-
-def _check_rest(config: Mapping[str, Any]) -> None:
-    sweep, tracking = config["sweep"], config["tracking"]
-    _check_sweep(sweep)
-    if tracking["mode"] not in ("auto", "off"):
-        raise ConfigError(
-            "tracking.mode", tracking["mode"], "must be auto or off", "use tracking=none to switch it off"
-        )
-
-
-def _check_sweep(sweep: Mapping[str, Any]) -> None:
-    if sweep["lock"] not in ("wait", "refuse"):
-        raise ConfigError("sweep.lock", sweep["lock"], "must be wait or refuse", "use sweep.lock=wait")
-    for kind, number in sweep["retries"].items():
-        if kind not in RETRIED:
-            raise ConfigError(f"sweep.retries.{kind}", number, "no such kind of failure", f"use {', '.join(RETRIED)}")
 
 
 def validate_out(out: Path, num_runs: int, num_utterances: int) -> None:
@@ -251,13 +202,9 @@ def validate_out(out: Path, num_runs: int, num_utterances: int) -> None:
         )  # fmt: skip
 
 
-def planned_evals(config: Mapping[str, Any]) -> int:
+def planned_evals(config: Config) -> int:
     """Velocity evaluations of one chunk, from a validated configuration."""
     from engine.solver.methods import solver_spec
 
     solver = solver_spec(config["solver"])
     return solver.steps * solver.evals_per_step
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +28,7 @@ from engine.contract import ConfigError, Engine, Synthesis, UnsupportedEngine
 from experiments.common.cli import one_line
 from experiments.common.environment import fingerprint, now_iso
 from experiments.common.journal import JOURNAL, JournalWriter, read_journal
+from experiments.common.plain import Config
 from experiments.measuring.calibration import make_calibrations
 from experiments.measuring.cold import cold_start
 from experiments.measuring.engines import build_by_name, facts_content, resident_peak_bytes
@@ -40,7 +41,7 @@ from metrics.record import Utterance, save_record
 from metrics.speed.memory import read_memory, reset_peak
 from metrics.speed.steady import counted
 
-Build = Callable[[Mapping[str, Any], Clock], Engine]
+Build = Callable[[Config, Clock], Engine]
 
 
 def main(argv: Sequence[str], build: Build) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from experiments.common.cli import (
     run_verb,
 )
 from experiments.common.device_lock import device_name
+from experiments.common.plain import Config, SweepSettings
 from experiments.common.presets import config_dir, own_folder, with_presets
 from experiments.common.progress import Board
 from experiments.measuring.job import RESULT
@@ -43,8 +44,8 @@ from experiments.optimize.study import (
     told_of,
 )
 from experiments.settings.compose import Cell, compose_cell, compose_config
-from experiments.settings.flat_settings import key_of
 from experiments.settings.front import answered
+from experiments.settings.keys import key_of
 from experiments.sweep.cells import Sweep, Watch, folder_lock, measure_cell, read_cells, review, stop_reason
 from experiments.sweep.ledger import Ledger, load_ledger, new_ledger
 from experiments.sweep.running import RESUME, lock_devices, publish, references_of, resume_folder, show_finished
@@ -97,7 +98,7 @@ def new_search(argv: Sequence[str]) -> Search:
     return search
 
 
-def _asked(argv: Sequence[str]) -> tuple[Space, dict[str, Any]]:
+def _asked(argv: Sequence[str]) -> tuple[Space, Config]:
     settings = [arg for arg in argv if key_of(arg).startswith("sweep.")]
     space = read_space(argv, compose_config([SEARCH_SWEEP, *settings])["sweep"]["space"])
     return space, compose_config([SEARCH_SWEEP, *space.fixed])
@@ -130,7 +131,7 @@ def _resumed(argv: Sequence[str]) -> Search:
     return _search_of(space, config["sweep"], Sweep(folder=folder, cells=read_cells(ledger), ledger=ledger))
 
 
-def _search_of(space: Space, settings: Mapping[str, Any], sweep: Sweep) -> Search:
+def _search_of(space: Space, settings: SweepSettings, sweep: Sweep) -> Search:
     for key in ("num_trials", "sampler_seed"):
         if not isinstance(settings[key], int) or settings[key] < (key == "num_trials"):
             raise ConfigError(f"sweep.{key}", settings[key], "must be a whole number", f"use sweep.{key}=1")

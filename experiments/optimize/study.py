@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.contract import ConfigError
+from experiments.common.plain import SweepSettings
 from experiments.optimize.space import Constraint, NoFigure, Space, figure_of
 from experiments.settings.compose import Cell
 from experiments.sweep.cells import Sweep
@@ -27,7 +28,7 @@ class Search:
 
     sweep: Sweep
     space: Space
-    settings: Mapping[str, Any]
+    settings: SweepSettings
     objectives: tuple[str, ...]
     directions: tuple[Direction, ...]
     constraints: tuple[Constraint, ...]
@@ -142,7 +143,7 @@ def tell(study: Any, trial: Any, label: str, told: Told) -> None:
         study.tell(trial.number, list(told.values))
 
 
-def row_of(number: int, label: str, params: Mapping[str, Any], told: Told) -> dict[str, Any]:
+def row_of(number: int, label: str, params: Mapping[str, object], told: Told) -> dict[str, Any]:
     """A trial as search.json has it."""
     return {
         "number": number, "label": label, "params": dict(params),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from engine.clock import make_clock
 from engine.contract import ConfigError, Engine, Synthesis
 from experiments.common.device_lock import device_lock
 from experiments.common.environment import num_threads
+from experiments.common.plain import Config
 from experiments.load.audio import AudioCheck
 from experiments.load.in_process import heard_of
 from experiments.measuring.engines import build_by_name
@@ -77,7 +77,7 @@ def speakers(variants: Sequence[str], stack: ExitStack) -> tuple[Speaker, ...]:
     return tuple(made)
 
 
-def _refuse_other_threads(configs: Sequence[Mapping[str, Any]]) -> None:
+def _refuse_other_threads(configs: Sequence[Config]) -> None:
     """The number belongs to the process, and here all variants share one."""
     wanted = [num_threads(config["device"]) for config in configs]
     if len(set(wanted)) > 1:

@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 
 from engine.mel import chunk_samples
+from experiments.common.plain import Config, as_config
 from metrics.fidelity.artefacts import METRIC as AUDIO_VALID
 from metrics.fidelity.artefacts import Expectation, audio_valid, replayed
 from metrics.fidelity.pairing import AgainstName, Heard, sha256_of
@@ -106,7 +107,7 @@ def _entry(record: RunRecord, utterance_id: str) -> Mapping[str, Any]:
     return next((entry for entry in record.workload.get("utterances", ()) if entry["id"] == utterance_id), {})
 
 
-def expected_samples(utterance: Utterance, config: Mapping[str, Any]) -> int:
+def expected_samples(utterance: Utterance, config: Config) -> int:
     """Exact length from the generated frames: the vocoder's rule for each chunk, less the overlaps of the joins."""
     hop, joins = int(config["model"]["hop_samples"]), utterance.num_chunks - 1
     fade = int(config["reference"]["cross_fade_s"] * utterance.sample_rate_hz)
@@ -135,7 +136,7 @@ def _validity(
     if name in unreadable:
         return _invalid(name, [unreadable[name]])
     audio = heard[name]
-    num_samples = expected_samples(utterance, record.config)
+    num_samples = expected_samples(utterance, as_config(record.config))
     if record.facts and record.facts.get("random_weights"):
         # Noise is what random weights say; what can still be wrong is the length and the arithmetic
         if len(audio.audio_S) == num_samples and np.isfinite(audio.audio_S).all():

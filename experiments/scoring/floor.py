@@ -10,14 +10,14 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from engine.contract import ConfigError
 from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, complain, note, run_verb
 from experiments.common.device_lock import device_lock
+from experiments.common.plain import Config
 from experiments.common.presets import with_presets
 from experiments.measuring.job import RESULT, Launcher, launch, new_job
 from experiments.measuring.validate import one_cell
@@ -38,7 +38,7 @@ examples:
 """
 
 
-def make_floors(config: Mapping[str, Any], folder: Path, launcher: Launcher) -> list[Floor]:
+def make_floors(config: Config, folder: Path, launcher: Launcher) -> list[Floor]:
     """Speak, score, keep. Raises RecordError where a run failed."""
     wanted = reference_config(config)
     base = provide_reference(wanted, folder / "base", launcher, _say)
@@ -56,7 +56,7 @@ def make_floors(config: Mapping[str, Any], folder: Path, launcher: Launcher) -> 
     return floors
 
 
-def _spoken(config: Mapping[str, Any], folder: Path, launcher: Launcher) -> Path:
+def _spoken(config: Config, folder: Path, launcher: Launcher) -> Path:
     folder.mkdir(parents=True)
     record = launch(new_job(folder, LABEL, "reference", config), launcher).record
     if record.status != "ok":
@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     if answered(argv, HELP):
         return EXIT_OK
     cell = one_cell(argv)
-    config = dict(cell.config)
+    config = cell.config
     if not needs_reference(config):
         raise ConfigError(
             "quality", config["quality"]["name"], "has nothing to compare (random weights, or switched off)",

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
+from experiments.common.plain import as_config
 from experiments.common.sources import scoring_hash
 from experiments.measuring.job import MEASURED, RESULT
 from experiments.scoring.models import model_recipes
@@ -30,7 +31,7 @@ Ingredients = Mapping[str, str | None]
 def ingredients(folder: Path, reference: Path | None, oracle: Path | None) -> Ingredients:
     """Part -> its hash, as everything is now. Raises RecordError for a folder without a readable record."""
     record = load_record(folder / RESULT)
-    floors = [asdict(floor) for floor in kept_floors(record.config)] if reference is not None else []
+    floors = [asdict(floor) for floor in kept_floors(as_config(record.config))] if reference is not None else []
     return {
         "run": _run_hash(folder),
         "reference": _run_hash(reference) if reference is not None else None,
@@ -83,7 +84,9 @@ def _texts(record: RunRecord) -> list[str]:
     """Of the whole text list, which is what the recogniser may hear."""
     if "wer" not in record.config["quality"]["metrics"]:
         return []
-    return [line.text for line in select_lines({**record.config["workload"], "select": None, "limit": None})]
+    return [
+        line.text for line in select_lines({"texts": record.config["workload"]["texts"], "select": None, "limit": None})
+    ]
 
 
 def _hash(parts: Iterable[str]) -> str:

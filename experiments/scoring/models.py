@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.paths import find_file
+from experiments.common.plain import QualitySettings, as_config
 from experiments.measuring.job import RESULT
 from experiments.scoring.audio import Audio, heard_of, read_all
 from experiments.scoring.reference import model_names
@@ -17,15 +18,15 @@ from metrics.fidelity.catalog import MODELS, Metric
 from metrics.fidelity.pairing import Heard, certificate
 from metrics.fidelity.scores import score_of
 from metrics.isolation import Limits
-from metrics.models.intelligibility import Spoken, Transcript, transcripts_of, wer_scores
+from metrics.models.intelligibility import Recogniser, Spoken, Transcript, transcripts_of, wer_scores
 from metrics.models.predicted_mos import MODELS as PREDICTORS
 from metrics.models.predicted_mos import predictions
-from metrics.models.speaker import Voices, similarities
+from metrics.models.speaker import Encoder, Voices, similarities
 from metrics.record import RunRecord, Score, load_record
 from metrics.tasks import version_of
 
 
-def model_recipes(quality: Mapping[str, Any]) -> dict[str, str]:
+def model_recipes(quality: QualitySettings) -> dict[str, str]:
     """Family -> which model, from which file: the part of a recipe that only the configuration knows."""
     recogniser, speaker_file = quality["recogniser"], quality["speaker"]["file"]
     if recogniser["kind"] == "pocketsphinx":
@@ -34,7 +35,8 @@ def model_recipes(quality: Mapping[str, Any]) -> dict[str, str]:
         folder = recogniser["folder"]
         model = find_file(str(folder)) / "model.bin"
         listener = f"{version_of('faster-whisper')}, int8, beam 5, temperature 0, {_hash_of(model if folder else None)}"
-    files = [f"{name} {_hash_of(path)}" for name, path in quality["predicted_mos"].items() if path is not None]
+    predictors: Mapping[str, Any] = quality["predicted_mos"]
+    files = [f"{name} {_hash_of(path)}" for name, path in predictors.items() if path is not None]
     return {
         "wer": listener,
         "speaker": f"weights {_hash_of(speaker_file)}" if speaker_file else "the package's own weights",
@@ -52,10 +54,9 @@ def _hash_of(path: str | Path | None) -> str:
     return f"sha256 {digest.hexdigest()[:16]}"
 
 
-def _from_anywhere(settings: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """Settings whose paths mean the same in a process that works elsewhere."""
-    found = {key: str(find_file(settings[key]).absolute()) for key in keys if isinstance(settings.get(key), str)}
-    return {**settings, **found}
+def _from_anywhere(path: str | None) -> str | None:
+    """A path that means the same in a process that works elsewhere."""
+    return None if path is None else str(find_file(path).absolute())
 
 
 def intelligibility(record: RunRecord, heard: Mapping[str, Audio], limits: Limits) -> list[Score]:
@@ -64,7 +65,7 @@ def intelligibility(record: RunRecord, heard: Mapping[str, Audio], limits: Limit
     The closed vocabulary is that of the whole text list, so that a subset is not easier to recognise. A sentence
     without audio has no transcript, and the corpus then has no number.
     """
-    lines = select_lines({**record.config["workload"], "select": None, "limit": None})
+    lines = select_lines({"texts": record.config["workload"]["texts"], "select": None, "limit": None})
     spoken = [
         Spoken(
             utterance_id=utterance.utterance_id,
@@ -75,7 +76,8 @@ def intelligibility(record: RunRecord, heard: Mapping[str, Audio], limits: Limit
         for utterance in record.utterances
         if utterance.utterance_id in heard
     ]
-    recogniser = _from_anywhere(record.config["quality"]["recogniser"], "folder")
+    asked: Recogniser = record.config["quality"]["recogniser"]
+    recogniser: Recogniser = {**asked, "folder": _from_anywhere(asked["folder"])}
     transcripts = transcripts_of(spoken, [line.text for line in lines], recogniser, limits)
     unheard = [
         Transcript(utterance_id=u.utterance_id, text=u.text, hypothesis=None, status="error", reason="no audio")
@@ -87,7 +89,8 @@ def intelligibility(record: RunRecord, heard: Mapping[str, Audio], limits: Limit
 
 def speaker(record: RunRecord, heard: Mapping[str, Audio], reference: Path | None, limits: Limits) -> list[Score]:
     """Likeness to the prompt, and to the reference where there is a certified one."""
-    encoder = _from_anywhere(record.config["quality"]["speaker"], "file")
+    asked: Encoder = record.config["quality"]["speaker"]
+    encoder: Encoder = {**asked, "file": _from_anywhere(asked["file"])}
     against = load_record(reference / RESULT) if reference is not None else None
     theirs = read_all(reference, against)[0] if reference is not None and against is not None else {}
     ours_is, theirs_is = model_names(record, against) if against is not None else (None, None)
@@ -133,14 +136,14 @@ def _other(against: RunRecord | None, theirs: Mapping[str, Audio], name: str, mo
 
 def _prompts(record: RunRecord) -> dict[str, Voice]:
     """Utterance id -> the voice that it was asked to clone, read from the configured clip again."""
-    clips = {voice.voice_id: voice for voice in load_voices_of_record(record.config)}
+    clips = {voice.voice_id: voice for voice in load_voices_of_record(as_config(record.config))}
     return {str(entry["id"]): clips[str(entry["voice"])] for entry in record.workload["utterances"]}
 
 
 def predicted_mos(record: RunRecord, heard: Mapping[str, Audio], limits: Limits) -> list[Score]:
     """Numbers of every predictor that has a file; without any, each says which file it needs."""
-    files = record.config["quality"]["predicted_mos"]
-    files = _from_anywhere(files, *files)
+    asked: Mapping[str, str | None] = record.config["quality"]["predicted_mos"]
+    files = {name: _from_anywhere(path) for name, path in asked.items()}
     given = [name for name, path in files.items() if path is not None] or list(PREDICTORS)
     names = [utterance.utterance_id for utterance in record.utterances if utterance.utterance_id in heard]
     audios = [(heard[name].audio_S, heard[name].rate_hz) for name in names]

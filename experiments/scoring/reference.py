@@ -10,15 +10,15 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from engine.cache import MANIFEST, damage_of, seal
 from engine.contract import ConfigError
 from engine.paths import find_file
 from engine.weights.checkpoint import content_sha256, is_random, locate
 from experiments.common.cli import warn_once
+from experiments.common.plain import Config, as_config
 from experiments.common.sources import code_hash, package_versions
 from experiments.measuring.job import RESULT, Launcher, launch, new_job
 from experiments.settings.reference import LABEL, is_own_model, reference_config, reference_model
@@ -34,12 +34,13 @@ Say = Callable[[str], None]
 def model_names(record: RunRecord, against: RunRecord) -> tuple[str, str] | tuple[None, None]:
     """What the pair's models have to agree in where `record` states another reference model than its own: the one that
     is wanted, and the one of `against`. Nothing where it is its own, whose weights then have to be equal."""
-    if is_own_model(record.config):
+    config = as_config(record.config)
+    if is_own_model(config):
         return None, None
-    return to_json(reference_model(record.config)), to_json(against.config["model"])
+    return to_json(reference_model(config)), to_json(against.config["model"])
 
 
-def provide_reference(config: Mapping[str, Any], folder: Path, launcher: Launcher, say: Say) -> Path:
+def provide_reference(config: Config, folder: Path, launcher: Launcher, say: Say) -> Path:
     """The RUN folder to compare with: quality.reference_dir, else `folder`, filled from the cache or by a worker.
 
     Whether it was kept or made, and why, is said in one line. The record there may have status failed or skipped;
@@ -75,7 +76,7 @@ def _copy(cached: Path, folder: Path) -> None:
     beside.rename(folder)
 
 
-def _make(wanted: Mapping[str, Any], folder: Path, key: str, launcher: Launcher) -> None:
+def _make(wanted: Config, folder: Path, key: str, launcher: Launcher) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (KEY, MANIFEST):
         (folder / name).unlink(missing_ok=True)
@@ -101,7 +102,7 @@ def _and(*faults: str) -> str:
     return "".join(f"{fault}; " for fault in faults if fault)
 
 
-def cache_key(config: Mapping[str, Any]) -> str:
+def cache_key(config: Config) -> str:
     """Hash over workload identity, weights, architecture, guidance, device, packages and the code that speaks."""
     content = {
         "workload": load_workload(config).identity_sha256,
@@ -120,12 +121,12 @@ def cache_key(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(to_json(content).encode()).hexdigest()[:24]
 
 
-def floor_path(config: Mapping[str, Any]) -> Path:
+def floor_path(config: Config) -> Path:
     """Where the floor of a configuration's reference lies, whether it was made or not."""
     return CACHE / f"{cache_key(reference_config(config))}-floor.json"
 
 
-def kept_floors(config: Mapping[str, Any]) -> tuple[Floor, ...]:
+def kept_floors(config: Config) -> tuple[Floor, ...]:
     """The floors made earlier for this reference, none where there are none or the weights are not here.
 
     A damaged file is as none: it is named, and `floor` makes it again.

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from experiments.common.cli import EXIT_OK, run_verb
+from experiments.common.plain import QualitySettings, as_config
 from experiments.measuring.job import MEASURED, RESULT
 from experiments.scoring.audio import RANDOM_WEIGHTS, Audio, read_all, validity_scores
 from experiments.scoring.ingredients import ingredients, keep_ingredients
@@ -74,7 +74,7 @@ def score_run(folder: Path, reference: Path | None, oracle: Path | None, quality
             scores += paired_scores(record, heard, Other(name="oracle", folder=oracle))
         scores += lone_scores(record, heard)
         scores += _model_scores(record, heard, reference)
-    kept = kept_floors(record.config) if refusal is None and reference is not None else ()
+    kept = kept_floors(as_config(record.config)) if refusal is None and reference is not None else ()
     scored = replace(
         record, scores=tuple(scores), recipes=_recipes(scores, quality), floors=kept,
         reference=_compared_with(record, reference) if refusal is None else None,
@@ -87,19 +87,19 @@ def score_run(folder: Path, reference: Path | None, oracle: Path | None, quality
 def _compared_with(record: RunRecord, reference: Path | None) -> ReferenceModel | None:
     """Which model stands behind the scores against the reference; None where there are none."""
     against = load_record(reference / RESULT) if reference is not None else record
-    if against.status != "ok" or (reference is None and not is_reference(record.config)):
+    if against.status != "ok" or (reference is None and not is_reference(as_config(record.config))):
         return None
     return reference_model_of(record, against)
 
 
-def _refusal(record: RunRecord, quality: Mapping[str, Any]) -> str | None:
+def _refusal(record: RunRecord, quality: QualitySettings) -> str | None:
     """Why no quality score is given at all."""
     if record.facts and record.facts.get("random_weights"):
         return RANDOM_WEIGHTS
     return None if quality["enabled"] else "quality.enabled=false"
 
 
-def _recipes(scores: Sequence[Score], quality: Mapping[str, Any]) -> dict[str, str]:
+def _recipes(scores: Sequence[Score], quality: QualitySettings) -> dict[str, str]:
     known, models = by_name(), model_recipes(quality)
     names = [name for name in sorted({score.metric for score in scores}) if name in known]
     extra = {name: models.get(known[name].family) for name in names}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from experiments.common.plain import QualitySettings, as_config
 from experiments.measuring.job import RESULT
 from experiments.scoring.audio import Audio, heard_of, read_all, unchanged
 from experiments.scoring.reference import model_names
@@ -30,7 +30,7 @@ class Other:
     kind: Kind = "paired"
 
 
-def limits_of(quality: Mapping[str, Any]) -> Limits:
+def limits_of(quality: QualitySettings) -> Limits:
     return Limits(timeout_s=float(quality["timeout_s"]), memory_bytes=int(quality["child_memory_bytes"]))
 
 
@@ -42,7 +42,7 @@ def paired_scores(record: RunRecord, heard: Mapping[str, Audio], other: Other) -
     """Scores against another run, sentence by sentence; a sentence it lacks has a status instead."""
     name, everything = other.name, record.utterances
     if other.folder is None:
-        if is_reference(record.config):
+        if is_reference(as_config(record.config)):
             return _absent(record, everything, name, "not_applicable", is_the(name))
         return _absent(record, everything, name, "unavailable", f"no {name} was given")
     against = load_record(other.folder / RESULT)

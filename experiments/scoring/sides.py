@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from engine.paths import find_file
+from experiments.common.plain import Config, QualitySettings, as_config
 from experiments.measuring.job import RESULT
 from experiments.settings.compose import Cell, compose_config
 from experiments.settings.reference import is_reference, needs_reference, reference_config, reference_key
@@ -15,7 +15,7 @@ from metrics.record import RecordError, RunRecord, load_record
 CELLS, REFERENCE = "cells", "reference"
 
 
-def widened(quality: Mapping[str, Any], name: str) -> dict[str, Any]:
+def widened(quality: QualitySettings, name: str) -> QualitySettings:
     """The `quality` group of a run with the scores of another choice besides; its models and limits stay its own."""
     asked = compose_config([f"quality={name}"])["quality"]
     metrics = list(dict.fromkeys([*quality["metrics"], *asked["metrics"]]))
@@ -30,10 +30,10 @@ def sides_of(folder: Path, quality_set: str | None = None) -> tuple[Path | None,
     record = load_record(folder / RESULT)
     quality = record.config["quality"]
     config = {**record.config, "quality": quality if quality_set is None else widened(quality, quality_set)}
-    return _reference(folder, config), _oracle(folder, record)
+    return _reference(folder, as_config(config)), _oracle(folder, record)
 
 
-def _reference(folder: Path, config: Mapping[str, Any]) -> Path | None:
+def _reference(folder: Path, config: Config) -> Path | None:
     """As a run and a sweep take it: the one that is named, else a cell of the sweep, else the one kept beside."""
     if not needs_reference(config):
         return None
@@ -45,7 +45,8 @@ def _reference(folder: Path, config: Mapping[str, Any]) -> Path | None:
     key = reference_key(config)
     beside = [folder / REFERENCE, *(sorted(_sweep(folder).glob(f"{REFERENCE}*")) if _is_cell(folder) else [])]
     for other, theirs in _records([*_neighbours(folder), *beside]):
-        if is_reference(theirs.config) and reference_key(theirs.config) == key:
+        known = as_config(theirs.config)
+        if is_reference(known) and reference_key(known) == key:
             return other
     return None
 
@@ -60,7 +61,7 @@ def _oracle(folder: Path, record: RunRecord) -> Path | None:
 
 
 def _cell(record: RunRecord) -> Cell:
-    return Cell(label=record.label, overrides=(), config=record.config)
+    return Cell(label=record.label, overrides=(), config=as_config(record.config))
 
 
 def _neighbours(folder: Path) -> list[Path]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from baselines.paired.data import CANDIDATE
 from baselines.paired.rule import PairedLimits
@@ -27,8 +26,8 @@ from experiments.selftest.keep import Keeper, positive
 from experiments.selftest.live import Keep, Live, live_command, run_live
 from experiments.selftest.replay import RATIOS, rates, table
 from experiments.settings.compose import compose_config
-from experiments.settings.flat_settings import refuse_misspelt
 from experiments.settings.front import is_help, refuse_flags, show_help
+from experiments.settings.keys import key_of, refuse_misspelt
 from metrics.record import to_json, write_atomically
 from reports.commands import here
 
@@ -46,13 +45,13 @@ region, in proportion to the call's own time. Live counts of a host class add up
   record=NAME        keep the live self-comparisons' times as baselines/traces/NAME.json (take ratios=[1])
   keep=false         do not change this host class's figures below baselines/selftests/
   everything else    as for experiments.compare, for both sides; the default workload is one short sentence.
-                     Sides that differ (candidate.KEY=), another rule (looks=, catch_ratio=) and another protocol
-                     (pairs_per_block=, blocks_per_server=, sentinel=) need keep=false
+                     Sides that differ (candidate.KEY=), another rule (compare.looks=, ..) and another protocol
+                     (compare.pairs_per_block=, compare.sentinel=) need keep=false
 
 examples:
   python -m experiments.selftest
   python -m experiments.selftest minutes=30 'ratios=[1]'
-  python -m experiments.selftest minutes=10 engine=bf16 pairs_per_block=12 keep=false
+  python -m experiments.selftest minutes=10 engine=bf16 compare.pairs_per_block=12 keep=false
 
 Leaves selftest.json and selftest.md in out=DIR. exit codes: 0 done, 2 usage, 14 an engine failed, 130 interrupted
 """
@@ -117,7 +116,7 @@ def _tallies(
 
 
 def show(
-    errors: HostErrors, sentence: str, out: Path, environment: Mapping[str, Any], *, live: bool, replays: int
+    errors: HostErrors, sentence: str, out: Path, environment: Mapping[str, object], *, live: bool, replays: int
 ) -> None:
     """The table of this self-test and what is known of the host class on stdout, both files in `out`."""
     lines = table(errors.tallies, load_traces(TRACES), replays, rivals=not live)
@@ -190,7 +189,7 @@ def _refuse_other_rule(rest: Sequence[str]) -> None:
         key, _, value = text.partition("=")
         if key.partition(".")[0] in SIDES:
             raise ConfigError(key, value, "the figures kept are of two equal sides", "leave it out, or add keep=false")
-        if key in RULE:
+        if key_of(text).removeprefix("compare.") in RULE:
             raise ConfigError(key, value, "the figures kept are of the default rule", "leave it out, or add keep=false")
 
 

@@ -21,7 +21,7 @@ from experiments.compare.session import Prepared, open_bench, prepare
 from experiments.compare.settings import Command, read_command
 from metrics.paired import between_sd, between_sd_upper
 
-SHORT = ("workload=smoke", "workload.select=[en04]", "sentences_per_block=1")
+SHORT = ("workload=smoke", "workload.select=[en04]", "compare.sentences_per_block=1")
 Keep = Callable[[Sequence[Tally], Restarts | None], object]
 FEWEST_BLOCKS = 8  # to say what processes differ by, and to be worth a trace
 
@@ -69,7 +69,9 @@ def live_command(overrides: Sequence[str]) -> Command:
     chosen = any(text.startswith(("workload=", "workload.")) for text in given)
     command = read_command(given if chosen else [*SHORT, *given])
     if command.settings.limits.mode != "blocks":
-        raise ConfigError("mode", command.settings.limits.mode, "the self-test is of mode=blocks", "leave it out")
+        raise ConfigError(
+            "compare.mode", command.settings.limits.mode, "the self-test is of mode=blocks", "leave it out"
+        )
     return command
 
 

@@ -25,9 +25,9 @@ from experiments.measuring.limits import read_limits
 from experiments.measuring.running import default_out
 from experiments.measuring.validate import one_cell
 from experiments.selftest.keep import Keeper, positive
-from experiments.settings.flat_settings import key_of, refuse_misspelt
 from experiments.settings.front import is_help, refuse_flags, show_help
 from experiments.settings.host import this_host_class
+from experiments.settings.keys import key_of, refuse_misspelt
 from metrics.record import RunRecord, load_run, write_atomically
 from metrics.verdict import SEVERITY
 

@@ -1,4 +1,4 @@
-"""A small service that keeps the model loaded: `python -m experiments.serve engine=bf16 port=8000`."""
+"""A small service that keeps the model loaded: `python -m experiments.serve engine=bf16 serve.port=8000`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.clock import make_clock
 from engine.contract import ConfigError, SynthesisRequest, UnsupportedEngine
@@ -18,35 +18,34 @@ from engine.weights.checkpoint import locate
 from engine.weights.vocabulary import read_vocabulary
 from experiments.common.cli import EXIT_OK, note, one_line, run_verb
 from experiments.common.environment import fingerprint
+from experiments.common.plain import Config
 from experiments.common.presets import with_presets
 from experiments.measuring.engines import build_by_name, facts_content
 from experiments.measuring.validate import check_text, one_cell
 from experiments.serve.app import READY
 from experiments.serve.service import Service
-from experiments.serve.settings import Settings, refuse_unserved, split_command
-from experiments.settings.front import is_help, refuse_flags, show_help
+from experiments.serve.settings import SERVE, Serve, refuse_unserved
 from experiments.workload.requests import load_workload
 from experiments.workload.voices import Voice, load_voices
 
 if TYPE_CHECKING:
     from experiments.serve.app import Front
 
-HELP = """Keep one engine loaded and serve it over HTTP, on loopback unless host= says otherwise.
+HELP = """Keep one engine loaded and serve it over HTTP, on loopback unless serve.host= says otherwise.
 
   POST /synthesize  {"text": "..", "voice": "slt", "seed": 0, "speed_ratio": 1.0, "utterance_id": ".."} -> audio/wav
                     422 with one line for a request that cannot be served, 503 while the queue is full
   POST /v1/audio/speech  {"model": "..", "input": "..", "voice": "slt", "response_format": "wav|flac|pcm", "speed": 1}
                     the same for clients of OpenAI's audio API; GET /v1/models names model and voices; GET /docs
   GET  /healthz (alive, from the first moment), /readyz (503 until the model is built and warm), /facts, /memory
-  host=127.0.0.1 port=8000 (0: any free one), warm_up=false, batching=true, batch_window_s, max_batch, bucket_chars,
-  queue_limit: see conf/load.yaml. Everything else is an override of the variant, as in experiments.run.
+  Everything but serve.KEY=VALUE is an override of the variant, as in experiments.run.
 
 examples:
   python -m experiments.serve engine=bf16 solver=euler_7
   curl -s -d '{"text": "Good morning to you!"}' -H 'Content-Type: application/json' -o a.wav localhost:8000/synthesize
   locust -f experiments/serve/locustfile.py --host http://localhost:8000
 
-The service takes no device lock: nothing is measured by it. `experiments.load transport=http` takes it.
+The service takes no device lock: nothing is measured by it. `experiments.load load.transport=http` takes it.
 exit codes: 0 done, 2 usage or configuration, 14 the engine cannot be built here, 130 interrupted
 """
 WATCH = "--watch-parent"
@@ -55,21 +54,20 @@ LAST_ANSWERS_S = 10  # for who is being answered when the service is told to end
 
 @with_presets
 def main(argv: Sequence[str]) -> int:
-    if is_help(argv):
-        show_help(HELP)
-        return EXIT_OK
     watched = [text for text in argv if text != WATCH]
     if len(watched) < len(argv):
         threading.Thread(target=_end_with_parent, daemon=True).start()
-    refuse_flags(watched)
+    if SERVE.answered(watched, HELP):
+        return EXIT_OK
     _refuse_bare()
-    settings, overrides = split_command(watched)
     refuse_unserved(watched)
+    mine, overrides = SERVE.split(watched)
+    settings = SERVE.made(mine)
     cell = one_cell(overrides)
     return serve(cell.config, settings)
 
 
-def serve(config: Mapping[str, Any], settings: Settings) -> int:
+def serve(config: Config, settings: Serve) -> int:
     """Until the process is told to end. The address first: who cannot have it builds no model.
 
     The line on stdout says that requests are taken from now on; until then /healthz says "starting" and all else 503.
@@ -77,11 +75,11 @@ def serve(config: Mapping[str, Any], settings: Settings) -> int:
     from experiments.serve.app import Front, create_app
 
     clock, front = make_clock(str(config["device"]["kind"])), Front()
-    with open_socket(str(settings.values["host"]), int(settings.values["port"])) as listener:
+    with open_socket(settings.host, settings.port) as listener:
         with running(front, listener) as ended:
             voices, check, environment = voices_of(config), text_check(config), fingerprint(config["device"])
             with Service(lambda: build_by_name(config, clock), settings.rule, clock) as service:
-                if settings.values["warm_up"]:
+                if settings.warm_up:
                     note(warm(service, load_workload(config).requests))
                 front.inner = create_app(service, voices, check, lambda: facts_content(service.facts), environment)
                 host, port = listener.getsockname()
@@ -133,7 +131,7 @@ def warm(service: Service, requests: Sequence[SynthesisRequest]) -> str:
         raise UnsupportedEngine(reason, "try the same overrides with experiments.run") from error
     return (
         f"warmed up in {sum(times_s):.2f} s: the first call took {times_s[0]:.2f} s, {len(middle.text)} characters now "
-        f"take {times_s[-1]:.2f} s (warm_up=false leaves it out)"
+        f"take {times_s[-1]:.2f} s (serve.warm_up=false leaves it out)"
     )
 
 
@@ -145,14 +143,18 @@ def open_socket(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except socket.gaierror as error:
         listener.close()
-        raise ConfigError("host", host, f"is no address ({error.strerror})", "use host=127.0.0.1") from error
+        raise ConfigError(
+            "serve.host", host, f"is no address ({error.strerror})", "use serve.host=127.0.0.1"
+        ) from error
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRNOTAVAIL:
             raise ConfigError(
-                "host", host, "is no address of this machine", "use host=127.0.0.1, or 0.0.0.0 for all"
+                "serve.host", host, "is no address of this machine", "use serve.host=127.0.0.1, or 0.0.0.0 for all"
             ) from error
-        raise ConfigError("port", port, f"{host}:{port} cannot be had ({error.strerror})", "use port=0") from error
+        raise ConfigError(
+            "serve.port", port, f"{host}:{port} cannot be had ({error.strerror})", "use serve.port=0"
+        ) from error
     listener.listen(1024)
     return listener
 
@@ -172,11 +174,11 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def voices_of(config: Mapping[str, Any]) -> dict[str, Voice]:
+def voices_of(config: Config) -> dict[str, Voice]:
     return {voice.voice_id: voice for voice in load_voices(config["reference"])}
 
 
-def text_check(config: Mapping[str, Any]) -> Callable[[str], None]:
+def text_check(config: Config) -> Callable[[str], None]:
     """What raises ConfigError for a text with characters that the model does not know."""
     vocabulary = read_vocabulary(locate("model.vocab", config["model"]["vocab"]))
     return lambda text: check_text("text", text, vocabulary)

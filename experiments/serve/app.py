@@ -50,7 +50,7 @@ def create_app(
     voices: Mapping[str, Voice],
     check_text: Callable[[str], None],
     facts: Callable[[], dict[str, Any]],
-    environment: Mapping[str, Any],
+    environment: Mapping[str, object],
 ) -> FastAPI:
     """check_text raises ConfigError for a text that the model cannot speak. environment: what the engine runs on."""
     app = FastAPI(title="f5bench", redoc_url=None)

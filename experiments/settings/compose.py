@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from engine.contract import ConfigError
 from engine.paths import ROOT as ROOT
 from experiments.common.environment import INSTRUCTION_SETS, cpu_instructions
+from experiments.common.plain import Config, as_config
 from experiments.common.presets import CONF, folders, groups
 from experiments.common.presets import presets as options
 from experiments.common.quoting import hydra_value
@@ -47,10 +48,10 @@ class Cell:
 
     label: str
     overrides: tuple[str, ...]
-    config: Mapping[str, Any]
+    config: Config
 
 
-def compose_config(overrides: Sequence[str], conf: Path = CONF) -> dict[str, Any]:
+def compose_config(overrides: Sequence[str], conf: Path = CONF) -> Config:
     """Resolved configuration with the keys of RunRecord.config. Raises ConfigError for what Hydra refuses.
 
     conf: another checkout's configuration folder.
@@ -62,7 +63,7 @@ def compose_config(overrides: Sequence[str], conf: Path = CONF) -> dict[str, Any
             "experiment", _value_of("experiment", overrides), f"a preset of {num_cells} cells is a sweep",
             "use `python -m experiments.sweep` with it",
         )  # fmt: skip
-    return config
+    return as_config(config)
 
 
 def compose_run(overrides: Sequence[str]) -> Cell:
@@ -150,7 +151,7 @@ def compose_cell(overrides: tuple[str, ...], varying: Collection[str]) -> Cell:
         model = _compose(kept)["model"]
         if model != composed["model"]:
             composed["quality"]["reference_model"] = model
-    config = {key: _shared(value) for key, value in composed.items() if key != "cells"}
+    config = as_config({key: _shared(value) for key, value in composed.items() if key != "cells"})
     return Cell(label=_label(config, parse(overrides), varying), overrides=overrides, config=config)
 
 
@@ -168,7 +169,7 @@ def _shared(value: Any) -> Any:
     return _GROUPS_SEEN.setdefault(to_json(value), value) if isinstance(value, dict) else value
 
 
-def _label(config: Mapping[str, Any], parsed: Iterable[Override], varying: Collection[str]) -> str:
+def _label(config: Config, parsed: Iterable[Override], varying: Collection[str]) -> str:
     """ENGINE-SOLVER, then every override that makes the variant another one or that differs between cells."""
     parts = [str(config["engine"]["name"]), str(config["solver"]["name"])]
     for override in parsed:

@@ -5,10 +5,10 @@ A variant that somebody names is run whatever the machine is; only what a preset
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from experiments.common.environment import BF16_FLAGS, CPUINFO, read_cpu
+from experiments.common.plain import Config
 from experiments.settings.compose import Cell
 
 IN_BFLOAT16 = ("amp", "bf16")  # engine.precision; amp is autocast to bfloat16 on a CPU
@@ -18,7 +18,7 @@ def is_from_preset(cells: Sequence[Cell]) -> bool:
     return all(cell.overrides[:1] and cell.overrides[0].startswith("experiment=") for cell in cells)
 
 
-def unsuited(config: Mapping[str, Any], cpu_flags: Sequence[str]) -> str | None:
+def unsuited(config: Config, cpu_flags: Sequence[str]) -> str | None:
     """Why a CPU with these flags is the wrong place for a variant, None where it is not."""
     in_bfloat16 = config["engine"].get("precision") in IN_BFLOAT16 and config["device"]["kind"] == "cpu"
     if in_bfloat16 and not set(BF16_FLAGS) & set(cpu_flags):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines.quality.rules import QualityLimits
+from baselines.refused import SettingRefused
 from engine.contract import ConfigError
 from engine.paths import find_file
 from experiments.common.cli import refused_limit
@@ -41,7 +42,7 @@ def split_words(words: Sequence[str], keys: Sequence[str]) -> tuple[list[Path], 
     return folders, settings
 
 
-def read_quality_limits(settings: Mapping[str, Any]) -> QualityLimits:
+def read_quality_limits(settings: Mapping[str, object]) -> QualityLimits:
     """The preset with the changes of the command line. Raises ConfigError naming the key."""
     content = read_yaml("preset", str(settings.get("preset", "seeds")), PRESETS)
     content.update({key: settings[key] for key in ("alpha", "coverage_frac") if key in settings})
@@ -56,7 +57,7 @@ def read_quality_limits(settings: Mapping[str, Any]) -> QualityLimits:
         content["metrics"] = [row for row in rows if row["metric"] in wanted]
     try:
         return QualityLimits.from_mapping(content)
-    except ValueError as error:
+    except SettingRefused as error:
         raise refused_limit(error) from error
 
 

@@ -19,8 +19,8 @@ from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.presets import with_presets
 from experiments.measuring.engines import build_by_name
 from experiments.measuring.validate import one_cell
-from experiments.settings.flat_settings import refuse_misspelt
 from experiments.settings.front import answered
+from experiments.settings.keys import refuse_misspelt
 from experiments.workload.requests import load_workload
 
 HELP = """Calibrate step caching on a workload: schedules for several alphas, and a rescaling polynomial.

@@ -4,25 +4,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.build import target_of
 from engine.clock import make_clock
 from engine.contract import ConfigError, SynthesisRequest, UnsupportedEngine
 from engine.pipeline import F5Engine
+from engine.settings import SolverSettings
 from engine.solver.methods import SolverSpec, solver_spec
 from engine.upstream.build import upstream
 from engine.weights.checkpoint import is_random
 from experiments.common.cli import EXIT_OK, run_verb
+from experiments.common.plain import Config
 from experiments.common.presets import with_presets
 from experiments.measuring.engines import build_by_name
 from experiments.measuring.running import default_out
 from experiments.measuring.validate import one_cell, validate_out
-from experiments.settings.flat_settings import refuse_misspelt, refuse_unread
 from experiments.settings.front import answered
+from experiments.settings.keys import refuse_misspelt, refuse_unread
 from experiments.workload.requests import load_workload
 from metrics.record import write_atomically
 
@@ -68,7 +70,7 @@ class Order:
     """What is fitted: the settings, the composed configuration, its solver, and where the preset goes."""
 
     asked: Asked
-    config: Mapping[str, Any]
+    config: Config
     teacher: SolverSpec
     path: Path
 
@@ -78,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
     if answered([text for text in argv if text.partition("=")[0] not in OWN], HELP, first=[TEACHER]):
         return EXIT_OK
     asked = read_asked(argv)
-    config = dict(one_cell(asked.rest).config)
+    config = one_cell(asked.rest).config
     teacher = solver_spec(config["solver"])
     check(config, teacher, asked.steps)
     requests = load_workload(config).requests
@@ -118,7 +120,7 @@ def fit_to(engine: F5Engine, requests: Sequence[SynthesisRequest], order: Order)
     fit.search(fitted, order.asked.steps, order.asked.tries, keep)
 
 
-def check(config: Mapping[str, Any], teacher: SolverSpec, steps: int) -> None:
+def check(config: Config, teacher: SolverSpec, steps: int) -> None:
     """Raises ConfigError for a teacher that is no plain guided euler of more steps, UnsupportedEngine for engines that
     cannot be asked at any time and for drawn weights."""
     if teacher.method != "euler" or teacher.options():
@@ -138,7 +140,7 @@ def check(config: Mapping[str, Any], teacher: SolverSpec, steps: int) -> None:
         )
 
 
-def fine_solver(config: dict[str, Any], teacher: SolverSpec) -> dict[str, Any]:
+def fine_solver(config: Config, teacher: SolverSpec) -> SolverSettings:
     """The solver group of the engine that is asked: euler on every time that a candidate may have."""
     from experiments.solvers.fitting import fine_times
 

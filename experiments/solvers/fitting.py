@@ -9,9 +9,8 @@ after its step. Shape letters: N frames, G generated frames, D mel bins.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from scipy.optimize import minimize
 from engine.conditioner import Conditioning
 from engine.contract import ConfigError, SynthesisRequest
 from engine.pipeline import F5Engine
+from engine.settings import Proof
 from engine.solver.fitted import Fitted
 from engine.solver.guidance import Rows, evaluate
 from engine.solver.methods import SolverSpec
@@ -84,7 +84,7 @@ class _Kept:
 
         return nothing
 
-    def proof(self) -> Mapping[str, Any]:
+    def proof(self) -> Proof:
         return self._inner.proof()
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from engine.paths import ROOT
 from engine.weights.checkpoint import content_sha256, is_random, locate
 from experiments.common.environment import fingerprint
+from experiments.common.plain import Config, as_plain
 from experiments.common.sources import code_hash, package_versions
 from experiments.workload.requests import load_workload
 from metrics.record import to_json
@@ -55,7 +56,7 @@ class Identity:
         return [name for name, value in asdict(self).items() if known.get(name) != value]
 
 
-def identity_of(config: Mapping[str, Any], root: Path = ROOT) -> Identity:
+def identity_of(config: Config, root: Path = ROOT) -> Identity:
     """Of a resolved configuration, as code, weights and machine are now. root: of the sources that are hashed.
 
     Raises ConfigError where weights, texts or voices are not to be found.
@@ -69,7 +70,7 @@ def identity_of(config: Mapping[str, Any], root: Path = ROOT) -> Identity:
     )
 
 
-def _weights(config: Mapping[str, Any]) -> dict[str, str]:
+def _weights(config: Config) -> dict[str, str]:
     """Everything that is read from files: by content, wherever it lies."""
     sources = {
         "model.checkpoint": config["model"]["checkpoint"],
@@ -79,7 +80,7 @@ def _weights(config: Mapping[str, Any]) -> dict[str, str]:
     hashes = {key: _hash_of(key, str(source)) for key, source in sources.items()}
     hashes["workload"] = load_workload(config).identity_sha256
     for group in sorted(config.keys() - {*NOT_MEASURED, *SPOKEN}):
-        for key, text in _texts(group, config[group]):
+        for key, text in _texts(group, as_plain(config)[group]):
             named = _named(text) if key not in sources else []
             hashes.update({f"{key} {number}": content_sha256(path) for number, path in enumerate(named)})
     return hashes

@@ -13,6 +13,7 @@ from typing import Any
 from engine.contract import ConfigError, SynthesisRequest
 from engine.text.chunks import beyond_window, chunk_bound
 from engine.weights.checkpoint import is_random
+from experiments.common.plain import Config
 from experiments.workload.texts import Line, select_lines
 from experiments.workload.voices import Voice, load_voices, written_voices
 from metrics.fidelity.artefacts import offset_of
@@ -29,7 +30,7 @@ class Workload:
     voices: tuple[Voice, ...]
     requests: tuple[SynthesisRequest, ...]
     identity_sha256: str
-    prepare: Mapping[str, Any]
+    prepare: Mapping[str, object]
     model_rate_hz: int
     max_chunk_s: float | None = None
 
@@ -77,7 +78,7 @@ class Workload:
         }
 
 
-def load_workload(config: Mapping[str, Any]) -> Workload:
+def load_workload(config: Config) -> Workload:
     """Raises ConfigError or InvalidRequest for unknown ids, unreadable texts and unusable reference audio."""
     lines = select_lines(config["workload"])
     _refuse_synthetic_speech(config)
@@ -108,7 +109,7 @@ def load_workload(config: Mapping[str, Any]) -> Workload:
     )
 
 
-def _refuse_synthetic_speech(config: Mapping[str, Any]) -> None:
+def _refuse_synthetic_speech(config: Config) -> None:
     """A clip that nobody spoke measures speed on drawn weights, nothing else."""
     made_up = [entry.audio for entry in written_voices(config["reference"]) if entry.text is None]
     if made_up and not is_random(config["model"]["checkpoint"]):
@@ -118,7 +119,7 @@ def _refuse_synthetic_speech(config: Mapping[str, Any]) -> None:
         )  # fmt: skip
 
 
-def _identity(lines: Sequence[Line], voices: Sequence[Voice], config: Mapping[str, Any]) -> str:
+def _identity(lines: Sequence[Line], voices: Sequence[Voice], config: Config) -> str:
     """What must match before two runs spoke the same: hash over texts, prepared clips, transcripts, seed, speed,
     hop."""
     spoken = [

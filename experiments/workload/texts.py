@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +13,7 @@ import yaml
 
 from engine.contract import ConfigError
 from engine.paths import find_file
+from experiments.common.plain import LineSettings
 from experiments.common.presets import CONF, preset_file, presets
 from experiments.common.quoting import argument
 from experiments.common.written import (
@@ -44,7 +45,7 @@ class Line:
     position: int
 
 
-def select_lines(workload: Mapping[str, Any]) -> list[Line]:
+def select_lines(workload: LineSettings) -> list[Line]:
     """The lines that `texts`, `select` and `limit` name, in the order of the file."""
     lines = _all_lines(workload["texts"])
     selected = workload["select"]

@@ -12,9 +12,11 @@ import numpy as np
 
 from engine.contract import ConfigError
 from engine.paths import find_file
+from engine.settings import PrepareSettings, ReferenceSettings
 from engine.voice.clip import Clip, Prepare, load_clip, prepare_settings
 from engine.voice.recording import check_reference
 from engine.voice.resampling import resampler_of
+from experiments.common.plain import Config
 from experiments.common.written import NotWritten, checked_text, refuse_unwritten
 from experiments.workload.synthetic import RATE_HZ, is_synthetic, seconds_of, synthetic_clip, synthetic_text
 from metrics.fidelity.prompt import level_warnings, silence_warnings, transcript_warnings
@@ -24,7 +26,10 @@ NOT_USABLE = "cannot be a file name"
 USE_INSTEAD = "use at most 100 letters, digits, _ . -"
 NEEDED_KEYS = ("id", "audio", "text")
 VOICE_KEYS = (*NEEDED_KEYS, "cut_text")
-NOT_PREPARED = {"audio": "none", "text": "none"}  # what records say that were made before there was a choice
+NOT_PREPARED: PrepareSettings = {
+    "audio": "none",
+    "text": "none",
+}  # what records say that were made before there was a choice
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -55,7 +60,7 @@ class Voice:
         """Of clip and transcript: what must be equal before two utterances may be paired."""
         return hashlib.sha256(f"{self.content_sha256}\0{self.text}".encode()).hexdigest()
 
-    def describe(self, prepare: Mapping[str, Any], model_rate_hz: int) -> dict[str, Any]:
+    def describe(self, prepare: Mapping[str, object], model_rate_hz: int) -> dict[str, Any]:
         """For RunRecord.workload: reference_s is of the clip as the engines get it."""
         return {
             "id": self.voice_id,
@@ -80,7 +85,7 @@ class WrittenVoice:
     cut_text: str | None
 
 
-def written_voices(reference: Mapping[str, Any]) -> list[WrittenVoice]:
+def written_voices(reference: ReferenceSettings) -> list[WrittenVoice]:
     """The entries of `reference.voices`. Raises ConfigError for what was taken for something else than text."""
     entries = reference["voices"]
     if not isinstance(entries, list) or not entries:
@@ -112,7 +117,7 @@ def _written_voice(where: str, entry: Any) -> WrittenVoice:
     )
 
 
-def load_voices(reference: Mapping[str, Any]) -> list[Voice]:
+def load_voices(reference: ReferenceSettings) -> list[Voice]:
     """The clips of the `reference` group. Raises ConfigError or InvalidRequest for what cannot be a voice."""
     settings = prepare_settings(reference["prepare"])
     voices = [_voice(entry, settings) for entry in written_voices(reference)]
@@ -120,7 +125,7 @@ def load_voices(reference: Mapping[str, Any]) -> list[Voice]:
     return voices
 
 
-def load_voices_of_record(config: Mapping[str, Any]) -> list[Voice]:
+def load_voices_of_record(config: Config) -> list[Voice]:
     """Of a stored run, which may be older than the preparation."""
     return load_voices({"prepare": NOT_PREPARED, **config["reference"]})
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jiwer
 import numpy as np
@@ -196,8 +196,16 @@ def corpus_wer(errors: Sequence[WordErrors]) -> WordErrors:
     )
 
 
+class Recogniser(TypedDict):
+    """kind: of RECOGNISERS. folder: a CTranslate2 model, for faster_whisper."""
+
+    kind: str
+    folder: str | None
+    language: str
+
+
 def transcripts_of(
-    spoken: Sequence[Spoken], texts: Sequence[str], recogniser: Mapping[str, Any], limits: Limits
+    spoken: Sequence[Spoken], texts: Sequence[str], recogniser: Recogniser, limits: Limits
 ) -> list[Transcript]:
     """One transcript per utterance, in order. recogniser: `kind` of RECOGNISERS, `folder`, `language`.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -37,9 +37,14 @@ class Voices:
     refusal: str | None
 
 
-def similarities(
-    voices: Sequence[Voices], encoder: Mapping[str, Any], limits: Limits
-) -> list[tuple[Outcome, Outcome, Outcome]]:
+class Encoder(TypedDict):
+    """kind: of KINDS. file: of a local model, for wavlm and ecapa."""
+
+    kind: str
+    file: str | None
+
+
+def similarities(voices: Sequence[Voices], encoder: Encoder, limits: Limits) -> list[tuple[Outcome, Outcome, Outcome]]:
     """(cos(variant, prompt), retention, cos(variant, against)) per utterance. encoder: `kind` of KINDS, `file`."""
     signals: dict[int, tuple[np.ndarray, int]] = {}
     for one in voices:
@@ -50,9 +55,7 @@ def similarities(
     return [_compared(one, embedded) for one in voices]
 
 
-def _embed(
-    signals: Mapping[int, tuple[np.ndarray, int]], encoder: Mapping[str, Any], limits: Limits
-) -> dict[int, Answer]:
+def _embed(signals: Mapping[int, tuple[np.ndarray, int]], encoder: Encoder, limits: Limits) -> dict[int, Answer]:
     """Each signal once: a prompt serves many utterances."""
     answers = {key: no for key, side in signals.items() if (no := _unfit(*side)) is not None}
     good = [key for key in signals if key not in answers]

@@ -20,7 +20,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -37,7 +37,28 @@ DNSMOS_FITS: Mapping[str, tuple[float, float, float]] = {
 }
 
 
-def pocketsphinx_task(setup: Mapping[str, Any]) -> Work:
+class RecogniserSetup(TypedDict):
+    """texts: what a closed vocabulary is made of. folder: of a local model."""
+
+    texts: list[str]
+    folder: str | None
+    language: str
+
+
+class EncoderSetup(TypedDict):
+    """file: of a local model. min_s: seconds of speech that an embedding takes."""
+
+    file: str | None
+    min_s: float
+
+
+class PredictorSetup(TypedDict):
+    """file: of a local model."""
+
+    file: str | None
+
+
+def pocketsphinx_task(setup: RecogniserSetup) -> Work:
     """Set-up texts; item (audio_S,), info sample_rate_hz -> the words that were understood."""
     from metrics.models.intelligibility import REMEDY, ClosedVocabularyRecogniser, VocabularyError
 
@@ -57,7 +78,7 @@ def pocketsphinx_task(setup: Mapping[str, Any]) -> Work:
     return work
 
 
-def faster_whisper_task(setup: Mapping[str, Any]) -> Work:
+def faster_whisper_task(setup: RecogniserSetup) -> Work:
     """Set-up folder (CTranslate2), language; item (audio_S,) at 16 kHz -> the text that was understood.
 
     Language fixed, beam 5, temperature 0 only (the fallback is the source of run-to-run change), no memory of earlier
@@ -89,7 +110,7 @@ def faster_whisper_task(setup: Mapping[str, Any]) -> Work:
     return work
 
 
-def resemblyzer_task(setup: Mapping[str, Any]) -> Work:
+def resemblyzer_task(setup: EncoderSetup) -> Work:
     """Item (audio_S,) at 16 kHz -> Resemblyzer's embedding; its own loudness rule and silence trimming come first."""
     resemblyzer = import_or_refuse("resemblyzer", RESEMBLYZER_REMEDY)
     import torch
@@ -112,7 +133,7 @@ def resemblyzer_task(setup: Mapping[str, Any]) -> Work:
 RESEMBLYZER_REMEDY = 'pip install Resemblyzer "setuptools<81" (extra `speaker`)'
 
 
-def speaker_file_task(setup: Mapping[str, Any]) -> Work:
+def speaker_file_task(setup: EncoderSetup) -> Work:
     """Set-up file: (1, S) float32 at 16 kHz -> (1, E), a TorchScript (.pt, .ts) or ONNX (.onnx) export."""
     path = _present(setup["file"], "quality.speaker.file", "a TorchScript or ONNX export of a speaker encoder")
     run = _runner(path, axes=2, numbers=None)
@@ -127,7 +148,7 @@ def speaker_file_task(setup: Mapping[str, Any]) -> Work:
     return work
 
 
-def dnsmos_task(setup: Mapping[str, Any]) -> Work:
+def dnsmos_task(setup: PredictorSetup) -> Work:
     """Set-up file sig_bak_ovr.onnx; item (audio_S,) at 16 kHz -> {sig, bak, ovrl}.
 
     As Microsoft's script: the clip is looped to 9.01 s (a click at every join), windows of 9.01 s each second.
@@ -151,7 +172,7 @@ def dnsmos_task(setup: Mapping[str, Any]) -> Work:
     return work
 
 
-def dnsmos_p808_task(setup: Mapping[str, Any]) -> Work:
+def dnsmos_p808_task(setup: PredictorSetup) -> Work:
     """Set-up file model_v8.onnx; item (audio_S,) at 16 kHz -> {p808}, on the log-mel of the looped 9.01 s."""
     path = _present(setup["file"], "quality.predicted_mos.dnsmos_p808", "model_v8.onnx of microsoft/DNS-Challenge")
     run = _runner(path, axes=3, numbers=1)
@@ -168,7 +189,7 @@ def dnsmos_p808_task(setup: Mapping[str, Any]) -> Work:
     return work
 
 
-def utmos_task(setup: Mapping[str, Any]) -> Work:
+def utmos_task(setup: PredictorSetup) -> Work:
     """Set-up file: TorchScript or ONNX, (1, S) float32 at 16 kHz -> one score; item (audio_S,) at 16 kHz -> {utmos}."""
     path = _present(setup["file"], "quality.predicted_mos.utmos", "a TorchScript or ONNX export of UTMOS22 strong")
     run = _runner(path, axes=2, numbers=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.context import Build, Context, Materials, assemble, materials
 from engine.contract import Engine, UnsupportedEngine
@@ -20,7 +20,7 @@ def compiled(
     region: str = "step",
     shapes: str = "dynamic",
     bucket_frames: int | None = None,
-    inductor: Mapping[str, Any] | None = None,
+    inductor: Mapping[str, object] | None = None,
     max_batch: int = 8,
     max_padding_frac: float = 0.1,
 ) -> Engine:

@@ -27,6 +27,7 @@ from engine.backends.eager.denoiser import EagerDenoiser, Placed
 from engine.conditioner import Conditioning
 from engine.contract import ConfigError
 from engine.runtimes.inductor import CountingInductor, ready_compiler
+from engine.settings import Proof
 from engine.solver.guidance import Rows
 from engine.step.unett import Step
 
@@ -43,10 +44,12 @@ class CompileOptions:
     region: str
     shapes: str
     bucket_frames: int | None
-    inductor: Mapping[str, Any]
+    inductor: Mapping[str, object]
 
     @staticmethod
-    def of(region: str, shapes: str, bucket_frames: int | None, inductor: Mapping[str, Any] | None) -> CompileOptions:
+    def of(
+        region: str, shapes: str, bucket_frames: int | None, inductor: Mapping[str, object] | None
+    ) -> CompileOptions:
         """Raises ConfigError for settings that cannot be meant."""
         if region not in ("step", "block"):
             raise ConfigError("engine.region", region, "must be step or block", "use engine.region=step")
@@ -138,7 +141,7 @@ class CompiledDenoiser:
 
         return rows
 
-    def proof(self) -> Mapping[str, Any]:
+    def proof(self) -> Proof:
         return {
             **self._inner.proof(),
             "compiled_evals": self._compiled_evals,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.backends.compiled.build import compiled_denoiser
 from engine.backends.eager.build import eager_denoiser
@@ -20,7 +20,7 @@ def cuda_graph(
     name: str,
     precision: str,
     compiled: bool = False,
-    inductor: Mapping[str, Any] | None = None,
+    inductor: Mapping[str, object] | None = None,
     max_graphs: int = 16,
     max_batch: int = 8,
     max_padding_frac: float = 0.1,

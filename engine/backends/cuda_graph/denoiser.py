@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
 from engine.backends.eager.denoiser import Placed
 from engine.conditioner import Conditioning
 from engine.contract import ConfigError, UnsupportedEngine
+from engine.settings import Proof
 from engine.solver.guidance import Rows
 from engine.solver.methods import SolverSpec
 from engine.solver.sampler import planned_velocity
@@ -36,7 +37,7 @@ class PlacingDenoiser(Protocol):
 
     def rows(self, placed: Placed) -> Rows: ...
 
-    def proof(self) -> Mapping[str, Any]: ...
+    def proof(self) -> Proof: ...
 
 
 class Recorder(Protocol):
@@ -150,7 +151,7 @@ class GraphSampler:
         self._captures += 1
         return Captured(static, static_x0, mel, replay, dict(counts))
 
-    def proof(self) -> Mapping[str, Any]:
+    def proof(self) -> Proof:
         inner = dict(self._denoiser.proof())
         steady = {**inner.pop("steady_counters", {}), "graph_captures": self._captures, "graphs_evicted": self._evicted}
         own = {f"{kind}_evals": self._counts[kind] for kind in ("guided", "unguided", "reused", "zeroed")}

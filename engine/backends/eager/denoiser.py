@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from engine.conditioner import Conditioning
 from engine.kept import KeptTables
+from engine.settings import Proof
 from engine.solver.guidance import Rows
 from engine.step.dit import Arch, Masks, padding_masks, rope_table
 from engine.step.precision import PreparedStep, count_packed, count_quantized, weight_histogram
@@ -80,7 +80,7 @@ class EagerDenoiser:
 
         return rows
 
-    def proof(self) -> Mapping[str, Any]:
+    def proof(self) -> Proof:
         return {
             "num_evals": self.num_evals,
             "weight_elements_by_dtype": weight_histogram(self._step),

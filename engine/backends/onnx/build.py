@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -16,19 +16,21 @@ from engine.context import Build, Context, Materials, assemble, materials, needs
 from engine.contract import Engine
 from engine.runtimes.onnx_profiles import Planned, planned_of
 from engine.runtimes.onnx_session import SessionSettings, file_bytes
+from engine.settings import CalibrationSettings, OnnxSession
 from engine.solver.sampler import StepSampler
 from engine.step.dit import Feeds
 from engine.weights.checkpoint import locate
 
 
-def settings_of(context: Context, session: Mapping[str, Any] | None, provider: str) -> SessionSettings:
+def settings_of(context: Context, session: OnnxSession | None, provider: str) -> SessionSettings:
     """The YAML's `provider` and `session` keys -> checked settings."""
     from engine.contract import ConfigError
 
-    given = dict(session or {})
+    given: OnnxSession = session or {}
     own = ("spinning", "arena", "execution_mode", "optimization", "exact_int8")
-    for key in set(given) - set(own):
-        raise ConfigError(f"engine.session.{key}", given[key], f"is not known ({', '.join(own)})", "remove it")
+    for key, value in given.items():
+        if key not in own:
+            raise ConfigError(f"engine.session.{key}", value, f"is not known ({', '.join(own)})", "remove it")
     threads = context.config["device"]["threads"] or torch.get_num_threads()
     settings = SessionSettings(provider=provider, device=context.device, threads=threads, **given)
     settings.check()
@@ -50,7 +52,7 @@ def step_graphs(context: Context, made: Materials, padded: bool, fused: bool = T
 
 
 def onnx(
-    *, context: Context, name: str, provider: str = "cpu", session: Mapping[str, Any] | None = None,
+    *, context: Context, name: str, provider: str = "cpu", session: OnnxSession | None = None,
     max_batch: int = 8, max_padding_frac: float = 0.1, profiles: Sequence[Sequence[int]] | None = None,
 ) -> Engine:  # fmt: skip
     """Our pipeline around the exported step in float32. profiles: as of engine=tensorrt, with provider=tensorrt only.
@@ -65,8 +67,8 @@ def onnx(
 
 
 def onnx_int8(
-    *, context: Context, name: str, session: Mapping[str, Any] | None = None, float_layers: Sequence[str] = (),
-    calibration: Mapping[str, Any] | None = None, max_batch: int = 8, max_padding_frac: float = 0.1,
+    *, context: Context, name: str, session: OnnxSession | None = None, float_layers: Sequence[str] = (),
+    calibration: CalibrationSettings | None = None, max_batch: int = 8, max_padding_frac: float = 0.1,
 ) -> Engine:  # fmt: skip
     """The exported step with INT8 linear layers: static where `calibration` (sentences, method) is given, else dynamic.
 

@@ -21,6 +21,7 @@ from engine.runtimes.onnx_session import (
     open_session,
     run_bound,
 )
+from engine.settings import Proof
 from engine.solver.guidance import Rows
 from engine.step.dit import Arch, Feeds, padding_masks, rope_table
 from engine.step.tables import Tables
@@ -119,7 +120,7 @@ class OnnxDenoiser:
 
         return rows
 
-    def proof(self) -> Mapping[str, Any]:
+    def proof(self) -> Proof:
         plain = self._opened[False]
         num_int8 = sum(plain.nodes_by_op.get(op, 0) for op in INT8_OPS)
         return {

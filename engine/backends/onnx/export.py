@@ -225,7 +225,7 @@ def check_step(step: DiTStep, run: Runner, masked: bool, tolerance: float) -> fl
     return worst
 
 
-def cached_step(identity: Mapping[str, Any], step: DiTStep, *, masked: bool, fused: bool = False) -> Path:
+def cached_step(identity: Mapping[str, object], step: DiTStep, *, masked: bool, fused: bool = False) -> Path:
     """`export_step` once per machine. identity: what names the weights (their hash, the arch); the code that makes the
     graph and the versions that write it are added here."""
     parts = {

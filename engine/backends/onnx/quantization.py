@@ -19,6 +19,7 @@ import numpy as np
 from engine.cache import cached_folder, source_sha256
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.runtimes.onnx_package import versions
+from engine.settings import CalibrationSettings, EngineConfig
 from engine.weights.checkpoint import content_sha256, locate
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Calibration:
                 "engine.calibration.method", self.method, f"must be one of {', '.join(METHODS)}", "use minmax"
             )
 
-    def identity(self, config: Mapping[str, Any], solver: SolverSpec) -> dict[str, Any]:
+    def identity(self, config: EngineConfig, solver: SolverSpec) -> dict[str, Any]:
         """What the recorded ranges depend on beside the weights."""
         reference, model = config["reference"], config["model"]
         voices = [
@@ -76,17 +77,18 @@ class Calibration:
         }  # fmt: skip
 
 
-def calibration_of(given: Mapping[str, Any] | None) -> Calibration | None:
+def calibration_of(given: CalibrationSettings | None) -> Calibration | None:
     """The YAML's `calibration` key; None: dynamic."""
     return None if given is None else checked_calibration(given)
 
 
-def checked_calibration(given: Mapping[str, Any] | None) -> Calibration:
+def checked_calibration(given: CalibrationSettings | None) -> Calibration:
     """The same where nothing else is built. Raises ConfigError."""
     if given is None:
         raise ConfigError("engine.calibration", None, "must be sentences and a method", "use engine=onnx_int8_dynamic")
-    for key in set(given) - {"sentences", "method"}:
-        raise ConfigError(f"engine.calibration.{key}", given[key], "is not known (sentences, method)", "remove it")
+    for key, value in given.items():
+        if key not in ("sentences", "method"):
+            raise ConfigError(f"engine.calibration.{key}", value, "is not known (sentences, method)", "remove it")
     plan = Calibration(sentences=tuple(given.get("sentences") or ()), method=given.get("method", "minmax"))
     plan.check()
     return plan
@@ -119,7 +121,7 @@ class FeedReader:
 
 def quantized(
     graph: Path,
-    identity: Mapping[str, Any],
+    identity: Mapping[str, object],
     float_layers: Sequence[str],
     feeds: Callable[[], list[Feeds]] | None,
     method: str,

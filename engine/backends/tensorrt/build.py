@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.context import Build, Context, Materials, assemble, materials, needs_dit
 from engine.contract import Engine
 from engine.paths import find_file
+from engine.settings import CalibrationSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +58,7 @@ def tensorrt_int8(
     name: str,
     precision: str,
     profiles: Sequence[Sequence[int]],
-    calibration: Mapping[str, Any],
+    calibration: CalibrationSettings,
     float_layers: Sequence[str] = (),
     plan: str | None = None,
     workspace_bytes: int = 1 << 32,

@@ -4,7 +4,7 @@ the state. Run on the engine's own stream; the caller's stream waits for it on t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,6 +12,7 @@ from engine.backends.tensorrt.plan_file import PlanIdentity
 from engine.conditioner import Conditioning
 from engine.contract import UnsupportedEngine
 from engine.runtimes.profiles import choose_profile
+from engine.settings import Proof
 from engine.solver.guidance import Rows
 from engine.step.dit import Arch, padding_masks, rope_table
 from engine.step.tables import Tables
@@ -104,9 +105,7 @@ def torch_dtype(dtype: trt.DataType) -> torch.dtype:
 class TensorRTDenoiser:
     """Implements engine.solver.sampler.Denoiser."""
 
-    def __init__(
-        self, runner: PlanRunner, identity: PlanIdentity, arch: Arch, tables: Tables, proof: Mapping[str, Any]
-    ):
+    def __init__(self, runner: PlanRunner, identity: PlanIdentity, arch: Arch, tables: Tables, proof: Proof):
         self._runner, self._identity, self._arch, self._proof = runner, identity, arch, dict(proof)
         self._modulation = runner.place("modulation", tables.modulation)
         self._final = runner.place("final", tables.final)
@@ -145,5 +144,5 @@ class TensorRTDenoiser:
             feeds |= {"frames": frames.unflatten(0, shape), "keys": keys.unflatten(0, shape)}
         return {name: self._runner.place(name, value) for name, value in feeds.items()}
 
-    def proof(self) -> Mapping[str, Any]:
+    def proof(self) -> Proof:
         return {**self._proof, "num_evals": self.num_evals, "tensorrt_enqueues": self._runner.enqueues}

@@ -24,6 +24,7 @@ from engine.backends.tensorrt.plan_file import (
 )
 from engine.cache import cache_root
 from engine.contract import UnsupportedEngine
+from engine.settings import Proof
 from engine.step.dit import Arch, DiTStep
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Ready:
     """A plan that may be used, with what was found when it was built."""
 
     runner: PlanRunner
-    checks: Mapping[str, Any]
+    checks: Proof
     plan_bytes: int
 
 
@@ -109,7 +110,7 @@ def provide(onnx: Path, identity: PlanIdentity, demands: Demands, device: str, g
     return Ready(runner, checks, len(plan))
 
 
-def cached(path: Path, identity: PlanIdentity) -> tuple[bytes, Mapping[str, Any]] | None:
+def cached(path: Path, identity: PlanIdentity) -> tuple[bytes, Proof] | None:
     """The plan that was kept; None where there is none, or a damaged one, which is then built anew in its place."""
     if not described(path).is_file():
         return None
@@ -146,7 +147,7 @@ def counted(engine_information: str, demands: Demands) -> dict[str, int]:
     return counts
 
 
-def refuse_fewer(counts: Mapping[str, Any], demands: Demands) -> None:
+def refuse_fewer(counts: Proof, demands: Demands) -> None:
     """counts: of a new plan, or as they stand in the description of a kept one."""
     for kind, least, what in (
         ("fused_attention", demands.fused_attention, "attention blocks are fused"),

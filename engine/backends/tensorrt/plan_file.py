@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.runtimes.profiles import Profile
+from engine.settings import Proof
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 INT8_PRECISIONS = ("int8_fp16", "int8_bf16")  # linear layers in int8, the other products in the type named last
@@ -51,7 +51,7 @@ class PlanIdentity:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:24]
 
 
-def write_plan(path: Path, plan: bytes, identity: PlanIdentity, checks: Mapping[str, Any]) -> None:
+def write_plan(path: Path, plan: bytes, identity: PlanIdentity, checks: Proof) -> None:
     """PATH and PATH.json, the latter last: a plan without it was cut short and is not used."""
     meta = {"identity": asdict(identity), "plan_sha256": hashlib.sha256(plan).hexdigest(), "checks": dict(checks)}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def described(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def read_plan(path: Path, here: PlanIdentity) -> tuple[bytes, Mapping[str, Any]]:
+def read_plan(path: Path, here: PlanIdentity) -> tuple[bytes, Proof]:
     """(plan, its checks). Raises UnsupportedEngine for a damaged file and for a plan of another GPU, version, graph or
     profile, naming each difference with both values."""
     remedy = "use engine.plan=null to build one here"

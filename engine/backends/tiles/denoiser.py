@@ -12,9 +12,7 @@ Shape letters as in engine.step.dit.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +21,7 @@ from engine.conditioner import Conditioning
 from engine.contract import UnsupportedEngine
 from engine.kept import KeptTables
 from engine.native.library import ALIGNMENT, INSTEAD, Batch, BlockWeights, Compiled, Model, aligned
+from engine.settings import Proof
 from engine.solver.guidance import Rows
 from engine.step.dit import Arch, Block, DiTStep, rope_table
 from engine.step.tables import Tables
@@ -213,7 +212,7 @@ class TilesDenoiser:
             self._workspace_of = shape
         return aligned(self._workspace)
 
-    def proof(self) -> Mapping[str, Any]:
+    def proof(self) -> Proof:
         return {
             "num_evals": self.num_evals,
             "tile_products": self._tile_products,

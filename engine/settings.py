@@ -1,0 +1,264 @@
+"""The groups of a configuration that an engine is built from, in the plain form in which records and jobs hold them.
+
+What a key may be is checked before (experiments.settings, and here where a part is built); these say which keys there
+are and of what kind. A key that older records lack, or that only some choices of a group have, may be missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypedDict
+
+from annotated_types import Ge, Gt, Le, MultipleOf
+
+LONGEST_S = 1e9  # thirty years; beyond it the waiting functions of the system overflow
+MOST_BYTES = 1 << 50
+MOST_COUNT = 10**6
+WIDEST = 1 << 16  # of a layer
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Of a key: what it may be is checked, and said, where it is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Of a key: says what it may be, where its kind does not."""
+
+    words: str
+
+
+Size = Annotated[int, Ge(1), Le(WIDEST)]
+Many = Annotated[int, Ge(0), Le(1000)]
+Some = Annotated[int, Ge(1), Le(1000)]
+
+# What shows that an engine ran as its facts say: counters, histograms, providers; which ones is each backend's own
+Proof = Mapping[str, Any]
+
+
+class Named(TypedDict):
+    """A group is called as the preset that it was made of, or as somebody calls it."""
+
+    name: str
+
+
+class ArchSettings(TypedDict, total=False):
+    """`model.arch`, upstream's names: sizes of the DiT, or of the UNetT."""
+
+    dim: Annotated[int, Ge(16), Le(WIDEST), MultipleOf(16)]  # the convolution before the blocks has 16 groups
+    depth: Some
+    heads: Some
+    dim_head: Annotated[int, Ge(2), Le(WIDEST), MultipleOf(2)]  # rotary positions turn pairs
+    ff_mult: Annotated[float, Gt(0), Le(1000)]
+    text_dim: Size
+    conv_layers: Many
+    text_mask_padding: bool
+    text_embedding_average_upsampling: bool
+    pe_attn_head: Some | None
+    qk_norm: str | None
+    skip_connect_type: str
+    long_skip_connection: Annotated[bool, Elsewhere()]
+
+
+class ModelSettings(Named, total=False):
+    """`model`. checkpoint, vocab: a path, hub:OWNER/REPO/FILE, f5_tts:FILE or random:SEED. release: which of upstream's
+    releases the weights are of, where the file does not tell."""
+
+    backbone: str
+    arch: ArchSettings
+    release: Annotated[str | None, Elsewhere()]
+    checkpoint: str
+    vocab: str
+    mel_bins: Size
+    mel_spec_type: str
+    sample_rate_hz: Annotated[int, Ge(1000), Le(MOST_COUNT)]
+    hop_samples: Size
+
+
+class ReuseSettings(TypedDict, total=False):
+    """`solver.reuse`: which keys there are is decided by `kind`."""
+
+    kind: str
+    evaluated: list[int]
+    threshold: float
+    rescale: list[float]
+    max_in_a_row: int
+
+
+class FittedSettings(TypedDict):
+    """`solver.fitted`: the model that it was fitted to; weights: one row a step."""
+
+    model: str
+    weights: list[list[float]]
+
+
+class SolverSettings(Named, total=False):
+    """`solver`; conf/solver/base/plain.yaml says what each key is."""
+
+    method: str
+    steps: Annotated[int | None, Elsewhere()]
+    num_evals: Annotated[int | None, Elsewhere()]
+    grid: Annotated[str | list[float], Allowed("epss, epss8_style, uniform or a list of t")]
+    sway: Annotated[float, Ge(-1e6), Le(1e6)]
+    cfg_strength: Annotated[float, Ge(0), Le(10)]
+    guidance: str
+    guidance_interval: Annotated[list[float] | None, Elsewhere()]
+    guidance_schedule: Annotated[list[list[float]] | None, Elsewhere()]
+    zero_init_steps: Annotated[int, Elsewhere()]
+    reuse: Annotated[ReuseSettings | None, Elsewhere()]
+    rule: Annotated[Mapping[str, list[list[int | None]]] | None, Elsewhere()]
+    fitted: Annotated[FittedSettings | None, Elsewhere()]
+
+
+class BackboneSettings(TypedDict, total=False):
+    """`vocoder.backbone` of a Vocos."""
+
+    input_channels: Size
+    dim: Size
+    intermediate_dim: Size
+    num_layers: Some
+
+
+class HeadSettings(TypedDict, total=False):
+    """`vocoder.head` of a Vocos: its inverse STFT, in samples."""
+
+    dim: Size
+    n_fft: Size
+    hop_length: Size
+    padding: str
+
+
+class GeneratorSettings(TypedDict, total=False):
+    """`vocoder.generator` of a BigVGAN, NVIDIA's names."""
+
+    num_mels: Size
+    upsample_initial_channel: Size
+    upsample_rates: Annotated[list[int], Elsewhere()]
+    upsample_kernel_sizes: Annotated[list[int], Elsewhere()]
+    resblock_kernel_sizes: Annotated[list[int], Elsewhere()]
+    resblock_dilation_sizes: Annotated[list[list[int]], Elsewhere()]
+    use_tanh_at_final: bool
+    use_bias_at_final: bool
+
+
+class VocoderSettings(Named, total=False):
+    """`vocoder`. backbone and head belong to kind=vocos, generator to kind=bigvgan; inductor: options of
+    torch._inductor for runtime=compiled."""
+
+    kind: str
+    checkpoint: str
+    runtime: str
+    precision: str
+    inductor: Mapping[str, object] | None
+    backbone: BackboneSettings
+    head: HeadSettings
+    generator: GeneratorSettings
+
+
+class PrepareSettings(TypedDict, total=False):
+    """`reference.prepare`, see engine.voice.clip."""
+
+    audio: Annotated[str, Elsewhere()]
+    text: Annotated[str, Elsewhere()]
+    edge_db: Annotated[float, Elsewhere()]
+    tail_s: Annotated[float, Elsewhere()]
+
+
+class WrittenVoice(TypedDict):
+    """What every entry of `reference.voices` has."""
+
+    id: Annotated[str, Elsewhere()]
+    audio: Annotated[str, Elsewhere()]
+    text: Annotated[str, Elsewhere()]
+
+
+class VoiceSettings(WrittenVoice, total=False):
+    """One entry of `reference.voices`. cut_text: what is left of text where the preparation cuts speech off."""
+
+    cut_text: Annotated[str, Elsewhere()]
+
+
+class ReferenceSettings(Named, total=False):
+    """`reference`: the voices, and how audio is levelled and joined. prepare: of engine.voice.clip."""
+
+    target_rms: Annotated[float, Gt(0), Le(1)]
+    cross_fade_s: Annotated[float, Ge(0), Le(10)]
+    cross_fade: str
+    speed_ratio: Annotated[float, Ge(0.3), Le(3)]
+    prepare: PrepareSettings
+    voices: Annotated[list[VoiceSettings], Allowed("a list of {id, audio, text}")]
+
+
+class StreamSettings(Named):
+    """`stream`: where a text is cut whose audio is wanted early."""
+
+    first_chunk_max_bytes: Annotated[int | None, Elsewhere()]
+    growth_ratio: Annotated[float | None, Elsewhere()]
+
+
+class DeviceSettings(Named):
+    """`device`. kind: cpu, cuda or cuda:N; threads: None for all cores of this process."""
+
+    kind: str
+    threads: Annotated[int, Ge(1), Le(4096)] | None
+
+
+class TextSettings(TypedDict):
+    """`text`. max_chunk_s: seconds of a chunk at most, None for upstream's rule."""
+
+    max_chunk_s: Annotated[float | None, Elsewhere()]
+
+
+class CalibrationSettings(TypedDict, total=False):
+    """`engine.calibration` of the int8 engines."""
+
+    sentences: list[str]
+    method: str
+
+
+class OnnxSession(TypedDict, total=False):
+    """`engine.session` of ONNX Runtime; engine.runtimes.onnx_session says what each key is."""
+
+    spinning: bool
+    arena: bool
+    exact_int8: bool
+    execution_mode: str
+    optimization: str
+
+
+class EngineSettings(TypedDict, total=False):
+    """Keys of `engine` that some engines have, by their bounds; which of them an engine has, its function says."""
+
+    precision: str
+    region: str
+    shapes: str
+    provider: str
+    compiled: bool
+    bucket_frames: Annotated[int, Ge(1), Le(MOST_COUNT)] | None
+    inductor: Mapping[str, object] | None
+    session: OnnxSession | None
+    calibration: CalibrationSettings | None
+    float_layers: list[str]
+    plan: str | None
+    workspace_bytes: Annotated[int, Ge(1 << 20), Le(MOST_BYTES)]
+    needs_fused_attention: bool
+    needs_int8_products: bool
+    max_graphs: Annotated[int, Ge(1), Le(MOST_COUNT)]
+    max_batch: Annotated[int, Ge(1), Le(4096)]
+    max_padding_frac: Annotated[float, Ge(0), Le(1)]
+
+
+class EngineConfig(TypedDict, total=False):
+    """What engine.build.build_engine reads of a configuration. engine: `_target_`, and what that function takes: each
+    engine has its own keys (those of EngineSettings are checked before)."""
+
+    model: ModelSettings
+    engine: Mapping[str, object]
+    solver: SolverSettings
+    vocoder: VocoderSettings
+    reference: ReferenceSettings
+    stream: StreamSettings
+    device: DeviceSettings
+    text: TextSettings

@@ -1,0 +1,151 @@
+"""The whole configuration in the plain form that is composed, measured with and stored: which keys, of what kind.
+
+Nothing here needs Hydra or pydantic: a worker imports it, and its memory is a figure. Bounds stand with the keys;
+`experiments.settings.groups` makes models of them, by which every configuration is checked before anything is started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypedDict, cast
+
+from annotated_types import Ge, Gt, Le
+
+from engine.settings import LONGEST_S, MOST_BYTES, MOST_COUNT, Elsewhere, EngineConfig, Named
+
+LAST_SEED = 2**63 - 1  # of torch's and numpy's generators
+
+FromZero = Annotated[int, Ge(0), Le(MOST_COUNT)]
+FromOne = Annotated[int, Ge(1), Le(MOST_COUNT)]
+Seed = Annotated[int, Ge(0), Le(LAST_SEED)]
+Seconds = Annotated[float, Gt(0), Le(LONGEST_S)]
+
+
+class MeasureSettings(Named, total=False):
+    """`measure`: rounds over the workload, warm-up, limits; slow_*: for solvers of slow_from_evals evaluations or more.
+    calibration: the kinds of work timed beside, calibrations_per_round: of each."""
+
+    warmup_rounds: FromZero
+    warmup_utterances: FromOne
+    rounds: FromOne
+    slow_rounds: FromOne
+    slow_warmup_rounds: FromZero
+    slow_from_evals: FromOne
+    calibration: Literal["all", "gemm", "memory", "dispatch", "none"]
+    calibrations_per_round: FromOne
+    cold_starts: FromZero
+    order_seed: Seed
+    time_limit_s: Seconds
+    memory_limit_bytes: Annotated[int, Ge(1 << 20), Le(MOST_BYTES)] | None
+    machine_ratio: Annotated[float, Gt(1)] | None
+    gemm_peak: bool
+
+
+class RecogniserSettings(TypedDict, total=False):
+    """`quality.recogniser`. folder: a CTranslate2 model, for faster_whisper."""
+
+    kind: str
+    folder: str | None
+    language: str
+
+
+class SpeakerSettings(TypedDict, total=False):
+    """`quality.speaker`. file: of wavlm and ecapa."""
+
+    kind: str
+    file: str | None
+
+
+class PredictedMosSettings(TypedDict, total=False):
+    """`quality.predicted_mos`: local files, never downloaded."""
+
+    dnsmos: str | None
+    dnsmos_p808: str | None
+    utmos: str | None
+
+
+class QualitySettings(Named, total=False):
+    """`quality`: which scores, by which models, against what. timeout_s: of one call of foreign code in its child,
+    child_memory_bytes: the child's address space. reference_model: own, a preset's name or a whole `model` group."""
+
+    enabled: bool
+    metrics: list[str]
+    timeout_s: Seconds
+    child_memory_bytes: Annotated[int, Ge(1 << 28), Le(MOST_BYTES)]
+    reference_dir: str | None
+    reference_model: Annotated[str | Mapping[str, object] | None, Elsewhere()]
+    recogniser: RecogniserSettings
+    speaker: SpeakerSettings
+    predicted_mos: PredictedMosSettings
+
+
+class RetrySettings(TypedDict, total=False):
+    """`sweep.retries`: attempts beyond the first, by kind of failure."""
+
+    exception: FromZero
+    out_of_memory: FromZero
+    killed: FromZero
+    crash: FromZero
+    hang: FromZero
+
+
+class SweepSettings(Named, total=False):
+    """`sweep`. grace_s: beyond measure.time_limit_s, to build and to write. From num_trials on: of a search."""
+
+    all: bool
+    fail_fast: bool
+    max_failures: FromOne | None
+    resume: str | None
+    lock: Literal["wait", "refuse"]
+    grace_s: Annotated[float, Ge(0), Le(LONGEST_S)]
+    retries: RetrySettings
+    num_trials: FromOne
+    sampler: str
+    sampler_seed: Annotated[int, Ge(0), Le(2**32 - 1)]
+    objectives: list[str]
+    constraints: str | list[str]
+    space: Mapping[str, object]
+
+
+class TrackingSettings(Named, total=False):
+    """`tracking`: MLflow as a sink. uri: None for MLFLOW_TRACKING_URI, else a database below outputs/."""
+
+    mode: Literal["auto", "off"]
+    uri: str | None
+    experiment: str
+    timeout_s: Seconds
+
+
+class LineSettings(TypedDict):
+    """Which lines of which text lists. select: their ids, None for all."""
+
+    texts: str | list[str]
+    select: list[str] | None
+    limit: FromOne | None
+
+
+class WorkloadSettings(Named, LineSettings):
+    """`workload`."""
+
+
+class Config(EngineConfig, total=False):
+    """One experiment, as conf/config.yaml composes it. gate: baselines.stored.verdict.Limits."""
+
+    workload: WorkloadSettings
+    measure: MeasureSettings
+    quality: QualitySettings
+    gate: Mapping[str, object]
+    tracking: TrackingSettings
+    sweep: SweepSettings
+    seed: Seed
+    out: str | None
+
+
+def as_plain(config: Config) -> Mapping[str, object]:
+    """To look a group up by a name that is not known here."""
+    return config
+
+
+def as_config(stored: Mapping[str, object]) -> Config:
+    """A configuration that was checked when it was stored, or that is checked next."""
+    return cast(Config, stored)

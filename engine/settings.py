@@ -228,7 +228,7 @@ class OnnxSession(TypedDict, total=False):
     optimization: str
 
 
-class EngineSettings(TypedDict, total=False):
+class EngineSettings(Named, total=False):
     """Keys of `engine` that some engines have, by their bounds; which of them an engine has, its function says."""
 
     precision: str

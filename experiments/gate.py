@@ -25,10 +25,11 @@ from experiments.measuring.job import RESULT
 from experiments.measuring.limits import read_limits
 from experiments.measuring.running import default_out, sync_tracking
 from experiments.settings.compose import compose_config, options
-from experiments.settings.front import refuse_flags
+from experiments.settings.front import is_information, refuse_flags, show_by_hydra
 from experiments.settings.host import this_host_class
 from experiments.settings.keys import key_of
 from experiments.settings.overrides import parse
+from experiments.settings.typed import Group, Text, group_of
 from metrics.record import RunRecord, load_run, to_json, write_atomically
 from reports.commands import VerbParser, here, typed
 from reports.verdicts.stored import Gated, junit_xml, summary_markdown, terminal_lines, verdict_content
@@ -39,26 +40,36 @@ BASELINE_GROUPS = (
     "model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "seed", "text",
 )  # fmt: skip
 DESCRIPTION = f"""{__doc__}
-Settings (KEY=VALUE) change the new run; gate.KEY=VALUE changes a limit. Leaves verdict.json, summary.md and junit.xml
-in out=DIR, by default beside the run's result.json.
+Settings (KEY=VALUE) change the new run; gate.KEY=VALUE changes a limit, and gate.run=DIR, gate.require_approved=true
+and gate.records=DIR say what is judged. Leaves verdict.json, summary.md and junit.xml in out=DIR, by default beside the
+run's result.json. `gate NAME --run DIR` means the same as `gate gate.baseline=NAME gate.run=DIR`.
 
 examples:
-  python -m experiments.gate nightly
-  python -m experiments.gate nightly gate.catch_ratio=1.10 measure.rounds=10 out=outputs/pr-12
-  python -m experiments.gate nightly --run outputs/A --require-approved
+  python -m experiments.gate gate.baseline=nightly
+  python -m experiments.gate gate.baseline=nightly gate.catch_ratio=1.10 measure.rounds=10 out=outputs/pr-12
+  python -m experiments.gate gate.baseline=nightly gate.run=outputs/A gate.require_approved=true
 
 exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 cannot tell, 12 environment differs,
 13 no usable baseline, 14 the run failed, 130 interrupted
 """
 
 
+class Gate(Group):
+    """What is judged, by which baseline: keys of the command line beside the limits of the group `gate`."""
+
+    baseline: Text | None = None
+    run: Text | None = None
+    require_approved: bool = False
+    records: Text = str(RECORDS)
+
+
 @with_presets
 def main(argv: Sequence[str]) -> int:
-    given, overrides = _parser().parse_known_args(argv)
+    if is_information(argv):
+        show_by_hydra(shown(argv))
+        return EXIT_OK
+    given, overrides = read_asked(argv)
     refuse_flags(overrides)
-    if "=" in given.name:
-        key, _, value = given.name.partition("=")
-        raise ConfigError(key, value, "the name of a baseline comes first", "write gate NAME KEY=VALUE; see --help")
     parse(overrides)
     limits = read_limits(overrides)
     try:
@@ -68,6 +79,39 @@ def main(argv: Sequence[str]) -> int:
     except NoBaseline as error:
         complain(error)
         return EXIT_NO_BASELINE
+
+
+def read_asked(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """(what is judged and how, the other overrides): gate.baseline=NAME gate.run=DIR, or NAME --run DIR as before."""
+    asked, words = _split(argv)
+    given, overrides = _parser().parse_known_args(words)
+    if given.name is not None and "=" in given.name:
+        given.name, overrides = None, [given.name, *overrides]
+    if given.name is not None and asked.baseline is not None:
+        raise ConfigError("gate.baseline", asked.baseline, f"{given.name} is named too", "leave one of them out")
+    if given.name is None and asked.baseline is None:
+        raise ConfigError("gate.baseline", "(none)", "is needed", "write gate.baseline=NAME; see --help")
+    given.name = given.name or asked.baseline
+    given.run = Path(asked.run) if asked.run is not None else given.run
+    given.require_approved |= asked.require_approved
+    given.records = Path(asked.records) if asked.records != str(RECORDS) else given.records
+    return given, overrides
+
+
+def _split(argv: Sequence[str]) -> tuple[Gate, list[str]]:
+    """(this verb's own keys, all other words)."""
+    own = {f"gate.{name}": name for name in Gate.model_fields}
+    mine = [word for word in argv if word.partition("=")[0] in own]
+    values = {own[override.key_or_group]: override.value() for override in parse(mine)}
+    return group_of(Gate, "gate", values), [word for word in argv if word not in mine]
+
+
+def shown(argv: Sequence[str]) -> list[str]:
+    """What Hydra takes to show the configuration with this verb's own keys in it."""
+    asked, words = _split(argv)
+    named = words[:1] if words and "=" not in words[0] and not words[0].startswith("-") else []
+    keys = asked.model_dump() if not named else {**asked.model_dump(), "baseline": named[0]}
+    return [*words[len(named) :], *(f"+gate.{key}={hydra_value(value)}" for key, value in keys.items())]
 
 
 def _judge_stored(given: argparse.Namespace, overrides: Sequence[str], limits: Limits) -> int:
@@ -155,7 +199,7 @@ def _parser() -> VerbParser:
         prog="python -m experiments.gate",
         description=DESCRIPTION,
     )
-    parser.add_argument("name", help="name of the stored baseline")
+    parser.add_argument("name", nargs="?", help="name of the stored baseline; or gate.baseline=NAME")
     parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="judge this finished run instead of making one")
     parser.add_argument(
         "--require-approved", action="store_true", help="refuse (13) a baseline that nobody approved as it is"

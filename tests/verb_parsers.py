@@ -109,7 +109,7 @@ def _serve(argv: Sequence[str]) -> None:
 
 
 def _gate(argv: Sequence[str]) -> None:
-    overrides = gate._parser().parse_known_args(argv)[1]
+    overrides = gate.read_asked(argv)[1]
     refuse_flags(overrides)
     limits.read_limits(overrides)
     compose_run(overrides)

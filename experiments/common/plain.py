@@ -128,6 +128,10 @@ class WorkloadSettings(Named, LineSettings):
     """`workload`."""
 
 
+class GateSettings(Named):
+    """`gate`: beside its name the limits of baselines.stored.verdict, which checks them."""
+
+
 class Config(EngineConfig, total=False):
     """One experiment, as conf/config.yaml composes it. gate: baselines.stored.verdict.Limits."""
 

@@ -26,10 +26,11 @@ GROUPS: Mapping[str, type] = {
     "stream": engines.StreamSettings, "device": engines.DeviceSettings, "measure": plain.MeasureSettings,
     "quality": plain.QualitySettings, "sweep": plain.SweepSettings, "tracking": plain.TrackingSettings,
     "text": engines.TextSettings,
+    "gate": plain.GateSettings,
 }  # fmt: skip
 OPEN = (
     engines.EngineSettings, engines.ArchSettings, engines.GeneratorSettings, engines.OnnxSession,
-    engines.CalibrationSettings, engines.VoiceSettings, engines.PrepareSettings,
+    engines.CalibrationSettings, engines.VoiceSettings, engines.PrepareSettings, plain.GateSettings,
 )  # fmt: skip
 
 

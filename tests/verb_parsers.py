@@ -76,6 +76,8 @@ def _optimize(argv: Sequence[str]) -> None:
 
 
 def _compare(argv: Sequence[str]) -> None:
+    if is_help(argv) or is_information(argv):
+        return
     refuse_flags(argv)
     command = read_command(argv)
     compare._own_settings(command)
@@ -94,6 +96,8 @@ def _gate_selftest(argv: Sequence[str]) -> None:
 
 
 def _load(argv: Sequence[str]) -> None:
+    if is_help(argv) or is_information(argv):
+        return
     refuse_flags(argv)
     settings, overrides = load_settings.split_command(argv)
     load_settings.refuse_unread(argv, settings)
@@ -101,6 +105,8 @@ def _load(argv: Sequence[str]) -> None:
 
 
 def _serve(argv: Sequence[str]) -> None:
+    if is_help(argv) or is_information(argv):
+        return
     refuse_flags(argv)
     load_settings.refuse_unserved(argv)
     mine, rest = load_settings.SERVE.split(argv)

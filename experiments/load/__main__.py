@@ -1,4 +1,4 @@
-"""An engine under load, as a service would have it: `python -m experiments.load engine=.. load.scenario=..`."""
+"""An engine under load, as a service would have it: `python -m experiments.load engine=bf16 load.users=4`."""
 
 from __future__ import annotations
 

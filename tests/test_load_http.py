@@ -229,7 +229,7 @@ def test_what_is_no_service_of_ours_is_named() -> None:
 
 @pytest.mark.enable_socket
 def test_an_address_that_cannot_be_had_is_a_setting() -> None:
-    with open_socket("127.0.0.1", 0) as taken, pytest.raises(ConfigError, match="use port=0"):
+    with open_socket("127.0.0.1", 0) as taken, pytest.raises(ConfigError, match=r"use serve\.port=0"):
         open_socket("127.0.0.1", taken.getsockname()[1])
 
 

@@ -146,5 +146,5 @@ def test_warming_up_is_a_setting_of_a_service_only() -> None:
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
 def test_a_host_that_is_not_here_is_named(host: str) -> None:
     """192.0.2.0/24 belongs to nobody (RFC 5737)."""
-    with pytest.raises(ConfigError, match=r"^host="):
+    with pytest.raises(ConfigError, match=r"^serve\.host="):
         serve.open_socket(host, 0)

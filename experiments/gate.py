@@ -29,7 +29,8 @@ from experiments.settings.front import refuse_flags
 from experiments.settings.host import this_host_class
 from experiments.settings.overrides import parse
 from metrics.record import RunRecord, load_run, to_json, write_atomically
-from reports.commands import VerbParser, here, typed
+from reports.commands import VerbParser, typed
+from reports.render.coloured import print_verdict
 from reports.verdicts.stored import Gated, junit_xml, summary_markdown, terminal_lines, verdict_content
 
 RULE: Rule = judge
@@ -138,8 +139,7 @@ def _finish(given: argparse.Namespace, baseline: Baseline, run: RunRecord, limit
         write_atomically(out / "verdict.json", to_json(verdict_content(gated, now_iso())) + "\n")
         write_atomically(out / "summary.md", summary)
         write_atomically(out / "junit.xml", junit_xml(gated))
-    for line in terminal_lines(gated):
-        print(here(line))
+    print_verdict(terminal_lines(gated))
     print(f"verdict {out / 'verdict.json'}")
     return gated.verdict.exit_code
 

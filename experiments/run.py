@@ -11,7 +11,7 @@ from engine.contract import ConfigError
 from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, report_command, run_verb
 from experiments.common.device_lock import device_lock
 from experiments.common.presets import with_presets
-from experiments.common.progress import Board
+from experiments.common.progress import Board, expected_text
 from experiments.measuring.cold import launch_with_cold_starts
 from experiments.measuring.job import LOG, RESULT, JobResult, Launcher, new_job
 from experiments.measuring.running import default_out, make_launcher, planned, score, sync_tracking
@@ -45,9 +45,10 @@ class Outcome:
 
 def run_variant(cell: Cell, out: Path, command: Sequence[str] | None = None) -> Outcome:
     """Measure and score one validated cell in `out`. command: how a worker is started, for tests."""
-    plan = planned(cell, len(load_workload(cell.config).lines))
+    plan = planned(cell)
     device = cell.config["device"]["kind"]
     with Board([plan]) as board, device_lock(device, cell.config["sweep"]["lock"], board.say) as lock:
+        board.say(f"{expected_text([plan])}; record in {out}, its log {out / LOG}")
         launcher = make_launcher(lock, lambda journal: board.tick(0, journal), command)
         board.start(0)
         result = launch_with_cold_starts(new_job(out, cell.label, "measure", cell.config), launcher)

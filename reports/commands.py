@@ -21,6 +21,7 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_USAGE = 2
+PAGE = "report.html"  # what a report leaves in its folder to be opened
 # A word of its own, and not the end of a path: what was put in once stays as it is
 _MAIN = re.compile(r'^if __name__ == "__main__":', re.MULTILINE)
 # What was a module of its own under another name, and scripts that people keep still call so

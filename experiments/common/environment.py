@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from engine.cpu import CPUINFO, cpu_fields, instruction_flags
 from engine.paths import ROOT
 from experiments.common.cgroup import cpu_quota, memory_limit_bytes
 from experiments.common.repository import git_state
@@ -38,7 +39,6 @@ INSTRUCTION_SETS = (
     ("asimd", "asimd"),
 )  # fmt: skip
 BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")  # instructions that multiply bfloat16
-CPUINFO = Path("/proc/cpuinfo")
 TOOL_TIMEOUT_S = 10
 LOAD_WINDOW_S = 0.2
 
@@ -103,15 +103,12 @@ def cpu_instructions() -> str:
 
 def read_cpu(path: Path) -> tuple[str, list[str]]:
     """(model name, the flags of CPU_FLAGS that the first core has). ARM boards name themselves in the device tree."""
-    fields: dict[str, str] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
-        key, _, value = line.partition(":")
-        fields.setdefault(key.strip().lower(), value.strip())
+    fields = cpu_fields(path)
     board = Path("/proc/device-tree/model")
     model = fields.get("model name") or fields.get("hardware")
     if model is None and board.is_file():
         model = board.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
-    present = set((fields.get("flags") or fields.get("features") or "").split())
+    present = set(instruction_flags(path))
     return model or platform.machine() or "unknown", [flag for flag in CPU_FLAGS if flag in present]
 
 

@@ -16,14 +16,14 @@ from experiments.common.device_lock import device_lock
 from experiments.common.environment import fingerprint, now_iso
 from experiments.common.presets import with_presets
 from experiments.compare.processes import SideFailed
-from experiments.compare.session import LOG, PAIRS, measure, open_bench, prepare
+from experiments.compare.session import LOG, PAIRS, Prepared, measure, open_bench, prepare
 from experiments.compare.settings import Command, read_command
 from experiments.measuring.running import default_out, sync_tracking
 from experiments.settings.compose import compose_config
 from experiments.settings.flat_settings import key_of
 from experiments.settings.front import is_help, refuse_flags, show_help
 from metrics.record import to_json, write_atomically
-from reports.commands import here
+from reports.render.coloured import print_verdict
 from reports.verdicts.paired import (
     Comparison,
     comparison_content,
@@ -79,9 +79,27 @@ def run_comparison(command: Command, out: Path, stack: ExitStack) -> Comparison:
     """Everything but the writing. Raises ConfigError and SideFailed."""
     refuse_used(out)
     prepared = prepare(command, out, stack)
+    say(opening(prepared, out))
     device = str(prepared.device["kind"])
     lock = stack.enter_context(device_lock(device, prepared.specs[0].config["sweep"]["lock"], say))
     return measure(prepared, open_bench(prepared, out, lock, stack), say)
+
+
+def opening(prepared: Prepared, out: Path) -> str:
+    """What is going to be compared, and what it may cost, before anything is built."""
+    settings, labels = prepared.settings, prepared.labels
+    most = settings.limits.looks[-1]
+    how = (
+        f"at most {most} pairs in one set of processes"
+        if settings.limits.mode == "quick"
+        else f"at most {most} blocks of {settings.plan.turns_per_block} pairs, each in fresh processes"
+    )
+    sentences = len(prepared.workload.requests)
+    many = f"{sentences} sentence{'s' if sentences != 1 else ''}"
+    return (
+        f"{labels[CANDIDATE]} against {labels[REFERENCE]}: {many}, {how}, at most "
+        f"{settings.time_limit_s / 60:.0f} min; building both, log in {out / LOG}"
+    )
 
 
 def refuse_used(out: Path) -> None:
@@ -100,8 +118,7 @@ def publish(comparison: Comparison, out: Path, command: Command, config: Mapping
     write_atomically(out / "verdict.json", to_json(content) + "\n")
     write_atomically(out / "summary.md", comparison_summary(comparison))
     write_atomically(out / "junit.xml", comparison_junit(comparison))
-    for line in comparison_lines(comparison):
-        print(here(line))
+    print_verdict(comparison_lines(comparison))
     print(f"verdict {out / 'verdict.json'}")
 
 

@@ -13,17 +13,20 @@ from typing import Any
 
 from experiments.common.cli import complain
 from experiments.common.progress import Planned
+from experiments.measuring.estimate import expected_s
 from experiments.measuring.job import Launcher, module_environment
 from experiments.measuring.measure import plan_for
 from experiments.measuring.validate import planned_evals
 from experiments.settings.compose import Cell
+from experiments.workload.requests import load_workload
 
 
-def planned(cell: Cell, num_utterances: int) -> Planned:
-    """What the progress bar counts."""
-    num_evals = planned_evals(cell.config)
-    num_trials = plan_for(cell.config["measure"], num_evals).num_trials(num_utterances)
-    return Planned(label=cell.label, num_trials=num_trials + 1, num_evals=num_evals)
+def planned(cell: Cell) -> Planned:
+    """What the progress bar counts, and how long it may take."""
+    requests, num_evals = load_workload(cell.config).requests, planned_evals(cell.config)
+    num_calls = plan_for(cell.config["measure"], num_evals).num_trials(len(requests)) + 1
+    expected = expected_s(cell.config, requests, num_calls, num_evals)
+    return Planned(label=cell.label, num_trials=num_calls, num_evals=num_evals, expected_s=expected)
 
 
 def default_out(name: str) -> Path:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.common.environment import BF16_FLAGS, CPUINFO, read_cpu
+from engine.cpu import CPUINFO
+from experiments.common.environment import BF16_FLAGS, read_cpu
 from experiments.settings.compose import Cell
 
 IN_BFLOAT16 = ("amp", "bf16")  # engine.precision; amp is autocast to bfloat16 on a CPU

@@ -55,7 +55,7 @@ results: $(READY)  ## docs/results.md again, from what lies in reports/published
 	$(RUN) -m reports.site
 
 docs: $(READY)  ## the documentation as a site in outputs/site, to be opened from there; needs no network
-	$(RUN) -m mkdocs build --strict --config-file reports/site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --config-file reports/site/mkdocs.yml
 
 clean:
 	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache

@@ -27,9 +27,12 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         if file.abs_src_path and Path(file.abs_src_path).resolve().is_relative_to(docs):
             files.remove(file)
     root = docs.parent
-    for path in sorted(reached(root, [*(root / name for name in TOP), *docs.glob("*.md")])):
-        uri, source = path.relative_to(root).as_posix(), str(path)
-        files.append(File.generated(config, uri, abs_src_path=source, inclusion=InclusionLevel.INCLUDED))
+    pages = {*(root / name for name in TOP), *docs.glob("*.md")}
+    for path in sorted(reached(root, pages)):
+        # Pages must have a place in the navigation; what they link to is reached from them
+        level = InclusionLevel.INCLUDED if path in pages else InclusionLevel.NOT_IN_NAV
+        uri = path.relative_to(root).as_posix()
+        files.append(File.generated(config, uri, abs_src_path=str(path), inclusion=level))
     return files
 
 

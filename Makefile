@@ -54,7 +54,7 @@ published-audio: $(READY)  ## the audio, spectrograms and pages behind the publi
 results: $(READY)  ## docs/results.md again, from what lies in reports/published
 	$(RUN) -m reports.site
 
-docs: $(READY)  ## the documentation as a site in outputs/site, to be opened from there; needs no network
+docs: $(READY)  ## the documentation as a site in outputs/site; needs no network
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --config-file reports/site/mkdocs.yml
 
 clean:

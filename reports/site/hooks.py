@@ -15,6 +15,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+STYLE = "reports/site/wide.css"
 INLINE = re.compile(r"\]\(([^)\s]+)\)")
 DEFINED = re.compile(r"^\[[^\]]+\]: +(\S+)$", re.MULTILINE)
 SOURCES = re.compile(r"\bsrc=\"([^\"]+)\"")  # of sounds and pictures in HTML
@@ -33,6 +34,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         level = InclusionLevel.INCLUDED if path in pages else InclusionLevel.NOT_IN_NAV
         uri = path.relative_to(root).as_posix()
         files.append(File.generated(config, uri, abs_src_path=str(path), inclusion=level))
+    style = File.generated(config, STYLE, abs_src_path=str(root / STYLE), inclusion=InclusionLevel.INCLUDED)
+    files.append(style)
     return files
 
 

@@ -27,6 +27,7 @@ USED = re.compile(r"\[[^\]]*\]\[([\w-]+)\]|\[([\w-]+)\](?![\[(:])")
 FIGURE = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 PRESET = re.compile(r"(?<![\w.])(engine|solver|vocoder|model|stream|experiment)=(\w+)")
 SAMPLES = {"NAME"}
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def rows() -> Iterator[tuple[str, ...]]:
@@ -167,18 +168,41 @@ def built(root: Path, out: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
-def test_the_site_builds_strictly_and_asks_nobody(tmp_path: Path) -> None:
-    done = built(ROOT, tmp_path)
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("site")
+    done = built(ROOT, out)
     assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.slow
+def test_the_site_asks_nobody_and_holds_what_is_linked(site: Path) -> None:
     for page in ("index", "docs/ideas", "docs/results", "CONTRIBUTING"):
-        text = (tmp_path / f"{page}.html").read_text("utf-8")
+        text = (site / f"{page}.html").read_text("utf-8")
         fetched = re.findall(r"<(?:script|link|img|audio|source)\b[^>]*\b(?:src|href)=\"?(https?://[^\s\">]+)", text)
         assert fetched == [], "opened from a disk, it loads nothing from elsewhere"
-    interface = (tmp_path / "docs" / "api.html").read_text("utf-8")
+    interface = (site / "docs" / "api.html").read_text("utf-8")
     for name in ("synthesize", "RunRecord", "EXIT_CODES", "f5bench_gate"):
         assert name in interface
-    assert list((tmp_path / "reports" / "published").rglob("report.html")), "the reports that pages link to"
+    assert list((site / "reports" / "published").rglob("report.html")), "the reports that pages link to"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+@pytest.mark.parametrize("width", [390, 800, 1400])
+def test_its_pages_fit_the_window(site: Path, width: int) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="dark")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        for name in ("index", "docs/ideas", "docs/results", "docs/api"):
+            page.goto(f"{(site / name).as_uri()}.html")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        browser.close()
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
 @pytest.mark.slow

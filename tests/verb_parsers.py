@@ -198,4 +198,5 @@ PARSERS: dict[str, Parser] = {
     "experiments": lambda argv: None,
     "reports": _flags("reports.__main__"),
     "reports.listening": _listening,
+    "reports.site": _flags("reports.site.__main__"),
 }  # fmt: skip

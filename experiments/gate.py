@@ -30,7 +30,7 @@ from experiments.settings.host import this_host_class
 from experiments.settings.overrides import parse
 from metrics.record import RunRecord, load_run, to_json, write_atomically
 from reports.commands import VerbParser, typed
-from reports.render.coloured import print_verdict
+from reports.verdicts.coloured import print_verdict
 from reports.verdicts.stored import Gated, junit_xml, summary_markdown, terminal_lines, verdict_content
 
 RULE: Rule = judge

@@ -13,7 +13,7 @@ from experiments.common.environment import now_iso
 from experiments.settings.words import KEYS, read_quality_limits, split_words
 from metrics.record import load_run, to_json, write_atomically
 from reports.commands import VerbParser, typed
-from reports.render.coloured import print_verdict
+from reports.verdicts.coloured import print_verdict
 from reports.verdicts.quality import JudgedQuality, quality_content, quality_junit, quality_lines, quality_summary
 
 DEFAULT = "standard"

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from metrics.verdict import SEVERITY
-from reports.render.coloured import STYLES, print_verdict
+from reports.verdicts.coloured import STYLES, print_verdict
 
 LONG = "  FAIL         wall_time  " + "x1.123 (1.101 to 1.145) " * 20 + "[not markup] :smile:"
 

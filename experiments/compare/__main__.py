@@ -23,7 +23,7 @@ from experiments.settings.compose import compose_config
 from experiments.settings.flat_settings import key_of
 from experiments.settings.front import is_help, refuse_flags, show_help
 from metrics.record import to_json, write_atomically
-from reports.render.coloured import print_verdict
+from reports.verdicts.coloured import print_verdict
 from reports.verdicts.paired import (
     Comparison,
     comparison_content,

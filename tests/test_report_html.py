@@ -196,7 +196,7 @@ def test_scores_have_variants_as_rows_and_no_empty_column(tmp_path: Path) -> Non
 
 def test_labels_of_a_drawing_cover_neither_each_other_nor_the_edge(many: Path) -> None:
     table = load_table(many)
-    (drawn, _) = scatters(table)
+    drawn = scatters(table)[0]
     texts = re.findall(r'<text class="name (\w+)" x="([\d.]+)" y="([\d.]+)">([^<]+)<', drawn)
     assert sorted(text for *_, text in texts) == sorted(
         point.label for point in points_of(table, "log_mel_mae_vs_reference")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from reports.data.context import VOID
 from reports.data.judged import Kind, judged_rows
@@ -21,7 +21,7 @@ from reports.render.looks import looks_of
 from reports.render.markdown import short_markdown
 from reports.render.player import script_safe, sounds_of
 from reports.render.plots import Picture
-from reports.render.scatter import scatters
+from reports.render.scatter import drawn_kinds, scatters
 from reports.render.spectrograms import example_ids
 from reports.render.svg import STAGE_CLASSES, LogScale, call_strip, interval_bar, legend_symbol, stage_bar
 from reports.sections import lengths, starts
@@ -86,7 +86,18 @@ def render_page(template: str, **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["commands"] = commands
     return environment.get_template(template).render(**content)
+
+
+def commands(text: str) -> Markup:
+    """What stands between back quotes as code: messages are written for the terminal and for Markdown."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts)
+    )
 
 
 def render_html(document: Document, out: Path) -> str:
@@ -113,7 +124,7 @@ def _first_screen(document: Document) -> dict[str, Any]:
     table = document.table
     first = first_lines(table)
     most = max((line.times.high or line.times.ratio for line in first if line.times), default=1.0)
-    kinds = {line.kind for line in first}
+    kinds = drawn_kinds(table)
     charts = scatters(table)
     return {
         "verdict": document.verdict,

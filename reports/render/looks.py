@@ -14,7 +14,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from reports.data.source import Cell
+from reports.data.source import REFERENCE, Cell
 from reports.data.table import Table
 from reports.render.spectrograms import RANGE_DB, example_ids, levels_db
 from reports.sections.audio import audio_of, spoken_cells, utterance_of
@@ -71,12 +71,16 @@ def _looks(heard: list[_Heard], sentence: str, *, is_reference: bool) -> Looks:
     level_FT = np.clip((first.level_db_FT - top_db) / RANGE_DB + 1, 0, 1)
     return Looks(
         sentence=sentence,
-        name=f"the reference ({first.label})" if is_reference else first.label,
+        name=_reference_name(first.label) if is_reference else first.label,
         first=Look(label=first.label, uri=_raster(level_FT, "magma"), note=""),
         others=tuple(_difference(first, other, top_db) for other in heard[1:]),
         seconds=first.seconds,
         top_khz=first.top_khz,
     )
+
+
+def _reference_name(label: str) -> str:
+    return "the reference" if label == REFERENCE else f"the reference ({label})"
 
 
 def _difference(first: _Heard, other: _Heard, top_db: float) -> Look:
@@ -87,7 +91,7 @@ def _difference(first: _Heard, other: _Heard, top_db: float) -> Look:
     longer_s = other.seconds - first.seconds
     note = f"{abs(longer_s):.2f} s {'longer' if longer_s > 0 else 'shorter'}" if abs(longer_s) >= 0.005 else ""
     mean_db = float(np.abs(own_FT - theirs_FT).mean())
-    said = "no difference" if mean_db == 0 else f"{mean_db:.1f} dB apart on average"
+    said = f"{mean_db:.1f} dB apart on average" if mean_db >= 0.05 else "no difference to be seen"
     return Look(label=other.label, uri=_raster(share_FT, "RdBu_r"), note=", ".join(filter(None, (said, note))))
 
 

@@ -16,7 +16,6 @@ from reports.render.svg import LinearScale, LogScale, picture, symbol
 from reports.sections.scores import score_scale, score_text
 from reports.words import significant
 
-WIDTH, HEIGHT = 640.0, 380.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 16.0, 26.0, 46.0
 CHAR, LINE = 6.6, 15.0  # of the labels' font, in pixels of the drawing
 MOST_PANELS = 2
@@ -35,6 +34,26 @@ PLACES = [
         (-0.7, -0.8, "end"), (-0.7, 0.8, "end"), (0.0, -1.3, "middle"), (0.0, 1.5, "middle"),
     )
 ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sheet:
+    """What is drawn on, in pixels; the page shows one of the two by its own width."""
+
+    kind: str
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        return self.width - RIGHT
+
+    @property
+    def foot(self) -> float:
+        return self.height - BOTTOM
+
+
+SHEETS = (Sheet(kind="wide", width=640.0, height=380.0), Sheet(kind="narrow", width=360.0, height=440.0))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,13 +81,18 @@ class Box:
 
 
 def scatters(table: Table) -> tuple[Markup, ...]:
-    """One drawing per score, two at most, of scores that two rows have beside a speed."""
+    """One drawing per score, two at most, of scores that two rows have beside a speed; each once for every sheet."""
     drawn = []
     for metric in (LOG_MEL, WER, PESQ):
         points = points_of(table, metric)
         if len(points) > 1 and len({point.x for point in points}) > 1:
-            drawn.append(_panel(points, metric, table))
-    return tuple(drawn[:MOST_PANELS])
+            drawn.append([_panel(points, metric, table, sheet) for sheet in SHEETS])
+    return tuple(panel for panels in drawn[:MOST_PANELS] for panel in panels)
+
+
+def drawn_kinds(table: Table) -> set[Kind]:
+    """What a legend of the drawings has to explain."""
+    return {point.kind for metric in AXES for point in points_of(table, metric)}
 
 
 def points_of(table: Table, metric: str) -> list[Point]:
@@ -91,40 +115,41 @@ def _speed(row: Row, table: Table) -> float | None:
     return None if times is None else times.ratio
 
 
-def _panel(points: Sequence[Point], metric: str, table: Table) -> Markup:
+def _panel(points: Sequence[Point], metric: str, table: Table, sheet: Sheet) -> Markup:
     name, up_is_more = AXES[metric]
     xs, ys = [point.x for point in points], [point.y for point in points]
-    x_scale = LogScale(low=min(xs) / ROOM, high=max(xs) * ROOM, start=LEFT, end=WIDTH - RIGHT)
+    x_scale = LogScale(low=min(xs) / ROOM, high=max(xs) * ROOM, start=LEFT, end=sheet.right)
     margin = 0.12 * (max(ys) - min(ys)) or 0.1 * abs(max(ys)) or 0.1
-    ends = (HEIGHT - BOTTOM, TOP) if up_is_more else (TOP, HEIGHT - BOTTOM)
+    ends = (sheet.foot, TOP) if up_is_more else (TOP, sheet.foot)
     y_scale = LinearScale(low=min(ys) - margin, high=max(ys) + margin, start=ends[0], end=ends[1])
     speed = f"times as fast as {table.base_label}" if table.base_label else "times as fast as real time"
     placed = [(point, x_scale(point.x), y_scale(point.y)) for point in points]
-    body = [*_grid(x_scale, y_scale), _front(placed)]
+    body = [*_grid(x_scale, y_scale, sheet), _front(placed)]
     body += [symbol(point.kind, x, y) for point, x, y in placed]
-    body += _labels(placed)
-    body.append(f'<text class="axis" x="{LEFT}" y="14">{escape(name)}</text>')
+    body += _labels(placed, sheet)
+    body.append(f'<text class="axis" x="4" y="14">{escape(name)}</text>')
     body.append(
-        f'<text class="axis end" x="{WIDTH - RIGHT}" y="{HEIGHT - 8}">{escape(speed)} (right is faster) →</text>'
+        f'<text class="axis end" x="{sheet.right}" y="{sheet.height - 8}">{escape(speed)} (right is faster) →</text>'
     )
     said = "; ".join(
         f"{point.label} {significant(point.x)} times, {score_text(point.y / score_scale(metric), metric)}"
         for point in points
     )
-    return picture(WIDTH, HEIGHT, "".join(body), f"Speed against quality: {name}. {speed}: {said}")
+    return picture(
+        sheet.kind, (sheet.width, sheet.height), "".join(body), f"Speed against quality: {name}. {speed}: {said}"
+    )
 
 
-def _grid(x_scale: LogScale, y_scale: LinearScale) -> list[str]:
-    foot = HEIGHT - BOTTOM
+def _grid(x_scale: LogScale, y_scale: LinearScale, sheet: Sheet) -> list[str]:
     lines = []
     for tick in x_scale.ticks():
         x = x_scale(tick)
-        lines.append(f'<path class="grid" d="M{x:.1f} {TOP}V{foot}"/>')
-        lines.append(f'<text class="tick mid" x="{x:.1f}" y="{foot + 16}">{tick:g}</text>')
+        lines.append(f'<path class="grid" d="M{x:.1f} {TOP}V{sheet.foot}"/>')
+        lines.append(f'<text class="tick mid" x="{x:.1f}" y="{sheet.foot + 16}">{tick:g}</text>')
     for tick in MaxNLocator(5).tick_values(y_scale.low, y_scale.high):
         if y_scale.low <= tick <= y_scale.high and tick >= 0:
             y = y_scale(tick)
-            lines.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
+            lines.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{sheet.right}"/>')
             lines.append(f'<text class="tick end" x="{LEFT - 6}" y="{y + 4:.1f}">{tick:g}</text>')
     return lines
 
@@ -139,28 +164,28 @@ def _front(placed: Sequence[tuple[Point, float, float]]) -> str:
     return f'<path class="front" d="{path}"/>'
 
 
-def _labels(placed: Sequence[tuple[Point, float, float]]) -> list[str]:
+def _labels(placed: Sequence[tuple[Point, float, float]], sheet: Sheet) -> list[str]:
     """Each name at the nearest place where it covers nothing, with a line to its point where that is far."""
-    taken = [Box(left=x - 7, top=y - 7, right=x + 7, bottom=y + 7) for _, x, y in placed]
+    marks = {point.label: Box(left=x - 7, top=y - 7, right=x + 7, bottom=y + 7) for point, x, y in placed}
+    taken = list(marks.values())
     drawn = []
     for point, x, y in sorted(placed, key=lambda one: (one[2], one[1])):
-        place = min(range(len(PLACES)), key=lambda index: (_cost(point.label, x, y, index, taken), index))
+        boxes = [_box(point.label, x + dx, y + dy, anchor) for dx, dy, anchor in PLACES]
+        others = [box for box in taken if box != marks[point.label]]
+        place = min(range(len(PLACES)), key=lambda index: (_cost(boxes[index], others, sheet), index))
         dx, dy, anchor = PLACES[place]
-        taken.append(_box(point.label, x + dx, y + dy, anchor))
+        taken.append(boxes[place])
         if place >= 8:  # beyond the first ring
             drawn.append(f'<path class="leader" d="M{x:.1f} {y:.1f}L{x + dx:.1f} {y + dy:.1f}"/>')
         drawn.append(f'<text class="name {anchor}" x="{x + dx:.1f}" y="{y + dy + 4:.1f}">{escape(point.label)}</text>')
     return drawn
 
 
-def _cost(label: str, x: float, y: float, index: int, taken: Sequence[Box]) -> float:
+def _cost(box: Box, taken: Sequence[Box], sheet: Sheet) -> float:
     """What a label would cover, and what of it would lie outside."""
-    dx, dy, anchor = PLACES[index]
-    box = _box(label, x + dx, y + dy, anchor)
-    frame = Box(left=LEFT, top=TOP, right=WIDTH, bottom=HEIGHT - BOTTOM)
+    frame = Box(left=2.0, top=TOP, right=sheet.width, bottom=sheet.foot)
     outside = (box.right - box.left) * (box.bottom - box.top) - box.shared(frame)
-    own = Box(left=x - 7, top=y - 7, right=x + 7, bottom=y + 7)
-    return round(5 * outside + sum(box.shared(other) for other in taken if other != own), 1)
+    return round(5 * outside + sum(box.shared(other) for other in taken), 1)
 
 
 def _box(label: str, x: float, y: float, anchor: str) -> Box:

@@ -110,11 +110,10 @@ def legend_symbol(kind: str) -> Markup:
     return _hidden(18.0, 18.0, symbol(kind, 9.0, 9.0))
 
 
-def picture(width: float, height: float, body: str, alt: str) -> Markup:
+def picture(kind: str, size: tuple[float, float], body: str, alt: str) -> Markup:
     """A drawing that says something of its own, with the same in words for those who cannot see it."""
-    return Markup(
-        f'<svg class="chart" role="img" viewBox="0 0 {width:g} {height:g}" aria-label="{escape(alt)}">{body}</svg>'
-    )
+    head = f'<svg class="chart {kind}" role="img" viewBox="0 0 {size[0]:g} {size[1]:g}" aria-label="{escape(alt)}">'
+    return Markup(f"{head}{body}</svg>")
 
 
 def _hidden(width: float, height: float, body: str) -> Markup:

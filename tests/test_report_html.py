@@ -202,7 +202,7 @@ def test_labels_of_a_drawing_cover_neither_each_other_nor_the_edge(many: Path) -
         point.label for point in points_of(table, "log_mel_mae_vs_reference")
     )
     boxes = [_box(text, float(x), float(y) - 4, anchor) for anchor, x, y, text in texts]
-    frame = Box(left=0, top=0, right=640, bottom=380)
+    frame = Box(left=0, top=0, right=640, bottom=430)
     for index, box in enumerate(boxes):
         assert box.shared(frame) == pytest.approx((box.right - box.left) * (box.bottom - box.top), rel=0.01)
         assert all(box.shared(other) < 1 for other in boxes[:index])

@@ -67,8 +67,8 @@ def test_a_variant_whose_words_nobody_counted_is_not_recommended(tmp_path: Path)
 def test_without_scores_that_a_rule_asks_for_the_farthest_is_not_crowned(tmp_path: Path) -> None:
     text = verdict(write_sweep(tmp_path))
     assert text == (
-        "Quality not judged. Fastest: int8-euler_7, 6.00 times as fast as upstream-euler_32, but of 2 variants the "
-        "farthest from the reference (log-mel error 0.250 nats); closest: fp32-euler_7, 4.00 times (0.200 nats)."
+        "Quality not judged. Fastest: int8-euler_7, 6.00 times as fast as upstream-euler_32, but of 2 variants it "
+        "is the farthest from the reference (log-mel error 0.250 nats); closest: fp32-euler_7, 4.00 times (0.200 nats)."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -103,7 +103,7 @@ def _asked_here(base: RunRecord, own: RunRecord) -> Judged:
     return _of(verdict.outcome, findings, verdict.reason, f"rules {limits.name}")
 
 
-def _of(outcome: str, findings: list[Mapping[str, Any]], reason: str | None, by: str) -> Judged:
+def _of(outcome: str, findings: Sequence[Mapping[str, Any]], reason: str | None, by: str) -> Judged:
     left_out = tuple(dict.fromkeys(str(f["metric"]) for f in findings if f["outcome"] == "not judged"))
     heard = [f for f in findings if f["outcome"] != "not judged"]
     if outcome == "FAIL":

@@ -28,7 +28,7 @@ AXES = {
 # Where a label may stand: offset of its nearer edge from the point, and how it hangs on it
 PLACES = [
     (dx * radius, dy * radius, anchor)
-    for radius in (11.0, 20.0, 32.0, 46.0, 62.0, 80.0)
+    for radius in (11.0, 20.0, 32.0, 46.0, 62.0, 80.0, 102.0, 126.0)
     for dx, dy, anchor in (
         (1.0, 0.0, "start"), (-1.0, 0.0, "end"), (0.7, -0.8, "start"), (0.7, 0.8, "start"),
         (-0.7, -0.8, "end"), (-0.7, 0.8, "end"), (0.0, -1.3, "middle"), (0.0, 1.5, "middle"),
@@ -53,7 +53,7 @@ class Sheet:
         return self.height - BOTTOM
 
 
-SHEETS = (Sheet(kind="wide", width=640.0, height=380.0), Sheet(kind="narrow", width=360.0, height=440.0))
+SHEETS = (Sheet(kind="wide", width=640.0, height=430.0), Sheet(kind="narrow", width=360.0, height=440.0))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,11 +165,11 @@ def _front(placed: Sequence[tuple[Point, float, float]]) -> str:
 
 
 def _labels(placed: Sequence[tuple[Point, float, float]], sheet: Sheet) -> list[str]:
-    """Each name at the nearest place where it covers nothing, with a line to its point where that is far."""
+    """Each name, long ones first, at the nearest place where it covers nothing; with a line to its point if far."""
     marks = {point.label: Box(left=x - 7, top=y - 7, right=x + 7, bottom=y + 7) for point, x, y in placed}
     taken = list(marks.values())
     drawn = []
-    for point, x, y in sorted(placed, key=lambda one: (one[2], one[1])):
+    for point, x, y in sorted(placed, key=lambda one: (-len(one[0].label), one[2], one[1])):
         boxes = [_box(point.label, x + dx, y + dy, anchor) for dx, dy, anchor in PLACES]
         others = [box for box in taken if box != marks[point.label]]
         place = min(range(len(PLACES)), key=lambda index: (_cost(boxes[index], others, sheet), index))

@@ -58,7 +58,9 @@ def unmeasured_lines(table: Table) -> tuple[Unmeasured, ...]:
 def markdown_lines(table: Table) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """(header, lines) of the same table as text, for pasting."""
     header = ("variant", "times as fast", "RTF", "median ms", "quality", "peak MiB")
-    lines = [(line.label, line.times_text, line.rtf, line.p50, line.badge, line.memory) for line in first_lines(table)]
+    lines: list[tuple[str, ...]] = [
+        (line.label, line.times_text, line.rtf, line.p50, line.badge, line.memory) for line in first_lines(table)
+    ]
     lines += [(line.label, ABSENT, ABSENT, ABSENT, line.badge, ABSENT) for line in unmeasured_lines(table)]
     return header, lines
 

@@ -67,7 +67,7 @@ def _without_winner(table: Table, by_speed: Sequence[Row], judged: Mapping[str, 
         lead = "Every faster variant loses something"
     else:
         lead = "No faster variant is known to have lost nothing"
-    doubt = _doubt(fastest, judged[fastest.label]) or _fidelity(fastest, asked, table)
+    doubt = _doubt(fastest, judged[fastest.label]) + _fidelity(fastest, asked, table, judged[fastest.label])
     return Named(text=f"{lead}. Fastest: {_named(fastest, table)}{doubt}.", row=fastest)
 
 
@@ -94,18 +94,19 @@ def _doubt(row: Row, judged: Judged) -> str:
     return ", but its words were not judged" if judged.kind == "unheard" else ""
 
 
-def _fidelity(fastest: Row, asked: Sequence[Row], table: Table) -> str:
-    """Where nothing was judged: that the fastest is the farthest from the reference, and which is the closest."""
+def _fidelity(fastest: Row, asked: Sequence[Row], table: Table, judged: Judged) -> str:
+    """Where no rule refutes it: that the fastest is the farthest from the reference, and which is the closest."""
     errors = {row.label: mean for row in asked if (mean := _log_mel(row)) is not None}
-    if len(errors) < 2 or errors.get(fastest.label) != max(errors.values()):
+    if judged.kind == "lost" or len(errors) < 2 or errors.get(fastest.label) != max(errors.values()):
         return ""
     closest = min(asked, key=lambda row: errors.get(row.label, float("inf")))
     if closest is fastest:
         return ""
     far, near = (score_text(errors[row.label], LOG_MEL) for row in (fastest, closest))
+    joined = ", but" if judged.kind == "unjudged" else ", and"
     return (
-        f", but of {plural(len(errors), 'variant')} the farthest from the reference (log-mel error {far} nats); "
-        f"closest: {_named(closest, table, short=True)} ({near} nats)"
+        f"{joined} of {plural(len(errors), 'variant')} it is the farthest from the reference (log-mel error {far} "
+        f"nats); closest: {_named(closest, table, short=True)} ({near} nats)"
     )
 
 

@@ -25,7 +25,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """first: the sentence that the page begins with; rest: the Markdown below it."""
+    """first: the sentence that a verdict's page begins with; rest: the Markdown below it."""
 
     title: str
     first: str
@@ -53,14 +53,14 @@ def render_verdict(folder: Path, out: Path) -> Path:
     outcome = content.get("outcome") if isinstance(content, dict) else None
     page = render_page(
         "verdict.html.j2",
-        title=f"f5bench: {summary.title}",
-        verdict=summary.first,
+        title=f"f5bench: {summary.title}" if outcome else "f5bench",
+        verdict=summary.first if outcome else summary.title,
         outcome=outcome,
         kind=BADGES.get(str(outcome), "unjudged"),
         warnings=(),
         is_void=False,
-        body=as_html(summary.rest),
-        sections=[("json", f"Everything, as in {content_path.name}")],
+        body=as_html(summary.rest if outcome else f"{summary.first}\n\n{summary.rest}"),
+        sections=[("json", f"All of {content_path.name}")],
         json=plain_json(content),
         markdown=as_script(_COMMENT.sub("", text).strip() + "\n"),
         files=sorted({path.name, content_path.name}),

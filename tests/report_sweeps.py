@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from metrics.record import RunRecord, save_record
+from metrics.record import RunRecord, Score, save_record
 from tests.scored_runs import scored
 from tests.test_report_data import REFERENCE, FakeCell
 
@@ -30,13 +30,14 @@ MANY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Judgeable:
-    """slowness: factor on all times. shifts: score -> what every sentence differs from the base by."""
+    """slowness: factor on all times. shifts: score -> what every sentence differs from the base by. log_mel: the error
+    of every sentence, None for no such score. drop: scores that nobody made."""
 
     label: str
     audio: str
     slowness: float
     shifts: Mapping[str, float] | None = None
-    ids: int = 30
+    log_mel: float | None = None
     drop: tuple[str, ...] = ()
 
 
@@ -74,5 +75,12 @@ def _record(row: Judgeable) -> RunRecord:
         facts={**(run.facts or {}), "name": engine},
         workload={**run.workload, "reference_s": 2.1, "generated_s": 60.0},
         trials=trials,
-        scores=tuple(score for score in run.scores if score.metric not in row.drop),
+        scores=(*(score for score in run.scores if score.metric not in row.drop), *_log_mel(run, row.log_mel)),
     )
+
+
+def _log_mel(run: RunRecord, value: float | None) -> list[Score]:
+    if value is None:
+        return []
+    fields = {"metric": "log_mel_mae_vs_reference", "status": "ok", "reason": None, "better": "lower"}
+    return [Score(utterance_id=u.utterance_id, value=value, **fields) for u in run.utterances]  # type: ignore[arg-type]

@@ -64,6 +64,13 @@ def test_a_variant_whose_words_nobody_counted_is_not_recommended(tmp_path: Path)
     assert text.endswith("but its words were not judged.")
 
 
+def test_of_rows_that_are_open_the_farthest_is_called_so(tmp_path: Path) -> None:
+    near = Judgeable(label="fp32-euler_7", audio="b", slowness=2.0, drop=(WER,), log_mel=0.2)
+    far = Judgeable(label="int8-euler_7", audio="c", slowness=1.0, drop=(WER,), log_mel=0.7)
+    text = verdict(write_judgeable(tmp_path, [UPSTREAM, near, far]))
+    assert text.endswith("but its words were not judged, and of 2 variants it is the farthest from the reference.")
+
+
 def test_without_scores_that_a_rule_asks_for_the_farthest_is_not_crowned(tmp_path: Path) -> None:
     text = verdict(write_sweep(tmp_path))
     assert text == (

@@ -102,10 +102,11 @@ def _fidelity(fastest: Row, asked: Sequence[Row], table: Table, judged: Judged) 
     closest = min(asked, key=lambda row: errors.get(row.label, float("inf")))
     if closest is fastest:
         return ""
+    if judged.kind != "unjudged":
+        return f", and of {plural(len(errors), 'variant')} it is the farthest from the reference"
     far, near = (score_text(errors[row.label], LOG_MEL) for row in (fastest, closest))
-    joined = ", but" if judged.kind == "unjudged" else ", and"
     return (
-        f"{joined} of {plural(len(errors), 'variant')} it is the farthest from the reference (log-mel error {far} "
+        f", but of {plural(len(errors), 'variant')} it is the farthest from the reference (log-mel error {far} "
         f"nats); closest: {_named(closest, table, short=True)} ({near} nats)"
     )
 

@@ -132,7 +132,7 @@ def test_what_changes_while_it_is_measured_is_not_trusted_later(
 ) -> None:
     mine = elsewhere / "mine.bin"
     mine.write_bytes(b"one")
-    launch = cells_module.launch_with_cold_starts
+    launch = cells_module.launch_with_energy
 
     def launch_and_change(spec: Any, launcher: Any) -> Any:
         result = launch(spec, launcher)
@@ -140,7 +140,7 @@ def test_what_changes_while_it_is_measured_is_not_trusted_later(
         return result
 
     made = sweep("engine=fp32", f"model.checkpoint={mine}")
-    monkeypatch.setattr(cells_module, "launch_with_cold_starts", launch_and_change)
+    monkeypatch.setattr(cells_module, "launch_with_energy", launch_and_change)
     assert run_sweep(made) == 0
     assert cells()["fp32"]["identity"] is None
     assert "weights changed while it was measured" in capfd.readouterr().err

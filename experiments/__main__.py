@@ -46,6 +46,8 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "look after": {
         "doctor": ("experiments.doctor", "what is here, what is missing, what that disables"),
+        "setup-jetson": ("experiments.setup_jetson", "set up a Jetson: what make jetson runs"),
+        "telemetry": ("experiments.telemetry", "power and temperature: what this machine tells; a log of tegrastats"),
         "reports": ("reports", "render a run or a sweep again"),
         "score": ("experiments.scoring.score", "score a finished run again"),
         "tracking": ("experiments.tracking", "fill MLflow from what lies on disk"),

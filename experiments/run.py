@@ -12,7 +12,7 @@ from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complai
 from experiments.common.device_lock import device_lock
 from experiments.common.presets import with_presets
 from experiments.common.progress import Board, expected_text
-from experiments.measuring.cold import launch_with_cold_starts
+from experiments.measuring.energy import launch_with_energy
 from experiments.measuring.job import LOG, RESULT, JobResult, Launcher, new_job
 from experiments.measuring.running import default_out, make_launcher, planned, score, sync_tracking
 from experiments.measuring.validate import one_cell, validate_out
@@ -51,7 +51,7 @@ def run_variant(cell: Cell, out: Path, command: Sequence[str] | None = None) -> 
         board.say(f"{expected_text([plan])}; record in {out}, its log {out / LOG}")
         launcher = make_launcher(lock, lambda journal: board.tick(0, journal), command)
         board.start(0)
-        result = launch_with_cold_starts(new_job(out, cell.label, "measure", cell.config), launcher)
+        result = launch_with_energy(new_job(out, cell.label, "measure", cell.config), launcher)
         board.finish(0, result.record.status, result.record.reason)
         if result.record.status != "ok":
             return Outcome(result, False)

@@ -46,7 +46,9 @@ _HUB = re.compile(_ALONE + r"hf(?= download )")
 _MLFLOW = re.compile(_ALONE + r"mlflow(?= (?:ui|experiments|db) )")
 _EXTRA = re.compile(r"""(?P<quote>['"]?)(?<![\w./])\.\[(?P<names>[a-z,]+)\](?P=quote)""")
 _CONSTRAINTS = re.compile(r"(?<=-c )constraints\.txt")
-_FOLDER = re.compile(_ALONE + r"(?P<tool>git|make)(?P<rest> (?:restore|fetch|log|bench|test|lint|doctor|gpu-check)\b)")
+_FOLDER = re.compile(
+    _ALONE + r"(?P<tool>git|make)(?P<rest> (?:restore|fetch|log|bench|test|lint|doctor|gpu-check|jetson|install)\b)"
+)
 
 
 def typed(module: str, *words: object) -> str:

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from engine.contract import SynthesisRequest
+from experiments.common.estimate import SCORING_S_PER_SENTENCE, START_S, expected_s, num_frames, product_flop_per_s
 from experiments.common.progress import Board, Planned, expected_text
-from experiments.measuring.estimate import SCORING_S_PER_SENTENCE, START_S, expected_s, num_frames, product_flop_per_s
 from experiments.settings.compose import compose_config
 
 RATE_HZ, HOP = 24000, 256

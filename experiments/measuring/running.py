@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common.cli import complain
+from experiments.common.estimate import expected_s
 from experiments.common.progress import Planned
-from experiments.measuring.estimate import expected_s
 from experiments.measuring.job import Launcher, module_environment
 from experiments.measuring.measure import plan_for
 from experiments.measuring.validate import planned_evals

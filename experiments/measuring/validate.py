@@ -20,6 +20,7 @@ from engine.weights.vocabulary import read_vocabulary
 from experiments.common.cli import refused_limit, resume_command, warn_once
 from experiments.common.failure import RETRIED
 from experiments.common.quoting import argument
+from experiments.jetson.memory import refused_allocator
 from experiments.measuring.calibration import KINDS
 from experiments.measuring.job import RESULT
 from experiments.settings.bounds import check_bounds
@@ -28,6 +29,7 @@ from experiments.settings.reference import reference_model
 from experiments.workload.requests import Workload, load_workload
 from metrics.fidelity.catalog import ENCODERS, FAMILIES
 from metrics.models.intelligibility import RECOGNISERS
+from metrics.power.energy import FEWEST_BUSY_S
 from metrics.record import RecordError, load_record, to_json
 
 GROUPS = (
@@ -46,7 +48,7 @@ NULLABLE = (
 )
 # Groups that are read without asking whether a key is there; what older presets lack
 NEEDED = ("workload", "stream", "device", "measure", "quality", "tracking", "sweep", "reference")
-OPTIONAL = ("reference.cross_fade",)
+OPTIONAL = ("reference.cross_fade", "measure.energy_busy_s")
 BYTES_PER_UTTERANCE = 4 << 20  # 20 s of float32 audio and its mel
 BYTES_PER_RUN = 8 << 20
 
@@ -74,6 +76,7 @@ def validate(config: Mapping[str, Any], *, check_texts: bool = True) -> None:
     _check_types("", config, _defaults())
     check_bounds(config)
     try:
+        _check_allocator(str(config["device"]["kind"]))
         validate_config(config)
         _check_measure(config["measure"])
         _check_quality(config)
@@ -86,6 +89,15 @@ def validate(config: Mapping[str, Any], *, check_texts: bool = True) -> None:
                 warn_once(warning)
     except KeyError as error:
         raise ConfigError(str(error.args[0]), "(deleted)", "is needed", "leave it in") from error
+
+
+def _check_allocator(kind: str) -> None:
+    name = refused_allocator(os.environ) if kind != "cpu" else None
+    if name is not None:
+        raise ConfigError(
+            name, os.environ[name], "must not ask for expandable_segments on a Jetson: it ends out of memory",
+            f"unset {name}",
+        )  # fmt: skip
 
 
 def gate_limits(gate: Mapping[str, Any]) -> Limits:
@@ -160,6 +172,11 @@ def _check_measure(measure: Mapping[str, Any]) -> None:
     ratio = measure["machine_ratio"]
     if ratio is not None and not (_is_number(ratio) and 1 < ratio < float("inf")):
         raise ConfigError("measure.machine_ratio", ratio, "must be a number above 1, or null", "use 2")
+    busy_s = measure.get("energy_busy_s", 0)
+    if 0 < busy_s < FEWEST_BUSY_S:
+        raise ConfigError(
+            "measure.energy_busy_s", busy_s, f"must be 0 or at least {FEWEST_BUSY_S:g}: a sensor averages", "use 30"
+        )
     if measure["calibration"] not in KINDS:
         raise ConfigError(
             "measure.calibration", measure["calibration"], f"must be one of {', '.join(KINDS)}", "use all"

@@ -164,7 +164,8 @@ REFERENCE: Mapping[str, Bound] = {
 MEASURE: Mapping[str, Bound] = {
     "warmup_rounds": whole(0), "rounds": whole(1), "slow_warmup_rounds": whole(0), "slow_rounds": whole(1),
     "slow_from_evals": whole(1), "order_seed": whole(0, LAST_SEED), "warmup_utterances": whole(1),
-    "calibrations_per_round": whole(1), "cold_starts": whole(0), "time_limit_s": SECONDS, "calibration": NAME,
+    "calibrations_per_round": whole(1), "cold_starts": whole(0), "energy_busy_s": number(0, LONGEST_S),
+    "time_limit_s": SECONDS, "calibration": NAME,
     "memory_limit_bytes": whole(1 << 20, MOST_BYTES, null=True), "gemm_peak": FLAG,
     "machine_ratio": number(1, null=True),
 }  # fmt: skip

@@ -85,10 +85,10 @@ def _compare(argv: Sequence[str]) -> None:
 
 
 def _functions(argv: Sequence[str]) -> None:
-    if is_help(argv):
+    if not argv or is_help(argv):  # a mention of it, or its help
         return
     refuse_flags(argv)
-    read_function_command(argv)
+    read_function_command([text for text in argv if not text.startswith("texts=")])  # a file of the reader's own
 
 
 def _selftest(argv: Sequence[str]) -> None:

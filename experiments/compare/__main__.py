@@ -38,7 +38,7 @@ examples:
   python -m experiments.compare candidate.model.checkpoint=/path/mine.safetensors sentinel=true
   python -m experiments.compare reference.engine=upstream candidate.engine=fp32 mode=quick pairs=48
 
-Functions of a repository of your own, at two of its revisions: python -m experiments.functions.
+Functions of a repository of your own, at two of its revisions: `python -m experiments.functions --help`.
 
 Leaves verdict.json, summary.md (for a pull request), junit.xml and pairs.jsonl (every call) in out=DIR, a fresh folder.
 exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 inconclusive, 12 environment invalid,

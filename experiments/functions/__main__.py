@@ -1,4 +1,4 @@
-"""Two Python functions in one run, with a verdict: `python -m experiments.functions function=module:name ...`."""
+"""Two Python functions in one run, with a verdict: `python -m experiments.functions --help`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from reports.verdicts.paired import Comparison
 
 HELP = """Compare two Python functions of any repository, or one function at two of its revisions: pairs of calls, one
 right after the other in random order, in rounds of fresh processes, until the verdict is certain.
-
-python -m experiments.functions function=package.module:name [KEY=VALUE ...]
 
   function=MODULE:NAME    called without arguments, or with one text a call; what it loads once is loaded before the
                           clock runs, and it must have finished when it returns (torch's GPU is waited for)

@@ -58,7 +58,7 @@ def spoken_gate(content: Mapping[str, Any]) -> Spoken:
         differing = [f for f in findings if f.outcome == "INVALID_ENV"]
         names = ", ".join(dict.fromkeys(name_of(f.metric) for f in differing))
         notes = (f"What differs: {names}.",) if names else ()
-        said = "no verdict: this is not the machine or the setting of the stored baseline"
+        said = "no verdict: the machine or a setting is not what it was for the stored baseline"
         return Spoken(outcome=outcome, speed=said, notes=notes, details=(*details, *_explained(differing)))
     clock = _chosen(findings)
     rows = [_stored_row(f) for f in findings if f.effect is not None or f.outcome != "PASS"]
@@ -215,7 +215,11 @@ def _quality_row(finding: QualityFinding) -> Row:
     if finding.kind == "level":
         what = f"{what}, against a fixed limit"
     elif finding.effect is not None and finding.kind == "difference":
-        bounds = [score(finding.metric, end, sign=True) for end in (finding.low, finding.high) if end is not None]
+        bounds = [
+            score(finding.metric, end, sign=True).partition(" ")[0]
+            for end in (finding.low, finding.high)
+            if end is not None
+        ]
         change = score(finding.metric, finding.effect, sign=True)
         change += f" ({' to '.join(bounds)})" if len(bounds) == 2 else ""
     return Row(

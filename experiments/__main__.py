@@ -15,7 +15,13 @@ from experiments.completion import SHELLS, candidates, script
 from reports.commands import ROOT
 
 HELP = ("-h", "--help", "help")
-INTERNAL = ("measuring.worker", "compare.child", "load.cold", "doctor.probe")  # programs that verbs start
+INTERNAL = (
+    "measuring.worker",
+    "compare.child",
+    "functions.child",
+    "load.cold",
+    "doctor.probe",
+)  # programs that verbs start
 
 # purpose -> verb -> (module, what it is for)
 VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
@@ -29,6 +35,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "judge": {
         "compare": ("experiments.compare", "two variants, weights or revisions in one run, with a verdict"),
+        "compare-functions": ("experiments.functions", "two functions, or one at two revisions, of any repository"),
         "selftest": ("experiments.selftest", "how often that verdict is wrong here"),
         "baseline": ("experiments.baseline", "keep a run as baseline; list, show, approve, diff"),
         "gate": ("experiments.gate", "a new run against a stored baseline"),
@@ -37,6 +44,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "quality-selftest": ("experiments.selftest.quality", "what the metrics see of planted faults"),
         "decide": ("experiments.decide", "take the cheaper variant or not, by a rule fixed beforehand"),
         "plan-samples": ("experiments.plan_samples", "how many sentences, clips or votes a question needs"),
+        "comment": ("reports.comment", "a verdict as one sentence, for a pull request"),
     },
     "listen": {
         "listening": ("reports.listening", "a blind listening set: build, serve, collect"),
@@ -75,7 +83,7 @@ def overview() -> str:
     lines = ["f5bench VERB [...]: speed of F5-TTS with the quality of the very audio that was timed.", ""]
     for purpose, verbs in VERBS.items():
         lines.append(purpose)
-        lines += [f"  {verb:<17}{said}" for verb, (_, said) in verbs.items()]
+        lines += [f"  {verb:<19}{said}" for verb, (_, said) in verbs.items()]
     return "\n".join([
         *lines, "", "f5bench VERB --help shows its settings and examples; start with: f5bench doctor, f5bench run",
         f'completion: eval "$(f5bench completion bash)" ({", ".join(SHELLS)})',

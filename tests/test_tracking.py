@@ -117,7 +117,7 @@ def test_a_variant_shows_its_settings_numbers_and_times(stored: Stored) -> None:
     # four trials of 0.50, 0.51, 0.52, 0.53 s, each for two seconds of audio: too few for a p95
     assert run.data.metrics == {
         "rtf": pytest.approx(2.06 / 8), "latency/p50_ms": pytest.approx(515), "trial/wall_ms": pytest.approx(530),
-        "quality/snr_db": 21.0, "memory/peak_mib": pytest.approx(1000 / 2**20),
+        "quality/snr_db": 21.0, "memory/peak_mib": 0.0009537,
     }  # fmt: skip
     assert "1 of 2 sentences (lengths differ)" in run.data.tags["quality.gaps"]
     assert run.data.tags["mlflow.note.content"].startswith("RTF 0.258, 515 ms a call (median)")
@@ -146,7 +146,9 @@ def test_p95_is_logged_from_59_trials_on(tmp_path: Path, database: Path) -> None
     write_run(tmp_path / "outputs/one", run)
     assert run_verb(main, ["sync", str(tmp_path / "outputs/one")]) == 0
     (stored,) = runs_by_name(database).values()
-    assert stored.data.metrics["latency/p95_ms"] == pytest.approx(1000 * np.quantile(0.5 + np.arange(60) / 100, 0.95))
+    assert stored.data.metrics["latency/p95_ms"] == pytest.approx(
+        1000 * np.quantile(0.5 + np.arange(60) / 100, 0.95), rel=1e-3
+    )
     assert "mlflow.parentRunId" not in stored.data.tags, "a run alone has no parent"
 
 

@@ -14,7 +14,16 @@ from experiments.common.cli import run_verb
 from experiments.tracking.__main__ import main
 from experiments.tracking.content import load_content
 from metrics.record import RunRecord, Score, save_record
-from tests.tracking_folders import keep_environment, record, rows, runs, runs_by_name, write_run, write_sweep
+from tests.tracking_folders import (
+    keep_environment,
+    new_database,
+    record,
+    rows,
+    runs,
+    runs_by_name,
+    write_run,
+    write_sweep,
+)
 
 pytest.importorskip("mlflow")
 
@@ -22,7 +31,7 @@ pytest.importorskip("mlflow")
 @pytest.fixture
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     keep_environment(monkeypatch)
-    return tmp_path / "mlflow.db"
+    return new_database(tmp_path / "mlflow.db")
 
 
 def client_of(database: Path) -> Any:

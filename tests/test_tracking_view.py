@@ -10,7 +10,7 @@ import pytest
 
 from experiments.common.cli import run_verb
 from experiments.tracking.__main__ import main
-from tests.tracking_folders import keep_environment, record, runs_by_name, write_run, write_sweep
+from tests.tracking_folders import keep_environment, new_database, record, runs_by_name, write_run, write_sweep
 
 pytest.importorskip("mlflow")
 
@@ -18,7 +18,7 @@ pytest.importorskip("mlflow")
 @pytest.fixture
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     keep_environment(monkeypatch)
-    return tmp_path / "mlflow.db"
+    return new_database(tmp_path / "mlflow.db")
 
 
 def experiment(database: Path) -> Any:
@@ -39,9 +39,9 @@ def test_a_sweep_is_shown_by_itself_the_fastest_first(
     assert run_verb(main, ["sync", str(folder)]) == 0
     said = printed(capsys)
     assert said["serve"].endswith(f"mlflow ui --backend-store-uri sqlite:///{database}")
-    base, _, key = said["mlflow"].partition("?viewStateShareKey=")
+    base, _, key = said["mlflow"].partition("&viewStateShareKey=")
     held = experiment(database)
-    assert base == f"http://127.0.0.1:5000/#/experiments/{held.experiment_id}/runs"
+    assert base == f"http://127.0.0.1:5000/#/experiments/{held.experiment_id}/runs?workflowType=machine_learning"
     view = json.loads(held.tags[f"mlflow.sharedViewState.{key}"])
     assert view["searchFilter"] == f"tags.`mlflow.parentRunId` = '{runs_by_name(database)['sweep'].info.run_id}'"
     assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`rtf`", True)
@@ -58,7 +58,7 @@ def test_a_run_alone_and_several_folders_are_shown_among_all_runs(
     write_sweep(tmp_path / "out" / "sweep", f"sqlite:///{database}")
     for folder in ("out/one", "out"):
         assert run_verb(main, ["sync", str(tmp_path / folder)]) == 0
-        assert printed(capsys)["mlflow"].endswith("?viewStateShareKey=f5bench")
+        assert printed(capsys)["mlflow"].endswith("&viewStateShareKey=f5bench")
     view = json.loads(experiment(database).tags["mlflow.sharedViewState.f5bench"])
     assert (view["searchFilter"], view["orderByKey"]) == ("", "attributes.start_time")
 

@@ -24,7 +24,7 @@ from experiments.tracking.runs import (
     run_tags,
     unix_ms,
 )
-from experiments.tracking.series import BEST_RTF
+from experiments.tracking.series import BEST_RTF, as_shown
 from experiments.tracking.tags import QUALITY_GATE, as_tags, host_tags, quotable, verdict_tags
 from metrics.record import RecordError, RunRecord, repeated
 from reports.data.source import REFERENCE, SWEEP, Cell, Source, load_source
@@ -101,7 +101,7 @@ def _sweep_content(folder: _Folder, record: RunRecord | None, variants: Sequence
     states: list[str] = [cell.state for cell in source.cells]
     summary = {f"cells/{state}": float(states.count(state)) for state in CELL_STATUS}
     if overview.best_rtf is not None:
-        summary[BEST_RTF] = overview.best_rtf
+        summary[BEST_RTF] = as_shown(overview.best_rtf)
     over = source.status in SWEEP_STATUS
     start_ms = unix_ms(source.created)
     last_ms = max([start_ms, *(run.end_ms or start_ms for run in variants)])

@@ -115,7 +115,11 @@ def _doubt(record: RunRecord) -> str | None:
 def _said(record: RunRecord, summary: Mapping[str, float], upstream: str | None, doubt: str | None) -> str:
     if RTF not in summary:
         return f"No time of this run counts: {doubt}." if record.trials else "Spoken once, to be compared with."
-    ratio = f", {significant(summary[SPEEDUP])} times as fast as {upstream}" if SPEEDUP in summary else ""
+    ratio = (
+        f", {significant(summary[SPEEDUP])} times as fast as {upstream}"
+        if SPEEDUP in summary and record.label != upstream
+        else ""
+    )
     memory = f", {count(round(summary[PEAK]))} MiB at most" if PEAK in summary else ""
     return f"RTF {significant(summary[RTF])}{ratio}, {significant(summary[P50])} ms a call (median){memory}."
 

@@ -28,6 +28,7 @@ QUALITY_COLUMNS = {
     "speaker_similarity_wavlm": SPEAKER,
     "speaker_similarity_ecapa": SPEAKER,
 }
+SHOWN_DIGITS = 4  # of a column; the whole number is in scores.json
 ENERGY = "energy_"  # scores of this name, where a record has them, are columns below energy/
 COLUMNS = frozenset(
     (RTF, SPEEDUP, P50, P95, PEAK, DEVICE_PEAK, BEST_RTF, TRIAL, *QUALITY_COLUMNS.values())
@@ -49,7 +50,7 @@ def trial_points(record: RunRecord) -> tuple[Point, ...]:
     return tuple(
         Point(
             key=TRIAL,
-            value=trial_ms(trial),
+            value=as_shown(trial_ms(trial)),
             timestamp_ms=int((trial.started_unix_s + trial.wall_s) * MS_PER_S),
             step=step,
         )
@@ -73,22 +74,22 @@ def speed_columns(record: RunRecord, speedup: float | None) -> dict[str, float]:
     }
     energies = dict.fromkeys(score.metric for score in record.scores if score.metric.startswith(ENERGY))
     values.update({f"energy/{metric.removeprefix(ENERGY)}": _mean(record, metric) for metric in energies})
-    return _finite(values)
+    return _shown(values)
 
 
 def quality_columns(record: RunRecord, is_reference: bool) -> dict[str, float]:
     """Means of the six scores of the table."""
     found = summaries_of(record, is_reference)
     means = ((column, found[metric].mean) for metric, column in QUALITY_COLUMNS.items() if metric in found)
-    return _finite({column: mean for column, mean in means if mean is not None})
+    return _shown({column: mean for column, mean in means if mean is not None})
 
 
 def quality_gaps(record: RunRecord, is_reference: bool) -> str | None:
-    """In words, which scores stand on fewer sentences than there are."""
+    """In words, which scores of the table stand on fewer sentences than there are."""
     gaps = [
         f"{metric}: {summary.num_ok} of {summary.num_all} sentences ({summary.reason})"
         for metric, summary in summaries_of(record, is_reference).items()
-        if summary.reason is not None and summary.num_all
+        if metric in QUALITY_COLUMNS and summary.reason is not None and summary.num_all
     ]
     return "; ".join(gaps) or None
 
@@ -182,6 +183,15 @@ def _sentence_speed(trials: Sequence[Trial]) -> list[float | None]:
 def _mean(record: RunRecord, metric: str) -> float | None:
     values = [score.value for score in record.scores_of(metric) if score.value is not None]
     return sum(values) / len(values) if values else None
+
+
+def as_shown(value: float) -> float:
+    """MLflow prints every digit it has and cuts what is too long: four say more than any measurement here can."""
+    return float(f"{value:.{SHOWN_DIGITS}g}")
+
+
+def _shown(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {key: as_shown(value) for key, value in _finite(values).items()}
 
 
 def _finite(values: Mapping[str, float | None]) -> dict[str, float]:

@@ -13,22 +13,25 @@ from experiments.tracking.place import SQLITE
 VIEW_TAG = "mlflow.sharedViewState."
 ALL_RUNS = "f5bench"
 LOCAL_ADDRESS = "http://127.0.0.1:5000"  # what `mlflow ui` serves on
-# In the order of the table. Sorted by what a reader asks first: what is it, how fast, what was lost, what it costs
-COLUMNS = (
-    "metrics.`rtf`",
-    "metrics.`speedup_vs_upstream`",
-    "metrics.`latency/p50_ms`",
-    "metrics.`memory/peak_mib`",
-    "metrics.`quality/wer_frac`",
-    "metrics.`quality/log_mel`",
-    "metrics.`quality/pesq_wb`",
-    "tags.`quality.verdict`",
-    "params.`engine`",
-    "params.`solver`",
-    "params.`workload`",
-    "tags.`host.class`",
-)
-BEST = ("metrics.`best_rtf`", "tags.`best.label`")
+# Column -> pixels, in the order in which a reader asks: how fast, what was lost, what it costs, what it is, where
+COLUMNS = {
+    "metrics.`rtf`": 90,
+    "metrics.`speedup_vs_upstream`": 170,
+    "tags.`quality.verdict`": 120,
+    "metrics.`latency/p50_ms`": 130,
+    "metrics.`memory/peak_mib`": 145,
+    "metrics.`quality/wer_frac`": 135,
+    "metrics.`quality/log_mel`": 130,
+    "metrics.`quality/pesq_wb`": 130,
+    "params.`engine`": 110,
+    "params.`solver`": 100,
+    "params.`workload`": 90,
+    "tags.`host.class`": 180,
+    "attributes.`Description`": 400,
+}
+BEST = {"metrics.`best_rtf`": 90, "tags.`best.label`": 200, "attributes.`Description`": 400}
+NAME, WHEN, HOW_LONG = "attributes.`Run Name`", "runDateAndNestInfo", "duration"  # always shown
+NAME_PIXELS = 300
 NEWEST_FIRST, FASTEST_FIRST = ("attributes.start_time", False), ("metrics.`rtf`", True)
 # Text on every experiment that has none of its own; the kind makes MLflow show pages of measurements, not of chats
 EXPERIMENT_TAGS = {
@@ -41,6 +44,7 @@ EXPERIMENT_TAGS = {
 def view_of(parent_id: str | None) -> str:
     """The state of MLflow's runs table: all runs by date, or what a sweep measured, the fastest first."""
     order, ascending = NEWEST_FIRST if parent_id is None else FASTEST_FIRST
+    columns = {**(BEST if parent_id is None else {}), **COLUMNS}
     state = {
         "searchFilter": "" if parent_id is None else f"tags.`mlflow.parentRunId` = '{parent_id}'",
         "orderByKey": order,
@@ -49,7 +53,9 @@ def view_of(parent_id: str | None) -> str:
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": [*(BEST if parent_id is None else ()), *COLUMNS],
+        "selectedColumns": list(columns),
+        "columnOrder": [NAME, WHEN, *columns, HOW_LONG],
+        "columnWidths": {NAME: NAME_PIXELS, **columns},
     }
     return json.dumps(state)
 
@@ -61,7 +67,7 @@ def view_key(parent_id: str | None) -> str:
 def address_of(uri: str, experiment_id: str, key: str) -> str:
     """Of the runs table, on the server itself, or where `mlflow ui` would show a local store."""
     root = LOCAL_ADDRESS if uri.startswith(SQLITE) else uri.rstrip("/")
-    return f"{root}/#/experiments/{experiment_id}/runs?viewStateShareKey={key}"
+    return f"{root}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
 
 
 def all_runs(address: str) -> str:

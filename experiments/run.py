@@ -89,9 +89,9 @@ def run_and_show(cell: Cell, out: Path, command: Sequence[str] | None = None) ->
     if record.status != "ok":
         complain(f"{cell.label} {record.status}: {record.reason}; {record.remedy} ({out / LOG})")
         return EXIT_USAGE if outcome.result.is_config_error else EXIT_JOB_FAILED
-    sync_tracking(cell.config, out)
+    tracked = sync_tracking(cell.config, out)
     print_report(load_table(out), stdout_console())
-    print(f"record  {out / RESULT}\naudio   {out / 'audio'}\nreport  {report_command(out)}")
+    print(f"record  {out / RESULT}\naudio   {out / 'audio'}\nreport  {report_command(out)}\n{tracked}", end="")
     return EXIT_OK if outcome.is_scored else EXIT_JOB_FAILED
 
 

@@ -20,6 +20,8 @@ from experiments.measuring.validate import planned_evals
 from experiments.settings.compose import Cell
 from experiments.workload.requests import load_workload
 
+WHERE_TRACKED = ("serve ", "mlflow ")  # lines of experiments.tracking
+
 
 def planned(cell: Cell) -> Planned:
     """What the progress bar counts, and how long it may take."""
@@ -75,10 +77,13 @@ def finish_scoring(folder: Path, process: subprocess.Popen[str]) -> bool:
     return process.returncode == 0
 
 
-def sync_tracking(config: Mapping[str, Any], folder: Path) -> None:
-    """Fill MLflow from the files. What fails there costs one line: the files are the record."""
+def sync_tracking(config: Mapping[str, Any], folder: Path) -> str:
+    """Fill MLflow from the files. What fails there costs one line: the files are the record.
+
+    Returns the lines that say where it is seen, each with its end; nothing where it is not.
+    """
     if config["tracking"]["mode"] == "off":
-        return
+        return ""
     command = [sys.executable, "-m", "experiments.tracking", "sync", str(folder)]
     done = subprocess.run(
         command, env=module_environment(), capture_output=True, encoding="utf-8", errors="replace", check=False
@@ -86,7 +91,8 @@ def sync_tracking(config: Mapping[str, Any], folder: Path) -> None:
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         print(f"tracking: {last}", file=sys.stderr, flush=True)
-        return
+        return ""
     for line in done.stderr.splitlines():
         if line.startswith("note: the store "):
             print(f"tracking: {line.removeprefix('note: ')}", file=sys.stderr, flush=True)
+    return "".join(f"{line}\n" for line in done.stdout.splitlines() if line.startswith(WHERE_TRACKED))

@@ -270,6 +270,6 @@ def publish(sweep: Sweep) -> int:
     done = subprocess.run(command, env=module_environment(), check=False)
     if done.returncode != 0:
         complain(f"the report failed; everything measured is in {sweep.folder}; `{report_command(sweep.folder)}`")
-    sync_tracking(sweep.cells[0].config, sweep.folder)
-    print(f"records  {sweep.folder / 'cells'}\nreport   {report_place(sweep.folder)}", flush=True)
+    tracked = sync_tracking(sweep.cells[0].config, sweep.folder)
+    print(f"{tracked}records  {sweep.folder / 'cells'}\nreport   {report_place(sweep.folder)}", flush=True)
     return EXIT_OK if done.returncode == 0 else EXIT_UNEXPECTED

@@ -143,6 +143,10 @@ def _faster(finding: PairedFinding, verdict: PairedVerdict) -> str:
     of = f"{finding.metric} {change(finding)} of the reference's"
     decided = verdict.outcome != "INVALID_ENV" and finding.outcome in ("PASS", "WARN", "FAIL")
     if not decided:
+        # The rule was not let decide (one set of processes, or out of time), though the bounds leave one side no chance
+        was_stopped = verdict.outcome == "INCONCLUSIVE" and verdict.reason is not None
+        if was_stopped and (finding.high < 1.0 or finding.low > 1.0):
+            return f"In these processes the candidate was {'faster' if finding.high < 1.0 else 'slower'}: {of}"
         return f"Which side is faster is not decided: candidate {of}"
     if finding.high < 1.0:
         return f"The candidate is faster: {of}"

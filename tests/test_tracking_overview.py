@@ -67,6 +67,19 @@ def test_a_faster_variant_that_lost_something_is_not_the_best(tmp_path: Path) ->
     assert "Faster, but not known to be as good: int8-euler_3 (fail)" in said
 
 
+@pytest.mark.parametrize(
+    ("run_id", "best"), [("run-fp32-euler_7", "fp32-euler_7"), ("measured before", "int8-euler_3")]
+)
+def test_a_verdict_of_the_run_before_is_not_the_runs_own(tmp_path: Path, run_id: str, best: str) -> None:
+    place = swept(tmp_path) / "cells" / "fp32-euler_7" / "quality_gate"
+    place.mkdir()
+    (place / "verdict.json").write_text(json.dumps({"outcome": "PASS", "candidate": {"run_id": run_id}}))
+    content = load_content(tmp_path)
+    assert content.parent.tags["best.label"] == best
+    judged = {run.name: run.tags.get("quality.verdict") for run in content.children}
+    assert judged["fp32-euler_7"] == ("pass" if best == "fp32-euler_7" else None)
+
+
 @pytest.mark.parametrize("outcome", ["FAIL", "INCONCLUSIVE"])
 def test_where_none_is_known_to_have_lost_nothing_there_is_no_best(tmp_path: Path, outcome: str) -> None:
     judge(swept(tmp_path), fp32=outcome, int8="FAIL")

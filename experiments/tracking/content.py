@@ -160,7 +160,7 @@ def _cell_content(folder: _Folder, cell: Cell) -> RunContent:
     is_shared = cell is folder.shared
     heard, run_uuid = heard_of(place), quotable(_run_uuid(source, cell))
     kind = "reference" if is_shared else "measure"
-    verdicts = verdict_tags(place)
+    verdicts = verdict_tags(place, record.run_id if record else None)
     tags = {
         **run_tags(kind, "run", run_uuid, cell.state),
         **outcome,

@@ -37,7 +37,8 @@ def overview_of(source: Source) -> Overview:
     except UnjudgedRow as error:
         return Overview(said=f"No variant is named the fastest: {error}")
     rows = [row for row in table.timed_rows if row.validity == "valid" and not is_void(row)]
-    verdicts = {row.label: quality_verdict(source.root / row.cell.dir) or NOT_JUDGED for row in rows}
+    judged = {row.label: quality_verdict(source.root / row.cell.dir, _run_id(row)) for row in rows}
+    verdicts = {label: verdict or NOT_JUDGED for label, verdict in judged.items()}
     speedups, upstream = _speedups(table)
     best = _best(rows, verdicts)
     return Overview(
@@ -85,6 +86,10 @@ def _said(
     return f"Fastest that lost nothing that was judged: {speed}." + (
         f" Faster, but not known to be as good: {listed(faster)}." if faster else ""
     )
+
+
+def _run_id(row: Row) -> str | None:
+    return row.cell.record.run_id if row.cell.record else None
 
 
 def _rtf(row: Row) -> float:

@@ -55,16 +55,29 @@ def environment_tags(known: Mapping[str, Any]) -> dict[str, str | None]:
     return tags
 
 
-def verdict_tags(folder: Path) -> dict[str, str | None]:
+def verdict_tags(folder: Path, run_id: str | None = None) -> dict[str, str | None]:
     """Of a speed gate, and of a quality gate in its folder below the run."""
     speed = _outcome(folder / "verdict.json")
-    return {**({} if speed is None else outcome_tags(speed)), "quality.verdict": quality_verdict(folder)}
+    return {**({} if speed is None else outcome_tags(speed)), "quality.verdict": quality_verdict(folder, run_id)}
 
 
-def quality_verdict(folder: Path) -> str | None:
-    """pass, fail, inconclusive, ... of a run's quality gate; None where nobody judged."""
-    outcome = _outcome(folder / QUALITY_GATE / "verdict.json")
-    return outcome and outcome.lower()
+def quality_verdict(folder: Path, run_id: str | None) -> str | None:
+    """pass, fail, inconclusive, ... of a run's quality gate; None where nobody judged this run. A verdict of the run
+    that lay here before, measured again since, is not its own."""
+    path = folder / QUALITY_GATE / "verdict.json"
+    outcome = _outcome(path)
+    if outcome is None or _is_of_another(path, run_id):
+        return None
+    return outcome.lower()
+
+
+def _is_of_another(path: Path, run_id: str | None) -> bool:
+    """Whether a readable verdict names a candidate that is not this run; old ones name none."""
+    try:
+        judged = json.loads(path.read_text(encoding="utf-8"))["candidate"]["run_id"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return run_id is not None and judged is not None and judged != run_id
 
 
 def outcome_tags(outcome: str) -> dict[str, str | None]:

@@ -111,13 +111,8 @@ def test_messages_spell_commands_by_f5bench_where_that_was_called(
 
 def test_what_is_no_verb_is_left_to_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CALLED_AS, "f5bench")
-    others = ("python -m experiments.load.cold job.json", "python -m pip install x", "python -m experiments.compare.x")
-    for text in others:
-        "python -m experiments.load.cold job.json",
-        "python -m pip install x",
-        "python -m experiments.compare.x",
-    ):
-        assert interpreter() in here(text)
+    for module in ("experiments.load.cold job.json", "pip install x", "experiments.compare.x"):
+        assert interpreter() in here(f"python -m {module}")
 
 
 def test_the_installed_command_says_its_own_name(tmp_path: Path) -> None:

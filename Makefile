@@ -1,11 +1,11 @@
 # Two commands that are enough by themselves from a clean clone: `make bench` (the main job) and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= quality,speaker,mlflow,onnx,optimize,serve,torchao,dev
+EXTRAS ?= quality,speaker,mlflow,onnx,optimize,serve,torchao,docs,dev
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: install bench test lint format doctor gpu-check gpu-check-here published-audio clean
+.PHONY: install bench test lint format doctor gpu-check gpu-check-here jetson published-audio results docs clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else \
@@ -45,11 +45,23 @@ gpu-check:  ## prove the CUDA engines on this machine
 gpu-check-here: $(READY)
 	$(RUN) -m experiments.checks.gpu $(ARGS)
 
+# Beside JetPack's own packages, so not the environment of the other targets: docs/jetson.md
+jetson:  ## set up a Jetson: ARGS=--dry-run prints the commands
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 10) else \
+	  "error: JetPack 6.1 or newer is needed: its Python is 3.10, and $(PYTHON) is older")'
+	$(PYTHON) -m experiments.setup_jetson $(ARGS)
+
 # About an hour on two cores; of this machine, and of today's code
 published-audio: $(READY)  ## the audio, spectrograms and pages behind the published reports, made again on this machine
 	for each in bench waterfall fastest; do if [ -f outputs/published/$$each/sweep.json ]; \
 	  then $(RUN) -m experiments.sweep resume=outputs/published/$$each; \
 	  else $(RUN) -m experiments.sweep experiment=$$each tracking=none out=outputs/published/$$each; fi || exit $$?; done
+
+results: $(READY)  ## docs/results.md again, from what lies in reports/published
+	$(RUN) -m reports.site
+
+docs: $(READY)  ## the documentation as a site in outputs/site; needs no network
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --config-file reports/site/mkdocs.yml
 
 clean:
 	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache

@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -51,18 +50,6 @@ def source_sha256(*modules: str) -> str:
             raise ModuleNotFoundError(name)
         digest.update(Path(spec.origin).read_bytes())
     return digest.hexdigest()
-
-
-def cpu_flags() -> str:
-    """The kernel's line of this CPU's instruction sets, empty where it tells none."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text("utf-8").splitlines() if info.is_file() else []
-    return next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
-
-
-def cpu_sha256() -> str:
-    """What layout decisions for a CPU depend on, hashed."""
-    return hashlib.sha256((platform.machine() + platform.processor() + cpu_flags()).encode()).hexdigest()
 
 
 def cached_folder(kind: str, parts: Mapping[str, object], make: Callable[[Path], object]) -> Path:

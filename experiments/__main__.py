@@ -7,65 +7,25 @@ by `python -m`; nothing is imported here before it is known which one is wanted.
 from __future__ import annotations
 
 import difflib
+import os
 import runpy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 from experiments.completion import SHELLS, candidates, script
-from reports.commands import ROOT
+from reports.commands import CALLED_AS, ROOT, shown_program
+from reports.verbs import MODULES, VERBS
 
+PROGRAM = "f5bench"
 HELP = ("-h", "--help", "help")
-INTERNAL = ("measuring.worker", "compare.child", "load.cold", "doctor.probe")  # programs that verbs start
-
-# purpose -> verb -> (module, what it is for)
-VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
-    "measure": {
-        "run": ("experiments.run", "one variant: timed, and the very audio it made scored"),
-        "sweep": ("experiments.sweep", "many variants in one table; goes on after an interruption"),
-        "optimize": ("experiments.optimize", "a search instead of a grid"),
-        "stream": ("experiments.stream", "first audible sample and gaps of a stream"),
-        "load": ("experiments.load", "an engine under load, as a service would have it"),
-        "floor": ("experiments.scoring.floor", "how far two seeds of one model lie apart: the scale of every score"),
-    },
-    "judge": {
-        "compare": ("experiments.compare", "two variants, weights or revisions in one run, with a verdict"),
-        "selftest": ("experiments.selftest", "how often that verdict is wrong here"),
-        "baseline": ("experiments.baseline", "keep a run as baseline; list, show, approve, diff"),
-        "gate": ("experiments.gate", "a new run against a stored baseline"),
-        "gate-selftest": ("experiments.selftest.stored", "how often that gate is wrong here"),
-        "quality-gate": ("experiments.quality_gate", "is run B as good as run A? from stored scores"),
-        "quality-selftest": ("experiments.selftest.quality", "what the metrics see of planted faults"),
-        "decide": ("experiments.decide", "take the cheaper variant or not, by a rule fixed beforehand"),
-        "plan-samples": ("experiments.plan_samples", "how many sentences, clips or votes a question needs"),
-    },
-    "listen": {
-        "listening": ("reports.listening", "a blind listening set: build, serve, collect"),
-    },
-    "serve": {
-        "serve": ("experiments.serve", "a small service that keeps a model loaded"),
-    },
-    "look after": {
-        "doctor": ("experiments.doctor", "what is here, what is missing, what that disables"),
-        "reports": ("reports", "render a run or a sweep again"),
-        "score": ("experiments.scoring.score", "score a finished run again"),
-        "tracking": ("experiments.tracking", "fill MLflow from what lies on disk"),
-        "trim-reference": ("experiments.trim_reference", "cut a reference clip in a pause"),
-        "fit-solver": ("experiments.solvers.fit", "fit a solver of few evaluations to a model"),
-        "calibrate-reuse": ("experiments.solvers.calibrate_reuse", "what step caching is calibrated from"),
-        "gpu-check": ("experiments.checks.gpu", "prove the CUDA engines on this machine"),
-        "gpu-correct": ("experiments.checks.gpu_correct", "its part that compares every engine's mel"),
-        "step-error": ("experiments.checks.step_error", "where an engine's error comes from"),
-        "overhead": ("experiments.checks.overhead", "what the harness costs"),
-        "onnx-profile": ("experiments.checks.onnx_profile", "where an ONNX engine's evaluation spends its time"),
-        "roofline": ("experiments.checks.roofline", "the denoiser's share of the device's products"),
-        "chaos": ("experiments.checks.chaos", "kill -9 at random moments: is anything lost?"),
-        "sweep-cost": ("experiments.checks.sweep_cost", "what a sweep costs beyond its workers"),
-        "score-cost": ("experiments.checks.score_cost", "what scoring costs once the audio exists"),
-        "train-pocket": ("experiments.pocket.train", "train the pocket model again"),
-        "pocket-eval": ("experiments.pocket.evaluate", "how well the pocket model speaks"),
-    },
-}
-MODULES = {verb: module for verbs in VERBS.values() for verb, (module, _) in verbs.items()}
+INTERNAL = (
+    "measuring.worker",
+    "compare.child",
+    "functions.child",
+    "load.cold",
+    "doctor.probe",
+)  # programs that verbs start
 
 
 def overview() -> str:
@@ -73,7 +33,7 @@ def overview() -> str:
     lines = ["f5bench VERB [...]: speed of F5-TTS with the quality of the very audio that was timed.", ""]
     for purpose, verbs in VERBS.items():
         lines.append(purpose)
-        lines += [f"  {verb:<17}{said}" for verb, (_, said) in verbs.items()]
+        lines += [f"  {verb:<19}{said}" for verb, (_, said) in verbs.items()]
     return "\n".join([
         *lines, "", "f5bench VERB --help shows its settings and examples; start with: f5bench doctor, f5bench run",
         f'completion: eval "$(f5bench completion bash)" ({", ".join(SHELLS)})',
@@ -100,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return run_verb(_show, [])
     verb, rest = given[0], given[1:]
+    if argv is None and Path(sys.argv[0]).name == PROGRAM:  # and not `python -m experiments`
+        os.environ[CALLED_AS] = shown_program(Path(sys.argv[0]))
     if verb == "completion":
         if rest[:1] and rest[0] in SHELLS:
             print(script(rest[0]))

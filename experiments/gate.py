@@ -31,7 +31,8 @@ from experiments.settings.keys import key_of
 from experiments.settings.overrides import parse
 from experiments.settings.typed import Group, Text, group_of
 from metrics.record import RunRecord, load_run, to_json, write_atomically
-from reports.commands import VerbParser, here, typed
+from reports.commands import VerbParser, typed
+from reports.verdicts.coloured import print_verdict
 from reports.verdicts.stored import Gated, junit_xml, summary_markdown, terminal_lines, verdict_content
 
 RULE: Rule = judge
@@ -183,8 +184,7 @@ def _finish(given: argparse.Namespace, baseline: Baseline, run: RunRecord, limit
         write_atomically(out / "verdict.json", to_json(verdict_content(gated, now_iso())) + "\n")
         write_atomically(out / "summary.md", summary)
         write_atomically(out / "junit.xml", junit_xml(gated))
-    for line in terminal_lines(gated):
-        print(here(line))
+    print_verdict(terminal_lines(gated))
     print(f"verdict {out / 'verdict.json'}")
     return gated.verdict.exit_code
 

@@ -12,7 +12,8 @@ from experiments.common.cli import run_verb
 from experiments.common.environment import now_iso
 from experiments.settings.words import KEYS, read_quality_limits, split_words
 from metrics.record import load_run, to_json, write_atomically
-from reports.commands import VerbParser, here, typed
+from reports.commands import VerbParser, typed
+from reports.verdicts.coloured import print_verdict
 from reports.verdicts.quality import JudgedQuality, quality_content, quality_junit, quality_lines, quality_summary
 
 DEFAULT = "standard"
@@ -56,8 +57,7 @@ def main(argv: Sequence[str]) -> int:
         write_atomically(out / "junit.xml", quality_junit(judged))
     except PermissionError as error:
         raise ConfigError("out", out, f"cannot be written ({error.strerror})", "choose another folder") from error
-    for line in quality_lines(judged):
-        print(here(line))
+    print_verdict(quality_lines(judged))
     print(f"verdict {out / 'verdict.json'}")
     return verdict.exit_code
 

@@ -11,8 +11,8 @@ from engine.contract import ConfigError
 from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, report_command, run_verb
 from experiments.common.device_lock import device_lock
 from experiments.common.presets import with_presets
-from experiments.common.progress import Board
-from experiments.measuring.cold import launch_with_cold_starts
+from experiments.common.progress import Board, expected_text
+from experiments.measuring.energy import launch_with_energy
 from experiments.measuring.job import LOG, RESULT, JobResult, Launcher, new_job
 from experiments.measuring.running import default_out, make_launcher, planned, score, sync_tracking
 from experiments.measuring.validate import one_cell, validate_out
@@ -45,12 +45,13 @@ class Outcome:
 
 def run_variant(cell: Cell, out: Path, command: Sequence[str] | None = None) -> Outcome:
     """Measure and score one validated cell in `out`. command: how a worker is started, for tests."""
-    plan = planned(cell, len(load_workload(cell.config).lines))
+    plan = planned(cell)
     device = cell.config["device"]["kind"]
     with Board([plan]) as board, device_lock(device, cell.config["sweep"]["lock"], board.say) as lock:
+        board.say(f"{expected_text([plan])}; record in {out}, its log {out / LOG}")
         launcher = make_launcher(lock, lambda journal: board.tick(0, journal), command)
         board.start(0)
-        result = launch_with_cold_starts(new_job(out, cell.label, "measure", cell.config), launcher)
+        result = launch_with_energy(new_job(out, cell.label, "measure", cell.config), launcher)
         board.finish(0, result.record.status, result.record.reason)
         if result.record.status != "ok":
             return Outcome(result, False)
@@ -88,9 +89,9 @@ def run_and_show(cell: Cell, out: Path, command: Sequence[str] | None = None) ->
     if record.status != "ok":
         complain(f"{cell.label} {record.status}: {record.reason}; {record.remedy} ({out / LOG})")
         return EXIT_USAGE if outcome.result.is_config_error else EXIT_JOB_FAILED
-    sync_tracking(cell.config, out)
+    tracked = sync_tracking(cell.config, out)
     print_report(load_table(out), stdout_console())
-    print(f"record  {out / RESULT}\naudio   {out / 'audio'}\nreport  {report_command(out)}")
+    print(f"record  {out / RESULT}\naudio   {out / 'audio'}\nreport  {report_command(out)}\n{tracked}", end="")
     return EXIT_OK if outcome.is_scored else EXIT_JOB_FAILED
 
 

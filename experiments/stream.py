@@ -26,6 +26,7 @@ from experiments.common.journal import JOURNAL, JournalWriter
 from experiments.common.presets import with_presets
 from experiments.measuring.engines import build_by_name, facts_content
 from experiments.measuring.running import default_out
+from experiments.measuring.timed import time_call
 from experiments.measuring.validate import one_cell, validate_out
 from experiments.settings.front import answered
 from experiments.settings.keys import refuse_misspelt, refuse_unread
@@ -119,14 +120,10 @@ class StreamLoop:
             self.measured.audio[request.utterance_id] = audio_S, rate_hz
 
     def _call(self, request: SynthesisRequest, repeat: int) -> None:
-        self._clock.sync()
-        before_s = self._clock.now_s()
-        synthesis = self._engine.synthesize([request])[0]
-        self._clock.sync()
-        wall_s = self._clock.now_s() - before_s
-        audio_S, rate_hz = synthesis.audio_S, synthesis.sample_rate_hz
+        call = time_call(self._clock, lambda: self._engine.synthesize([request])[0])
+        audio_S, rate_hz = call.result.audio_S, call.result.sample_rate_hz
         trial = CallTrial(
-            utterance_id=request.utterance_id, repeat=repeat, wall_s=wall_s, audio_s=len(audio_S) / rate_hz,
+            utterance_id=request.utterance_id, repeat=repeat, wall_s=call.wall_s, audio_s=len(audio_S) / rate_hz,
             silence_s=leading_silence_s(audio_S, rate_hz),
         )  # fmt: skip
         self._journal.append("call", asdict(trial))

@@ -1,4 +1,4 @@
-"""`python -m reports DIR [--print] [--out DIR | --publish DIR]`: render a run or a sweep again from what it left."""
+"""`python -m reports DIR [--print] [--out DIR | --publish DIR]`: render a run, sweep or verdict from its folder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 from metrics.process import settle
 from metrics.record import RecordError
 from reports.commands import VerbParser
+from reports.data.source import RESULT, SWEEP
 from reports.render.every import render_report
 from reports.render.terminal import print_report, stdout_console
+from reports.verdicts.page import render_verdict, summary_in
 
 EXIT_OK = 0
 EXIT_USAGE = 2
@@ -25,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RecordError as error:
         return _complain(str(error))
     try:
+        if _is_verdict(options.folder) and options.publish is None:
+            print(render_verdict(options.folder, options.out or options.folder))
+            return EXIT_OK
         rendered = render_report(options.folder, options.publish or options.out, small=options.publish is not None)
     except RecordError as error:
         return _complain(str(error))
@@ -40,9 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_OK
 
 
+def _is_verdict(folder: Path) -> bool:
+    """A run or a sweep that was judged as well is shown as what it is."""
+    return summary_in(folder) is not None and not any((folder / name).is_file() for name in (RESULT, SWEEP))
+
+
 def _parser() -> VerbParser:
     parser = VerbParser(prog="python -m reports", description=__doc__)
-    parser.add_argument("folder", metavar="DIR", type=Path, help="what experiments.run or experiments.sweep left")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="what a run, sweep, verdict or load test left")
     parser.add_argument("--print", action="store_true", help="print the table on the terminal as well")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--out", type=Path, default=None, help="folder to write into (default: DIR)")

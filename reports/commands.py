@@ -19,8 +19,12 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from reports.verbs import MODULES
+
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_USAGE = 2
+CALLED_AS = "F5BENCH_CALLED_AS"  # set where f5bench started this process: messages then spell commands by it
+PAGE = "report.html"  # what a report leaves in its folder to be opened
 # A word of its own, and not the end of a path: what was put in once stays as it is
 _MAIN = re.compile(r'^if __name__ == "__main__":', re.MULTILINE)
 # What was a module of its own under another name, and scripts that people keep still call so
@@ -40,12 +44,16 @@ MOVED = {
 }
 _ALONE = r"(?<![\w./-])"
 _PYTHON = re.compile(_ALONE + r"python(?= -m [a-z])")
+_VERB = re.compile(_ALONE + r"python -m ((?:experiments|reports)(?:\.\w+)*)(?![\w.]*\w)")
+_NAMES = {module: verb for verb, module in MODULES.items()}
 _PIP = re.compile(_ALONE + r"(?<!-m )pip(?= (?:un)?install )")
 _HUB = re.compile(_ALONE + r"hf(?= download )")
 _MLFLOW = re.compile(_ALONE + r"mlflow(?= (?:ui|experiments|db) )")
 _EXTRA = re.compile(r"""(?P<quote>['"]?)(?<![\w./])\.\[(?P<names>[a-z,]+)\](?P=quote)""")
 _CONSTRAINTS = re.compile(r"(?<=-c )constraints\.txt")
-_FOLDER = re.compile(_ALONE + r"(?P<tool>git|make)(?P<rest> (?:restore|fetch|log|bench|test|lint|doctor|gpu-check)\b)")
+_FOLDER = re.compile(
+    _ALONE + r"(?P<tool>git|make)(?P<rest> (?:restore|fetch|log|bench|test|lint|doctor|gpu-check|jetson|install)\b)"
+)
 
 
 def typed(module: str, *words: object) -> str:
@@ -63,6 +71,8 @@ def interpreter() -> str:
 def here(text: str) -> str:
     """`text` with every command in it as it has to be typed on this machine, in this folder."""
     python = interpreter()
+    if program := os.environ.get(CALLED_AS):
+        text = _VERB.sub(lambda match: f"{program} {_NAMES[match[1]]}" if match[1] in _NAMES else match[0], text)
     text = _PYTHON.sub(lambda match: python, text)
     text = _PIP.sub(lambda match: f"{python} -m pip", text)
     text = _HUB.sub(lambda match: _program("hf"), text)
@@ -72,6 +82,12 @@ def here(text: str) -> str:
     text = _EXTRA.sub(lambda match: shlex.quote(f"{ROOT}[{match['names']}]"), text)
     text = _CONSTRAINTS.sub(lambda match: shlex.quote(str(ROOT / "constraints.txt")), text)
     return _FOLDER.sub(lambda match: f"{match['tool']} -C {shlex.quote(str(ROOT))}{match['rest']}", text)
+
+
+def shown_program(path: Path) -> str:
+    """How a script that is running is called from here: by its name where that finds it, else by its path."""
+    found = shutil.which(path.name)
+    return path.name if found is not None and Path(found).resolve() == path.resolve() else _shown(path)
 
 
 def verbs_in(folder: Path) -> dict[str, str]:

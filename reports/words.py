@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 ABSENT = "-"
 MAX_SLUG = 120
@@ -45,6 +47,12 @@ def without_machine_paths(text: str | None) -> str | None:
     if text is None:
         return None
     return _ABSOLUTE_PATH.sub(r".../\1", " ".join(text.split()))
+
+
+def plain_json(value: Any) -> str:
+    """Indented JSON whose lines hold no absolute path."""
+    lines = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False).splitlines()
+    return "\n".join(line[: len(line) - len(line.lstrip())] + (without_machine_paths(line) or "") for line in lines)
 
 
 def slug(label: str) -> str:

@@ -27,6 +27,7 @@ F5BENCH = re.compile(r"(?<!\S)f5bench (?!completion )([a-z][a-z-]*)")
 VERBS = frozenset(verbs_in(ROOT / "experiments"))
 SUBCOMMANDS = {
     "experiments.baseline": ("record", "list", "show", "approve", "diff"),
+    "experiments.telemetry": ("watch", "import"),
     "experiments.tracking": ("sync", "status"),
     "reports.listening": ("build", "serve", "collect"),
 }

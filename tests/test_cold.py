@@ -95,7 +95,7 @@ def test_the_waiting_parent_takes_less_than_2_percent_of_a_core(
 ) -> None:
     monkeypatch.setenv("FAKE_FP32", "hang")
     cell = compose_run([*COLD, "measure=quick"])
-    watch, board = overhead.ParentWatch.start(), Board([running_module.planned(cell, 2)])
+    watch, board = overhead.ParentWatch.start(), Board([running_module.planned(cell)])
 
     def tick(journal: Path) -> None:
         board.tick(0, journal)

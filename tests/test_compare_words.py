@@ -52,6 +52,23 @@ def test_which_side_is_faster_is_said_with_its_bounds(
     assert first in comparison_summary(comparison)
 
 
+@pytest.mark.parametrize(
+    ("ratios", "words"),
+    [
+        ((0.70, 0.72, 0.71, 0.69), "In these processes the candidate was faster: wall_time x0.7"),
+        ((1.50, 1.52, 1.51, 1.49), "In these processes the candidate was slower: wall_time x1.5"),
+        ((1.0, 1.5, 0.7, 1.2), "Which side is faster is not decided: candidate wall_time x"),
+    ],
+)
+def test_a_rule_that_was_not_let_decide_says_no_more_than_these_processes(
+    ratios: tuple[float, ...], words: str
+) -> None:
+    whole = compared(*ratios)
+    findings = tuple(replace(finding, outcome="INCONCLUSIVE") for finding in whole.verdict.findings)
+    verdict = replace(whole.verdict, outcome="INCONCLUSIVE", findings=findings, reason="quick mode may not decide here")
+    assert list(comparison_lines(replace(whole, verdict=verdict)))[1].strip().startswith(words)
+
+
 def test_evaluations_and_what_is_known_of_quality_are_said() -> None:
     for text in ("\n".join(comparison_lines(compared(0.7, 0.7, 0.7, 0.7))), comparison_summary(compared(0.7, 0.7))):
         assert "Evaluations a call: candidate 7, reference 16 to 32." in text

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.doctor.host import TILE_FLAGS, cpu_rows, driver_version, jetson_row, memory_row, pocket_row
+from experiments.doctor.host import TILE_FLAGS, cpu_rows, driver_version, memory_row, pocket_row
 from experiments.doctor.probe import REPOSITORY, probe
 
 SHADOWS = {
@@ -139,20 +139,6 @@ def test_missing_and_torn_weights_are_told_apart(pocket: Path, content: bytes | 
         (pocket / "dit.safetensors").write_bytes(content)
     row = pocket_row(pocket)
     assert (row.status, row.found, row.is_fatal) == (status, words, True)
-
-
-def test_a_jetson_is_known_by_its_release_file(tmp_path: Path) -> None:
-    assert jetson_row("MODE_30W", tmp_path) is None
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/nv_tegra_release").write_text("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic\n")
-    (tmp_path / "proc/device-tree").mkdir(parents=True)
-    (tmp_path / "proc/device-tree/model").write_text("NVIDIA Jetson AGX Orin Developer Kit\0")
-    row = jetson_row("NV Power Mode: MODE_30W 2", tmp_path)
-    assert row is not None
-    assert row.found == "NVIDIA Jetson AGX Orin Developer Kit, L4T 36.4.3, NV Power Mode: MODE_30W 2"
-    blind = jetson_row(None, tmp_path)
-    assert blind is not None
-    assert blind.status == "missing"
 
 
 def test_the_driver_version_is_read_from_the_kernel_module(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from experiments.__main__ import MODULES, VERBS, main
 from experiments.completion import COMPOSING, SHELLS, candidates, script
-from reports.commands import ROOT
+from reports.commands import CALLED_AS, ROOT, here, interpreter
 
 
 def f5bench(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -88,3 +88,38 @@ _f5bench 2>/dev/null; echo "${{COMPREPLY[@]}}"
 def test_a_shell_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", "tcsh"]) == 2
     assert capsys.readouterr().err == f"error: completion: give one of {', '.join(SHELLS)}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("use `python -m experiments.quality_gate A B`", "use `f5bench quality-gate A B`"),
+        ("use `python -m experiments.scoring.floor`.", "use `f5bench floor`."),
+        ("`python -m reports DIR --print`", "`f5bench reports DIR --print`"),
+        ("`python -m reports.listening build A B`", "`f5bench listening build A B`"),
+    ],
+)
+def test_messages_spell_commands_by_f5bench_where_that_was_called(
+    monkeypatch: pytest.MonkeyPatch, text: str, typed: str
+) -> None:
+    monkeypatch.delenv(CALLED_AS, raising=False)
+    assert here(text) == text.replace("python", interpreter())
+    monkeypatch.setenv(CALLED_AS, "f5bench")
+    assert here(text) == typed
+    assert here(typed) == typed
+
+
+def test_what_is_no_verb_is_left_to_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CALLED_AS, "f5bench")
+    for module in ("experiments.load.cold job.json", "pip install x", "experiments.compare.x"):
+        assert interpreter() in here(f"python -m {module}")
+
+
+def test_the_installed_command_says_its_own_name(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("f5bench")
+    done = subprocess.run(
+        [program, "compare", "--help"], cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert f"{program} compare reference.engine=fp32" in done.stdout
+    assert "-m experiments.compare" not in done.stdout

@@ -243,9 +243,11 @@ def test_how_often_the_front_end_found_a_text_stands_beside_its_share(tmp_path: 
 
 def test_the_headline_names_the_fastest_valid_row_with_its_seconds_of_audio(table: Table) -> None:
     assert headline_of(table, context_of(table)) == (
-        "Fastest: int8-euler_7 speaks at RTF 0.300 (reference 2.1 s, 5.2 s generated in 4 sentences), 6.00 times as "
-        "fast as upstream-euler_32 (RTF 1.80). Against the float32 reference it has log-mel error 0.250 nats and "
-        "PESQ-WB 2.50 (3 of 4). 4 measured, 1 audio invalid, 1 skipped, 1 failed of 7 variants."
+        "Quality not judged. Fastest: int8-euler_7, 6.00 times as fast as upstream-euler_32, but of 2 variants it "
+        "is the farthest from the reference (log-mel error 0.250 nats); closest: fp32-euler_7, 4.00 times "
+        "(0.200 nats). int8-euler_7 speaks at RTF 0.300 (reference 2.1 s, 5.2 s generated in 4 sentences). Against "
+        "the float32 reference it has log-mel error 0.250 nats and PESQ-WB 2.50 (3 of 4). 4 measured, 1 audio "
+        "invalid, 1 skipped, 1 failed of 7 variants."
     )
 
 

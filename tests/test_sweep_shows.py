@@ -68,7 +68,7 @@ def hydra_text(path: Path) -> str:
 def logged(monkeypatch: pytest.MonkeyPatch, events: list[str]) -> None:
     """The real functions, with a note of when each begins and ends."""
     launch, start, finish = (
-        cells_module.launch_with_cold_starts,
+        cells_module.launch_with_energy,
         sweeping.start_scoring,
         sweeping.finish_scoring,
     )
@@ -88,7 +88,7 @@ def logged(monkeypatch: pytest.MonkeyPatch, events: list[str]) -> None:
         events.append("scored no more")
         return finish(target, process)
 
-    monkeypatch.setattr(cells_module, "launch_with_cold_starts", launched)
+    monkeypatch.setattr(cells_module, "launch_with_energy", launched)
     monkeypatch.setattr(sweeping, "start_scoring", started)
     monkeypatch.setattr(sweeping, "finish_scoring", finished)
 

@@ -132,7 +132,7 @@ def test_what_changes_while_it_is_measured_is_not_trusted_later(
 ) -> None:
     mine = elsewhere / "mine.bin"
     mine.write_bytes(b"one")
-    launch = cells_module.launch_with_cold_starts
+    launch = cells_module.launch_with_energy
 
     def launch_and_change(spec: Any, launcher: Any) -> Any:
         result = launch(spec, launcher)
@@ -140,7 +140,7 @@ def test_what_changes_while_it_is_measured_is_not_trusted_later(
         return result
 
     made = sweep("engine=fp32", f"model.checkpoint={mine}")
-    monkeypatch.setattr(cells_module, "launch_with_cold_starts", launch_and_change)
+    monkeypatch.setattr(cells_module, "launch_with_energy", launch_and_change)
     assert run_sweep(made) == 0
     assert cells()["fp32"]["identity"] is None
     assert "weights changed while it was measured" in capfd.readouterr().err
@@ -235,6 +235,10 @@ def test_how_a_worker_ended_says_why(exit_code: int | None, num_oom_kills: int, 
         ("RuntimeError", "shapes differ", "exception"),
         ("OutOfMemoryError", "CUDA out of memory", "out_of_memory"),
         ("RuntimeError", "DefaultCPUAllocator: can't allocate memory: you tried", "out_of_memory"),
+        # A Jetson's: from reports of torch's allocator, of the driver's and of cuBLAS
+        ("RuntimeError", "NVML_SUCCESS == r INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp:1131", "out_of_memory"),
+        ("RuntimeError", "NvMapMemAllocInternalTagged: 1075072515 error 12", "out_of_memory"),
+        ("RuntimeError", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)", "out_of_memory"),
         ("OutOfTime", "time limit of 10 s reached", "hang"),
         ("InvalidRequest", "empty", "config"),
     ],

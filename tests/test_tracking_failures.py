@@ -47,7 +47,7 @@ def test_a_run_that_was_not_steady_brings_its_quality_and_no_time(tmp_path: Path
     for name, scores in (("steady", run.scores), ("unsteady", (*run.scores, moved))):
         write_run(tmp_path / name, replace(run, scores=scores))
     (steady,), (unsteady,) = (list(load_content(tmp_path / name).runs())[-1:] for name in ("steady", "unsteady"))
-    assert {"rtf", "latency/p50_s"} <= set(steady.summary)
+    assert {"rtf", "latency/p50_ms"} <= set(steady.summary)
     assert steady.points
     assert not unsteady.points
     assert not [name for name in unsteady.summary if name.startswith(("rtf", "latency", "stage"))]

@@ -46,14 +46,17 @@ def test_an_address_of_the_environment_with_a_password_is_refused_by_its_name(
     assert "secret" not in said
 
 
-def test_a_reference_that_was_never_scored_is_no_child(tmp_path: Path) -> None:
+def test_a_reference_is_shared_and_no_child(tmp_path: Path) -> None:
     write_run(tmp_path / "run", record("run-1", "int8-euler_7", ""))
-    write_run(tmp_path / "run/reference", replace(record("cached", "fp32-euler_32", ""), scores=()))
-    assert load_content(tmp_path / "run").children == ()
-    failed = replace(record("cached", "fp32-euler_32", ""), scores=(), status="failed", reason="killed", remedy="-")
+    spoken = replace(record("cached", "fp32-euler_32", ""), scores=(), trials=())
+    write_run(tmp_path / "run/reference", spoken)
+    content = load_content(tmp_path / "run")
+    assert content.children == ()
+    assert [(run.run_uuid, run.status) for run in content.shared] == [("cached", "FINISHED")]
+    failed = replace(spoken, status="failed", reason="killed", remedy="-")
     shutil.rmtree(tmp_path / "run/reference")
     write_run(tmp_path / "run/reference", failed)
-    assert [child.status for child in load_content(tmp_path / "run").children] == ["FAILED"]
+    assert [run.status for run in load_content(tmp_path / "run").shared] == ["FAILED"]
 
 
 def stored_paths(database: Path) -> list[str]:

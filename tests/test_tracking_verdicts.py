@@ -80,9 +80,11 @@ def test_a_comparison_is_a_run_with_its_verdict_its_ratio_and_every_turn(tmp_pat
     assert expected.items() <= run.data.tags.items()
     assert (run.info.status, run.info.start_time, run.info.end_time) == ("FINISHED", ENDED_MS - 20_500, ENDED_MS)
     assert run.data.params == {
-        "reference.engine.name": "fp32", "reference.built.precision": "fp32", "reference.workload.name": "smoke",
-        "candidate.engine.name": "int8", "candidate.built.precision": "int8", "candidate.workload.name": "smoke",
+        "reference.engine": "fp32", "reference.precision": "fp32", "reference.workload": "smoke",
+        "candidate.engine": "int8", "candidate.precision": "int8", "candidate.workload": "smoke",
     }  # fmt: skip
+    assert run.data.tags["mlflow.note.content"].startswith("PASS: int8-euler_7 against fp32-euler_7")
+    assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["smoke"]
     metrics = run.data.metrics
     assert metrics["wall_time/ratio"] == pytest.approx(0.9, abs=1e-4)
     assert metrics["wall_time/ratio_low"] < metrics["wall_time/ratio"] < metrics["wall_time/ratio_high"]
@@ -193,7 +195,7 @@ def test_a_load_logs_every_level_by_its_name(tmp_path: Path, database: Path, fak
     assert expected.items() <= run.data.tags.items()
     assert run.info.status == "FINISHED"
     assert run.info.start_time <= run.info.end_time
-    assert (run.data.params["solver.name"], run.data.params["load.requests"]) == ("euler_6", "20")
+    assert (run.data.params["solver"], run.data.params["load.requests"]) == ("euler_6", "20")
     content = json.loads((tmp_path / "load/load.json").read_text())
     for level in content["levels"]:
         logged = run.data.metrics[f"load/{level['name']}/requests_per_s"]

@@ -21,7 +21,8 @@ VERBS = sorted(name for name in verbs_in(ROOT / "experiments") if name not in IN
 PACKAGES = [name for name in VERBS if (ROOT / "experiments" / name / "__main__.py").is_file()]
 MODULES = {**{f"experiments.{name}": f"experiments.{name}" for name in VERBS if name not in PACKAGES},
            **{f"experiments.{name}": f"experiments.{name}.__main__" for name in PACKAGES},
-           "reports": "reports.__main__", "reports.listening": "reports.listening.__main__"}  # fmt: skip
+           "reports": "reports.__main__", "reports.listening": "reports.listening.__main__",
+           "reports.comment": "reports.comment.__main__"}  # fmt: skip
 # A GPU is looked for before anything that is asked of it is read
 
 
@@ -66,7 +67,7 @@ def test_every_verb_has_an_entry_in_the_parsers_and_a_line_in_the_list(capsys: p
     assert front.main([]) == 0
     listed = re.findall(r"^  ([\w-]+)  *\S", capsys.readouterr().out, re.MULTILINE)
     assert sorted(front.MODULES[verb] for verb in listed) == sorted(
-        [*(f"experiments.{name}" for name in VERBS), "reports", "reports.listening"]
+        [*(f"experiments.{name}" for name in VERBS), "reports", "reports.comment", "reports.listening"]
     )
     assert set(MODULES) <= set(verb_parsers.PARSERS)
 

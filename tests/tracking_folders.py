@@ -6,7 +6,9 @@ import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -150,3 +152,20 @@ def runs(database: Path) -> list[Any]:
 
 def runs_by_name(database: Path) -> dict[str, Any]:
     return {run.info.run_name: run for run in runs(database)}
+
+
+@cache
+def _migrated() -> bytes:
+    """The schema migrations of a new database take seconds: once for all tests of a process."""
+    from mlflow.tracking import MlflowClient
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "mlflow.db")
+        MlflowClient(tracking_uri=f"sqlite:///{path}").get_experiment_by_name("f5bench")
+        return path.read_bytes()
+
+
+def new_database(path: Path) -> Path:
+    """An MLflow store without a run."""
+    path.write_bytes(_migrated())
+    return path

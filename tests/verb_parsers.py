@@ -14,6 +14,7 @@ import pytest
 from experiments import baseline, gate, plan_samples, stream
 from experiments.compare import __main__ as compare
 from experiments.compare.settings import read_command
+from experiments.functions.settings import read_command as read_function_command
 from experiments.measuring import limits
 from experiments.optimize import __main__ as optimize
 from experiments.selftest import __main__ as selftest
@@ -83,6 +84,13 @@ def _compare(argv: Sequence[str]) -> None:
     compare._own_settings(command)
     for side in command.sides.values():
         compose_run(list(side.overrides))
+
+
+def _functions(argv: Sequence[str]) -> None:
+    if not argv or is_help(argv):  # a mention of it, or its help
+        return
+    refuse_flags(argv)
+    read_function_command([text for text in argv if not text.startswith("texts=")])  # a file of the reader's own
 
 
 def _selftest(argv: Sequence[str]) -> None:
@@ -177,6 +185,7 @@ PARSERS: dict[str, Parser] = {
     "experiments.sweep": _sweep,
     "experiments.optimize": _optimize,
     "experiments.compare": _compare,
+    "experiments.functions": _functions,
     "experiments.selftest": _selftest,
     "experiments.selftest.stored": _gate_selftest,
     "experiments.load": _load,
@@ -196,9 +205,10 @@ PARSERS: dict[str, Parser] = {
     "experiments.decide": _flags("experiments.decide", ("rule", "out"), 1),
     "experiments.plan_samples": _flags("experiments.plan_samples", plan_samples.KEYS, 2),
     **{f"experiments.{name}": _flags(f"experiments.{name}") for name in (
-        "scoring.score", "trim_reference", "selftest.quality", "checks.chaos", "checks.sweep_cost", "checks.score_cost",
+        "scoring.score", "trim_reference", "setup_jetson", "selftest.quality", "checks.chaos", "checks.sweep_cost",
+        "checks.score_cost",
     )},
-    **{f"experiments.{name}": _flags(f"experiments.{name}.__main__") for name in ("tracking", "doctor")},
+    **{f"experiments.{name}": _flags(f"experiments.{name}.__main__") for name in ("tracking", "doctor", "telemetry")},
     **{f"experiments.checks.{name}": _flags(f"experiments.checks.{name}", composes=True) for name in (
         "onnx_profile", "roofline",
     )},
@@ -206,4 +216,6 @@ PARSERS: dict[str, Parser] = {
     "experiments": lambda argv: None,
     "reports": _flags("reports.__main__"),
     "reports.listening": _listening,
+    "reports.site": _flags("reports.site.__main__"),
+    "reports.comment": _flags("reports.comment.__main__"),
 }  # fmt: skip

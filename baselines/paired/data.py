@@ -50,7 +50,7 @@ class Answers:
 
     num_evals: per side the least and the most velocity evaluations of a call. num_pairs: calls of both sides on the
     same sentence with the same noise; num_equal: those whose audio was equal bit for bit. log_mel_nats: mean distance
-    of the sides' log-mels over num_sentences first answers; None where none could be compared.
+    of the sides' log-mels over num_sentences first answers; None where none could be compared. what: was compared.
     """
 
     num_evals: Mapping[str, tuple[int, int]]
@@ -58,6 +58,7 @@ class Answers:
     num_equal: int
     log_mel_nats: float | None = None
     num_sentences: int = 0
+    what: str = "audio"
 
 
 def log_ratio(over_s: float, under_s: float) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from scipy.special import stdtrit
 
@@ -19,6 +19,8 @@ from baselines.stored.verdict import Finding, Limits
 from metrics.record import RunRecord
 
 THREE_SIGMA = 0.99865  # the probability below three standard deviations
+# What decides how fast a board is and is not its name: where it cannot be read, two runs may be of two speeds
+SPEED_OF_A_BOARD = {"mode": "the power mode of this board", "clocks": "whether this board's clocks are locked"}
 LEAST_SPREAD = 0.02  # of the log of a calibration, from session to session
 
 
@@ -44,9 +46,27 @@ def machine_findings(baselines: Sequence[RunRecord], new: RunRecord, limits: Lim
     if fault is not None:
         explanation = f"{fault}; run again when the machine is in order"
         findings.append(Finding(metric="machine.host_class", outcome="INVALID_ENV", explanation=explanation))
+    findings += _board_findings(new)
     fine = next(clock for clock in gated_clocks(str(new.environment.get("device")), limits) if clock.is_fine)
     moved = _calibration_finding(baselines, new, fine, limits, known)
     return findings if moved is None else [*findings, moved]
+
+
+def _board_findings(new: RunRecord) -> list[Finding]:
+    """Of a Jetson; nothing elsewhere."""
+    board = new.environment.get("jetson")
+    unknown = board.get("unknown") if isinstance(board, Mapping) else None
+    if not isinstance(unknown, Mapping):
+        return []
+    return [
+        Finding(
+            metric=f"machine.{key}",
+            outcome="INVALID_ENV",
+            explanation=f"{said} is not known: {unknown[key]}; f5bench doctor says what to do",
+        )
+        for key, said in SPEED_OF_A_BOARD.items()
+        if key in unknown
+    ]
 
 
 def _calibration_finding(

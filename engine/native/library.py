@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 
-from engine.cache import cached_folder, cpu_flags, cpu_sha256
+from engine.cache import cached_folder
 from engine.contract import UnsupportedEngine
+from engine.cpu import cpu_sha256, instruction_flags
 from engine.step.attention import has_tiles
 
 FOLDER = Path(__file__).parent
@@ -124,7 +125,7 @@ def refuse_cpu(needed: tuple[str, ...] = NEEDED) -> None:
     virtual machines mask some and show others."""
     if not has_tiles():
         raise UnsupportedEngine("this CPU, or this torch, does not multiply bfloat16 in tiles (AMX)", INSTEAD)
-    flags = cpu_flags().split()
+    flags = instruction_flags()
     missing = [name for name in needed if name not in flags]
     if missing:
         raise UnsupportedEngine(f"this CPU has tiles but lacks {', '.join(missing)}", INSTEAD)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +13,7 @@ import torch
 
 from engine.cache import cache_root
 from engine.contract import ConfigError, UnsupportedEngine
+from engine.cpu import cpu_sha256
 
 MAX_COMPILATIONS = 64
 
@@ -100,11 +99,4 @@ def check_settings(inductor: Mapping[str, object], group: str) -> None:
 
 def kernel_folder() -> Path:
     """Compiled kernels of this processor, torch version and number of threads."""
-    try:
-        flags = next(
-            line for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines() if line.startswith(("flags", "F"))
-        )
-    except (OSError, StopIteration):
-        flags = platform.processor()
-    host = hashlib.sha256(f"{platform.machine()} {flags}".encode()).hexdigest()[:12]
-    return cache_root() / "inductor" / f"torch-{torch.__version__}-{host}-{torch.get_num_threads()}t"
+    return cache_root() / "inductor" / f"torch-{torch.__version__}-{cpu_sha256()[:12]}-{torch.get_num_threads()}t"

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.cache import cache_root, cached_folder, cpu_sha256
+from engine.cache import cache_root, cached_folder
 from engine.contract import ConfigError, UnsupportedEngine
+from engine.cpu import cpu_sha256
 from engine.runtimes.onnx_package import onnxruntime_version, required, runtime_failures
 from engine.runtimes.onnx_profiles import Shapes, profile_options
 from engine.weights.checkpoint import content_sha256

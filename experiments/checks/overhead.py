@@ -108,7 +108,7 @@ def watch_parent(cell: Cell) -> ParentWatch:
     """Run one variant as `experiments.run` does, with its progress board, and look at this process meanwhile."""
     watch = ParentWatch.start()
     Path("outputs").mkdir(exist_ok=True)
-    plan = planned(cell, len(load_workload(cell.config).lines))
+    plan = planned(cell)
     with (
         tempfile.TemporaryDirectory(dir="outputs", prefix=".overhead-") as folder,
         Board([plan]) as board,

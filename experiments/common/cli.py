@@ -17,7 +17,7 @@ from baselines.refused import SettingRefused
 from engine.contract import ConfigError, UnsupportedEngine
 from metrics.process import settle
 from metrics.record import RecordError
-from reports.commands import here, typed
+from reports.commands import PAGE, here, typed
 
 EXIT_OK = 0
 EXIT_UNEXPECTED = 1
@@ -118,6 +118,12 @@ def resume_command(verb: str, folder: Path) -> str:
 def report_command(folder: Path) -> str:
     """What renders a folder again and prints its table, for a shell."""
     return here(typed("reports", folder, "--print"))
+
+
+def report_place(folder: Path) -> str:
+    """The page to open where there is one, else the command that makes it."""
+    page = folder / PAGE
+    return page.resolve().as_uri() if page.is_file() else report_command(folder)
 
 
 def _flushed(code: int) -> int:

@@ -1,6 +1,7 @@
 """The host's fingerprint and the machine's state when a measurement starts.
 
-Read from /proc, the control group and the installed packages, without torch; the GPU by nvidia-smi's own word.
+Read from /proc, the control group and the installed packages, without torch; the GPU by nvidia-smi's own word. A Jetson
+is asked first who it is: its driver tool and its cpuinfo call several boards by one name.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from typing import Any
 
 import psutil
 
+from engine.cpu import CPUINFO, cpu_fields, instruction_flags
 from engine.paths import ROOT
 from engine.settings import DeviceSettings
 from experiments.common.cgroup import cpu_quota, memory_limit_bytes
 from experiments.common.repository import git_state
+from experiments.jetson.board import Jetson, read_jetson
 
 PACKAGES = ("torch", "torchaudio", "f5-tts", "vocos", "numpy", "onnxruntime", "hydra-core", "tensorrt")
 DISTRIBUTIONS = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}  # of one module, where there are several
@@ -39,7 +42,6 @@ INSTRUCTION_SETS = (
     ("asimd", "asimd"),
 )  # fmt: skip
 BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")  # instructions that multiply bfloat16
-CPUINFO = Path("/proc/cpuinfo")
 TOOL_TIMEOUT_S = 10
 LOAD_WINDOW_S = 0.2
 
@@ -51,11 +53,17 @@ def fingerprint(device: DeviceSettings) -> dict[str, Any]:
     window of 0.2 s before this call returned.
     """
     kind = str(device["kind"])
+    board = read_jetson()
     cpu_model, cpu_flags = read_cpu(CPUINFO)
     num_cores = usable_cores()
-    gpu = None if kind == "cpu" else gpu_name(kind)
+    if board is None:
+        gpu = None if kind == "cpu" else gpu_name(kind)
+        known_as = host_class(gpu or cpu_model, num_cores, kind, cpu_flags)
+    else:
+        cpu_model, gpu = board.title, None if kind == "cpu" else board.title
+        known_as = board.host_class(kind)
     return {
-        "host_class": host_class(gpu or cpu_model, num_cores, kind, cpu_flags),
+        "host_class": known_as,
         "cpu_model": cpu_model,
         "cpu_flags": cpu_flags,
         "num_cores": num_cores,
@@ -65,7 +73,8 @@ def fingerprint(device: DeviceSettings) -> dict[str, Any]:
         "versions": versions(),
         "device": kind,
         "gpu": gpu,
-        "power_mode": power_mode(),
+        "power_mode": power_mode(board),
+        **({} if board is None else {"jetson": board.content()}),
         **git_state(ROOT),
         "threads": num_threads(device),
         "load_1min": os.getloadavg()[0],
@@ -104,15 +113,12 @@ def cpu_instructions() -> str:
 
 def read_cpu(path: Path) -> tuple[str, list[str]]:
     """(model name, the flags of CPU_FLAGS that the first core has). ARM boards name themselves in the device tree."""
-    fields: dict[str, str] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
-        key, _, value = line.partition(":")
-        fields.setdefault(key.strip().lower(), value.strip())
+    fields = cpu_fields(path)
     board = Path("/proc/device-tree/model")
     model = fields.get("model name") or fields.get("hardware")
     if model is None and board.is_file():
         model = board.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
-    present = set((fields.get("flags") or fields.get("features") or "").split())
+    present = set(instruction_flags(path))
     return model or platform.machine() or "unknown", [flag for flag in CPU_FLAGS if flag in present]
 
 
@@ -154,19 +160,16 @@ def versions() -> dict[str, str]:
 
 
 def gpu_name(kind: str) -> str | None:
-    """Name of `cuda:INDEX` as the driver gives it, None where there is no driver tool (Jetson: the board's name)."""
+    """Name of `cuda:INDEX` as the driver gives it, None where there is no driver tool. On a Jetson nobody asks it."""
     index = kind.partition(":")[2] or "0"
     name = _output(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", "-i", index])
-    if name:
-        return name.splitlines()[0].strip()
-    return read_cpu(CPUINFO)[0] if Path("/etc/nv_tegra_release").is_file() else None
+    return name.splitlines()[0].strip() if name else None
 
 
-def power_mode() -> str | None:
-    """Jetson: the mode that nvpmodel reports. PC: the frequency governor of the first core. None where neither is."""
-    mode = _output(["nvpmodel", "-q"])
-    if mode:
-        return " ".join(mode.split())
+def power_mode(board: Jetson | None) -> str | None:
+    """Jetson: the mode that nvpmodel reports, never a governor. PC: the frequency governor of the first core."""
+    if board is not None:
+        return board.power_mode
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return governor.read_text("utf-8").strip() if governor.is_file() else None
 

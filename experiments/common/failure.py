@@ -17,7 +17,12 @@ FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 FIRST_REAL_TIME = 32  # the C library keeps some for itself below SIGRTMIN; no fault raises any of them
 CONFIG_ERRORS = ("ConfigError", "InvalidRequest")
 MEMORY_ERRORS = ("MemoryError", "OutOfMemoryError")
-MEMORY_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc")
+# The last three are a Jetson's: torch's allocator asks NVML for its text, which a Jetson lacks (pytorch issue 185240);
+# the driver's own allocator; cuBLAS where it finds no workspace
+MEMORY_WORDS = (
+    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc",
+    "nvml_success == r", "nvmapmemalloc", "cublas_status_alloc_failed",
+)  # fmt: skip
 LOG_TAIL_LINES = 5
 LOG_TAIL_CHARS = 600
 CGROUP_EVENTS = Path("/sys/fs/cgroup/memory.events")

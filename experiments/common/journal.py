@@ -1,7 +1,7 @@
 """The journal of one run: a JSON object a line, on the disk before the next trial starts; and what is read back.
 
 Kinds: start, build, facts, plan, first_call, trial, calibration, warm_up, counters, spoken, memory, utterance,
-determinism, cold, end. What is torn, and how it is read, is in metrics.journal_lines.
+determinism, cold, energy, end. What is torn, and how it is read, is in metrics.journal_lines.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ JOURNAL = "journal.jsonl"
 # Of every journal that is written here: runs, streams, comparisons, loads
 KINDS = frozenset(
     ("start", "build", "facts", "plan", "first_call", "trial", "calibration", "warm_up", "counters", "spoken", "memory",
-     "utterance", "determinism", "cold", "end", "stream", "call", "warmup", "turn", "request")
+     "utterance", "determinism", "cold", "energy", "end", "stream", "call", "warmup", "turn", "request")
 )  # fmt: skip
 
 
@@ -51,7 +51,8 @@ class Journal:
 
     memory: peak_rss_bytes, peak_pss_bytes, peak_device_bytes, as far as known. identical: utterance id -> whether all
     repeats gave the same bits, empty with one round, None before the end. warm_up and counters: how warm-up ended and
-    what the engine counted before and after the timed region. torn: numbers of the lines that are not whole.
+    what the engine counted before and after the timed region. energy: when the work of an energy pass began and ended.
+    torn: numbers of the lines that are not whole.
     """
 
     start: Mapping[str, Any] | None = None
@@ -66,6 +67,7 @@ class Journal:
     warm_up: Mapping[str, Any] | None = None
     counters: Mapping[str, Mapping[str, int]] | None = None
     cold: ColdStart | None = None
+    energy: Mapping[str, Any] | None = None
     end: Mapping[str, Any] | None = None
     torn: tuple[int, ...] = ()
 
@@ -125,7 +127,7 @@ def _take(gathered: _Gathered, entry: dict[str, Any]) -> None:
         gathered.utterances.append(Utterance(**entry))
     elif kind == "cold":
         gathered.fields[kind] = ColdStart(**entry)
-    elif kind in ("start", "facts", "memory", "warm_up", "counters", "end"):
+    elif kind in ("start", "facts", "memory", "warm_up", "counters", "energy", "end"):
         gathered.fields[kind] = entry
     elif kind == "determinism":
         gathered.fields["identical"] = entry["identical"]

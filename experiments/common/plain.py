@@ -34,6 +34,7 @@ class MeasureSettings(Named, total=False):
     calibration: Literal["all", "gemm", "memory", "dispatch", "none"]
     calibrations_per_round: FromOne
     cold_starts: FromZero
+    energy_busy_s: Annotated[float, Ge(0), Le(LONGEST_S)]
     order_seed: Seed
     time_limit_s: Seconds
     memory_limit_bytes: Annotated[int, Ge(1 << 20), Le(MOST_BYTES)] | None

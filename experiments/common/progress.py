@@ -24,15 +24,18 @@ COUNTED = ("trial", "first_call", "spoken")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Planned:
-    """What one variant will take: trials (warm-up and first call included) of num_evals evaluations each."""
+    """What one variant will take: trials (warm-up and first call included) of num_evals evaluations each; expected_s:
+    a guess in seconds, where there is one."""
 
     label: str
     num_trials: int
     num_evals: int
+    expected_s: float | None = None
 
     @property
-    def work(self) -> int:
-        return self.num_trials * self.num_evals
+    def work(self) -> float:
+        """In seconds of the guess, else in evaluations: variants are weighed against each other by it."""
+        return self.num_trials * self.num_evals if self.expected_s is None else self.expected_s
 
 
 @dataclass(slots=True)
@@ -67,7 +70,7 @@ class JournalTail:
 class Estimate:
     """Seconds left, from the seconds an evaluation has taken so far."""
 
-    total_work: int
+    total_work: float
     spent_s: float = 0.0
     done_work: float = 0.0
 
@@ -139,7 +142,8 @@ class Board:
         if self._tail is None:
             self._tail = JournalTail(journal)
         plan, done = self.planned[index], self._tail.read()
-        left_s = self._estimate.left_s(self.now_s() - self._started_s if done else 0.0, done * plan.num_evals)
+        running_s = self.now_s() - self._started_s if done else 0.0
+        left_s = self._estimate.left_s(running_s, plan.work * min(1.0, done / plan.num_trials))
         note = "building" if done == 0 else f"about {clock_text(left_s)} left" if left_s is not None else ""
         self._bar.update(self._one, completed=done, note=note)
         self._bar.update(self._all, note=self.summary())
@@ -174,6 +178,16 @@ class Board:
 
     def summary(self) -> str:
         return ", ".join(f"{count} {state}" for state, count in self.states.items() if count)
+
+
+def expected_text(plans: Sequence[Planned]) -> str:
+    """ "9 variants, about 10 min here"; without a time where one of them has no guess."""
+    many = f"{len(plans)} variant{'s' if len(plans) != 1 else ''}"
+    guesses = [plan.expected_s for plan in plans if plan.expected_s is not None]
+    if len(guesses) < len(plans) or not guesses:
+        return f"{many}; how long, the first will show"
+    total_s = sum(guesses)
+    return f"{many}, about {round(total_s / 60)} min here" if total_s >= 90 else f"{many}, about {total_s:.0f} s here"
 
 
 def clock_text(seconds: float) -> str:

@@ -10,28 +10,18 @@ from pathlib import Path
 
 from baselines.paired.data import CANDIDATE, REFERENCE
 from engine.contract import ConfigError
-from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, complain, run_verb
+from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.device_lock import device_lock
-from experiments.common.environment import fingerprint, now_iso
 from experiments.common.plain import Config, as_config, as_plain
 from experiments.common.presets import with_presets
+from experiments.compare.leave import publish, refuse_used, report_failure
 from experiments.compare.processes import SideFailed
-from experiments.compare.session import LOG, PAIRS, measure, open_bench, prepare
+from experiments.compare.session import LOG, Prepared, measure, open_bench, prepare
 from experiments.compare.settings import COMPARE, SIDES, Command, read_command
 from experiments.measuring.running import default_out, sync_tracking
 from experiments.settings.compose import compose_config
 from experiments.settings.keys import key_of
-from metrics.record import to_json, write_atomically
-from reports.commands import here
-from reports.verdicts.paired import (
-    Comparison,
-    comparison_content,
-    comparison_junit,
-    comparison_lines,
-    comparison_summary,
-    failed_content,
-    failed_junit,
-)
+from reports.verdicts.paired import Comparison
 
 OWN = ("out", "tracking", "device")
 HELP = """Compare two engines in one run: pairs of calls on the same sentence with the same noise, in random order, in
@@ -46,6 +36,8 @@ examples:
   python -m experiments.compare reference.revision=HEAD~1 candidate.revision=HEAD workload=smoke
   python -m experiments.compare candidate.model.checkpoint=/path/mine.safetensors compare.sentinel=true
   python -m experiments.compare reference.engine=upstream candidate.engine=fp32 compare=quick compare.pairs=48
+
+Functions of a repository of your own, at two of its revisions: `python -m experiments.functions --help`.
 
 Leaves verdict.json, summary.md (for a pull request), junit.xml and pairs.jsonl (every call) in out=DIR, a fresh folder.
 exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 inconclusive, 12 environment invalid,
@@ -65,9 +57,10 @@ def main(argv: Sequence[str]) -> int:
         try:
             comparison = run_comparison(command, out, stack)
         except SideFailed as failure:
-            exit_code = report_failure(failure, out, command, config)
+            asked = {side: asdict(request) for side, request in command.sides.items()}
+            exit_code = report_failure(failure, out, asked, config["device"], tracking=config["tracking"])
         else:
-            publish(comparison, out, command, config)
+            publish(comparison, out, command.settings.asked.model_dump(), tracking=config["tracking"])
             exit_code = comparison.verdict.exit_code
     sync_tracking(config, out)
     return exit_code
@@ -77,43 +70,27 @@ def run_comparison(command: Command, out: Path, stack: ExitStack) -> Comparison:
     """Everything but the writing. Raises ConfigError and SideFailed."""
     refuse_used(out)
     prepared = prepare(command, out, stack)
+    say(opening(prepared, out))
     device = str(prepared.device["kind"])
     lock = stack.enter_context(device_lock(device, prepared.specs[0].config["sweep"]["lock"], say))
     return measure(prepared, open_bench(prepared, out, lock, stack), say)
 
 
-def refuse_used(out: Path) -> None:
-    """A verdict of an earlier comparison, left beside the calls of an interrupted one, would be taken for its own."""
-    for name in ("verdict.json", PAIRS):
-        if (out / name).exists():
-            raise ConfigError(
-                "out", out, f"already holds {name}, and nothing measured is overwritten", "choose another folder"
-            )
-
-
-def publish(comparison: Comparison, out: Path, command: Command, config: Config) -> None:
-    """The files first: what is printed is on the disk already. config: with the tracking of the whole comparison."""
-    content = comparison_content(comparison, now_iso(), command.settings.asked.model_dump())
-    content["tracking"] = config["tracking"]
-    write_atomically(out / "verdict.json", to_json(content) + "\n")
-    write_atomically(out / "summary.md", comparison_summary(comparison))
-    write_atomically(out / "junit.xml", comparison_junit(comparison))
-    for line in comparison_lines(comparison):
-        print(here(line))
-    print(f"verdict {out / 'verdict.json'}")
-
-
-def report_failure(failure: SideFailed, out: Path, command: Command, config: Config) -> int:
-    """A side that failed leaves a verdict without any figure."""
-    asked = {side: asdict(request) for side, request in command.sides.items()}
-    environment = fingerprint(config["device"])
-    content = failed_content(failure.side, failure.reason, failure.remedy, now_iso(), asked, environment)
-    content["tracking"] = config["tracking"]
-    write_atomically(out / "verdict.json", to_json(content) + "\n")
-    write_atomically(out / "summary.md", f"## FAILED: {failure.side}\n\n{failure.reason}; {failure.remedy}.\n")
-    write_atomically(out / "junit.xml", failed_junit(failure.side, failure.reason))
-    complain(f"{failure} ({out / LOG})")
-    return EXIT_USAGE if failure.kind in ("ConfigError", "InvalidRequest") else EXIT_JOB_FAILED
+def opening(prepared: Prepared, out: Path) -> str:
+    """What is going to be compared, and what it may cost, before anything is built."""
+    settings, labels = prepared.settings, prepared.labels
+    most = settings.limits.looks[-1]
+    how = (
+        f"at most {most} pairs in one set of processes"
+        if settings.limits.mode == "quick"
+        else f"at most {most} blocks of {settings.plan.turns_per_block} pairs, each in fresh processes"
+    )
+    sentences = len(prepared.workload.requests)
+    many = f"{sentences} sentence{'s' if sentences != 1 else ''}"
+    return (
+        f"{labels[CANDIDATE]} against {labels[REFERENCE]}: {many}, {how}, at most "
+        f"{settings.asked.time_limit_s / 60:.0f} min; building both, log in {out / LOG}"
+    )
 
 
 def say(text: str) -> None:

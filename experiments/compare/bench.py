@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import itertools
 import random
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Protocol
 
-from baselines.paired.data import Block, Turn, turn_content
+from baselines.paired.data import CANDIDATE, REFERENCE, Answers, Block, Turn, turn_content
 from experiments.common.journal import JournalWriter
-from experiments.compare.processes import Built, Child, Server, SideSpec
-from experiments.compare.proof import Proof
+from experiments.compare.processes import Built, Child, Program, Server, SideSpec
 
 Enough = Callable[[Sequence[Turn]], bool]
 
@@ -35,6 +35,20 @@ class RunPlan:
     call_limit_s: float
 
 
+class Witness(Protocol):
+    """Asked after every answer whether it may become a number; every method raises SideFailed where it may not."""
+
+    checked: dict[str, int]
+
+    def facts(self, side: str, facts: Mapping[str, Any]) -> None: ...
+    def call(self, side: str, facts: Mapping[str, Any], order: tuple[int, int], answer: Mapping[str, Any]) -> None: ...
+    def audio(
+        self, side: str, facts: Mapping[str, Any], sentence: int, answer: Mapping[str, Any], path: Path
+    ) -> None: ...
+    def steady(self, side: str, before: Mapping[str, int], after: Mapping[str, int]) -> None: ...
+    def answers(self) -> Answers | None: ...
+
+
 @dataclass(slots=True, eq=False)
 class Bench:
     """Runs blocks of the sides `specs` over the sentences. A context manager that ends all processes.
@@ -47,7 +61,7 @@ class Bench:
     plan: RunPlan
     journal: JournalWriter
     log: BinaryIO
-    proof: Proof
+    proof: Witness
     keep: Path
     seed: int = 0
     lock: int | None = None
@@ -57,6 +71,8 @@ class Bench:
     _num_blocks: int = 0
     _num_turns: int = 0
     _last_called: str = ""
+    _peak_bytes: dict[str, int] = field(default_factory=dict)
+    _peaks: dict[str, list[int]] = field(default_factory=dict)
 
     def __enter__(self) -> Bench:
         return self
@@ -82,8 +98,16 @@ class Bench:
                     break
             for side, counted in self._counted(children).items():
                 self.proof.steady(side, warm[side], counted)
+            for side, peak_bytes in self._peak_bytes.items():
+                self._peaks.setdefault(side, []).append(peak_bytes)
         self._num_blocks += 1
         return Block(turns=tuple(turns))
+
+    def memory_bytes(self) -> dict[str, float] | None:
+        """Resident peak of each side's process, the median over blocks; None where it is not known of both."""
+        if not {REFERENCE, CANDIDATE} <= self._peaks.keys():
+            return None
+        return {side: float(statistics.median(self._peaks[side])) for side in (REFERENCE, CANDIDATE)}
 
     def _build(self, stack: ExitStack, chance: random.Random) -> dict[str, Child]:
         """Fresh children of all sides, built side by side (nothing is timed yet), forked in random order."""
@@ -134,6 +158,8 @@ class Bench:
             self._last_called = order[-1]
             for side, answer in answers.items():
                 self.proof.call(side, children[side].facts, (index, seed), answer)
+                if answer.get("peak_rss_bytes"):
+                    self._peak_bytes[side] = int(answer["peak_rss_bytes"])
             turn = Turn(
                 utterance_id=self.sentences[index],
                 order=order,
@@ -147,9 +173,9 @@ class Bench:
     def _renew_servers(self) -> None:
         """Sides of the same tree and environment share a server: their processes then have the same layout."""
         self._end_servers()
-        shared: dict[tuple[Path, int], Server] = {}
+        shared: dict[tuple[Path, int, Program], Server] = {}
         for spec in self.specs:
-            key = (spec.tree, spec.threads)
+            key = (spec.tree, spec.threads, spec.program)
             if key not in shared:
                 shared[key] = Server(spec, self.log, self.lock)
             self._servers[spec.side] = shared[key]

@@ -17,6 +17,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -148,6 +149,7 @@ class Side:
             "num_frames": len(result.mel_ND), "sample_rate_hz": result.sample_rate_hz,
             "num_samples": len(result.audio_S), "noise_sha256": result.noise_sha256,
             "audio_sha256": hashlib.sha256(result.audio_S.tobytes()).hexdigest(), **_levels(result.audio_S),
+            "peak_rss_bytes": peak_rss_bytes() if self._events is None else None,  # a GPU has memory of its own
         }  # fmt: skip
 
     def _timed(self, request: Any) -> tuple[Any, Message]:
@@ -198,6 +200,16 @@ class DeviceEvents:
         self._last.record(self._stream)
         self._last.synchronize()
         return float(self._first.elapsed_time(self._last)) / 1000
+
+
+def peak_rss_bytes() -> int | None:
+    """Of this process since it is one; None where the system does not say."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return None if found is None else 1024 * int(found.group(1))
 
 
 def read_requests(path: Path) -> list[Message]:

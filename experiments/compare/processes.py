@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypedDict, cast
 
@@ -24,6 +24,17 @@ from experiments.measuring.job import worker_environment
 
 PROGRAM = Path(__file__).resolve().parent / "child.py"
 START_LIMIT_S = 300.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Program:
+    """What speaks for a side. imports: the folder of the tree that its interpreter imports from; package: what of the
+    tree its server has imported when it says that it is ready, "" for one that leaves that to its children."""
+
+    python: str = sys.executable
+    file: Path = PROGRAM
+    imports: str = ""
+    package: str = "engine"
 
 
 class SideFailed(Exception):
@@ -39,7 +50,10 @@ class SideFailed(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SideSpec:
-    """What one side is. tree: the checkout whose engine is imported; requests: the JSON that the children read."""
+    """What one side is. tree: the checkout whose engine is imported; requests: the JSON that the children read.
+
+    environment: of its processes; None: what an engine is measured in.
+    """
 
     side: str
     tree: Path
@@ -47,6 +61,8 @@ class SideSpec:
     requests: Path
     threads: int
     slow_frac: float = 0.0
+    program: Program = field(default_factory=Program)
+    environment: Mapping[str, str] | None = None
 
 
 class Guided(TypedDict, total=False):
@@ -147,11 +163,14 @@ class Server:
 
     def __init__(self, spec: SideSpec, log: BinaryIO, lock: int | None):
         ours, theirs = socket.socketpair()
-        environment = {**worker_environment(spec.config), "PYTHONPATH": str(spec.tree)}
+        own = worker_environment(spec.config) if spec.environment is None else spec.environment
+        environment = {**own, "PYTHONPATH": str(spec.tree / spec.program.imports)}
         kept = (theirs.fileno(),) if lock is None else (theirs.fileno(), lock)
-        self.tree = spec.tree
+        self.home = (spec.tree / spec.program.package).resolve()
+        package = spec.program.package
+        self._unborn = f"its {package} package cannot be imported" if package else "its Python did not start"
         self._process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), str(theirs.fileno())],
+            [spec.program.python, str(spec.program.file), str(theirs.fileno())],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=spec.tree, pass_fds=kept,
             start_new_session=True,
         )  # fmt: skip
@@ -166,10 +185,13 @@ class Server:
         """Raises SideFailed where the tree's engine cannot be imported, or another one was."""
         answer = self._channel.receive(START_LIMIT_S)
         if answer is None:
-            raise SideFailed(self._channel.side, "died", "its engine package cannot be imported", "see log.txt")
-        if Path(answer["ready"]) != (self.tree / "engine").resolve():
+            raise SideFailed(self._channel.side, "died", self._unborn, "see log.txt")
+        if Path(answer["ready"]) != self.home:
             raise SideFailed(
-                self._channel.side, "died", f"the engine package came from {answer['ready']}", "check PYTHONPATH"
+                self._channel.side,
+                "died",
+                f"its {self.home.name} package came from {answer['ready']}",
+                "check PYTHONPATH",
             )
 
     def fork(self, side: str) -> Child:

@@ -28,8 +28,8 @@ def refuse_uncommitted(key: str, root: Path = ROOT) -> None:
 
 
 @contextmanager
-def worktree(key: str, revision: str, root: Path = ROOT) -> Iterator[Path]:
-    """A checkout of the revision, gone afterwards. Raises ConfigError."""
+def worktree(key: str, revision: str, root: Path = ROOT, holds: str | None = "engine/build.py") -> Iterator[Path]:
+    """A checkout of the revision, gone afterwards. holds: a file that it must have. Raises ConfigError."""
     commit = commit_of(key, revision, root)
     with tempfile.TemporaryDirectory(prefix="f5bench-") as folder:
         tree = Path(folder).resolve() / "tree"
@@ -37,7 +37,7 @@ def worktree(key: str, revision: str, root: Path = ROOT) -> Iterator[Path]:
         if done.returncode != 0:
             raise refusal(root, done).of(key, revision)
         try:
-            if not (tree / "engine" / "build.py").is_file():
+            if holds is not None and not (tree / holds).is_file():
                 raise ConfigError(key, revision, "has no engine package", "choose a later commit")
             yield tree
         finally:

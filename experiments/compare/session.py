@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -42,6 +42,23 @@ VARIANT_PREFIXES = (*(f"{key}." for key in (*VARIANT_KEYS, "device")), "model=",
 Say = Callable[[str], None]
 
 
+class Asked(Protocol):
+    """Two sides that are ready to be measured, whatever speaks for them."""
+
+    @property
+    def specs(self) -> tuple[SideSpec, ...]: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+    @property
+    def commits(self) -> Mapping[str, str | None]: ...
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def device(self) -> Mapping[str, Any]: ...
+    @property
+    def named(self) -> Mapping[str, Any]: ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
     """Both sides, checked as far as that is possible without building anything."""
@@ -55,6 +72,12 @@ class Prepared:
     @property
     def device(self) -> DeviceSettings:
         return self.specs[0].config["device"]
+
+    @property
+    def named(self) -> Mapping[str, Any]:
+        """Name and identity of what is spoken."""
+        described = self.workload.describe()
+        return {key: described[key] for key in ("name", "identity_sha256")}
 
 
 def prepare(command: Command, out: Path, stack: ExitStack) -> Prepared:
@@ -180,7 +203,7 @@ def open_bench(prepared: Prepared, out: Path, lock: int | None, stack: ExitStack
     return stack.enter_context(bench)
 
 
-def measure(prepared: Prepared, bench: Bench, say: Say) -> Comparison:
+def measure(prepared: Asked, bench: Bench, say: Say) -> Comparison:
     """Blocks until a look decides, the looks are used up or the time is. Raises SideFailed."""
     settings, before = prepared.settings, fingerprint(prepared.device)
     errors = load_errors(str(before["host_class"]), SELFTESTS)
@@ -200,15 +223,10 @@ def measure(prepared: Prepared, bench: Bench, say: Say) -> Comparison:
     wall_s = time.monotonic() - started_s
     return Comparison(
         verdict=verdict, limits=settings.limits, labels=prepared.labels, sides=_sides(prepared, bench),
-        environment=before, workload=_named(prepared.workload), checked=bench.proof.checked,
+        environment=before, workload=prepared.named, checked=bench.proof.checked,
         error_rate=error_sentence(errors, str(before["host_class"])), wall_s=wall_s,
-        seconds_per_block=wall_s / len(blocks), answers=bench.proof.answers(),
+        seconds_per_block=wall_s / len(blocks), answers=bench.proof.answers(), memory_bytes=bench.memory_bytes(),
     )  # fmt: skip
-
-
-def _named(workload: Workload) -> dict[str, Any]:
-    described = workload.describe()
-    return {key: described[key] for key in ("name", "identity_sha256")}
 
 
 def _quick(bench: Bench, settings: Settings, blocks: list[Block], say: Say) -> PairedVerdict:
@@ -287,7 +305,7 @@ def _progress(blocks: Sequence[Block], verdict: PairedVerdict | None, settings: 
     return f"{text}: x{finding.ratio:.3f} ({finding.low:.3f} to {finding.high:.3f})"
 
 
-def _sides(prepared: Prepared, bench: Bench) -> dict[str, dict[str, Any]]:
+def _sides(prepared: Asked, bench: Bench) -> dict[str, dict[str, Any]]:
     specs = {spec.side: spec for spec in prepared.specs}
     return {
         side: {

@@ -8,6 +8,7 @@ Exit code 0 when the core works, 2 when something that it needs is missing. Only
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +22,15 @@ from experiments.doctor.host import (
     disk_row,
     driver_version,
     hub_row,
-    jetson_row,
     memory_row,
     pocket_row,
     python_row,
     tool_rows,
 )
+from experiments.doctor.jetson import jetson_rows, with_remedies
 from experiments.doctor.probe import Found, probe
+from experiments.jetson.board import Jetson, read_jetson
+from experiments.jetson.tree import Tree
 from metrics.process import settle
 from reports.commands import VerbParser, here
 
@@ -119,14 +122,18 @@ def examine() -> list[Row]:
     with ThreadPoolExecutor(len(groups)) as pool:
         answers = [pool.submit(probe, group, PATIENCE_S) for group in groups]
         found = {module: result for answer in answers for module, result in answer.result().items()}
-    rows = [python_row(), *_host_rows(found)]
+    board = read_jetson()
+    rows = [python_row(), *_host_rows(found, board)]
+    if board is not None:
+        rows += jetson_rows(board, Tree(), found["torch"], os.environ)
     rows += [_package_row(package, found[package.module]) for package in MODEL_PACKAGES]
     rows += [_pair_row(found["torch"], found["torchaudio"]), _gpu_row(found["torch"], driver_version())]
     rows += [_package_row(package, found[package.module]) for package in OTHER_PACKAGES]
-    return [*rows, *tool_rows(), pocket_row(), hub_row()]
+    rows += [*tool_rows(), pocket_row(), hub_row()]
+    return rows if board is None else with_remedies(rows)
 
 
-def _host_rows(found: Mapping[str, Found]) -> list[Row]:
+def _host_rows(found: Mapping[str, Found], board: Jetson | None) -> list[Row]:
     if not all(found[name].status == "ok" for name in ("numpy", "hydra", "psutil")):
         reason = "not read: numpy, hydra-core and psutil must work first"
         return [Row("CPU and memory", reason, "missing", "the host's part of every record", "see below"), disk_row()]
@@ -135,10 +142,9 @@ def _host_rows(found: Mapping[str, Found]) -> list[Row]:
     from experiments.common import environment
 
     model, flags = environment.read_cpu(Path("/proc/cpuinfo"))
-    jetson = jetson_row(environment.power_mode())
     memory = memory_row(psutil.virtual_memory().available, environment.memory_bytes())
-    rows = [*cpu_rows(model, flags, environment.usable_cores()), memory, disk_row()]
-    return rows if jetson is None else [*rows, jetson]
+    model = model if board is None else board.title
+    return [*cpu_rows(model, flags, environment.usable_cores()), memory, disk_row()]
 
 
 def _package_row(package: Package, found: Found) -> Row:

@@ -1,4 +1,4 @@
-"""What the doctor looks at beside packages: the CPU, memory, disk, tools, weights, the GPU's driver, a Jetson."""
+"""What the doctor looks at beside packages: the CPU, memory, disk, tools, weights, the GPU's driver."""
 
 from __future__ import annotations
 
@@ -190,24 +190,6 @@ def driver_version(root: Path = Path("/")) -> str | None:
     path = root / "proc/driver/nvidia/version"
     found = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", path.read_text(encoding="utf-8")) if path.is_file() else None
     return found.group(1) if found else None
-
-
-def jetson_row(power_mode: str | None, root: Path = Path("/")) -> Row | None:
-    """Board, L4T release and power mode; None where this is no Jetson."""
-    release = root / "etc/nv_tegra_release"
-    if not release.is_file():
-        return None
-    found = re.search(r"R(\d+).*?REVISION:\s*([\d.]+)", release.read_text(encoding="utf-8", errors="replace"))
-    model = root / "proc/device-tree/model"
-    board = model.read_text(encoding="utf-8", errors="replace").strip("\0 \n") if model.is_file() else "Jetson"
-    l4t = f"L4T {found.group(1)}.{found.group(2)}" if found else "L4T unknown"
-    return Row(
-        item="Jetson",
-        found=f"{board}, {l4t}, {power_mode or 'power mode unknown'}",
-        status="ok" if power_mode else "missing",
-        needed_for="the power mode in every record: numbers of two modes are never compared",
-        remedy="`nvpmodel -q` must work for this user: apt install nvidia-l4t-nvpmodel",
-    )
 
 
 def _sha256(path: Path) -> str:

@@ -28,6 +28,7 @@ from experiments.load.driver import sentence_order
 from experiments.load.http import HttpWorld
 from experiments.measuring.engines import build_by_name
 from experiments.measuring.job import worker_environment
+from experiments.measuring.timed import time_call
 from experiments.workload.requests import load_workload
 from metrics.record import to_json, write_atomically
 from metrics.stats import median_interval, quantile, ratio_interval
@@ -44,13 +45,12 @@ def main(argv: Sequence[str]) -> int:
     before_s = clock.now_s()
     with build_by_name(config, clock) as engine:
         clock.sync()
-        built_s = clock.now_s()
-        (spoken,) = engine.synthesize([request])
-        clock.sync()
-        called_s = clock.now_s()
+        build_s = clock.now_s() - before_s
+        call = time_call(clock, lambda: engine.synthesize([request]))
+    (spoken,) = call.result
     soundfile.write(job["wav"], spoken.audio_S, spoken.sample_rate_hz, subtype="FLOAT")
     inside = {
-        "build_s": built_s - before_s, "call_s": called_s - built_s, "num_frames": len(spoken.mel_ND),
+        "build_s": build_s, "call_s": call.wall_s, "num_frames": len(spoken.mel_ND),
         "num_chunks": spoken.num_chunks, "num_evals": spoken.num_evals,
     }  # fmt: skip
     print(to_json(inside))

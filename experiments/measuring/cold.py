@@ -18,6 +18,7 @@ import numpy as np
 from engine.clock import Clock
 from engine.contract import Engine, SynthesisRequest
 from experiments.measuring.job import RESULT, JobResult, JobSpec, Launcher, launch
+from experiments.measuring.timed import time_call
 from metrics.record import ColdStart, save_record
 
 FOLDER = "cold"
@@ -52,15 +53,11 @@ def cold_start(
     engine: Engine, request: SynthesisRequest, clock: Clock, build_s: float, age_s: Callable[[], float] | None = None
 ) -> ColdStart:
     """The first call of this process. age_s: seconds since the process was created, the kernel's word by default."""
-    clock.sync()
-    before_s = clock.now_s()
-    synthesis = engine.synthesize([request])[0]
-    clock.sync()
-    first_call_s = clock.now_s() - before_s
-    audio_S = np.ascontiguousarray(synthesis.audio_S, dtype=np.float32)
+    call = time_call(clock, lambda: engine.synthesize([request])[0])
+    audio_S = np.ascontiguousarray(call.result.audio_S, dtype=np.float32)
     return ColdStart(
         build_s=build_s,
-        first_call_s=first_call_s,
+        first_call_s=call.wall_s,
         start_s=(age_s or process_age_s)(),
         audio_sha256=hashlib.sha256(audio_S.tobytes()).hexdigest(),
     )

@@ -15,7 +15,8 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,9 @@ from experiments.common.failure import FailureKind, by_signal, kind_of_error, ki
 from experiments.common.journal import JOURNAL, Journal, read_journal, set_aside
 from experiments.common.plain import Config, as_config
 from experiments.measuring.machine_check import checked, history_folder
+from experiments.telemetry.watch import watching
 from metrics.journal_lines import torn_text
+from metrics.power.figures import BETTER
 from metrics.record import RecordError, RunRecord, RunStatus, Score, load_record, save_record, write_atomically
 from metrics.speed.steady import STEADY_COUNTERS, WARM_UP_STEADY, counters_score, warm_up_score
 from metrics.stored_config import todays
@@ -36,14 +39,15 @@ TICK_S = 0.5
 # No TF32 in any of NVIDIA's libraries, TensorRT inside ONNX Runtime included, which has no option against it
 FLOAT32 = {"NVIDIA_TF32_OVERRIDE": "0"}
 DETERMINISM = "audio_repeats_identical"
-MEASURED = (DETERMINISM, WARM_UP_STEADY, STEADY_COUNTERS)  # scores that come of the measurement, not of the audio
+# scores that come of the measurement, not of the audio
+MEASURED = (DETERMINISM, WARM_UP_STEADY, STEADY_COUNTERS, *BETTER)
 
 _SIGNAL_REMEDIES: Mapping[int, str] = {
     signal.SIGKILL: "the kernel does that when memory runs out: try a smaller model or fewer threads; see log.txt",
     signal.SIGINT: "interrupted: run it again",
 }
 
-JobKind = Literal["measure", "reference", "cold"]
+JobKind = Literal["measure", "reference", "cold", "energy"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,14 +134,20 @@ def launch(spec: JobSpec, launcher: Launcher) -> JobResult:
     set_aside(spec.folder / JOURNAL)
     write_job(spec)
     num_oom_kills = oom_kills()
-    ended = _run_worker(spec, launcher, limit_s(spec.config))
+    is_judged = spec.kind == "measure" and launcher.machines is not None
+    with watching(spec.folder) if is_judged else nullcontext() as watch:
+        ended = _run_worker(spec, launcher, limit_s(spec.config))
     num_oom_kills = oom_kills() - num_oom_kills
     has_died = not (spec.folder / RESULT).is_file()
     if has_died:
         save_record(_died_record(spec, ended), spec.folder / RESULT)
     record, tail = load_record(spec.folder / RESULT), log_tail(spec.folder / LOG)
     if spec.kind == "measure" and record.status == "ok" and launcher.machines is not None:
-        record = checked(record, launcher.machines())
+        fault = None
+        if watch is not None:
+            fault = watch.fault(record.environment)
+            record = replace(record, environment={**record.environment, **watch.memory()})
+        record = checked(record, launcher.machines(), fault)
         save_record(record, spec.folder / RESULT)
     failure: FailureKind | None = None
     if has_died:

@@ -25,13 +25,18 @@ def history_folder() -> Path:
     return cache_root() / "machines"
 
 
-def checked(record: RunRecord, folder: Path) -> RunRecord:
+def checked(record: RunRecord, folder: Path, fault: str | None = None) -> RunRecord:
     """The record with the machine's state in its environment; a run that the machine does not void joins the history.
 
-    A voided one does not: what is kept is how fast the machine is when it is in order.
+    A voided one does not: what is kept is how fast the machine is when it is in order. fault: what was seen of the
+    machine while it measured that voids the run, whatever its calibrations say.
     """
     host_class = str(record.environment["host_class"])
     limit = record.config["measure"].get("machine_ratio", DEFAULT_RATIO)
+    if fault is not None:
+        return _with(record, MachineState(
+            valid=False, ratio=None, limit_ratio=limit, num_runs=0, num_shipped=0, reason=fault
+        ))  # fmt: skip
     try:
         kept = load_history(folder, host_class)
     except RecordError as error:

@@ -20,6 +20,7 @@ from engine.contract import Engine, Synthesis, SynthesisRequest
 from experiments.common.journal import JournalWriter
 from experiments.common.plain import MeasureSettings
 from experiments.measuring.calibration import Calibration
+from experiments.measuring.timed import collector_off, time_call
 from experiments.measuring.warmup import WINDOW_ROUNDS, Timed, warm_up
 from metrics.record import Trial
 
@@ -173,7 +174,8 @@ class TrialLoop:
         return timed
 
     def _calibrate(self, work: str, repeat: int, is_warmup: bool) -> None:
-        reading = _without_collector(self.probes.calibrations[work])
+        with collector_off():
+            reading = self.probes.calibrations[work]()
         self.journal.append("calibration", {"work": work, "repeat": repeat, "is_warmup": is_warmup, **asdict(reading)})
 
     def trial(self, request: SynthesisRequest, repeat: int, is_warmup: bool) -> float:
@@ -192,32 +194,14 @@ class TrialLoop:
 
 
 def _timed(engine: Engine, request: SynthesisRequest, probes: Probes) -> _Call:
-    """One call. Nothing of the harness lies between the two readings of the clock but `synthesize` itself."""
+    """One call of `synthesize` alone."""
     started_unix_s = probes.unix_s()
-
-    def call() -> tuple[list[Synthesis], float, float]:
-        probes.clock.sync()
-        cpu_before_s, before_s = probes.cpu_s(), probes.clock.now_s()
-        results = engine.synthesize([request])
-        probes.clock.sync()
-        after_s, cpu_after_s = probes.clock.now_s(), probes.cpu_s()
-        return results, after_s - before_s, cpu_after_s - cpu_before_s
-
-    results, wall_s, cpu_s = _without_collector(call)
-    if [result.utterance_id for result in results] != [request.utterance_id]:
-        raise ValueError(f"asked for {request.utterance_id}, the engine returned {[r.utterance_id for r in results]}")
-    return _Call(results[0], wall_s, cpu_s, started_unix_s)
-
-
-def _without_collector(function: Callable[[], Any]) -> Any:
-    """Call with the cyclic garbage collector off: it runs between trials instead."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        return function()
-    finally:
-        if was_enabled:
-            gc.enable()
+    with collector_off():
+        call = time_call(probes.clock, lambda: engine.synthesize([request]), probes.cpu_s)
+    answered = [result.utterance_id for result in call.result]
+    if answered != [request.utterance_id]:
+        raise ValueError(f"asked for {request.utterance_id}, the engine returned {answered}")
+    return _Call(call.result[0], call.wall_s, call.cpu_s, started_unix_s)
 
 
 def _content(call: _Call, repeat: int, is_warmup: bool, peak_bytes: int) -> dict[str, Any]:

@@ -11,19 +11,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments.common.cli import complain
+from experiments.common.estimate import expected_s
 from experiments.common.plain import Config
 from experiments.common.progress import Planned
 from experiments.measuring.job import Launcher, module_environment
 from experiments.measuring.measure import plan_for
 from experiments.measuring.validate import planned_evals
 from experiments.settings.compose import Cell
+from experiments.workload.requests import load_workload
+
+WHERE_TRACKED = ("serve ", "mlflow ")  # lines of experiments.tracking
 
 
-def planned(cell: Cell, num_utterances: int) -> Planned:
-    """What the progress bar counts."""
-    num_evals = planned_evals(cell.config)
-    num_trials = plan_for(cell.config["measure"], num_evals).num_trials(num_utterances)
-    return Planned(label=cell.label, num_trials=num_trials + 1, num_evals=num_evals)
+def planned(cell: Cell) -> Planned:
+    """What the progress bar counts, and how long it may take."""
+    requests, num_evals = load_workload(cell.config).requests, planned_evals(cell.config)
+    num_calls = plan_for(cell.config["measure"], num_evals).num_trials(len(requests)) + 1
+    expected = expected_s(cell.config, requests, num_calls, num_evals)
+    return Planned(label=cell.label, num_trials=num_calls, num_evals=num_evals, expected_s=expected)
 
 
 def default_out(name: str) -> Path:
@@ -72,10 +77,13 @@ def finish_scoring(folder: Path, process: subprocess.Popen[str]) -> bool:
     return process.returncode == 0
 
 
-def sync_tracking(config: Config, folder: Path) -> None:
-    """Fill MLflow from the files. What fails there costs one line: the files are the record."""
+def sync_tracking(config: Config, folder: Path) -> str:
+    """Fill MLflow from the files. What fails there costs one line: the files are the record.
+
+    Returns the lines that say where it is seen, each with its end; nothing where it is not.
+    """
     if config["tracking"]["mode"] == "off":
-        return
+        return ""
     command = [sys.executable, "-m", "experiments.tracking", "sync", str(folder)]
     done = subprocess.run(
         command, env=module_environment(), capture_output=True, encoding="utf-8", errors="replace", check=False
@@ -83,7 +91,8 @@ def sync_tracking(config: Config, folder: Path) -> None:
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         print(f"tracking: {last}", file=sys.stderr, flush=True)
-        return
+        return ""
     for line in done.stderr.splitlines():
         if line.startswith("note: the store "):
             print(f"tracking: {line.removeprefix('note: ')}", file=sys.stderr, flush=True)
+    return "".join(f"{line}\n" for line in done.stdout.splitlines() if line.startswith(WHERE_TRACKED))

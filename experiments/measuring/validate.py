@@ -19,7 +19,8 @@ from engine.settings import ModelSettings
 from engine.weights.checkpoint import locate
 from engine.weights.vocabulary import read_vocabulary
 from experiments.common.cli import refused_limit, resume_command, warn_once
-from experiments.common.plain import Config
+from experiments.common.plain import Config, MeasureSettings
+from experiments.jetson.memory import refused_allocator
 from experiments.measuring.job import RESULT
 from experiments.settings.compose import Cell, compose_config, compose_run, refuse_infinite
 from experiments.settings.groups import check_groups
@@ -27,6 +28,7 @@ from experiments.settings.reference import reference_model
 from experiments.workload.requests import Workload, load_workload
 from metrics.fidelity.catalog import ENCODERS, FAMILIES
 from metrics.models.intelligibility import RECOGNISERS
+from metrics.power.energy import FEWEST_BUSY_S
 from metrics.record import RecordError, load_record
 
 GROUPS = (
@@ -36,7 +38,7 @@ GROUPS = (
 LATER = ("text",)  # not yet in what older versions have stored
 # Groups that are read without asking whether a key is there; what older presets lack
 NEEDED = ("workload", "stream", "device", "measure", "quality", "tracking", "sweep", "reference")
-OPTIONAL = ("reference.cross_fade",)
+OPTIONAL = ("reference.cross_fade", "measure.energy_busy_s")
 BYTES_PER_UTTERANCE = 4 << 20  # 20 s of float32 audio and its mel
 BYTES_PER_RUN = 8 << 20
 
@@ -64,7 +66,9 @@ def validate(config: Config, *, check_texts: bool = True) -> None:
     _refuse_deleted("", config, _defaults())
     check_groups(config)
     try:
+        _check_allocator(str(config["device"]["kind"]))
         validate_config(config)
+        _check_energy(config["measure"])
         _check_quality(config)
         gate_limits(config["gate"])
         if check_texts:
@@ -74,6 +78,15 @@ def validate(config: Config, *, check_texts: bool = True) -> None:
                 warn_once(warning)
     except KeyError as error:
         raise ConfigError(str(error.args[0]), "(deleted)", "is needed", "leave it in") from error
+
+
+def _check_allocator(kind: str) -> None:
+    name = refused_allocator(os.environ) if kind != "cpu" else None
+    if name is not None:
+        raise ConfigError(
+            name, os.environ[name], "must not ask for expandable_segments on a Jetson: it ends out of memory",
+            f"unset {name}",
+        )  # fmt: skip
 
 
 def gate_limits(gate: Mapping[str, object]) -> Limits:
@@ -129,6 +142,14 @@ def _refuse_deleted(key: str, settings: Mapping[str, object], default: Mapping[s
             raise ConfigError(inner, "(deleted)", "is needed", "leave it in")
         if isinstance(known, Mapping) and isinstance(found, Mapping):
             _refuse_deleted(inner, found, known)
+
+
+def _check_energy(measure: MeasureSettings) -> None:
+    busy_s = measure.get("energy_busy_s", 0)
+    if 0 < busy_s < FEWEST_BUSY_S:
+        raise ConfigError(
+            "measure.energy_busy_s", busy_s, f"must be 0 or at least {FEWEST_BUSY_S:g}: a sensor averages", "use 30"
+        )
 
 
 def _check_reference_model(config: Config) -> None:

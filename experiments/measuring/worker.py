@@ -31,6 +31,7 @@ from experiments.common.journal import JOURNAL, JournalWriter, read_journal
 from experiments.common.plain import Config
 from experiments.measuring.calibration import make_calibrations
 from experiments.measuring.cold import cold_start
+from experiments.measuring.energy import work_for
 from experiments.measuring.engines import build_by_name, facts_content, resident_peak_bytes
 from experiments.measuring.job import ERROR, RESULT, JobSpec, compose_record, read_job
 from experiments.measuring.measure import OutOfTime, Probes, measure, plan_for
@@ -124,6 +125,8 @@ def _perform(spec: JobSpec, build: Build, journal: JournalWriter) -> None:
             _speak(spec.folder, engine, workload, journal)
         elif spec.kind == "cold":
             journal.append("cold", asdict(cold_start(engine, workload.requests[0], clock, build_s)))
+        elif spec.kind == "energy":
+            journal.append("energy", work_for(engine, workload.requests, clock, config["measure"]["energy_busy_s"]))
         else:
             _measure(spec, engine, workload, clock, journal)
         journal.append("facts", facts_content(engine.facts))

@@ -260,7 +260,7 @@ def _measured(search: Search, cell: Cell, watch: Watch) -> Told | None:
     if index is None:
         index = sweep.add(cell)
     if not sweep.ledger.entries[index].is_settled:
-        position = watch.board.add(planned(cell, len(load_workload(cell.config).lines)))
+        position = watch.board.add(planned(cell))
         measure_cell(sweep, index, position, watch)
     folder = sweep.dir_of(index)
     if sweep.ledger.entries[index].state == "ok" and not score(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.common.environment import BF16_FLAGS, CPUINFO, read_cpu
+from engine.cpu import CPUINFO
+from experiments.common.environment import BF16_FLAGS, read_cpu
 from experiments.common.plain import Config
 from experiments.settings.compose import Cell
 

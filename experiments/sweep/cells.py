@@ -15,13 +15,14 @@ from engine.contract import ConfigError
 from experiments.common.environment import now_iso
 from experiments.common.failure import allowed_retries, signal_name
 from experiments.common.progress import Board
-from experiments.measuring.cold import launch_with_cold_starts
+from experiments.measuring.energy import launch_with_energy
 from experiments.measuring.job import JOB, RESULT, JobResult, JobSpec, new_job, read_job, write_job
 from experiments.measuring.running import make_launcher
 from experiments.settings.compose import Cell
 from experiments.settings.reference import is_reference
 from experiments.sweep.identity import identity_of
 from experiments.sweep.ledger import Attempt, Entry, Ledger
+from metrics.power.figures import GROSS
 from metrics.record import RecordError, RunRecord, load_record
 
 LOCK = ".sweep.lock"
@@ -203,6 +204,8 @@ def _whole_record(folder: Path, entry: Entry) -> RunRecord | None:
         return None
     if len(record.cold_starts) < int(record.config["measure"]["cold_starts"]):
         return None  # ended between the measurement and the writing of its cold starts
+    if record.config["measure"].get("energy_busy_s") and not record.scores_of(GROSS):
+        return None  # and of its energy
     audio = [folder / utterance.audio_path for utterance in record.utterances]
     return record if all(path.is_file() for path in audio) else None
 
@@ -258,7 +261,7 @@ def _attempt(sweep: Sweep, index: int, position: int, watch: Watch) -> JobResult
     sweep.ledger.begin_attempt(index, attempt, asdict(before))
     lock = watch.locks[str(cell.config["device"]["kind"])]
     launcher = make_launcher(lock, lambda journal: watch.board.tick(position, journal), sweep.command)
-    result = launch_with_cold_starts(spec, launcher)
+    result = launch_with_energy(spec, launcher)
     code = result.exit_code
     attempt = replace(
         attempt,

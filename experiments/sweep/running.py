@@ -21,12 +21,13 @@ from experiments.common.cli import (
     disk_full,
     note,
     report_command,
+    report_place,
     resume_command,
 )
 from experiments.common.device_lock import device_lock, device_name
 from experiments.common.environment import usable_cores
-from experiments.common.progress import Board
-from experiments.measuring.job import module_environment, new_job, write_job
+from experiments.common.progress import Board, expected_text
+from experiments.measuring.job import LOG, module_environment, new_job, write_job
 from experiments.measuring.running import (
     default_out,
     finish_scoring,
@@ -47,7 +48,7 @@ from experiments.sweep.ledger import load_ledger, new_ledger
 from experiments.workload.requests import load_workload
 from metrics.record import RecordError
 from reports.data.table import load_table
-from reports.render.terminal import print_report, stdout_console
+from reports.render.terminal import print_report, row_line, stdout_console
 
 RESUME = ("resume=", "sweep.resume=")
 
@@ -152,10 +153,12 @@ def _measure_and_score(sweep: Sweep, stack: ExitStack) -> int:
     stay locked to the end, as scoring would disturb another sweep."""
     said = review(sweep)
     cells = [sweep.cells[index] for index in sweep.todo()]
-    plans = [planned(cell, len(load_workload(cell.config).lines)) for cell in cells]
+    plans = [planned(cell) for cell in cells]
     board = stack.enter_context(Board(plans))
     for line in said:
         board.say(line)
+    if plans:
+        board.say(f"{expected_text(plans)}; records in {sweep.folder}, each variant's {LOG} in its folder there")
     watch = Watch(board, lock_devices(sweep.cells, board, stack))
     sweep.held = tuple(watch.locks.values())
     scores = Scores(sweep, watch)
@@ -230,6 +233,13 @@ class Scores:
             one = todo[0][0].name if len(todo) == 1 else f"{len(todo)} variants"
             self.watch.board.say(f"scoring {one}{kept}")
         self.num_failed += _score_all(todo, sweep.held)
+        self._show({folder.name for folder, _, _ in todo})
+
+    def _show(self, names: Collection[str]) -> None:
+        """The rows of what was just scored: no figure is shown before its audio is known to be valid."""
+        for row in load_table(self.sweep.folder).rows if names else ():
+            if Path(row.cell.dir).name in names:
+                self.watch.board.say(row_line(row))
 
     def _to_come(self) -> set[str]:
         cells = [self.sweep.cells[i] for i, one in enumerate(self.sweep.ledger.entries) if one.state == "pending"]
@@ -260,6 +270,6 @@ def publish(sweep: Sweep) -> int:
     done = subprocess.run(command, env=module_environment(), check=False)
     if done.returncode != 0:
         complain(f"the report failed; everything measured is in {sweep.folder}; `{report_command(sweep.folder)}`")
-    sync_tracking(sweep.cells[0].config, sweep.folder)
-    print(f"records  {sweep.folder / 'cells'}\nreport   {report_command(sweep.folder)}", flush=True)
+    tracked = sync_tracking(sweep.cells[0].config, sweep.folder)
+    print(f"{tracked}records  {sweep.folder / 'cells'}\nreport   {report_place(sweep.folder)}", flush=True)
     return EXIT_OK if done.returncode == 0 else EXIT_UNEXPECTED

@@ -9,37 +9,23 @@ Nothing here runs while anything is timed, and no verdict depends on it. A sync 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, one_line, run_verb
 from experiments.tracking.content import load_content
+from experiments.tracking.failures import TrackingError, UnreachableError, one_line_errors
 from experiments.tracking.place import VARIABLE, chosen_uri
-from experiments.tracking.runs import FolderContent, RunContent
-from experiments.tracking.state import (
-    SyncedRun,
-    changed_files,
-    is_current,
-    is_folder_current,
-    load_state,
-    save_state,
-    stamps_of,
-)
-from experiments.tracking.store import (
-    REPOSITORY,
-    Destination,
-    Store,
-    TrackingError,
-    UnreachableError,
-    one_line_errors,
-    open_store,
-)
+from experiments.tracking.runs import FolderContent
+from experiments.tracking.state import is_folder_current
+from experiments.tracking.store import REPOSITORY, Destination, Store, open_store
 from experiments.tracking.verdicts import is_comparison, is_load, verdict_folder
+from experiments.tracking.view import all_runs
+from experiments.tracking.writing import write_folder
 from metrics.record import RecordError
 from reports.commands import VerbParser, here, typed
 
@@ -50,14 +36,12 @@ DEFAULT_TIMEOUT_S = 5.0
 
 
 @dataclass(kw_only=True)
-class Tally:
-    """What one folder's sync wrote."""
+class _Session:
+    """What one call has opened, said and written. addresses: where a browser shows the folders of a destination."""
 
-    num_runs: int = 0
-    num_new: int = 0
-    num_changed: int = 0
-    num_artifacts: int = 0
-    conflicts: list[str] = field(default_factory=list)
+    stores: dict[Destination, Store | TrackingError] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
+    addresses: dict[Destination, list[str]] = field(default_factory=dict)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -162,12 +146,11 @@ def _status(folders: Sequence[Path], options: argparse.Namespace) -> int:
 
 def _sync(folders: Sequence[Path], options: argparse.Namespace) -> int:
     """Every folder is tried; one that is damaged does not keep the others back."""
-    stores: dict[Destination, Store | TrackingError] = {}
+    session = _Session()
     worst = EXIT_OK
-    told: set[str] = set()
     for folder in folders:
         try:
-            _sync_one(folder, options, stores, told)
+            _sync_one(folder, options, session)
         except RecordError as error:
             _say_failure(error, options.best_effort)
             worst = worst or EXIT_USAGE
@@ -175,42 +158,50 @@ def _sync(folders: Sequence[Path], options: argparse.Namespace) -> int:
             later = typed("experiments.tracking", "sync", *([_shown(folder)] if options.dirs else []))
             _say_failure(f"{error}; nothing is lost; later: {later}", options.best_effort)
             worst = EXIT_JOB_FAILED
+    _say_addresses(session)
     if not folders:
         print("nothing to sync below outputs/")
     return EXIT_OK if options.best_effort else worst
 
 
-def _sync_one(
-    folder: Path, options: argparse.Namespace, stores: dict[Destination, Store | TrackingError], told: set[str]
-) -> None:
+def _sync_one(folder: Path, options: argparse.Namespace, session: _Session) -> None:
     content = _content(folder)
     destination = _destination(content, options)
     if destination is None:
         print(f"{_shown(folder)}: tracking is off in its configuration; --uri URI would log it all the same")
         return
-    if destination.source == VARIABLE and VARIABLE not in told:
-        told.add(VARIABLE)
+    if destination.source == VARIABLE and VARIABLE not in session.told:
+        session.told.add(VARIABLE)
         print(f"note: the store is {destination.uri}, by {VARIABLE}; tracking.uri or --uri wins", file=sys.stderr)
     # A folder that was named is compared with the store itself: somebody may have emptied that
     if not options.dirs and _is_settled(content, destination):
         print(f"{_shown(folder)}: up to date")
         return
-    store = _opened(destination, stores)
+    store = _opened(destination, session.stores)
     try:
-        with _locked(folder), one_line_errors(destination):
-            tally = _write(content, store)
+        with one_line_errors(destination.uri):
+            tally = write_folder(content, store)
     except UnreachableError as error:
-        stores[destination] = error
+        session.stores[destination] = error
         raise
     print(
         f"{_shown(folder)}: {tally.num_runs} runs ({tally.num_new} new, {tally.num_changed} changed), "
         f"{tally.num_artifacts} artifacts -> {destination.uri}, experiment {destination.experiment}"
     )
+    session.addresses.setdefault(destination, []).append(tally.address)
     if torn := content.parent.tags.get("journal.torn"):
         print(f"note: {content.folder}: {torn}; every whole line was taken", file=sys.stderr)
     if tally.conflicts:
         names = ", ".join(sorted(set(tally.conflicts))[:6])
         print(f"note: parameters that MLflow holds with another value stay as they are: {names}", file=sys.stderr)
+
+
+def _say_addresses(session: _Session) -> None:
+    """One a store: of its folder, or of all runs where several were written."""
+    for destination, addresses in session.addresses.items():
+        if destination.database is not None:
+            print(here(f"serve    mlflow ui --backend-store-uri {shlex.quote(destination.absolute_uri)}"))
+        print(f"mlflow   {addresses[0] if len(set(addresses)) == 1 else all_runs(addresses[0])}")
 
 
 def _opened(destination: Destination, stores: dict[Destination, Store | TrackingError]) -> Store:
@@ -226,56 +217,6 @@ def _opened(destination: Destination, stores: dict[Destination, Store | Tracking
     if isinstance(store, TrackingError):
         raise store
     return store
-
-
-def _write(content: FolderContent, store: Store) -> Tally:
-    """Parent first: its children name it. The folder remembers each run as soon as it is whole."""
-    where = store.destination
-    state = load_state(content.folder, where.uri, where.experiment)
-    tally = Tally()
-    parent_id = None
-    for run in content.runs():
-        synced = _write_run(run, parent_id, store, state.get(run.key), tally)
-        if synced is not state.get(run.key):
-            state[run.key] = synced
-            save_state(content.folder, where.uri, where.experiment, state)
-        parent_id = parent_id or synced.run_id
-    return tally
-
-
-def _write_run(
-    content: RunContent, parent_id: str | None, store: Store, known: SyncedRun | None, tally: Tally
-) -> SyncedRun:
-    found = store.find(content.run_uuid)
-    if known is not None and (found is None or found.info.run_id != known.run_id):
-        known = None
-    tally.num_runs += 1
-    if known is not None and is_current(content, known):
-        return known
-    tally.num_new += found is None
-    tally.num_changed += found is not None
-    run = found or store.create(content, parent_id)
-    stamps = stamps_of(content, known)
-    sha256 = content.sha256()
-    artifacts: dict[str, Path | str] = {**changed_files(content, stamps, known)}
-    if known is None or known.content_sha256 != sha256:
-        tally.conflicts += store.fill(run, content, parent_id)
-        artifacts.update(content.texts)
-    store.upload(run, artifacts)
-    store.finish(run, content)
-    tally.num_artifacts += len(artifacts)
-    return SyncedRun(run_uuid=content.run_uuid, run_id=run.info.run_id, content_sha256=sha256, files=stamps)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Two syncs of one folder would each find no run and each make one; the second waits instead."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _say_failure(message: object, is_best_effort: bool) -> None:

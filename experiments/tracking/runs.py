@@ -20,11 +20,25 @@ RENDERED_FILES = ("verdict.json", "summary.md", "junit.xml", "report.md", "repor
 FOLDERS = {"audio": (".wav",), "plots": (".png", ".svg", ".html")}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dataset:
+    """What was spoken, as MLflow's dataset. digest: the first characters of the workload's identity.
+
+    source and profile must follow from the identity alone: MLflow keeps those of the first run that brings it.
+    """
+
+    name: str
+    digest: str
+    source: Mapping[str, Any]
+    profile: Mapping[str, Any]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RunContent:
     """One MLflow run to be. `key` names it below its folder ("." the folder itself, else the cell's folder).
 
-    texts: artifact path -> content made here; files: artifact path -> file on disk. end_ms is None while it runs.
+    former_uuid: what an earlier form called it. texts: artifact path -> content made here; files: artifact path -> file
+    on disk. end_ms is None while it runs.
     """
 
     key: str
@@ -39,24 +53,32 @@ class RunContent:
     points: tuple[Point, ...]
     texts: Mapping[str, str]
     files: Mapping[str, Path]
+    dataset: Dataset | None = None
+    former_uuid: str | None = None
 
     def sha256(self) -> str:
         """Over everything but the files on disk."""
         parts = [self.run_uuid, self.name, self.status, self.start_ms, self.end_ms, dict(self.tags), dict(self.params)]
         numbers = [dict(self.summary), [asdict(point) for point in self.points], dict(self.texts)]
-        return hashlib.sha256(to_json([parts, numbers]).encode()).hexdigest()
+        spoken = asdict(self.dataset) if self.dataset is not None else None
+        return hashlib.sha256(to_json([parts, numbers, spoken]).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FolderContent:
-    """A folder's run and the runs below it, with the tracking settings it was measured under."""
+    """A folder's run and the runs below it, with the tracking settings it was measured under.
+
+    shared: runs that other folders hold a copy of. MLflow has each once, below none of them.
+    """
 
     folder: Path
     parent: RunContent
     children: tuple[RunContent, ...]
     settings: Mapping[str, Any]
+    shared: tuple[RunContent, ...] = ()
 
     def runs(self) -> Iterator[RunContent]:
+        yield from self.shared
         yield self.parent
         yield from self.children
 
@@ -67,13 +89,22 @@ def default_settings() -> dict[str, Any]:
 
 
 def run_tags(kind: str, verb: str, run_uuid: str, state: str) -> dict[str, str | None]:
+    """verb: as f5bench calls it; MLflow shows it as the run's source."""
     return {
         RUN_UUID: run_uuid,
         "harness.kind": kind,
         "harness.status": state,
-        "mlflow.source.name": verb,
-        "mlflow.source.type": "JOB",
+        "mlflow.source.name": f"f5bench {verb}",
+        "mlflow.source.type": "LOCAL",
     }
+
+
+def owner_of(folder: Path) -> str:
+    """Whose folder it is: its user's name, or their number where the machine has no name for it."""
+    try:
+        return folder.owner()
+    except KeyError:
+        return f"uid {folder.stat().st_uid}"
 
 
 def unix_ms(stamp: str) -> int:

@@ -1,29 +1,38 @@
-"""The numbers of one record as MLflow shows them: the summary, a point per trial, a table row per sentence."""
+"""The numbers of one record as MLflow shows them: the few that a table is for, a point per trial, files with all."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from metrics.record import RunRecord, Trial
 from metrics.speed.trials import speed_of
-from reports.data.quality import QUALITY, VALID, sentence_value, summaries_of
+from reports.data.quality import LOG_MEL, PESQ, QUALITY, SNR, STOI, VALID, WER, sentence_value, summaries_of
+from reports.data.scale import MS_PER_S, mib, trial_ms
 
-TRIAL_SERIES = (
-    "wall_s",
-    "cpu_s",
-    "frontend_s",
-    "denoise_s",
-    "vocoder_s",
-    "join_s",
-    "num_evals",
-    "peak_bytes",
-    "calibration_s",
-)
+RTF, SPEEDUP, P50, P95 = "rtf", "speedup_vs_upstream", "latency/p50_ms", "latency/p95_ms"
+PEAK, DEVICE_PEAK, BEST_RTF, TRIAL = "memory/peak_mib", "memory/peak_device_mib", "best_rtf", "trial/wall_ms"
+SPEAKER = "quality/speaker_similarity"
+# Score of the record -> its column. The speaker's encoder is a setting: whichever made the score
+QUALITY_COLUMNS = {
+    LOG_MEL: "quality/log_mel",
+    SNR: "quality/snr_db",
+    PESQ: "quality/pesq_wb",
+    STOI: "quality/stoi",
+    WER: "quality/wer_frac",
+    "speaker_similarity_resemblyzer": SPEAKER,
+    "speaker_similarity_wavlm": SPEAKER,
+    "speaker_similarity_ecapa": SPEAKER,
+}
+SHOWN_DIGITS = 4  # of a column; the whole number is in scores.json
+ENERGY = "energy_"  # scores of this name, where a record has them, are columns below energy/
+COLUMNS = frozenset(
+    (RTF, SPEEDUP, P50, P95, PEAK, DEVICE_PEAK, BEST_RTF, TRIAL, *QUALITY_COLUMNS.values())
+)  # every number of a run that may have to be withdrawn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,56 +46,97 @@ class Point:
 
 
 def trial_points(record: RunRecord) -> tuple[Point, ...]:
-    """Every trial's times and counters at the moment it ended; warm-up trials are a series of their own."""
-    points = []
-    for step, trial in enumerate(record.trials):
-        timestamp_ms = int((trial.started_unix_s + trial.wall_s) * 1000)
-        values = {name: value for name, value in asdict(trial).items() if name in TRIAL_SERIES and value is not None}
-        if trial.is_warmup:
-            values = {"wall_s": trial.wall_s}
-        elif trial.audio_s > 0:
-            values["rtf"] = trial.wall_s / trial.audio_s
-        prefix = "warmup" if trial.is_warmup else "trial"
-        points += [
-            Point(key=f"{prefix}/{name}", value=float(value), timestamp_ms=timestamp_ms, step=step)
-            for name, value in values.items()
-            if math.isfinite(value)
-        ]
-    return tuple(points)
+    """The time of every trial after warm-up at the moment it ended: whether a run was steady is seen at a glance."""
+    return tuple(
+        Point(
+            key=TRIAL,
+            value=as_shown(trial_ms(trial)),
+            timestamp_ms=int((trial.started_unix_s + trial.wall_s) * MS_PER_S),
+            step=step,
+        )
+        for step, trial in enumerate(record.trials)
+        if not trial.is_warmup and math.isfinite(trial.wall_s)
+    )
 
 
-def speed_summary(record: RunRecord) -> dict[str, float]:
-    """Metric name -> value. There is no p95 key below the trials it needs; memory that was not read has no key."""
+def speed_columns(record: RunRecord, speedup: float | None) -> dict[str, float]:
+    """speedup: times as fast as upstream. There is no p95 below the trials it needs; memory that was not read has no
+    column. Proportional memory (PSS) where it was read, else resident."""
+    speed = speed_of(record.trials)
+    peak_bytes = record.peak_pss_bytes if record.peak_pss_bytes is not None else record.peak_rss_bytes
+    values: dict[str, float | None] = {
+        RTF: speed.rtf_ratio,
+        SPEEDUP: speedup,
+        P50: speed.latency_p50_s * MS_PER_S,
+        P95: None if speed.latency_p95_s is None else speed.latency_p95_s * MS_PER_S,
+        PEAK: mib(peak_bytes),
+        DEVICE_PEAK: mib(record.peak_device_bytes),
+    }
+    energies = dict.fromkeys(score.metric for score in record.scores if score.metric.startswith(ENERGY))
+    values.update({f"energy/{metric.removeprefix(ENERGY)}": _mean(record, metric) for metric in energies})
+    return _shown(values)
+
+
+def quality_columns(record: RunRecord, is_reference: bool) -> dict[str, float]:
+    """Means of the six scores of the table."""
+    found = summaries_of(record, is_reference)
+    means = ((column, found[metric].mean) for metric, column in QUALITY_COLUMNS.items() if metric in found)
+    return _shown({column: mean for column, mean in means if mean is not None})
+
+
+def quality_gaps(record: RunRecord, is_reference: bool) -> str | None:
+    """In words, which scores of the table stand on fewer sentences than there are."""
+    gaps = [
+        f"{metric}: {summary.num_ok} of {summary.num_all} sentences ({summary.reason})"
+        for metric, summary in summaries_of(record, is_reference).items()
+        if metric in QUALITY_COLUMNS and summary.reason is not None and summary.num_all
+    ]
+    return "; ".join(gaps) or None
+
+
+def all_numbers(record: RunRecord, is_reference: bool, doubt: str | None, is_timed: bool) -> dict[str, Any]:
+    """`scores.json`: every mean that has no column, and those that have one, in base units.
+
+    doubt: why no number of the run counts, None where they do; is_timed: whether its times do.
+    """
+    scores = {
+        metric: {
+            "mean": summary.mean,
+            "num_sentences": summary.num_ok,
+            "num_tried": summary.num_all,
+            "reason": summary.reason,
+            "recipe": record.recipes.get(metric),
+        }
+        for metric, summary in summaries_of(record, is_reference).items()
+    }
+    counts = doubt is None
+    return {
+        "not_valid_because": doubt,
+        "scores": scores if counts else {},
+        "speed": _times(record) if counts and is_timed else {},
+    }
+
+
+def _times(record: RunRecord) -> dict[str, float]:
     speed = speed_of(record.trials)
     values: dict[str, float | None] = {
-        "rtf": speed.rtf_ratio,
-        "latency/p50_s": speed.latency_p50_s,
-        "latency/p95_s": speed.latency_p95_s,
-        "latency/num_trials": speed.num_trials,
+        "rtf_ratio": speed.rtf_ratio,
+        "latency_p50_s": speed.latency_p50_s,
+        "latency_p95_s": speed.latency_p95_s,
+        "latency_p99_s": speed.latency_p99_s,
+        "num_trials": speed.num_trials,
         "cpu_s_per_call": speed.cpu_s_per_call,
-        "num_evals": speed.evals_per_call,
-        "memory/peak_rss_bytes": record.peak_rss_bytes,
-        "memory/peak_pss_bytes": record.peak_pss_bytes,
-        "memory/peak_device_bytes": record.peak_device_bytes,
+        "evals_per_call": speed.evals_per_call,
+        "peak_rss_bytes": record.peak_rss_bytes,
+        "peak_pss_bytes": record.peak_pss_bytes,
+        "peak_device_bytes": record.peak_device_bytes,
         "build_s": record.build_s,
         "first_call_s": record.first_call_s,
         "reference_s": record.workload.get("reference_s"),
         "generated_s": record.workload.get("generated_s"),
+        **(asdict(speed.stages) if speed.stages is not None else {}),
     }
-    if speed.stages is not None:
-        values.update({f"stage/{name}": value for name, value in asdict(speed.stages).items()})
     return _finite(values)
-
-
-def quality_summary(record: RunRecord, is_reference: bool) -> tuple[dict[str, float], str | None]:
-    """Means per score, and in words which scores stand on fewer sentences than there are."""
-    values: dict[str, float | None] = {}
-    gaps = []
-    for metric, summary in summaries_of(record, is_reference).items():
-        values[f"quality/{metric}"] = summary.mean
-        if summary.reason is not None and summary.num_all:
-            gaps.append(f"{metric}: {summary.num_ok} of {summary.num_all} sentences ({summary.reason})")
-    return _finite(values), "; ".join(gaps) or None
 
 
 def sentence_table(record: RunRecord, with_speed: bool) -> dict[str, list[Any]]:
@@ -130,5 +180,19 @@ def _sentence_speed(trials: Sequence[Trial]) -> list[float | None]:
     return [speed.num_trials, speed.latency_p50_s, speed.rtf_ratio]
 
 
-def _finite(values: dict[str, float | None]) -> dict[str, float]:
+def _mean(record: RunRecord, metric: str) -> float | None:
+    values = [score.value for score in record.scores_of(metric) if score.value is not None]
+    return sum(values) / len(values) if values else None
+
+
+def as_shown(value: float) -> float:
+    """MLflow prints every digit it has and cuts what is too long: four say more than any measurement here can."""
+    return float(f"{value:.{SHOWN_DIGITS}g}")
+
+
+def _shown(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {key: as_shown(value) for key, value in _finite(values).items()}
+
+
+def _finite(values: Mapping[str, float | None]) -> dict[str, float]:
     return {key: float(value) for key, value in values.items() if value is not None and math.isfinite(value)}

@@ -5,12 +5,14 @@ Only this file talks to MLflow, and imports it late: the rest works, and says wh
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,23 +20,17 @@ from urllib.parse import urlsplit
 
 from engine.contract import ConfigError
 from engine.paths import find_file
+from experiments.tracking.failures import TrackingError, one_line_errors
 from experiments.tracking.place import FILES, SQLITE, moved_reason
-from experiments.tracking.runs import RUN_UUID, RunContent
-from experiments.tracking.series import Point
+from experiments.tracking.runs import RUN_UUID, Dataset, RunContent
+from experiments.tracking.series import COLUMNS, Point
+from experiments.tracking.view import ALL_RUNS, EXPERIMENT_TAGS, VIEW_TAG, address_of, view_key, view_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAX_ENTITIES_PER_BATCH = 100
 MAX_POINTS_PER_BATCH = 1000
 SQLITE_BUSY_S = 5.0
-MAX_REASON_CHARS = 200
-
-
-class TrackingError(Exception):
-    """The store did not take what it was given; one line that says why."""
-
-
-class UnreachableError(TrackingError):
-    """Nobody answers there: asking again for the next folder would only wait again."""
+PARENT = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +76,7 @@ def open_store(destination: Destination) -> Store:
     # Its start-up of a new database reports every schema migration
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    with one_line_errors(destination):
+    with one_line_errors(destination.uri):
         client = MlflowClient(tracking_uri=destination.absolute_uri)
         return Store(destination, client, _find_or_create_experiment(client, destination))
 
@@ -111,55 +107,24 @@ def _check_database(path: Path) -> None:
 
 
 def _find_or_create_experiment(client: Any, destination: Destination) -> str:
+    """Also gives it our view of its runs, and a kind and a description where it has none."""
     database, found = destination.database, client.get_experiment_by_name(destination.experiment)
     if found is None:
         # A server chooses its own place; beside a local database the files stay together with it
         location = str(database.parent / FILES) if database is not None else None
-        return str(client.create_experiment(destination.experiment, artifact_location=location))
+        client.create_experiment(destination.experiment, artifact_location=location)
+        found = client.get_experiment_by_name(destination.experiment)
     if found.lifecycle_stage != "active":
         remedy = f"`mlflow experiments restore --experiment-id {found.experiment_id}`, or --experiment OTHER"
         raise TrackingError(f"the experiment {destination.experiment} is deleted there; {remedy}")
     reason = database and moved_reason(database, destination.experiment, found.artifact_location)
     if reason:
         raise TrackingError(reason)
+    missing = {key: value for key, value in EXPERIMENT_TAGS.items() if key not in found.tags}
+    table, view = f"{VIEW_TAG}{ALL_RUNS}", view_of(None)
+    for key, value in (missing | ({} if found.tags.get(table) == view else {table: view})).items():
+        client.set_experiment_tag(found.experiment_id, key, value)
     return str(found.experiment_id)
-
-
-@contextmanager
-def one_line_errors(destination: Destination) -> Iterator[None]:
-    """Whatever MLflow, its HTTP client, its database or the disk raise becomes one TrackingError."""
-    import requests
-    from mlflow.exceptions import MlflowException
-
-    local_failures: tuple[type[Exception], ...] = (OSError, *_database_errors())
-    try:
-        yield
-    except (MlflowException, requests.RequestException) as error:
-        reason = " ".join(str(error).split())
-        if isinstance(error, requests.RequestException) or "API request to" in reason:
-            raise UnreachableError(f"tracking server {destination.uri} cannot be reached ({_short(reason)})") from error
-        raise TrackingError(f"tracking store {destination.uri} refused ({_short(reason)})") from error
-    except local_failures as error:
-        reason = " ".join(str(error).split())
-        raise TrackingError(f"tracking store {destination.uri} failed ({reason[:MAX_REASON_CHARS]})") from error
-
-
-def _database_errors() -> tuple[type[Exception], ...]:
-    """The client without databases, mlflow-skinny, comes without SQLAlchemy."""
-    try:
-        from sqlalchemy.exc import SQLAlchemyError
-    except ImportError:
-        return (sqlite3.Error,)
-    return (sqlite3.Error, SQLAlchemyError)
-
-
-def _short(reason: str) -> str:
-    """MLflow wraps the cause in the story of its retries; the cause stands at the end."""
-    for cause in ("Connection refused", "timed out", "timeout", "Name or service not known", "error code"):
-        if cause.lower() in reason.lower():
-            at = reason.lower().index(cause.lower())
-            return reason[at : at + 60].split("'")[0].rstrip(")] ")
-    return reason[:MAX_REASON_CHARS]
 
 
 class Store:
@@ -170,30 +135,39 @@ class Store:
         self._client = client
         self._experiment_id = experiment_id
 
-    def find(self, run_uuid: str) -> Any:
-        """The run that carries this tag, None where there is none."""
-        found = self._client.search_runs(
-            [self._experiment_id],
-            filter_string=f"tags.`{RUN_UUID}` = '{run_uuid}'",
-            order_by=["attributes.start_time ASC"],
-            max_results=1,
-        )
-        return found[0] if found else None
+    def find(self, content: RunContent) -> Any:
+        """The run that carries the tag of today or of an earlier form, None where there is none."""
+        for run_uuid in filter(None, (content.run_uuid, content.former_uuid)):
+            found = self._client.search_runs(
+                [self._experiment_id],
+                filter_string=f"tags.`{RUN_UUID}` = '{run_uuid}'",
+                order_by=["attributes.start_time ASC"],
+                max_results=1,
+            )
+            if found:
+                return found[0]
+        return None
 
     def create(self, content: RunContent, parent_id: str | None) -> Any:
         """A run that began when the measurement began, and still runs as far as MLflow knows."""
-        tags = {RUN_UUID: content.run_uuid} | ({"mlflow.parentRunId": parent_id} if parent_id else {})
+        own = {key: content.tags[key] for key in ("mlflow.user",) if key in content.tags}
+        tags = {RUN_UUID: content.run_uuid, **own, **({PARENT: parent_id} if parent_id else {})}
         return self._client.create_run(
             self._experiment_id, start_time=content.start_ms, tags=tags, run_name=content.name
         )
 
     def fill(self, run: Any, content: RunContent, parent_id: str | None) -> list[str]:
         """Write what `run` lacks; the names of parameters that stand there with another value come back."""
-        tags = dict(content.tags) | ({"mlflow.parentRunId": parent_id} if parent_id else {})
+        tags = dict(content.tags) | ({PARENT: parent_id} if parent_id else {})
         self._log_tags(run, tags)
         conflicts = self._log_params(run, content.params)
-        self._log_summary(run, content.summary, content.end_ms or content.start_ms)
+        end_ms = content.end_ms or content.start_ms
+        self._log_summary(run, content.summary, end_ms)
         self._log_points(run, content.points)
+        self._restore(run, content, end_ms)
+        self._withdraw(run, content, end_ms)
+        if content.dataset is not None:
+            self._log_dataset(run, content.dataset)
         return conflicts
 
     def upload(self, run: Any, artifacts: Mapping[str, Path | str]) -> None:
@@ -219,6 +193,13 @@ class Store:
         else:
             self._client.set_terminated(run.info.run_id, status=content.status, end_time=content.end_ms)
 
+    def address(self, parent_id: str | None) -> str:
+        """Where a browser shows the runs below a parent, or all runs, as a table with our columns."""
+        key, text = view_key(parent_id), view_of(parent_id)
+        if self._client.get_experiment(self._experiment_id).tags.get(f"{VIEW_TAG}{key}") != text:
+            self._client.set_experiment_tag(self._experiment_id, f"{VIEW_TAG}{key}", text)
+        return address_of(self.destination.uri, self._experiment_id, key)
+
     def _log_tags(self, run: Any, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
@@ -238,21 +219,33 @@ class Store:
     def _log_summary(self, run: Any, summary: Mapping[str, float], end_ms: int) -> None:
         """A number that was computed anew (a score repeated) must come later than the old one to be shown."""
         known = run.data.metrics
+        changed = {key: value for key, value in summary.items() if known.get(key) != value}
         points = [
-            Point(
-                key=key,
-                value=value,
-                timestamp_ms=self._stamp_after(run, key, end_ms) if key in known else end_ms,
-                step=0,
-            )
-            for key, value in summary.items()
-            if known.get(key) != value
+            self._later_point(run, key, value, end_ms)
+            if key in known
+            else Point(key=key, value=value, timestamp_ms=end_ms, step=0)
+            for key, value in changed.items()
         ]
         self._log_points(run, points)
 
-    def _stamp_after(self, run: Any, key: str, end_ms: int) -> int:
+    def _withdraw(self, run: Any, content: RunContent, end_ms: int) -> None:
+        """MLflow deletes no number: one that counts no more (its audio was broken after all) becomes "not a number"."""
+        told = {*content.summary, *(point.key for point in content.points)}
+        gone = [key for key, value in run.data.metrics.items() if key in COLUMNS - told and not math.isnan(value)]
+        self._log_points(run, [self._later_point(run, key, math.nan, end_ms) for key in gone])
+
+    def _restore(self, run: Any, content: RunContent, end_ms: int) -> None:
+        """A series that had been withdrawn is shown by its last point again."""
+        last = {point.key: point.value for point in content.points}
+        known = run.data.metrics
+        self._log_summary(run, {key: last[key] for key in last if math.isnan(known.get(key, 0.0))}, end_ms)
+
+    def _later_point(self, run: Any, key: str, value: float, end_ms: int) -> Point:
+        """MLflow shows the point of the highest step, and of those the latest."""
         history = self._client.get_metric_history(run.info.run_id, key)
-        return max([end_ms, *(metric.timestamp for metric in history)]) + 1
+        stamp_ms = max([end_ms, *(metric.timestamp for metric in history)]) + 1
+        step = max((metric.step for metric in history), default=0)
+        return Point(key=key, value=value, timestamp_ms=stamp_ms, step=step)
 
     def _log_points(self, run: Any, points: Sequence[Point]) -> None:
         """The same point twice is one point for MLflow, so a replay changes nothing."""
@@ -261,6 +254,23 @@ class Store:
         for batch in _batches(points, MAX_POINTS_PER_BATCH):
             metrics = [Metric(point.key, point.value, point.timestamp_ms, point.step) for point in batch]
             self._client.log_batch(run.info.run_id, metrics=metrics)
+
+    def _log_dataset(self, run: Any, dataset: Dataset) -> None:
+        from mlflow.entities import Dataset as LoggedDataset
+        from mlflow.entities import DatasetInput, InputTag
+
+        known = [(entry.dataset.name, entry.dataset.digest) for entry in run.inputs.dataset_inputs]
+        if (dataset.name, dataset.digest) in known:
+            return
+        logged = LoggedDataset(
+            name=dataset.name,
+            digest=dataset.digest,
+            source_type="code",
+            source=json.dumps({"tags": dict(dataset.source)}),
+            profile=json.dumps(dict(dataset.profile), ensure_ascii=False),
+        )
+        inputs = DatasetInput(logged, [InputTag("mlflow.data.context", "benchmark")])
+        self._client.log_inputs(run.info.run_id, [inputs])
 
 
 def _batches(entries: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

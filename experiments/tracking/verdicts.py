@@ -19,17 +19,20 @@ from experiments.tracking.runs import (
     RunContent,
     default_settings,
     files_of,
+    owner_of,
     run_tags,
     unix_ms,
 )
 from experiments.tracking.series import Point
 from experiments.tracking.tags import (
     as_tags,
+    asked_params,
+    dataset_of,
     environment_tags,
     fingerprint,
     outcome_tags,
     quotable,
-    settings_params,
+    variant_params,
 )
 from metrics.journal_lines import read_lines, torn_text
 from metrics.record import RecordError
@@ -72,8 +75,10 @@ def _comparison(folder: Path, verdict: Mapping[str, Any]) -> FolderContent:
     sides = {name: side for name, side in verdict.get("sides", {}).items() if "config" in side}
     run_uuid = quotable(f"{folder.name} {verdict['created']}")
     tags: dict[str, str | None] = {
-        **run_tags("compare", "experiments.compare", run_uuid, "failed" if has_failed else "ok"),
+        **run_tags("compare", "compare", run_uuid, "failed" if has_failed else "ok"),
         **environment_tags(verdict.get("environment", {})),
+        "mlflow.user": owner_of(folder),
+        "mlflow.note.content": _verdict_note(verdict, sides),
         **({"verdict": FAILED.lower()} if has_failed else outcome_tags(outcome)),
         "verdict.reason": verdict.get("reason"),
         "journal.torn": _torn(folder / PAIRS),
@@ -83,7 +88,7 @@ def _comparison(folder: Path, verdict: Mapping[str, Any]) -> FolderContent:
     for name, side in sides.items():
         tags[f"{name}.git.commit"] = side.get("commit")
         read = {group: value for group, value in side["config"].items() if is_read(group)}
-        params.update(settings_params(f"{name}.", read, side["facts"]))
+        params.update(variant_params(f"{name}.", read, side["facts"]))
     if workload := verdict.get("workload"):
         tags["workload"] = workload["name"]
         # Not the revisions: HEAD against the one before is the same question in every pull request
@@ -103,11 +108,20 @@ def _comparison(folder: Path, verdict: Mapping[str, Any]) -> FolderContent:
         points=_turns(folder, end_ms) if countable else (),
         texts={},
         files=files_of(folder, COMPARISON_FILES),
+        dataset=dataset_of(verdict.get("workload") or {}),
     )
     # Verdicts once held it with the candidate's other settings only
     tracking = verdict.get("tracking") or sides.get("candidate", {"config": {}})["config"].get("tracking") or {}
     settings = {**default_settings(), **tracking}
     return FolderContent(folder=folder, parent=run, children=(), settings=settings)
+
+
+def _verdict_note(verdict: Mapping[str, Any], sides: Mapping[str, Any]) -> str:
+    """The verdict in a sentence, for MLflow's description of the run."""
+    labels = " against ".join(str(sides[name]["label"]) for name in ("candidate", "reference") if name in sides)
+    return f"{verdict['outcome']}{': ' if labels else ''}{labels}" + (
+        f". {verdict['reason']}" if verdict.get("reason") else ""
+    )
 
 
 def _ratios(verdict: Mapping[str, Any]) -> dict[str, float]:
@@ -144,8 +158,10 @@ def _load(folder: Path, load: Mapping[str, Any]) -> FolderContent:
     countable = answered and status in ("ok", "failed")
     run_uuid = quotable(f"{folder.name} {load['created']}")
     tags = {
-        **run_tags("load", "experiments.load", run_uuid, status),
+        **run_tags("load", "load", run_uuid, status),
         **environment_tags(load["environment"]),
+        "mlflow.user": owner_of(folder),
+        "mlflow.note.content": f"{status}: {reason}" if reason else None,
         "harness.label": load["label"],
         "harness.reason": reason,
         "harness.fingerprint": fingerprint(load["workload"].get("identity_sha256"), config),
@@ -159,7 +175,6 @@ def _load(folder: Path, load: Mapping[str, Any]) -> FolderContent:
     for name in ("leak", "search"):
         if load.get(name):
             tags[f"load.{name}"] = load[name]["outcome"]
-    asked = {f"load.{key}": value for key, value in load["settings"].items()}
     run = RunContent(
         key=".",
         run_uuid=run_uuid,
@@ -168,11 +183,12 @@ def _load(folder: Path, load: Mapping[str, Any]) -> FolderContent:
         start_ms=_load_start_ms(folder),
         end_ms=end_ms,
         tags=as_tags(tags),
-        params=settings_params("", {**config, **asked}, facts),
+        params=variant_params("", config, facts) | asked_params("load.", load["settings"]),
         summary=_load_summary(load) if countable else {},
         points=(),
         texts={},
         files=files_of(folder, LOAD_FILES),
+        dataset=dataset_of(load["workload"]),
     )
     settings = {**default_settings(), **(config.get("tracking") or {})}
     return FolderContent(folder=folder, parent=run, children=(), settings=settings)

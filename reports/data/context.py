@@ -90,6 +90,10 @@ def caption_of(context: Context) -> tuple[tuple[str, str], ...]:
     ]
     if env.get("power_mode"):
         lines.insert(3, ("power mode", str(env["power_mode"])))
+    board = env.get("jetson")
+    if isinstance(board, Mapping):
+        release = f"JetPack {board.get('jetpack') or 'unknown'} (L4T {board.get('l4t') or 'unknown'})"
+        lines.insert(1, ("board", f"{board.get('board')}, {release}, clocks {board.get('clocks') or 'unknown'}"))
     return tuple(lines)
 
 

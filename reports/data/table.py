@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from baselines.class_history import machine_fault
 from metrics.model_identity import model_identity
 from metrics.record import RecordError, RunRecord
 from metrics.speed.steady import remedy_of, unsteady_reason
@@ -88,6 +89,11 @@ def require_judgement(row: Row) -> None:
             f"{row.label}: a speed, but neither a quality score nor a reason why not; score the run again "
             "(quality.enabled=true) before it is reported"
         )
+
+
+def is_void(row: Row) -> bool:
+    """Whether the machine was too slow for its class when the row was timed."""
+    return row.cell.record is not None and machine_fault(row.cell.record.environment) is not None
 
 
 def sentence_timing_of(row: Row, utterance_id: str) -> SentenceTiming | None:

@@ -15,7 +15,7 @@ from reports.render.search import Front, draw_search, front_of, read_search
 from reports.render.spectrograms import draw_spectrograms, example_ids
 from reports.sections.audio import AudioLinks, link_audio
 from reports.sections.columns import Column, built_columns, main_columns, time_columns
-from reports.sections.notes import MissingScore, determinism_of, headline_of, missing_scores, window_notes
+from reports.sections.notes import MissingScore, determinism_of, headline_parts, missing_scores, window_notes
 from reports.sections.scores import METRIC_NAMES, score_text
 from reports.sections.work_columns import work_columns
 from reports.words import ABSENT, significant, without_machine_paths
@@ -44,9 +44,12 @@ class SentenceLine:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Document:
-    """charts are keyed by what they show (rtf_quality, stages, latency); spectrograms by row label."""
+    """verdict: the first words of the headline; named: the row that they name first. charts are keyed by what they
+    show (rtf_quality, stages, latency); spectrograms by row label."""
 
     title: str
+    verdict: str
+    named: str | None
     headline: str
     context: Context | None
     caption: tuple[tuple[str, str], ...]
@@ -93,13 +96,16 @@ def document_of(table: Table, out: Path, *, small: bool = False) -> Document:
 
     small: charts in few colours; no audio and no pictures of it."""
     context = context_of(table)
+    headline = headline_parts(table, context)
     charts = draw_charts(table, context, out, SMALL_COLORS if small else None) if context else ()
     search = read_search(table.source.root)
     if search is not None:
         charts = (*charts, *draw_search(search, out, SMALL_COLORS if small else None))
     return Document(
         title=f"f5bench report: {table.source.name}",
-        headline=headline_of(table, context),
+        verdict=headline.verdict,
+        named=headline.named,
+        headline=headline.text,
         context=context,
         caption=caption_of(context) if context else (),
         warnings=warnings_of(table),

@@ -1,28 +1,52 @@
-"""report.html: one file that works from disk: style, script and pictures inside it, audio beside it."""
+"""report.html: one file to mail: style, script, drawings and sound inside it, nothing fetched from anywhere."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-from reports.data.quality import LOG_MEL, PESQ, sentence_value
-from reports.data.table import Row
-from reports.render.document import Document, proof_text, reference_name
+from reports.data.context import VOID
+from reports.data.judged import Kind, judged_rows
+from reports.data.scale import trial_ms
+from reports.data.table import Row, Table
+from reports.render.document import Document
+from reports.render.looks import looks_of
+from reports.render.markdown import short_markdown
+from reports.render.player import script_safe, sounds_of
 from reports.render.plots import Picture
+from reports.render.scatter import drawn_kinds, scatters
+from reports.render.spectrograms import example_ids
+from reports.render.svg import STAGE_CLASSES, LogScale, call_strip, interval_bar, legend_symbol, stage_bar
 from reports.sections import lengths, starts
 from reports.sections.columns import Column
+from reports.sections.first import FirstLine, first_lines, unmeasured_lines
 from reports.sections.floors import EXPLANATION as QUALITY_EXPLANATION
-from reports.sections.floors import NO_FLOOR, floors_of, quality_header, quality_lines
+from reports.sections.floors import NO_FLOOR, floors_of
 from reports.sections.notes import left_out, note_of
-from reports.sections.scores import METRIC_NAMES, score_text
-from reports.words import ABSENT, listed
+from reports.sections.proof import proofs_of
+from reports.sections.score_groups import score_groups, score_rows
+from reports.sections.scores import METRIC_NAMES
+from reports.sections.verdict import badge_of
+from reports.words import ABSENT, listed, significant
 
 TEMPLATES = Path(__file__).parent / "templates"
+STAGE_NAMES = ("front end", "denoise", "vocoder", "join")
+LEGEND: Mapping[Kind, str] = {
+    "kept": "lost nothing: not worse than the base by every rule that was judged, words among them",
+    "unheard": "not worse by the rules that were judged, but nobody counted its words",
+    "lost": "loses something: worse than the base beyond the margin of a rule",
+    "undecided": "not decided: too few sentences to say",
+    "unjudged": "not judged: no score that a rule asks for",
+    "base": "the base that the others are compared with",
+    "reference": "the reference that scores are measured against",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,17 +65,20 @@ class HtmlLine:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Player:
-    """One variant speaking one sentence. is_reference: to be heard first."""
+class Strips:
+    """Drawings of the times: stages by row label, empty where no engine timed one; calls: label, drawing, median.
 
-    label: str
-    link: str
-    scores: str
-    is_reference: bool
+    low and high: the ends of the calls' scale in ms.
+    """
+
+    stages: Mapping[str, Markup]
+    calls: tuple[tuple[str, Markup, str], ...]
+    low: str
+    high: str
 
 
-def render_html(document: Document, out: Path) -> str:
-    """The whole file. Pictures are read from `out`, where the document has drawn them."""
+def render_page(template: str, **content: Any) -> str:
+    """A page from reports/render/templates. A name that the template uses and nobody gave is an error."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -59,78 +86,165 @@ def render_html(document: Document, out: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    rows = document.table.rows
-    built = [row for row in rows if row.cell.record and row.cell.record.facts]
-    return environment.get_template("report.html.j2").render(
-        document=document,
-        main=_lines(document.main, rows, {row.label: note_of(row) for row in rows}),
-        quality=quality_lines(document.table),
-        quality_header=quality_header(document.table),
-        quality_explanation=" ".join([QUALITY_EXPLANATION, *([] if floors_of(document.table) else [NO_FLOOR])]),
-        plain_tables=[
-            ("Latency by length", lengths.EXPLANATION, lengths.HEADER, lengths.length_lines(document.table)),
-            ("Cold start", starts.EXPLANATION, starts.HEADER, starts.start_lines(document.table)),
-        ],
-        times=_lines(document.times, document.table.timed_rows, {}),
-        built=_lines(document.built, built, {row.label: proof_text(row) for row in built}),
-        left_out=[
-            (row.label, row.status, row.reason or ABSENT, row.remedy or ABSENT) for row in left_out(document.table)
-        ],
-        missing=[(METRIC_NAMES.get(m.metric, m.metric), m.status, m.reason, listed(m.where)) for m in document.missing],
-        sentences=[(row.label, document.sentences_of(row)) for row in rows if document.sentences_of(row)],
-        players=_players(document),
-        picture=lambda picture: _data_uri(picture, out),
+    environment.filters["commands"] = commands
+    return environment.get_template(template).render(**content)
+
+
+def commands(text: str) -> Markup:
+    """What stands between back quotes as code: messages are written for the terminal and for Markdown."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part) for place, part in enumerate(parts)
     )
 
 
-def _lines(columns: Sequence[Column], rows: Sequence[Row], extra: dict[str, str]) -> list[HtmlLine]:
-    lines = []
+def render_html(document: Document, out: Path) -> str:
+    """The whole file. Pictures are read from `out`, where the document has drawn them."""
+    content = {**_first_screen(document), **_folded(document)}
+    return render_page(
+        "report.html.j2",
+        **content,
+        title=document.title,
+        document=document,
+        sections=_contents(content, document),
+        picture=lambda picture: _data_uri(picture, out),
+        markdown=as_script(short_markdown(document)),
+    )
+
+
+def as_script(text: str) -> Markup:
+    """A text as JSON that may stand in a script element."""
+    return Markup(script_safe(json.dumps(text, ensure_ascii=False)))
+
+
+def _first_screen(document: Document) -> dict[str, Any]:
+    """Verdict, table, drawing, player."""
+    table = document.table
+    first = first_lines(table)
+    most = max((line.times.high or line.times.ratio for line in first if line.times), default=1.0)
+    kinds = drawn_kinds(table)
+    charts = scatters(table)
+    return {
+        "verdict": document.verdict,
+        "detail": document.headline.removeprefix(document.verdict).strip(),
+        "named": document.named or "",
+        "warnings": document.warnings,
+        "is_void": any(warning.startswith(VOID) for warning in document.warnings),
+        "base": table.base_label,
+        "first": first,
+        "bar": lambda line: _bar(line, most),
+        "unmeasured": unmeasured_lines(table),
+        "charts": charts,
+        "legend": [(legend_symbol(kind), words) for kind, words in LEGEND.items() if kind in kinds],
+        "sounds": sounds_of(table, example_ids(table.source)),
+    }
+
+
+def _folded(document: Document) -> dict[str, Any]:
+    """Everything else, by the names that the template has for it."""
+    table = document.table
+    rows, timed = table.rows, table.timed_rows
+    built = [row for row in rows if row.cell.record and row.cell.record.facts]
+    judged = judged_rows(table)
+    return {
+        "verdicts": [
+            (row.label, badge_of(judged[row.label]), judged[row.label].why or ABSENT, judged[row.label].by or ABSENT)
+            for row in timed
+        ],
+        "main": _lines(document.main, rows, {row.label: note_of(row) for row in rows}),
+        "main_columns": _filled(document.main, rows),
+        "left_out": [(row.label, row.status, row.reason or ABSENT, row.remedy or ABSENT) for row in left_out(table)],
+        "groups": score_groups(table),
+        "score_rows": score_rows(table),
+        "quality_explanation": " ".join([QUALITY_EXPLANATION, *([] if floors_of(table) else [NO_FLOOR])]),
+        "missing": [
+            (METRIC_NAMES.get(gap.metric, gap.metric), gap.status, gap.reason, listed(gap.where))
+            for gap in document.missing
+        ],
+        "plain_tables": [
+            ("lengths", "Latency by length", lengths.EXPLANATION, lengths.HEADER, lengths.length_lines(table)),
+            ("cold", "Cold start", starts.EXPLANATION, starts.HEADER, starts.start_lines(table)),
+        ],
+        "times": _lines(document.times, timed, {}),
+        "time_columns": _filled(document.times, timed),
+        "strips": _strips(table),
+        "stage_names": list(zip(STAGE_NAMES, STAGE_CLASSES, strict=True)),
+        "looks": looks_of(table),
+        "sentences": [(row.label, document.sentences_of(row)) for row in rows if document.sentences_of(row)],
+        "built": _lines(document.built, built, {}),
+        "built_columns": _filled(document.built, built),
+        "proofs": proofs_of(table),
+    }
+
+
+def _contents(content: Mapping[str, Any], document: Document) -> list[tuple[str, str]]:
+    """(anchor, name) of every folded part that there is, in the order of the page."""
+    parts = (
+        ("quality", "Quality, row by row", True),
+        ("front", "The front of the search", document.search is not None),
+        ("row", "How to read a row", True),
+        ("results", "The whole table", True),
+        ("no-speed", "What has no speed, and why", content["left_out"]),
+        ("scores", "All scores between their floors", content["groups"]),
+        ("missing", "Scores that could not be computed", content["missing"]),
+        *((id_, title, lines) for id_, title, _, _, lines in content["plain_tables"]),
+        ("time", "Where the time goes", content["times"]),
+        ("look", "Spectrograms", content["looks"]),
+        ("sentences", "Sentence by sentence", content["sentences"]),
+        ("built", "What was built, with proof", content["built"]),
+        ("determinism", "Determinism", document.determinism),
+        ("measured", "Measured on", document.caption),
+        ("files", "Files beside this page", True),
+    )
+    return [(anchor, name) for anchor, name, is_there in parts if is_there]
+
+
+def _bar(line: FirstLine, most: float) -> Markup:
+    return Markup("") if line.times is None else interval_bar(line.times.ratio, line.times.low, line.times.high, most)
+
+
+def _strips(table: Table) -> Strips | None:
+    """None where no row shows a speed."""
+    calls = {
+        row.label: [trial_ms(trial) for trial in row.cell.record.steady_trials]
+        for row in table.timed_rows
+        if row.cell.record
+    }
+    every = [time for times in calls.values() for time in times]
+    if not every:
+        return None
+    scale = LogScale(low=min(every) / 1.05, high=max(every) * 1.05, start=3.0, end=357.0)
+    timings = {row.label: row.timing for row in table.timed_rows if row.timing}
+    stages = {name: stage_bar(found.stages.parts) for name, found in timings.items() if found.stages}
+    return Strips(
+        stages=stages,
+        calls=tuple(
+            (name, call_strip(times, timings[name].p50_ms, scale), significant(timings[name].p50_ms))
+            for name, times in calls.items()
+        ),
+        low=significant(min(every)),
+        high=significant(max(every)),
+    )
+
+
+def _filled(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Column, ...]:
+    """Without the columns that no row has anything in."""
+    return tuple(column for column in columns if any(column.text(row) != ABSENT for row in rows))
+
+
+def _lines(columns: Sequence[Column], rows: Sequence[Row], extra: Mapping[str, str]) -> list[HtmlLine]:
+    shown, lines = _filled(columns, rows), []
     for row in rows:
         cells = [
             HtmlCell(
                 text=column.text(row), sort=column.sort(row) if column.sort else None, is_numeric=column.is_numeric
             )
-            for column in columns
+            for column in shown
         ]
         lines.append(HtmlLine(cells=tuple(cells), extra=extra.get(row.label, "")))
     return lines
-
-
-def _players(document: Document) -> list[tuple[str, str, list[Player]]]:
-    """(sentence, text, players), the reference's player first."""
-    reference = reference_name(document.table)
-    names = list(dict.fromkeys(label for label, _ in document.audio.links))
-    names.sort(key=lambda name: name != reference)
-    groups = []
-    for utterance_id, text in _spoken(document).items():
-        players = []
-        for name in names:
-            link = document.audio.of(name, utterance_id)
-            if link is not None:
-                scores = "reference" if name == reference else _scores(document, name, utterance_id)
-                players.append(Player(label=name, link=quote(link), scores=scores, is_reference=name == reference))
-        if players:
-            groups.append((utterance_id, text, players))
-    return groups
-
-
-def _spoken(document: Document) -> dict[str, str]:
-    return {
-        utterance.utterance_id: utterance.text for record in document.table.records for utterance in record.utterances
-    }
-
-
-def _scores(document: Document, label: str, utterance_id: str) -> str:
-    """The two scores worth a look while listening."""
-    row = next((row for row in document.table.rows if row.label == label), None)
-    if row is None or row.timing is None or row.cell.record is None:
-        return note_of(row) if row else ""
-    found = []
-    for metric in (LOG_MEL, PESQ):
-        score = sentence_value(row.cell.record, metric, utterance_id)
-        if score is not None and score.value is not None:
-            found.append(f"{METRIC_NAMES[metric]} {score_text(score.value, metric)}")
-    return ", ".join(found) or note_of(row)
 
 
 def _data_uri(picture: Picture, out: Path) -> str:

@@ -10,6 +10,7 @@ from reports.render.document import Document, proof_text, reference_name
 from reports.render.plots import Picture
 from reports.sections import lengths, starts
 from reports.sections.columns import Column
+from reports.sections.first import markdown_lines
 from reports.sections.floors import EXPLANATION as QUALITY_EXPLANATION
 from reports.sections.floors import NO_FLOOR, floors_of, quality_header, quality_lines
 from reports.sections.notes import left_out, note_of
@@ -51,6 +52,15 @@ def render_markdown(document: Document) -> str:
         *([] if document.small else FILES),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def short_markdown(document: Document) -> str:
+    """Verdict and first table, to paste into a page or a pull request."""
+    header, lines = markdown_lines(document.table)
+    context = document.context
+    seconds = [] if context is None else [escape(f"{context.seconds}; {context.environment.get('host_class')}")]
+    table = _table(header, lines, [False, True, True, True, False, True])
+    return "\n\n".join([f"**{escape(document.verdict)}**", *table, *seconds]) + "\n"
 
 
 def escape(text: str) -> str:

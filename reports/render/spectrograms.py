@@ -15,7 +15,7 @@ from metrics.record import Utterance
 from reports.data.source import Cell, Source
 from reports.data.table import Row, Table
 from reports.render.plots import Picture, save
-from reports.sections.audio import read_audio
+from reports.sections.audio import read_audio, utterance_of
 from reports.words import listed, slug
 
 WINDOW_SAMPLES = 1024
@@ -59,18 +59,13 @@ def draw_spectrograms(table: Table, out: Path) -> dict[str, Picture]:
 
 def _pair(table: Table, cell: Cell, utterance_id: str) -> tuple[Utterance, _Panel | None, _Panel] | None:
     """(sentence, reference's panel, variant's panel); None where the variant's audio is gone."""
-    own = _utterance(cell, utterance_id)
+    own = utterance_of(cell, utterance_id)
     panel = _panel(table.source, cell, own)
     if own is None or panel is None:
         return None
     reference = table.source.reference
-    theirs = _panel(table.source, reference, _utterance(reference, utterance_id)) if reference else None
+    theirs = _panel(table.source, reference, utterance_of(reference, utterance_id)) if reference else None
     return own, theirs, panel
-
-
-def _utterance(cell: Cell, utterance_id: str) -> Utterance | None:
-    utterances = cell.record.utterances if cell.record else ()
-    return next((u for u in utterances if u.utterance_id == utterance_id), None)
 
 
 def _panel(source: Source, cell: Cell, utterance: Utterance | None) -> _Panel | None:

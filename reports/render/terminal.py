@@ -8,10 +8,12 @@ from rich.text import Text
 
 from metrics.stats import MIN_TRIALS
 from reports.data.context import VOID, context_of, warnings_of
-from reports.data.quality import RANDOM_WEIGHTS
+from reports.data.quality import LOG_MEL, PESQ, RANDOM_WEIGHTS
 from reports.data.table import Row, Table
 from reports.sections.columns import terminal_columns
 from reports.sections.notes import MACHINE_WORD, STATUS_WORDS, headline_of, is_void, left_out, note_of, other_model_of
+from reports.sections.scores import METRIC_NAMES, quality_text
+from reports.words import significant
 
 WIDTH = 100
 
@@ -41,6 +43,17 @@ def print_report(table: Table, console: Console) -> None:
     for warning in warnings_of(table):
         style = "bold red" if warning.startswith(VOID) else ""
         console.print(Text(f"warning: {warning}", style=style), soft_wrap="`" in warning)
+
+
+def row_line(row: Row) -> str:
+    """One row as it becomes known: its speed and its closeness, or what there is instead."""
+    if row.timing is None or is_void(row):
+        return f"{row.label}: {note_of(row)}"
+    said = [f"RTF {significant(row.timing.rtf)}", f"p50 {significant(row.timing.p50_ms)} ms"]
+    if not row.is_reference:
+        scores = [metric for metric in (LOG_MEL, PESQ) if metric in row.quality]
+        said += [f"{METRIC_NAMES[metric]} {quality_text(row, metric)}" for metric in scores]
+    return f"{row.label}: {', '.join(said)}"
 
 
 def _grid(table: Table) -> Grid:

@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 
 from metrics.record import Utterance
-from reports.data.source import REFERENCE, Cell
+from reports.data.source import REFERENCE, Cell, Source
 from reports.data.table import Table
 from reports.words import listed, slug
 
@@ -38,7 +38,7 @@ def link_audio(table: Table, out: Path, examples: tuple[str, ...]) -> AudioLinks
     """Copies files only where `out` is not the run's own folder."""
     beside = out.resolve() == table.source.root.resolve()
     links, gone = {}, []
-    for name, cell in _cells(table):
+    for name, cell in spoken_cells(table):
         utterances = cell.record.utterances if cell.record else ()
         missing = 0
         for utterance in utterances:
@@ -54,13 +54,24 @@ def link_audio(table: Table, out: Path, examples: tuple[str, ...]) -> AudioLinks
     return AudioLinks(links=links, note=_note(beside, gone, bool(links)))
 
 
-def _cells(table: Table) -> Iterator[tuple[str, Cell]]:
+def spoken_cells(table: Table) -> Iterator[tuple[str, Cell]]:
     """Every row, then the reference, under its own name, where it is no row."""
     for row in table.rows:
         yield row.label, row.cell
     reference = table.source.reference
     if reference is not None and all(row.cell is not reference for row in table.rows):
         yield REFERENCE, reference
+
+
+def utterance_of(cell: Cell, utterance_id: str) -> Utterance | None:
+    utterances = cell.record.utterances if cell.record else ()
+    return next((u for u in utterances if u.utterance_id == utterance_id), None)
+
+
+def audio_of(source: Source, cell: Cell, utterance_id: str) -> tuple[np.ndarray, int] | None:
+    """As read_audio; None also where the row never spoke the sentence."""
+    utterance = utterance_of(cell, utterance_id)
+    return read_audio(source.path_of(cell, utterance.audio_path)) if utterance else None
 
 
 def _within(cell: Cell, utterance: Utterance) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from baselines.class_history import machine_fault
 from metrics.model_identity import spelt
 from metrics.record import RunRecord
 from reports.data.context import Context
 from reports.data.quality import LOG_MEL, PESQ, RANDOM_WEIGHTS, gaps_of
-from reports.data.table import Row, Table
+from reports.data.table import Row, Table, is_void
 from reports.sections.scores import METRIC_NAMES, quality_text
+from reports.sections.verdict import verdict_of
 from reports.words import listed, plural, significant
 
 STATUS_WORDS = {
@@ -37,9 +37,13 @@ class MissingScore:
     where: tuple[str, ...]
 
 
-def is_void(row: Row) -> bool:
-    """Whether the machine was too slow for its class when the row was timed."""
-    return row.cell.record is not None and machine_fault(row.cell.record.environment) is not None
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Headline:
+    """text: all of it, the verdict in front; named: the row that the verdict names first, None for none."""
+
+    verdict: str
+    named: str | None
+    text: str
 
 
 def note_of(row: Row) -> str:
@@ -62,29 +66,34 @@ def other_model_of(row: Row) -> str | None:
 
 
 def headline_of(table: Table, context: Context | None) -> str:
-    """The fastest variant that speaks, against the base, with its quality; and what became of the rest."""
+    """The verdict, what the variant that it names costs and scores, and what became of the rest."""
+    return headline_parts(table, context).text
+
+
+def headline_parts(table: Table, context: Context | None) -> Headline:
+    """The same in parts. Raises RecordError for a damaged verdict of the quality gate."""
     if context is None:
-        return "Nothing was measured yet."
+        return _unnamed("Nothing was measured yet.")
     rows = [row for row in table.timed_rows if row.validity == "valid"] or list(table.timed_rows)
     if not rows:
-        return f"No variant has a speed to show; {_tally(table)}."
+        return _unnamed(f"No variant has a speed to show; {_tally(table)}.")
     rows = [row for row in rows if not is_void(row)]
     if not rows:
-        return f"No variant is named the fastest: the machine was not in order, see below. {_capital(_tally(table))}."
-    best = min(rows, key=_rtf)
-    return f"{_speed_sentence(table, best, context)} {_quality_sentence(best)} {_capital(_tally(table))}."
+        lead = "No variant is named the fastest: the machine was not in order, see below."
+        return Headline(verdict=lead, named=None, text=f"{lead} {_capital(_tally(table))}.")
+    verdict = verdict_of(table, rows)
+    detail = f"{_speed_sentence(verdict.row, context)} {_quality_sentence(verdict.row)}"
+    text = f"{verdict.text} {detail} {_capital(_tally(table))}."
+    return Headline(verdict=verdict.text, named=verdict.row.label, text=text)
 
 
-def _speed_sentence(table: Table, best: Row, context: Context) -> str:
-    timing = best.timing
-    assert timing is not None
-    words = f"Fastest: {best.label} speaks at RTF {significant(timing.rtf)} ({context.seconds})"
-    base = next((row.timing for row in table.rows if row.label == table.base_label and not is_void(row)), None)
-    if base is None or timing.times_base is None or best.label == table.base_label:
-        return f"{words}."
-    return (
-        f"{words}, {significant(timing.times_base)} times as fast as {table.base_label} (RTF {significant(base.rtf)})."
-    )
+def _unnamed(text: str) -> Headline:
+    return Headline(verdict=text, named=None, text=text)
+
+
+def _speed_sentence(row: Row, context: Context) -> str:
+    assert row.timing is not None
+    return f"{row.label} speaks at RTF {significant(row.timing.rtf)} ({context.seconds})."
 
 
 def _quality_sentence(row: Row) -> str:
@@ -183,10 +192,6 @@ def _twins_sentence(records: dict[str, RunRecord]) -> str:
     if twins:
         return f"Bit-identical audio in every sentence: {'; '.join(twins)}."
     return "No two rows made the same audio to the bit."
-
-
-def _rtf(row: Row) -> float:
-    return row.timing.rtf if row.timing else float("inf")
 
 
 def _capital(text: str) -> str:

@@ -10,6 +10,7 @@ from baselines.paired.data import CANDIDATE, REFERENCE, SENTINEL, Answers
 from baselines.paired.rule import PairedFinding, PairedLimits, PairedVerdict
 from metrics.verdict import WORDS, Outcome
 from reports.verdicts.junit import KINDS, Case, junit_suite
+from reports.verdicts.plain import growth, mebibytes
 from reports.verdicts.stored import STICKY_MARK
 
 COMPARISON_SCHEMA_VERSION = 1
@@ -21,7 +22,8 @@ INVALID = "this measurement proves nothing"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
     """What was compared and what came of it. sides: per side label, revision, facts; checked: audio that was;
-    workload: its name and identity; answers: what both sides said, None where that was not kept."""
+    workload: its name and identity; answers: what both sides said, None where that was not kept; memory_bytes: resident
+    peak of each side's process, None where that is not known of both."""
 
     verdict: PairedVerdict
     limits: PairedLimits
@@ -34,6 +36,7 @@ class Comparison:
     wall_s: float
     seconds_per_block: float | None
     answers: Answers | None = None
+    memory_bytes: Mapping[str, float] | None = None
 
 
 def comparison_content(comparison: Comparison, created: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,6 +48,7 @@ def comparison_content(comparison: Comparison, created: str, settings: Mapping[s
         "audio_checked": dict(comparison.checked), "known_errors": comparison.error_rate,
         "environment": dict(comparison.environment), "workload": dict(comparison.workload), "wall_s": comparison.wall_s,
         "answers": None if comparison.answers is None else asdict(comparison.answers),
+        "memory_bytes": None if comparison.memory_bytes is None else dict(comparison.memory_bytes),
     }  # fmt: skip
 
 
@@ -123,7 +127,12 @@ def in_words(comparison: Comparison) -> Iterator[str]:
     answers = comparison.answers
     for finding in comparison.verdict.findings:
         yield f"{_faster(finding, comparison.verdict)} (lower is better)."
+    if comparison.memory_bytes is not None:
+        yield _memory(comparison.memory_bytes)
     if answers is None:
+        return
+    if not answers.num_evals:
+        yield _alike(answers)
         return
     counts = {side: _span(*answers.num_evals[side]) for side in (CANDIDATE, REFERENCE)}
     yield f"Evaluations a call: candidate {counts[CANDIDATE]}, reference {counts[REFERENCE]}."
@@ -134,6 +143,10 @@ def _faster(finding: PairedFinding, verdict: PairedVerdict) -> str:
     of = f"{finding.metric} {change(finding)} of the reference's"
     decided = verdict.outcome != "INVALID_ENV" and finding.outcome in ("PASS", "WARN", "FAIL")
     if not decided:
+        # The rule was not let decide (one set of processes, or out of time), though the bounds leave one side no chance
+        was_stopped = verdict.outcome == "INCONCLUSIVE" and verdict.reason is not None
+        if was_stopped and (finding.high < 1.0 or finding.low > 1.0):
+            return f"In these processes the candidate was {'faster' if finding.high < 1.0 else 'slower'}: {of}"
         return f"Which side is faster is not decided: candidate {of}"
     if finding.high < 1.0:
         return f"The candidate is faster: {of}"
@@ -142,16 +155,25 @@ def _faster(finding: PairedFinding, verdict: PairedVerdict) -> str:
     return f"Neither side is shown to be faster: candidate {of}"
 
 
+def _memory(peaks: Mapping[str, float]) -> str:
+    before, after = peaks[REFERENCE], peaks[CANDIDATE]
+    sizes = f"candidate {mebibytes(after)}, reference {mebibytes(before)}"
+    return f"Peak memory of a process: {sizes} ({growth(before, after)}), not judged."
+
+
 def _alike(answers: Answers) -> str:
+    if answers.num_pairs == 0 and not answers.num_evals:
+        return f"Their {answers.what} is of no kind that could be compared."
     if answers.num_equal == answers.num_pairs:
-        return f"Their audio is equal bit for bit in all {answers.num_pairs} pairs, and so is its quality."
+        return f"Their {answers.what} is equal bit for bit in all {answers.num_pairs} pairs, and so is its quality."
     distance = (
         ""
         if answers.log_mel_nats is None
         else (f", log-mels {answers.log_mel_nats:.3g} nats apart on {answers.num_sentences} sentence(s)")
     )
     same = f"equal in {answers.num_equal} of {answers.num_pairs} pairs" if answers.num_equal else "different"
-    return f"Their audio is {same}{distance}; quality is not judged here: use {QUALITY_GATE} on two scored runs."
+    judge = f"use {QUALITY_GATE} on two scored runs" if answers.num_evals else "listen, or test it"
+    return f"Their {answers.what} is {same}{distance}; quality is not judged here: {judge}."
 
 
 def _span(least: int, most: int) -> str:
@@ -188,9 +210,11 @@ def _title(comparison: Comparison) -> str:
 def _evidence(comparison: Comparison) -> str:
     verdict = comparison.verdict
     audio = sum(comparison.checked.values())
+    of_functions = comparison.answers is not None and not comparison.answers.num_evals
+    checked = "what functions return is not judged" if of_functions else f"audio of {audio} sentence(s) checked"
     return (
         f"{verdict.num_turns} pairs in {verdict.num_blocks} block(s) of fresh processes, {comparison.wall_s:.0f} s; "
-        f"audio of {audio} sentence(s) checked; budget: unchanged code fails in at most "
+        f"{checked}; budget: unchanged code fails in at most "
         f"{100 * verdict.false_alarm_frac:g} %, x{comparison.limits.catch_ratio:g} passes in at most "
         f"{100 * verdict.miss_frac:g} % (rule {verdict.rule})"
     )

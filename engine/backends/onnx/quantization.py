@@ -18,6 +18,7 @@ import numpy as np
 
 from engine.cache import cached_folder, source_sha256
 from engine.contract import ConfigError, UnsupportedEngine
+from engine.cpu import cpu_sha256
 from engine.runtimes.onnx_package import versions
 from engine.settings import CalibrationSettings, EngineConfig
 from engine.weights.checkpoint import content_sha256, locate
@@ -63,6 +64,8 @@ class Calibration:
 
     def identity(self, config: EngineConfig, solver: SolverSpec) -> dict[str, Any]:
         """What the recorded ranges depend on beside the weights."""
+        import torch
+
         reference, model = config["reference"], config["model"]
         voices = [
             (content_sha256(locate("reference.voices", voice["audio"])), voice["text"]) for voice in reference["voices"]
@@ -74,6 +77,8 @@ class Calibration:
             "target_rms": reference["target_rms"], "vocabulary": content_sha256(locate("model.vocab", model["vocab"])),
             "mel": {key: model[key] for key in ("mel_spec_type", "mel_bins", "sample_rate_hz", "hop_samples")},
             "recorded_by": source_sha256(*RECORDING), "recorded_with": versions("torch", "torchaudio"),
+            # A float32 sum's last bits are those of the processor and of how it is split over threads
+            "recorded_on": {"cpu": cpu_sha256(), "threads": torch.get_num_threads()},
         }  # fmt: skip
 
 

@@ -158,10 +158,7 @@ def binomial_p(successes: int, n: int, sides: int = 2) -> float:
         raise ValueError(f"{successes} of {n} with {sides} sides is no test")
     if n == 0:
         return 1.0
-    above = float(special.bdtrc(successes - 1, n, 0.5)) if successes > 0 else 1.0
-    if sides == 1:
-        return above
-    return min(1.0, 2 * min(above, float(special.bdtr(successes, n, 0.5))))
+    return float(stats.binomtest(successes, n, alternative="greater" if sides == 1 else "two-sided").pvalue)
 
 
 def wilson(successes: float, n: int, confidence: float = 0.95) -> tuple[float, float]:

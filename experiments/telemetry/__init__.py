@@ -1,0 +1,1 @@
+"""Power, temperatures and throttling beside a measurement: read in the parent, never in the process that is timed."""

@@ -1,0 +1,91 @@
+"""What slows a Jetson down, and what is left of its memory: read once a second, each file for itself."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from experiments.jetson.mode import gpu_folder
+from experiments.jetson.tree import Tree
+from metrics.power.throttling import Slowed
+
+CONSTANT = "PMIC"  # this zone of old boards says 100 degrees whatever happens
+COUNTERS = ("oc1", "oc2", "oc3")
+COUNTER_FOLDERS = ("sys/devices/platform/soctherm-oc-event/hwmon/hwmon*", "sys/class/hwmon/hwmon*")
+THROTTLES = re.compile(r"-throttle-alert$|^hot-surface-alert$|^devfreq-gpu-gpc")
+FULL_FAN = 255
+KIB = 1024
+
+
+def read_slowed(tree: Tree) -> Slowed:
+    """Counters since the board was started, and what throttles now; without what cannot be read."""
+    events = {}
+    folder = _counter_folder(tree)
+    for name in COUNTERS if folder is not None else ():
+        count = tree.number_or_none(f"{folder}/{name}_event_cnt")
+        if count is not None:
+            events[name] = count
+    return Slowed(events=events, acting=tuple(_acting(tree)))
+
+
+def _counter_folder(tree: Tree) -> str | None:
+    for pattern in COUNTER_FOLDERS:
+        for name in tree.names(f"{pattern}/oc1_event_cnt"):
+            return name.rpartition("/")[0]
+    return None
+
+
+def _acting(tree: Tree) -> list[str]:
+    found = []
+    for name in tree.names("sys/class/thermal/cooling_device*/type"):
+        kind = tree.text_or_none(name)
+        if kind and THROTTLES.search(kind) and (tree.number_or_none(name.replace("/type", "/cur_state")) or 0) > 0:
+            found.append(kind)
+    return found
+
+
+def read_state(tree: Tree) -> dict[str, Any]:
+    """Temperatures, throttles, counters, memory, fan, GPU: only what has a value now. A gated zone has none."""
+    slowed = read_slowed(tree)
+    state: dict[str, Any] = {
+        "zones_c": _zones_c(tree), "events": dict(slowed.events), "throttles": list(slowed.acting),
+        **_memory(tree), **_gpu(tree), "fan_frac": _fan_frac(tree),
+    }  # fmt: skip
+    return {name: value for name, value in state.items() if value not in (None, {})}
+
+
+def _zones_c(tree: Tree) -> dict[str, float]:
+    found = {}
+    for name in tree.names("sys/class/thermal/thermal_zone*/type"):
+        kind, milli_c = tree.text_or_none(name), tree.number_or_none(name.replace("/type", "/temp"))
+        if kind and not kind.startswith(CONSTANT) and milli_c is not None and milli_c > -256_000:
+            found[kind] = milli_c / 1000
+    return found
+
+
+def _memory(tree: Tree) -> dict[str, Any]:
+    said = tree.text_or_none("proc/meminfo") or ""
+    values = {name: int(kib) * KIB for name, kib in re.findall(r"^(\w+):\s*(\d+) kB", said, re.MULTILINE)}
+    found: dict[str, Any] = {"mem_available_bytes": values.get("MemAvailable")}
+    if {"SwapTotal", "SwapFree"} <= set(values):
+        found["swap_used_bytes"] = values["SwapTotal"] - values["SwapFree"]
+    return found
+
+
+def _gpu(tree: Tree) -> dict[str, Any]:
+    """A frequency of 0 is a GPU that is switched off, not one without a value."""
+    folder = gpu_folder(tree)
+    loads = tree.names("sys/devices/platform/*.g*/load") + tree.names("sys/devices/platform/bus@0/*.gpu/load")
+    per_mille = tree.number_or_none(loads[0]) if loads else None
+    return {
+        "gpu_hz": None if folder is None else tree.number_or_none(f"{folder}/cur_freq"),
+        "gpu_load_frac": None if per_mille is None else per_mille / 1000,
+    }
+
+
+def _fan_frac(tree: Tree) -> float | None:
+    for name in tree.names("sys/class/hwmon/hwmon*/pwm1"):
+        if tree.text_or_none(name.replace("/pwm1", "/name")) == "pwmfan":
+            pwm = tree.number_or_none(name)
+            return None if pwm is None else pwm / FULL_FAN
+    return None

@@ -1,0 +1,70 @@
+"""A measurement on a Jetson watched from outside: its board before and after, and samples once a second between.
+
+On any other machine nothing is read and no thread runs. What voids a run is said in one line: another power mode,
+clocks that were let go, a throttle, too little voltage. None of it shows in the times alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from experiments.jetson.board import is_jetson, read_jetson, state_change
+from experiments.jetson.tree import Tree
+from experiments.telemetry.backends import choose
+from experiments.telemetry.board_state import read_slowed, read_state
+from experiments.telemetry.sampler import TELEMETRY, Sampler
+from metrics.power.throttling import Slowed, throttling
+
+RUN_HZ = 1.0  # beside timed rounds the slow rate alone
+
+
+class Watch:
+    """What the end of a run is held against."""
+
+    def __init__(self, tree: Tree):
+        self._tree = tree
+        self._available_bytes: list[int] = []
+        self.state()
+        self._before: Slowed = read_slowed(tree)
+        self._started_s = time.monotonic()
+
+    def state(self) -> dict[str, Any]:
+        """For the sampler. What is left of the memory is kept: its lowest is the run's peak."""
+        found = read_state(self._tree)
+        if "mem_available_bytes" in found:
+            self._available_bytes.append(found["mem_available_bytes"])
+        return found
+
+    def memory(self) -> dict[str, Any]:
+        """For a record's environment: what MemAvailable was before the worker was started, its lowest once a second,
+        and the difference; {} where it cannot be read."""
+        if not self._available_bytes:
+            return {}
+        before, lowest = self._available_bytes[0], min(self._available_bytes)
+        return {"unified_memory": {"before_bytes": before, "lowest_bytes": lowest, "lost_bytes": before - lowest}}
+
+    def fault(self, environment: Mapping[str, Any]) -> str | None:
+        """Why the run is void, None where nothing says so. environment: of its record, from its beginning."""
+        board = environment.get("jetson")
+        changed = state_change(board, read_jetson(self._tree)) if isinstance(board, Mapping) else None
+        seconds = max(time.monotonic() - self._started_s, 1e-3)
+        found = throttling(self._before, read_slowed(self._tree), seconds)
+        if changed is not None:
+            found.insert(0, f"{changed}: set them again (nvpmodel, then jetson_clocks) and let nothing change them")
+        return "while it was measured: " + "; ".join(found) if found else None
+
+
+@contextmanager
+def watching(folder: Path, tree: Tree | None = None) -> Iterator[Watch | None]:
+    """None where this is no Jetson."""
+    tree = Tree() if tree is None else tree
+    if not is_jetson(tree):
+        yield None
+        return
+    watch = Watch(tree)
+    with Sampler(folder / TELEMETRY, choose("cuda", tree), watch.state, power_hz=RUN_HZ):
+        yield watch

@@ -1,0 +1,222 @@
+"""`make jetson`: the plan for each release, what is refused, and that nothing is run that was only to be shown."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from experiments import setup_jetson
+from experiments.jetson.plan import (
+    BENEATH,
+    F5_TTS,
+    INDEX,
+    OF_F5_TTS,
+    OF_OURS,
+    PYTHON,
+    Refused,
+    Step,
+    constraints_of,
+    plan,
+)
+from reports.commands import ROOT
+from tests.jetson_trees import AGX_JP6, THOR_JP71, plant
+
+APT = "python3-venv python3-dev build-essential cmake libsndfile1 ffmpeg python3-libnvinfer"
+PIP = ".venv-jetson/bin/python -m pip install"
+REST = f"""\
+# .venv-jetson/constraints.txt: what was installed, so that nothing replaces it
+# f5-tts and this repository, without dependencies
+{PIP} --no-deps f5-tts==1.1.22 --editable .
+# what both import
+{PIP} --constraint .venv-jetson/constraints.txt accelerate datasets ema-pytorch huggingface-hub librosa pydub \
+torchdiffeq tqdm transformers wandb x-transformers vocos scipy soundfile soxr safetensors rjieba pypinyin \
+'hydra-core>=1.3.8,<1.4' rich psutil pandas pyarrow matplotlib jinja2 jiwer pyyaml junitparser pesq pystoi \
+pocketsphinx pyworld pyloudnorm 'mlflow>=3.7,<4' fastapi uvicorn httpx onnx onnxscript
+# what is here and what is not
+.venv-jetson/bin/python -m experiments.doctor
+# the CUDA engines proven, with no bound on their speed
+.venv-jetson/bin/python -m experiments.checks.gpu gpu_check.max_rtf=null"""
+VENV = f"""\
+# the environment, which sees the system's TensorRT
+python3 -m venv --system-site-packages .venv-jetson
+# a pip that knows today's wheels
+{PIP} --quiet --upgrade pip
+"""
+JETPACK_6 = f"""\
+# JetPack 6 (CUDA 12.6), L4T {{l4t}}, agx-orin
+# First, by hand:
+#   sudo apt install {APT} libcusparselt0
+# JETSON_INDEX: the address of an index with wheels for jp6/cu126
+{{notes}}{VENV}\
+# torch, torchaudio and ONNX Runtime of this JetPack
+{PIP} --no-deps --index-url $JETSON_INDEX torch==2.8.0 torchaudio==2.8.0 triton==3.4.0 onnxruntime-gpu==1.23.0
+# the numpy that they were built with, and what is beneath them
+{PIP} numpy==1.26.4 filelock typing-extensions sympy networkx jinja2 fsspec coloredlogs flatbuffers protobuf
+{REST}"""
+JETPACK_7 = f"""\
+# JetPack 7 (CUDA 13), L4T {{l4t}}, {{board}}
+# First, by hand:
+#   sudo apt install {APT}
+# {{note}}
+{VENV}\
+# torch, torchaudio and ONNX Runtime, a pair
+{PIP} torch==2.11.0 torchaudio==2.11.0 onnxruntime-gpu==1.31.1 numpy==2.4.6
+{REST}"""
+NVMAP = "# L4T 36.4.7 refuses memory that is free (NvMap error 12): 36.5.0 is newer\n"
+PTXAS = "torch.compile on Thor: the ptxas of triton may not know sm_110a (pytorch issue 170117)"
+SM_87 = "torch may warn that it has no kernels of its own for sm_87: those for sm_80 run there"
+
+
+@pytest.mark.parametrize(
+    ("l4t", "python", "family", "golden"),
+    [
+        ("36.4.4", (3, 10), "agx-orin", JETPACK_6.format(l4t="36.4.4", notes="")),
+        ("36.4.7", (3, 10), "agx-orin", JETPACK_6.format(l4t="36.4.7", notes=NVMAP)),
+        ("36.5.0", (3, 10), "agx-orin", JETPACK_6.format(l4t="36.5.0", notes="")),
+        ("38.4", (3, 12), "thor", JETPACK_7.format(l4t="38.4", board="thor", note=PTXAS)),
+        ("39.2.0", (3, 12), "orin-nano", JETPACK_7.format(l4t="39.2.0", board="orin-nano", note=SM_87)),
+    ],
+)
+def test_the_plan_of_each_release(l4t: str, python: tuple[int, int], family: str, golden: str) -> None:
+    assert setup_jetson.shown(plan(l4t, python, family)) == golden
+
+
+@pytest.mark.parametrize(
+    ("l4t", "python", "family", "said"),
+    [
+        (None, (3, 10), None, "this is no Jetson; `make install` makes the environment of any other machine"),
+        ("36.9.1", (3, 10), "agx-orin", "L4T 36.9.1 is none of those whose wheels are known here (36.4, 36.5, 38.2"),
+        ("40.1.0", (3, 12), "agx-orin", "L4T 40.1.0 is none of those whose wheels are known here"),
+        ("36.3.0", (3, 10), "agx-orin", "L4T 36.3.0 is JetPack 6.0, which has no torch of 2.5 or newer; flash"),
+        ("35.4.1", (3, 8), "agx-orin", "L4T 35.4.1 is JetPack 5, which has no torch"),
+        (
+            "36.4.4",
+            (3, 12),
+            "agx-orin",
+            "JetPack 6 (CUDA 12.6) brings Python 3.10 and its wheels are for that, this is",
+        ),
+        ("39.2.0", (3, 10), "thor", "make jetson PYTHON=python3.12"),
+        ("38.4", (3, 12), "agx-orin", "L4T 38.4 is for thor, and this is agx-orin"),
+        ("36.4.4", (3, 10), "agx-xavier", "L4T 36.4.4 is for agx-orin, orin-nx, orin-nano, and this is agx-xavier"),
+        (None, (3, 10), "agx-orin", "the L4T release is not known; /etc/nv_tegra_release must be readable"),
+    ],
+)
+def test_what_is_not_known_is_refused_with_the_remedy(
+    l4t: str | None, python: tuple[int, int], family: str | None, said: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        plan(l4t, python, family)
+    assert said in str(refused.value)
+
+
+def test_what_is_installed_is_what_the_project_asks_for() -> None:
+    """A package that is added to the project is one for a Jetson as well."""
+    tomllib = pytest.importorskip("tomllib", reason="from Python 3.11 on")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [Requirement(text) for text in project["dependencies"]]
+    wanted += [Requirement(text) for name in ("quality", "mlflow", "serve", "gpu") for text in extras[name]]
+    for l4t, python in (("36.4.4", (3, 10)), ("39.2.0", (3, 12))):
+        words = {word for step in plan(l4t, python, "agx-orin").steps for word in step.words}
+        named = {canonicalize_name(match.group()) for word in words if (match := re.match(r"[A-Za-z][\w.-]*", word))}
+        assert {canonicalize_name(one.name) for one in wanted} - named == set()
+    assert set(OF_OURS).isdisjoint(OF_F5_TTS)
+    assert not {"torchcodec", "gradio", "bitsandbytes"} & {*OF_OURS, *OF_F5_TTS, *BENEATH}
+
+
+def test_what_is_pinned_is_what_was_tested() -> None:
+    pins = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    seven = " ".join(word for step in plan("39.2.0", (3, 12), "thor").steps for word in step.words)
+    for pin in (F5_TTS, "torch==2.11.0", "torchaudio==2.11.0", "numpy==2.4.6", "onnxruntime-gpu==1.31.1"):
+        assert pin in [line.partition(";")[0] for line in pins]
+        assert pin in seven
+
+
+def test_nvidias_own_wheel_is_what_the_project_asks_for() -> None:
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    asked = next(Requirement(one) for one in re.findall(r'"(torch>=[^"]+)"', text))
+    assert asked.specifier.contains("2.5.0a0+872d972e41.nv24.08", prereleases=True)
+    assert not SpecifierSet(">=2.5").contains("2.5.0a0+872d972e41.nv24.08", prereleases=True)
+
+
+def test_no_address_of_an_index_is_in_the_plan() -> None:
+    for path in ("experiments/jetson/plan.py", "experiments/setup_jetson.py", "docs/jetson.md", "Makefile"):
+        assert "://" not in (ROOT / path).read_text("utf-8"), path
+
+
+def test_the_constraints_keep_what_was_installed() -> None:
+    found = {"numpy": "1.26.4", "torch": "2.5.0a0+872d972e41.nv24.8", "rich": "13"}
+    assert constraints_of(found) == "torch==2.5.0a0+872d972e41.nv24.8\nnumpy==1.26.4\n"
+
+
+def test_a_machine_that_is_no_jetson_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert setup_jetson.main([], tmp_path) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: this is no Jetson; ")
+
+
+def on_python(monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int]) -> None:
+    monkeypatch.setattr(setup_jetson.sys, "version_info", version)
+
+
+def test_a_dry_run_prints_and_runs_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_python(monkeypatch, (3, 12, 3))
+    monkeypatch.setattr(setup_jetson.subprocess, "run", lambda *_, **__: pytest.fail("it ran something"))
+    plant(tmp_path, THOR_JP71)
+    assert setup_jetson.main(["--dry-run"], tmp_path) == 0
+    assert "sudo apt install python3-venv" in capsys.readouterr().out
+
+
+def test_without_the_address_nothing_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_python(monkeypatch, (3, 10, 12))
+    monkeypatch.delenv(INDEX, raising=False)
+    monkeypatch.setattr(setup_jetson.subprocess, "run", lambda *_, **__: pytest.fail("it ran something"))
+    plant(tmp_path, AGX_JP6)
+    assert setup_jetson.main([], tmp_path) == 2
+    assert "JETSON_INDEX is not set" in capsys.readouterr().err
+    assert setup_jetson.main(["--dry-run"], tmp_path) == 0
+
+
+def ends(code: int, *, with_its_code: bool = False) -> Step:
+    return Step("a step", (sys.executable, "-c", f"import sys; sys.exit({code})"), ends_with_its_code=with_its_code)
+
+
+@pytest.mark.parametrize(
+    ("steps", "code"),
+    [
+        ([ends(0), ends(0, with_its_code=True)], 0),
+        ([ends(0), ends(11, with_its_code=True)], 11),
+        ([ends(1), ends(11, with_its_code=True)], 14),
+    ],
+)
+def test_the_answer_is_the_checks_and_a_step_that_fails_ends_it(steps: list[Step], code: int) -> None:
+    assert setup_jetson.run(steps, {}) == code
+
+
+def test_the_address_is_put_in_and_the_constraints_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup_jetson, "REPOSITORY", tmp_path)
+    (tmp_path / PYTHON).parent.mkdir(parents=True)
+    (tmp_path / PYTHON).write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / PYTHON).chmod(0o755)
+    asked = Step("asks", (sys.executable, "-c", "import sys; sys.exit(sys.argv[1] != 'there')", f"${INDEX}"))
+    assert setup_jetson.run([asked, Step("constraints", ())], {INDEX: "there"}) == 0
+    assert re.search(r"^numpy==\d", (tmp_path / ".venv-jetson/constraints.txt").read_text(), re.MULTILINE)
+
+
+def test_make_says_what_it_needs() -> None:
+    done = subprocess.run(
+        ["make", "-n", "jetson", "ARGS=--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "-m experiments.setup_jetson --dry-run" in done.stdout

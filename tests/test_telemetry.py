@@ -1,0 +1,447 @@
+"""Telemetry: sources on faked boards and made-up cards, the sampler's file, what voids a run, imported logs."""
+
+from __future__ import annotations
+
+import errno
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baselines.class_history import machine_fault
+from engine.contract import ConfigError
+from experiments.common.cli import run_verb
+from experiments.jetson.board import read_jetson
+from experiments.jetson.memory import refused_allocator
+from experiments.jetson.tree import NoValue, Tree, read_once
+from experiments.measuring import job
+from experiments.measuring import validate as validating
+from experiments.measuring.validate import validate
+from experiments.telemetry.__main__ import main
+from experiments.telemetry.backends import choose
+from experiments.telemetry.board_state import read_slowed, read_state
+from experiments.telemetry.nvml import Nvml, open_nvml
+from experiments.telemetry.rails import JetsonRails
+from experiments.telemetry.rapl import Rapl
+from experiments.telemetry.reading import Reading
+from experiments.telemetry.sampler import TELEMETRY, Sampler
+from experiments.telemetry.watch import watching
+from metrics.power.energy import unwrapped
+from tests.engines import config
+from tests.jetson_trees import AGX_JP6, AGX_W, BOARDS, ORIN_NX, THOR_JP71, VIN, plant, throttles
+from tests.tegrastats_lines import LINES
+
+
+@pytest.fixture(autouse=True)
+def no_nvpmodel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "watts", "rails"),
+    [
+        ("agx-orin-jp5", "agx-orin-rails", AGX_W, 3),
+        ("agx-orin-jp6", "agx-orin-rails", AGX_W, 4),
+        ("agx-orin-jp7", "agx-orin-rails", AGX_W, 4),
+        ("orin-nx", "vdd-in", 4.984 * 1.856, 3),
+        ("orin-nano", "vdd-in", 5.040 * 1.042, 3),
+        ("thor-jp71", "thor-vin", 19.78, 4),
+        ("thor-jp72", "thor-rails", 12 * 0.461 + 5.04, 3),
+    ],
+)
+def test_the_total_of_each_board_goes_by_its_rule(
+    name: str, rule: str, watts: float, rails: int, tmp_path: Path
+) -> None:
+    backend = choose("cuda", plant(tmp_path, BOARDS[name]))
+    assert (backend.source, backend.head()["rule"]) == ("rails", rule)
+    reading = backend.read()
+    assert reading.total_w == pytest.approx(watts)
+    assert len(reading.rails_w) == rails
+    assert reading.missing == {}
+
+
+def test_what_is_no_rail_is_not_read_as_one_and_the_filter_is_told(tmp_path: Path) -> None:
+    backend = JetsonRails.find(plant(tmp_path, AGX_JP6), "agx-orin")
+    assert set(backend.read().rails_w) == {"VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0", "VDDQ_VDD2_1V8AO"}
+    head = backend.head()
+    assert head["total_of"] == ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"], "VDDQ is inside one of them"
+    assert head["chips"][0] == {"name": "ina3221", "samples": 512, "update_interval_ms": 430}
+    assert backend.update_interval_s == 0.43
+    assert list(head["missing"].values()) == ["/sys/class/hwmon/hwmon4/in3_label: has no name"]
+
+
+def failing(tmp_path: Path, name: str, error: Exception) -> Tree:
+    def read(path: Path) -> bytes:
+        if path == tmp_path / name:
+            raise error
+        return read_once(path)
+
+    return Tree(tmp_path, read)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"), BlockingIOError(errno.EAGAIN, "again"),
+        PermissionError(errno.EACCES, "denied"), FileNotFoundError(errno.ENOENT, "gone"),
+        TypeError("can't concat NoneType to bytes"),
+    ],
+)  # fmt: skip
+def test_a_rail_that_fails_while_running_leaves_no_total(error: Exception, tmp_path: Path) -> None:
+    plant(tmp_path, AGX_JP6)
+    whole = JetsonRails.find(Tree(tmp_path), "agx-orin")
+    broken = failing(tmp_path, "sys/class/hwmon/hwmon3/curr1_input", error)
+    backend = JetsonRails(
+        tree=broken, rails=whole.rails, rule=whole.rule, rule_missing=None, chips=whole.chips, unreadable={}
+    )
+    reading = backend.read()
+    assert reading.total_w is None
+    assert "VDD_GPU_SOC" not in reading.rails_w
+    assert "/sys/class/hwmon/hwmon3/curr1_input" in reading.missing["VDD_GPU_SOC"]
+    assert len(reading.rails_w) == 3
+
+
+def test_a_rail_that_fails_from_the_start_has_no_rule_and_says_which_it_was(tmp_path: Path) -> None:
+    plant(tmp_path, AGX_JP6)
+    broken = failing(tmp_path, "sys/class/hwmon/hwmon3/in1_input", OSError(errno.EIO, "Input/output error"))
+    head = choose("cuda", broken).head()
+    assert head["rule"] is None
+    assert head["missing"]["VDD_GPU_SOC"] == "/sys/class/hwmon/hwmon3/in1_input: cannot be read (EIO)"
+    assert head["missing"]["total"].startswith("the total of agx-orin is VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0")
+
+
+def test_a_power_below_zero_is_no_value(tmp_path: Path) -> None:
+    tree = plant(tmp_path, {**ORIN_NX, "sys/class/hwmon/hwmon1/curr1_input": "-8"})
+    backend = JetsonRails.find(tree, "orin-nx")
+    assert "which no rail uses" in backend.unreadable["VDD_IN"]
+    assert backend.read().total_w is None
+
+
+def test_jetpack_4_has_its_rails_elsewhere(tmp_path: Path) -> None:
+    folder = "sys/bus/i2c/drivers/ina3221x/0-0041/iio:device1"
+    tree = plant(tmp_path, {f"{folder}/rail_name_0": "VDD_IN", f"{folder}/in_power0_input": "4321"})
+    assert JetsonRails.find(tree, "orin-nano").read().total_w == pytest.approx(4.321)
+
+
+def test_two_rails_of_one_name_are_refused(tmp_path: Path) -> None:
+    tree = plant(tmp_path, {**ORIN_NX, "sys/class/hwmon/hwmon1/in3_label": "VDD_IN"})
+    with pytest.raises(NoValue, match="is called VDD_IN, as another rail is"):
+        JetsonRails.find(tree, "orin-nx")
+
+
+def test_a_jetson_without_sensors_says_so_and_reads_no_zero(tmp_path: Path) -> None:
+    files = {name: text for name, text in AGX_JP6.items() if "hwmon" not in name}
+    backend = choose("cuda", plant(tmp_path, files))
+    assert backend.source == "none"
+    assert backend.read() == Reading()
+    assert "holds no power sensor of a Jetson" in backend.head()["missing"]["rails"]
+
+
+class Card:
+    """pynvml of one card: what it was seen to answer; a name of `refuses` raises NotSupported, as an Orin does."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, **answers: Any):
+        self._answers = answers
+
+    def nvmlInit(self) -> None:
+        pass
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetName(self, handle: int) -> bytes:
+        return b"NVIDIA H200"
+
+    def _answer(self, name: str) -> int:
+        if name not in self._answers:
+            raise self.NVMLError("Not Supported")
+        return self._answers[name]
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
+        return self._answer("energy_mj")
+
+    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:
+        return self._answer("power_mw")
+
+    def nvmlDeviceGetClockInfo(self, handle: int, kind: int) -> int:
+        return self._answer("mhz")
+
+    def nvmlDeviceGetTemperature(self, handle: int, kind: int) -> int:
+        return self._answer("celsius")
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: int) -> int:
+        return self._answer("reasons")
+
+
+def test_a_card_says_all_of_it() -> None:
+    card = open_nvml(0, Card(energy_mj=123_456_789, power_mw=412_300, mhz=1980, celsius=56, reasons=0x4 | 0x1 | 0x20))
+    reading = card.read()
+    assert reading.content() == {
+        "rails_w": {"card": 412.3}, "total_w": 412.3, "counters_j": {"card": 123_456.789}, "gpu_hz": 1.98e9,
+        "gpu_c": 56.0, "throttles": ["power cap", "thermal, by the driver"],
+    }  # fmt: skip
+    assert card.head() == {"gpu": "NVIDIA H200", "rule": "card", "total_of": ["card"], "missing": {}}
+
+
+def test_an_orin_knows_its_name_and_no_power_and_that_is_no_zero() -> None:
+    reading = Nvml(Card(), 0, "Orin (nvgpu)").read()
+    assert (reading.total_w, reading.rails_w, reading.counters_j) == (None, {}, {})
+    assert reading.missing["card"] == "NVML: Not Supported"
+    assert set(reading.content()) == {"missing"}
+
+
+def test_a_processors_packages_are_read_and_what_is_inside_them_is_not(tmp_path: Path) -> None:
+    folder = "sys/class/powercap/intel-rapl"
+    files = {
+        f"{folder}:0/name": "package-0", f"{folder}:0/energy_uj": "65000000",
+        f"{folder}:0/max_energy_range_uj": "65532610987", f"{folder}:1/name": "psys", f"{folder}:1/energy_uj": "9",
+        f"{folder}:0:0/name": "core", f"{folder}:0:0/energy_uj": "7",
+    }  # fmt: skip
+    tree = plant(tmp_path, files)
+    backend = choose("cpu", tree)
+    assert (backend.source, backend.read().counters_j) == ("rapl", {"package-0": 65.0})
+    span_j = backend.head()["span_j"]["package-0"]
+    assert unwrapped([65_532.0, 1.5], span_j) == [65_532.0, pytest.approx(span_j + 1.5)]
+    plant(tmp_path, {f"{folder}:0/energy_uj": ""})
+    with pytest.raises(NoValue, match="no whole number"):
+        Rapl.find(tree)
+    assert choose("cpu", Tree(tmp_path / "nothing")).head() == {
+        "missing": {"rapl": "/sys/class/powercap: holds no package of a processor"}
+    }
+
+
+def test_the_state_of_a_board_has_what_can_be_read(tmp_path: Path) -> None:
+    tree = plant(tmp_path, AGX_JP6)
+    state = read_state(tree)
+    assert state["zones_c"] == {"cpu-thermal": 63.625, "tj-thermal": 63.781}, "a gated zone and a constant are none"
+    assert (state["events"], state["gpu_hz"], state["gpu_load_frac"]) == (
+        {"oc1": 0, "oc2": 0, "oc3": 2},
+        1300500000,
+        0.873,
+    )
+    assert state["fan_frac"] == 0.2
+    assert state["mem_available_bytes"] == 32_174_500 * 1024
+    assert state["swap_used_bytes"] == 100_000 * 1024
+    assert read_state(Tree(tmp_path / "nothing")) == {"throttles": []}
+    plant(tmp_path, throttles((0, 0, 2), acting=True))
+    assert read_slowed(tree).acting == ("cpu-throttle-alert",)
+
+
+class Counting:
+    """A source whose n-th reading is n watts, and which wakes up whoever waits for the third."""
+
+    source = "counting"
+
+    def __init__(self) -> None:
+        self.num, self.enough = 0, threading.Event()
+
+    def head(self) -> dict[str, Any]:
+        return {"rule": "one", "total_of": ["one"]}
+
+    def read(self) -> Reading:
+        self.num += 1
+        if self.num == 3:
+            self.enough.set()
+        return Reading(rails_w={"one": float(self.num)}, total_w=float(self.num))
+
+
+def test_the_file_has_a_head_and_samples_with_both_clocks(tmp_path: Path) -> None:
+    source, path = Counting(), tmp_path / TELEMETRY
+    with Sampler(path, source, lambda: {"fan_frac": 0.5}, power_hz=200, state_hz=100) as sampler:
+        assert source.enough.wait(10)
+    assert sampler.problem is None
+    head, *lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (head["kind"], head["source"], head["rule"]) == ("head", "counting", "one")
+    power = [line for line in lines if line["kind"] == "power"]
+    assert [line["total_w"] for line in power] == [float(i + 1) for i in range(source.num)]
+    assert [line["t_s"] for line in power] == sorted(line["t_s"] for line in power)
+    assert all(abs(line["unix_s"] - line["t_s"] - (head["unix_s"] - head["t_s"])) < 1 for line in lines)
+    assert [line["fan_frac"] for line in lines if line["kind"] == "state"][:1] == [0.5]
+
+
+def test_a_disk_that_is_full_ends_the_samples_and_not_the_run() -> None:
+    source = Counting()
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full here")
+    with pytest.raises(OSError, match="No space left"), Sampler(full, source, dict, power_hz=100):
+        pytest.fail("the head was written")
+
+
+@pytest.mark.parametrize("rates", [(0.0, 1.0), (1.0, -1.0)])
+def test_a_rate_that_means_nothing_is_refused(rates: tuple[float, float], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must be above 0"):
+        Sampler(tmp_path / "x", Counting(), dict, *rates)
+
+
+def test_elsewhere_nothing_is_watched(tmp_path: Path) -> None:
+    with watching(tmp_path, Tree(tmp_path / "pc")) as watch:
+        assert watch is None
+        assert not [one for one in threading.enumerate() if one.name == "telemetry"]
+    assert not (tmp_path / TELEMETRY).exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, None),
+        ({"var/lib/nvpmodel/status": "pmode:0002"}, "the power mode was MAXN (id 0) and is MODE_30W (id 2)"),
+        ({"sys/class/devfreq/17000000.gpu/min_freq": "306000000"}, "the clocks were locked and are unlocked"),
+        ({"var/lib/nvpmodel/status": "?"}, "the power mode was MAXN (id 0) and is unknown"),
+        (throttles((1, 0, 2)), "1 events of under-voltage (OC1)"),
+        (throttles((0, 0, 2), acting=True), "cpu-throttle-alert was throttling"),
+    ],
+)
+def test_what_changed_while_it_was_measured_voids_the_run(
+    changed: dict[str, str], said: str | None, tmp_path: Path
+) -> None:
+    tree = plant(tmp_path, AGX_JP6)
+    board = read_jetson(tree)
+    assert board is not None
+    with watching(tmp_path, tree) as watch:
+        assert watch is not None
+        plant(tmp_path, changed)
+    fault = watch.fault({"jetson": board.content()})
+    assert (fault is None) if said is None else (fault or "").startswith(f"while it was measured: {said}")
+    head = json.loads((tmp_path / TELEMETRY).read_text().splitlines()[0])
+    assert (head["source"], head["rule"]) == ("rails", "agx-orin-rails")
+
+
+def test_a_run_that_a_throttle_was_in_is_void_in_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = plant(tmp_path / "tree", AGX_JP6)
+
+    @contextmanager
+    def browned_out(folder: Path) -> Iterator[Any]:
+        with watching(folder, tree) as watch:
+            yield watch
+        plant(tmp_path / "tree", throttles((4, 0, 2)))
+
+    monkeypatch.setattr(job, "watching", browned_out)
+    spec = job.new_job(tmp_path / "run", "fp32-euler_7", "measure", config("workload=smoke"))
+    launcher = job.Launcher(command=(*job.Launcher().command[:2], "tests.stub_worker"), machines=lambda: tmp_path / "m")
+    record = job.launch(spec, launcher).record
+    assert "4 events of under-voltage" in (machine_fault(record.environment) or "")
+    assert (tmp_path / "run" / TELEMETRY).is_file()
+    assert not (tmp_path / "m").exists(), "a voided run is not what is remembered of the machine"
+
+
+def test_what_memory_lost_is_the_peak_of_a_board_with_one_memory(tmp_path: Path) -> None:
+    tree = plant(tmp_path, AGX_JP6)
+    with watching(tmp_path, tree) as watch:
+        assert watch is not None
+        plant(tmp_path, {"proc/meminfo": "MemAvailable: 30000000 kB\n"})
+        watch.state()
+        plant(tmp_path, {"proc/meminfo": "MemAvailable: 31000000 kB\n"})
+        watch.state()
+    lost = {"before_bytes": 32_174_500 * 1024, "lowest_bytes": 30_000_000 * 1024, "lost_bytes": 2_174_500 * 1024}
+    assert watch.memory() == {"unified_memory": lost}
+
+
+@pytest.mark.parametrize("value", ["expandable_segments:True", "max_split_size_mb:64,expandable_segments: true"])
+def test_an_allocator_that_a_jetson_cannot_have_is_refused_there_and_only_there(value: str, tmp_path: Path) -> None:
+    environ = {"PYTORCH_CUDA_ALLOC_CONF": value}
+    assert refused_allocator(environ, plant(tmp_path / "jetson", AGX_JP6)) == "PYTORCH_CUDA_ALLOC_CONF"
+    assert refused_allocator(environ, Tree(tmp_path / "pc")) is None
+    assert (
+        refused_allocator({"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:False"}, Tree(tmp_path / "jetson")) is None
+    )
+
+
+def test_the_refusal_is_a_line_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    validate(config("workload=smoke"), check_texts=False)
+    monkeypatch.setattr(validating, "refused_allocator", lambda environ: "PYTORCH_CUDA_ALLOC_CONF")
+    validate(config("workload=smoke"), check_texts=False)
+    with pytest.raises(ConfigError, match="must not ask for expandable_segments on a Jetson"):
+        validate(config("workload=smoke", "device=cuda"), check_texts=False)
+
+
+def log_of(tmp_path: Path, *lines: str) -> Path:
+    path = tmp_path / "tegrastats.log"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def test_a_log_becomes_telemetry_and_a_few_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = log_of(tmp_path, LINES["16"], LINES["17"])
+    assert run_verb(main, ["import", str(path)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "2 lines over 1.0 s, longest gap 1.0 s"
+    assert said[1].startswith("total  19.97 W mean, 19.55 to 20.40 W (board rails by rule thor-rails: VDD_GPU + ")
+    assert said[2] == "hottest  tj 35.9 C"
+    head, power, state, *_ = [json.loads(line) for line in (tmp_path / f"tegrastats.log.{TELEMETRY}").open()]
+    assert (head["source"], head["rule"], head["missing"]) == ("tegrastats", "thor-rails", {})
+    assert (power["t_s"], power["total_w"]) == (0.0, 20.402)
+    assert (state["gpu_hz"], state["zones_c"]["cpu"]) == (314e6, 34.843)
+
+
+def test_lines_of_one_second_are_spread_over_it(tmp_path: Path) -> None:
+    first = LINES["08"]
+    path = log_of(tmp_path, first, first, first.replace("18:42:06", "18:42:07"))
+    assert run_verb(main, ["import", str(path), "--out", str(tmp_path / "out.jsonl")]) == 0
+    entries = [json.loads(line) for line in (tmp_path / "out.jsonl").open()]
+    assert [entry["t_s"] for entry in entries if entry["kind"] == "power"] == [0.0, 0.5, 1.0]
+
+
+def test_a_log_without_power_has_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_verb(main, ["import", str(log_of(tmp_path, LINES["06"]))]) == 0
+    assert "total  unknown: the lines name no rail" in capsys.readouterr().out
+
+
+def test_a_log_without_dates_goes_by_the_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = log_of(tmp_path, LINES["01"], LINES["01"], LINES["01"])
+    assert run_verb(main, ["import", str(path), "--interval-ms", "500"]) == 0
+    assert capsys.readouterr().out.startswith("3 lines over 1.0 s, longest gap 0.5 s")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ((LINES["08"], "VDD_IN 5W/5W"), "line 2: 'VDD_IN 5W/5W' is no field of tegrastats"),
+        ((LINES["08"], LINES["08"].replace("18:42:06", "18:42:05")), "the clock went back"),
+        ((LINES["08"], LINES["01"]), "some lines have a date and some have none"),
+        (("",), "holds no line"),
+    ],
+)
+def test_a_log_that_says_something_else_is_one_line(
+    lines: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_verb(main, ["import", str(log_of(tmp_path, *lines))]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert said in error
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["import"],
+        ["import", "nowhere.log"],
+        ["watch", "x.log"],
+        ["watch", "--hz", "0"],
+        ["import", "x", "--interval-ms", "-1"],
+    ],
+)
+def test_a_mistake_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_verb(main, words) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_watch_shows_where_watts_come_from(capsys: pytest.CaptureFixture[str]) -> None:
+    """On this machine, whatever it is."""
+    assert run_verb(main, ["watch", "--seconds", "0.2", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.startswith("source ")
+
+
+def test_thor_takes_what_its_carrier_measures(tmp_path: Path) -> None:
+    backend = choose("cuda", plant(tmp_path, THOR_JP71))
+    assert backend.head()["rails"]["VIN"] == [VIN]
+    assert backend.read().rails_w["VDD_GPU"] == 0, "the GPU is gated: that is a power, not a missing one"

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 from baselines.paired.data import CANDIDATE, REFERENCE, Answers, Block, Turn, turn_content
 from experiments.common.journal import JournalWriter
-from experiments.compare.processes import Built, Child, Program, Server, SideSpec
+from experiments.compare.processes import Built, Called, Child, Program, Server, SideSpec
 
 Enough = Callable[[Sequence[Turn]], bool]
 
@@ -40,11 +40,9 @@ class Witness(Protocol):
 
     checked: dict[str, int]
 
-    def facts(self, side: str, facts: Mapping[str, Any]) -> None: ...
-    def call(self, side: str, facts: Mapping[str, Any], order: tuple[int, int], answer: Mapping[str, Any]) -> None: ...
-    def audio(
-        self, side: str, facts: Mapping[str, Any], sentence: int, answer: Mapping[str, Any], path: Path
-    ) -> None: ...
+    def facts(self, side: str, facts: Built) -> None: ...
+    def call(self, side: str, facts: Built, order: tuple[int, int], answer: Called) -> None: ...
+    def audio(self, side: str, facts: Built, sentence: int, answer: Called, path: Path) -> None: ...
     def steady(self, side: str, before: Mapping[str, int], after: Mapping[str, int]) -> None: ...
     def answers(self) -> Answers | None: ...
 

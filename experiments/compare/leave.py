@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.contract import ConfigError
+from engine.settings import DeviceSettings
 from experiments.common.cli import EXIT_JOB_FAILED, EXIT_USAGE, complain
 from experiments.common.environment import fingerprint, now_iso
 from experiments.compare.processes import SideFailed
@@ -44,7 +45,7 @@ def publish(comparison: Comparison, out: Path, values: Mapping[str, Any], **more
 
 
 def report_failure(
-    failure: SideFailed, out: Path, asked: Mapping[str, Any], device: Mapping[str, Any], **more: Any
+    failure: SideFailed, out: Path, asked: Mapping[str, Any], device: DeviceSettings, **more: Any
 ) -> int:
     """A side that failed leaves a verdict without any figure. asked: per side what was typed."""
     environment = fingerprint(device)

@@ -114,6 +114,8 @@ class Called(TypedDict, total=False):
     sample_rate_hz: int
     noise_sha256: str | None
     audio_sha256: str
+    peak_rss_bytes: int
+    answer_sha256: str
     finite: bool
     peak: float | None
 

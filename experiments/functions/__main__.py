@@ -58,7 +58,9 @@ def main(argv: Sequence[str]) -> int:
             comparison = run_comparison(command, out, stack)
         except SideFailed as failure:
             asked = {side: _typed(command, side) for side in command.sides}
-            return report_failure(failure, out, asked, {"kind": command.device, "threads": command.threads})
+            return report_failure(
+                failure, out, asked, {"name": command.device, "kind": command.device, "threads": command.threads}
+            )
     publish(comparison, out, command.settings.asked.model_dump())
     return comparison.verdict.exit_code
 

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from baselines.paired.data import CANDIDATE, REFERENCE, SENTINEL, Answers
+from engine.settings import DeviceSettings
 from experiments.common.environment import num_threads
 from experiments.common.journal import JournalWriter
+from experiments.common.plain import as_config
 from experiments.common.repository import commit_of, git_state
 from experiments.compare.bench import Bench
-from experiments.compare.processes import Program, SideSpec
+from experiments.compare.processes import Built, Called, Program, SideSpec
 from experiments.compare.revision import worktree
 from experiments.compare.session import LOG, PAIRS
 from experiments.compare.settings import SIDES, Settings
@@ -47,7 +49,7 @@ class PreparedFunctions:
     labels: Mapping[str, str]
     commits: Mapping[str, str | None]
     settings: Settings
-    device: Mapping[str, Any]
+    device: DeviceSettings
     named: Mapping[str, Any]
     sentences: tuple[str, ...]
 
@@ -59,14 +61,14 @@ class FunctionProof:
         self.checked: dict[str, int] = {}
         self._said: dict[tuple[int, int], dict[str, str]] = {}
 
-    def facts(self, side: str, facts: Mapping[str, Any]) -> None:
+    def facts(self, side: str, facts: Built) -> None:
         """The child has refused what is not the function that was asked for."""
 
-    def call(self, side: str, facts: Mapping[str, Any], order: tuple[int, int], answer: Mapping[str, Any]) -> None:
+    def call(self, side: str, facts: Built, order: tuple[int, int], answer: Called) -> None:
         if answer["answer_sha256"] is not None:
             self._said.setdefault(order, {})[side] = answer["answer_sha256"]
 
-    def audio(self, side: str, facts: Mapping[str, Any], sentence: int, answer: Mapping[str, Any], path: Path) -> None:
+    def audio(self, side: str, facts: Built, sentence: int, answer: Called, path: Path) -> None:
         """None is kept."""
 
     def steady(self, side: str, before: Mapping[str, int], after: Mapping[str, int]) -> None:
@@ -83,9 +85,9 @@ def prepare_functions(command: FunctionCommand, out: Path, stack: ExitStack) -> 
     out.mkdir(parents=True, exist_ok=True)
     requests = out.resolve() / "texts.json"
     requests.write_text(json.dumps(command.texts, ensure_ascii=False), encoding="utf-8")
-    device = {"kind": command.device, "threads": command.threads}
+    device: DeviceSettings = {"name": command.device, "kind": command.device, "threads": command.threads}
     specs = [_spec(side, command, device, requests, stack) for side in SIDES]
-    if command.settings.sentinel:
+    if command.settings.asked.sentinel:
         specs.append(replace(specs[0], side=SENTINEL))
     commits = {side: _commit(side, command.sides[side]) for side in SIDES}
     identity = hashlib.sha256(json.dumps([command.texts, command.calls]).encode()).hexdigest()
@@ -107,16 +109,16 @@ def open_bench(prepared: PreparedFunctions, out: Path, lock: int | None, stack: 
     return stack.enter_context(bench)
 
 
-def _spec(side: str, command: FunctionCommand, device: Mapping[str, Any], requests: Path, stack: ExitStack) -> SideSpec:
+def _spec(side: str, command: FunctionCommand, device: DeviceSettings, requests: Path, stack: ExitStack) -> SideSpec:
     asked = command.sides[side]
     tree = asked.repository
     if asked.revision is not None:
         tree = stack.enter_context(worktree(f"{side}.revision", asked.revision, asked.repository, holds=None))
     config = {
-        "function": asked.function, "calls": command.calls, "below": asked.revision is not None, "device": dict(device),
+        "function": asked.function, "calls": command.calls, "below": asked.revision is not None, "device": device,
     }  # fmt: skip
     return SideSpec(
-        side=side, tree=tree, config=config, requests=requests, threads=num_threads(device),
+        side=side, tree=tree, config=as_config(config), requests=requests, threads=num_threads(device),
         program=Program(python=asked.python, file=CHILD, imports=asked.path, package=""),
         environment=environment(num_threads(device)),
     )  # fmt: skip

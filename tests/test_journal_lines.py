@@ -269,7 +269,7 @@ APPENDING = re.compile(r"""open\([^)]*["']a[bt+]*["']|O_APPEND""")
 
 
 def test_no_appender_goes_round_the_mechanism() -> None:
-    """Policy: a file that is appended to is a journal, a log that nothing is read from, or a runner's file of outputs."""
+    """Policy: a file that is appended to is a journal, a log that nothing is read from, or a CI runner's own."""
     root = Path(__file__).resolve().parents[1]
     logs = {
         "experiments/compare/session.py", "experiments/functions/sides.py", "experiments/load/http.py",

@@ -44,7 +44,8 @@ MOVED = {
 }
 _ALONE = r"(?<![\w./-])"
 _PYTHON = re.compile(_ALONE + r"python(?= -m [a-z])")
-_VERB = re.compile(_ALONE + r"python -m ((?:experiments|reports)(?:\.\w+)*)(?![\w.]*\w)")
+_MODULE = r"((?:experiments|reports)(?:\.\w+)*)(?![\w.]*\w)"
+_VERB = re.compile(f"{_ALONE}python -m {_MODULE}")
 _NAMES = {module: verb for verb, module in MODULES.items()}
 _PIP = re.compile(_ALONE + r"(?<!-m )pip(?= (?:un)?install )")
 _HUB = re.compile(_ALONE + r"hf(?= download )")

@@ -269,9 +269,12 @@ APPENDING = re.compile(r"""open\([^)]*["']a[bt+]*["']|O_APPEND""")
 
 
 def test_no_appender_goes_round_the_mechanism() -> None:
-    """Policy: a file that is appended to is a journal, or a log that nothing is read from."""
+    """Policy: a file that is appended to is a journal, a log that nothing is read from, or a CI runner's own."""
     root = Path(__file__).resolve().parents[1]
-    logs = {"experiments/compare/session.py", "experiments/load/http.py", "experiments/checks/chaos.py"}
+    logs = {
+        "experiments/compare/session.py", "experiments/functions/sides.py", "experiments/load/http.py",
+        "experiments/checks/chaos.py", "reports/comment/__main__.py",
+    }  # fmt: skip
     packages = ("engine", "metrics", "baselines", "reports", "experiments")
     found = [path for name in packages for path in (root / name).rglob("*.py")]
     appending = {str(path.relative_to(root)) for path in found if APPENDING.search(path.read_text("utf-8"))}

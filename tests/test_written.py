@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.contract import ConfigError
@@ -108,6 +108,7 @@ def test_a_sentence_cut_at_a_hash_is_refused_and_a_comment_elsewhere_is_none(tmp
 
 @settings(max_examples=60, deadline=None)
 @given(text=ONE_LINE)
+@example(text="0,")
 def test_any_text_comes_back_or_is_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     folder = tmp_path_factory.mktemp("texts")
     entry = {"id": "a", "category": "c", "text": text}
@@ -117,12 +118,14 @@ def test_any_text_comes_back_or_is_refused(tmp_path_factory: pytest.TempPathFact
     ):  # fmt: skip
         assert spoken(folder, content) == [("a", text)]
     if text[0] not in "'\"|>":  # those begin a quoted text
-        for content in (
-            f"utterances:\n- id: a\n  category: c\n  text: {text}\n",
-            f"utterances: [{{id: a, category: c, text: {text}}}]",
+        plain = text.strip(" ")
+        for content, words in (
+            (f"utterances:\n- id: a\n  category: c\n  text: {text}\n", plain),
+            # A comma before a brace ends the entry, in any YAML
+            (f"utterances: [{{id: a, category: c, text: {text}}}]", plain.removesuffix(",").strip(" ")),
         ):
             said, refused = outcome(lambda content=content: spoken(folder, content))
-            assert refused or said == [("a", text.strip(" "))]
+            assert refused or said == [("a", words)]
     said, refused = outcome(lambda: spoken(folder, f"\n{text}\r\n", "mine.txt"))
     assert said == ([("l002", text.strip())] if text.strip() else None)
 

@@ -233,13 +233,13 @@ class Scores:
             one = todo[0][0].name if len(todo) == 1 else f"{len(todo)} variants"
             self.watch.board.say(f"scoring {one}{kept}")
         self.num_failed += _score_all(todo, sweep.held)
-        self._show({folder.name for folder, _, _ in todo})
+        for folder, _, _ in todo:
+            self._show(folder)
 
-    def _show(self, names: Collection[str]) -> None:
-        """The rows of what was just scored: no figure is shown before its audio is known to be valid."""
-        for row in load_table(self.sweep.folder).rows if names else ():
-            if Path(row.cell.dir).name in names:
-                self.watch.board.say(row_line(row))
+    def _show(self, cell: Path) -> None:
+        """What was just scored: no figure is shown before its audio is known to be valid."""
+        for row in load_table(cell).rows:
+            self.watch.board.say(row_line(row))
 
     def _to_come(self) -> set[str]:
         cells = [self.sweep.cells[i] for i, one in enumerate(self.sweep.ledger.entries) if one.state == "pending"]

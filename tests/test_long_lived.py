@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.contract import Engine
 from engine.frontend import REFERENCES_KEPT, FrontEnd
-from engine.kept import KeptTables
+from engine.step.kept import KeptTables
 from tests.engines import ROOT, config, engine, request
 
 

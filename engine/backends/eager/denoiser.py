@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from engine.conditioner import Conditioning
-from engine.kept import KeptTables
+from engine.step.kept import KeptTables
 from engine.settings import Proof
 from engine.solver.guidance import Rows
 from engine.step.dit import Arch, Masks, padding_masks, rope_table

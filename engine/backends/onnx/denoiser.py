@@ -10,7 +10,7 @@ import torch
 
 from engine.backends.onnx.export import OUTPUT
 from engine.conditioner import Conditioning
-from engine.kept import KeptTables
+from engine.step.kept import KeptTables
 from engine.runtimes.onnx_profiles import Planned
 from engine.runtimes.onnx_session import (
     Opened,

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from engine.conditioner import Conditioning
 from engine.contract import UnsupportedEngine
-from engine.kept import KeptTables
+from engine.step.kept import KeptTables
 from engine.native.library import ALIGNMENT, INSTEAD, Batch, BlockWeights, Compiled, Model, aligned
 from engine.settings import Proof
 from engine.solver.guidance import Rows

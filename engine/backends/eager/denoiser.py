@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from engine.conditioner import Conditioning
-from engine.step.kept import KeptTables
 from engine.settings import Proof
 from engine.solver.guidance import Rows
 from engine.step.dit import Arch, Masks, padding_masks, rope_table
+from engine.step.kept import KeptTables
 from engine.step.precision import PreparedStep, count_packed, count_quantized, weight_histogram
 from engine.step.tables import Tables
 

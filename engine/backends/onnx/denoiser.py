@@ -10,7 +10,6 @@ import torch
 
 from engine.backends.onnx.export import OUTPUT
 from engine.conditioner import Conditioning
-from engine.step.kept import KeptTables
 from engine.runtimes.onnx_profiles import Planned
 from engine.runtimes.onnx_session import (
     Opened,
@@ -24,6 +23,7 @@ from engine.runtimes.onnx_session import (
 from engine.settings import Proof
 from engine.solver.guidance import Rows
 from engine.step.dit import Arch, Feeds, padding_masks, rope_table
+from engine.step.kept import KeptTables
 from engine.step.tables import Tables
 
 INT8_OPS = ("QGemm", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QLinearMatMul")

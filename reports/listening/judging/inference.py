@@ -196,7 +196,10 @@ def power_of(n: int, share: float, alpha: float = 0.05) -> float:
 
 
 def votes_needed(share: float, power: float = 0.8, alpha: float = 0.05) -> int:
-    """Fewest independent votes from which on the power at a true preference of `share` is reached. Raises SettingRefused."""
+    """Fewest independent votes from which on the power at a true preference of `share` is reached.
+
+    Raises SettingRefused.
+    """
     if not 0.5 < share < 1:
         raise SettingRefused("share", share, "must lie between 0.5 and 1", "0.6 is a preference that listeners notice")
     normal = ((stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)) / (share - 0.5) / 2) ** 2

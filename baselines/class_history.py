@@ -84,10 +84,13 @@ def judge_machine(record: RunRecord, limit_ratio: float | None, kept: History, s
     valid = ratio <= limit_ratio
     reason = None
     if not valid:
+        own = len(known_s) - unknown.num_shipped
+        counts = ((own, "earlier ones of this machine"), (unknown.num_shipped, "published with f5bench"))
+        whose = " and ".join(f"{num} {which}" for num, which in counts if num)
         reason = (
-            f"its calibrations took {ratio:.1f} times as long as in {len(known_s)} earlier runs of its host class, "
+            f"its calibrations took {ratio:.1f} times as long as in {len(known_s)} runs of its host class ({whose}), "
             f"more than measure.machine_ratio={limit_ratio:g}: another program, heat or a throttled machine is in "
-            "every time"
+            "every time; where this machine is that slow by nature, measure.machine_ratio=null"
         )
     return MachineState(
         valid=valid, ratio=ratio, limit_ratio=limit_ratio, num_runs=len(known_s), num_shipped=unknown.num_shipped,

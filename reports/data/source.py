@@ -69,9 +69,7 @@ def load_source(folder: Path) -> Source:
         return _load_sweep(folder)
     if (folder / RESULT).is_file():
         return _load_run(folder)
-    raise RecordError(
-        f"{folder}: no {RESULT} and no {SWEEP} in it; give the folder that experiments.run or experiments.sweep left"
-    )
+    raise RecordError(f"{folder}: no {RESULT} and no {SWEEP} in it; give the folder that `run` or `sweep` left")
 
 
 def _load_run(folder: Path) -> Source:

@@ -317,8 +317,8 @@ def refused(error: Exception, overrides: Sequence[str]) -> ConfigError:
 
 
 def _meant(key: str, beside: Sequence[str]) -> str | None:
-    """The same key of the nearest group, where there is no such group; else the nearest key beside the misspelt one, else
-    one elsewhere. Only the last names are compared: two keys of one group are half alike already."""
+    """The same key of the nearest group, where there is no such group; else the nearest key beside it, else elsewhere.
+    Only the last names are compared: two keys of one group are half alike already."""
     top = _compose([])
     first, dot, rest = key.partition(".")
     if first not in top:

@@ -17,6 +17,8 @@ HEAVY = (
     "torch", "torchaudio", "onnxruntime", "mlflow", "pandas", "pyarrow", "matplotlib", "librosa", "numba", "optuna",
     "sklearn", "transformers", "f5_tts", "scipy.stats", "scipy.optimize", "uvicorn",
 )  # fmt: skip
+# How the pocket model was made: run by hand, once, on top of upstream's trainer
+LIGHT = {verb: module for verb, module in MODULES.items() if not module.startswith("experiments.pocket")}
 IMPORTED = """
 import importlib, json, sys
 from importlib.util import find_spec
@@ -34,7 +36,7 @@ print(json.dumps(found))
 
 def test_a_verb_imports_nothing_that_takes_a_second_before_it_is_told_what_to_do() -> None:
     """Heavy package -> the first verb that imports it: none."""
-    command = [sys.executable, "-c", IMPORTED, json.dumps([MODULES, HEAVY])]
+    command = [sys.executable, "-c", IMPORTED, json.dumps([LIGHT, HEAVY])]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {}

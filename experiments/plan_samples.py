@@ -19,7 +19,6 @@ from experiments.settings.words import read_quality_limits, split_words
 from metrics.fidelity.catalog import by_name
 from metrics.record import load_run
 from reports.commands import VerbParser
-from reports.listening.judging.inference import votes_needed
 
 KEYS = ("metric", "margin", "sd", "limit", "true_rate", "share", "alpha", "preset")
 POWERS = (0.8, 0.9)
@@ -60,6 +59,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _lines(folders: Sequence[Path], settings: Mapping[str, Any], limits: QualityLimits) -> Iterator[str]:
     if "share" in settings:
+        from reports.listening.judging.inference import votes_needed  # scipy.stats comes with it, a second
+
         share = float(settings["share"])
         counts = [votes_needed(share, power, limits.alpha) for power in POWERS]
         yield f"votes, preference {share:g}: {_counts(counts)} (exact binomial, two-sided {limits.alpha:g})"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from metrics.paired import Errors, sign_bounds, t_quantile
 
@@ -74,7 +74,9 @@ def _bca(array: np.ndarray, errors: Errors) -> Bounds:
 
 def _bca_bounds(array: np.ndarray, error: float) -> tuple[float, float]:
     """Both bounds at one error, at the level that a normal sample of this size needs to keep it."""
-    widened = float(stats.norm.sf(math.sqrt(array.size / (array.size - 1)) * t_quantile(array.size, error)))
+    from scipy import stats  # takes a second to import
+
+    widened = float(special.ndtr(-math.sqrt(array.size / (array.size - 1)) * t_quantile(array.size, error)))
     interval = stats.bootstrap(
         (array,), np.mean, n_resamples=DRAWS, confidence_level=1 - 2 * widened, method="BCa", vectorized=True,
         rng=np.random.default_rng(DRAW_SEED),
@@ -206,7 +208,7 @@ def values_needed(values: Sequence[float], question: Question) -> int | None:
         return fewest
     if distance == 0 or not math.isfinite(sd):
         return None
-    z = float(stats.norm.isf(error))
+    z = -float(special.ndtri(error))
     num = math.ceil((z * sd / distance) ** 2)
     while num < MOST_NEEDED and t_quantile(max(num, 2), error) * sd / math.sqrt(num) >= abs(distance):
         num += 1 + num // 1000

@@ -44,6 +44,7 @@ INSTRUCTION_SETS = (
 BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")  # instructions that multiply bfloat16
 TOOL_TIMEOUT_S = 10
 LOAD_WINDOW_S = 0.2
+CORES_OF_A_SCORER = 2  # what scores a run keeps so many busy, where there are so many
 
 
 def fingerprint(device: DeviceSettings) -> dict[str, Any]:

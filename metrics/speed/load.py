@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from metrics.speed.trials import INTERVAL_CONFIDENCE, tail_of
 from metrics.stats import clopper_pearson, min_trials, quantile, quantile_interval
@@ -191,6 +191,8 @@ def independent_count(latencies_s: Sequence[float]) -> int:
     All of them under 40 latencies, or where the excess lies within chance (95 %); an excess beyond it is taken twice,
     because ten batches do not tell it any better.
     """
+    from scipy import stats  # takes a second to import
+
     num = len(latencies_s)
     if num < FEWEST_FOR_BATCHES:
         return num

@@ -17,7 +17,8 @@ from engine.conditioner import Conditioning
 from engine.contract import UnsupportedEngine
 from engine.native import library
 from engine.step.attention import has_tiles
-from engine.step.dit import Arch, DiTStep, padding_masks, rope_table
+from engine.step.dit import Arch, DiTStep, rope_table
+from engine.step.inputs import StepInputs, padding_masks
 from engine.step.tables import Tables
 from tests.engines import WIDE, engine, request
 
@@ -78,7 +79,7 @@ class Solve:
         masks = padding_masks(self.lengths, len(self.projected), num_frames, torch.float32)
         cos, sin = rope_table(num_frames, self.arch)
         tables = self.tables.modulation[index], self.tables.final[index]
-        return step(self.x, self.projected, self.convolved, cos, sin, *tables, masks)
+        return step(StepInputs(self.x, self.projected, self.convolved, cos, sin, *tables, *masks))
 
     def tiles(self, denoiser: TilesDenoiser, index: int = 1) -> torch.Tensor:
         return denoiser.bind(self.conditioning())(self.x, index, self.guided)

@@ -19,13 +19,13 @@ import onnxruntime
 import torch
 
 from engine.backends.onnx.denoiser import OnnxDenoiser, run_once
-from engine.backends.onnx.export import example_feeds
 from engine.build import build_engine
 from engine.clock import HostClock
 from engine.context import Context, materials
 from engine.contract import ConfigError
 from engine.runtimes.onnx_session import PROVIDERS, kernel_events, session_options
 from engine.solver.methods import solver_spec
+from engine.step.examples import example_feeds
 from experiments.common.cli import run_verb
 from experiments.settings.compose import compose_config
 from reports.commands import VerbParser

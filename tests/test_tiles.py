@@ -209,11 +209,9 @@ def test_it_lies_nearer_to_float32_than_the_step_in_bfloat16(kind: str) -> None:
     solve, step = Solve(SMALL, (64,)), drawn(SMALL)
     expected, found = solve.oracle(step), solve.tiles(denoiser(step, solve, kind))
     narrow = torch.bfloat16
-    cos, sin = rope_table(64, SMALL)
-    whole = step.to(narrow)(
-        solve.x.to(narrow), solve.projected.to(narrow), solve.convolved.to(narrow), cos.to(narrow), sin.to(narrow),
-        solve.tables.modulation[1].to(narrow), solve.tables.final[1].to(narrow),
-    )  # fmt: skip
+    tables = solve.tables.modulation[1], solve.tables.final[1]
+    inputs = (solve.x, solve.projected, solve.convolved, *rope_table(64, SMALL), *tables)
+    whole = step.to(narrow)(StepInputs(*(tensor.to(narrow) for tensor in inputs)))
     assert solve.worst(found, expected) < 0.7 * solve.worst(whole.float(), expected)
 
 

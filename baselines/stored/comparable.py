@@ -71,7 +71,7 @@ def _identity(run: RunRecord) -> Iterator[tuple[str, Any]]:
         yield "environment.cpu_flags", run.environment.get("cpu_flags")
     yield "environment.versions.torch", (run.environment.get("versions") or {}).get("torch")
     yield "workload.identity_sha256", run.workload.get("identity_sha256")
-    facts: Mapping[str, Any] = run.facts or {}
+    facts: Mapping[str, object] = run.facts or {}
     for key in FACT_KEYS:
         yield from flatten(f"facts.{key}", _as_json(facts.get(key)))
     yield "config.measure.calibration", (run.config.get("measure") or {}).get("calibration")

@@ -204,7 +204,7 @@ def differences(baseline: RunRecord, new: RunRecord) -> list[Difference]:
 
 
 def _settings(run: RunRecord) -> list[tuple[str, Any]]:
-    parts: Mapping[str, Any] = {
+    parts: Mapping[str, object] = {
         "config": run.config,
         "facts": run.facts or {},
         "environment": run.environment,
@@ -230,11 +230,12 @@ def _run_text(run: RunRecord) -> str:
     return "  {\n" + ",\n".join(fields) + "\n  }"
 
 
-def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
+def _portable(config: Mapping[str, object]) -> dict[str, object]:
     """Without the folders of the machine that measured: they mean nothing elsewhere."""
     kept = {**config, "out": None}
-    if isinstance(kept.get("quality"), Mapping):
-        kept["quality"] = {**kept["quality"], "reference_dir": None}
+    quality = config.get("quality")
+    if isinstance(quality, Mapping):
+        kept["quality"] = {**quality, "reference_dir": None}
     return kept
 
 

@@ -133,6 +133,6 @@ def _tuple(arguments: Sequence[Any], value: Any, where: str) -> tuple[Any, ...]:
     return tuple(value_of(hint, entry, f"{where}.{i}") for i, (hint, entry) in pairs)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from baselines.class_history import MACHINE
 from baselines.stored.comparable import check_numbers, differing_keys, flatten
@@ -78,8 +77,8 @@ class Difference:
     """A setting that differs between a baseline and a run, by its dotted key."""
 
     key: str
-    baseline: Any
-    new: Any
+    baseline: object
+    new: object
 
 
 def baseline_path(records: Path, host_class: str, name: str) -> Path:
@@ -203,7 +202,7 @@ def differences(baseline: RunRecord, new: RunRecord) -> list[Difference]:
     ]
 
 
-def _settings(run: RunRecord) -> list[tuple[str, Any]]:
+def _settings(run: RunRecord) -> list[tuple[str, object]]:
     parts: Mapping[str, object] = {
         "config": run.config,
         "facts": run.facts or {},

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -90,7 +90,7 @@ def onnx_int8(
         feeds = _with_masks(recorded) if recorded and masked else recorded
         graphs[masked] = quantized(graph, identity, float_layers, feeds, plan.method if plan else "dynamic")
     engine = _engine(context, made, graphs, settings, _Build(name, "int8", max_batch, max_padding_frac))
-    refuse_unquantized(engine.facts.proof["quantized_linears"], len(in_int8))
+    refuse_unquantized(cast(int, engine.facts.proof["quantized_linears"]), len(in_int8))
     return engine
 
 

@@ -17,7 +17,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from metrics.record import RecordError, RunRecord, to_json, write_atomically
 
@@ -102,7 +101,7 @@ def _because(state: MachineState, reason: str) -> MachineState:
     return MachineState(**{**asdict(state), "reason": reason})
 
 
-def machine_fault(environment: Mapping[str, Any]) -> str | None:
+def machine_fault(environment: Mapping[str, object]) -> str | None:
     """Why the machine voids a run, from its record; None where it does not, and in records of old."""
     state = environment.get(MACHINE)
     return str(state["reason"]) if isinstance(state, Mapping) and state.get("valid") is False else None

@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from baselines.paired.selftests import same_run_sentence, stored_sentence
 from baselines.stored.approval import approval_problem
@@ -31,6 +30,7 @@ from experiments.settings.keys import key_of
 from experiments.settings.overrides import parse
 from experiments.settings.typed import Group, Text, group_of
 from metrics.record import RunRecord, load_run, to_json, write_atomically
+from metrics.typed import part_of
 from reports.commands import VerbParser, typed
 from reports.verdicts.coloured import print_verdict
 from reports.verdicts.stored import Gated, junit_xml, summary_markdown, terminal_lines, verdict_content
@@ -155,13 +155,13 @@ def _load(given: argparse.Namespace, host_class: str) -> Baseline:
     return baseline
 
 
-def overrides_of(config: Mapping[str, Any]) -> list[str]:
+def overrides_of(config: Mapping[str, object]) -> list[str]:
     """Overrides that compose what a stored configuration holds, whatever its choices were called or are by now."""
-    default: Mapping[str, Any] = compose_config([])
+    default: Mapping[str, object] = compose_config([])
     choices = []
     for group in BASELINE_GROUPS:
-        name = (config[group] or {}).get("name") if isinstance(config.get(group), Mapping) else None
-        if name in options(group) and name != default[group].get("name"):
+        name = part_of(config, group).get("name")
+        if name in options(group) and name != part_of(default, group).get("name"):
             choices.append(f"{group}={name}")
     composed: Mapping[str, object] = compose_config(choices)
     wanted = {key: config[key] for key in BASELINE_GROUPS if key in config}

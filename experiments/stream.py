@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import soundfile
@@ -23,6 +23,7 @@ from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, complain, note, run
 from experiments.common.device_lock import device_lock
 from experiments.common.environment import fingerprint, now_iso
 from experiments.common.journal import JOURNAL, JournalWriter
+from experiments.common.plain import Config
 from experiments.common.presets import with_presets
 from experiments.measuring.engines import build_by_name, facts_content
 from experiments.measuring.running import default_out
@@ -131,7 +132,40 @@ class StreamLoop:
             self.measured.calls.append(trial)
 
 
-def summary_of(measured: Measured) -> dict[str, Any]:
+class Median(TypedDict):
+    """With its interval, where there are trials enough for one."""
+
+    median: float
+    interval: tuple[float, float] | None
+
+
+class Summary(TypedDict):
+    """`summary` of stream.json. None: no sound."""
+
+    first_audible_s: Median | None
+    first_block_s: Median | None
+    whole_call_first_audible_s: Median | None
+    num_streams: int
+    num_silent: int
+    num_underruns: int
+    num_streams_with_underrun: int
+    gap_s: float
+    longest_gap_s: float
+    wait_s: float
+    audio_s: float
+    audible_db: float
+
+
+class About(TypedDict):
+    """What was streamed, by what, where."""
+
+    config: Config
+    facts: dict[str, Any]
+    environment: dict[str, Any]
+    workload: dict[str, Any]
+
+
+def summary_of(measured: Measured) -> Summary:
     """Medians with their 95 % intervals (None where the trials are too few), and what playback did in all streams."""
     played = [play(trial.arrivals_s, trial.durations_s) for trial in measured.streams]
     heard = [
@@ -155,13 +189,13 @@ def summary_of(measured: Measured) -> dict[str, Any]:
     }
 
 
-def _median(values: Sequence[float]) -> dict[str, Any] | None:
+def _median(values: Sequence[float]) -> Median | None:
     if not values:
         return None
     return {"median": quantile(values, 0.5), "interval": median_interval(values, CONFIDENCE)}
 
 
-def sentences(label: str, rule: str, summary: Mapping[str, Any]) -> str:
+def sentences(label: str, rule: str, summary: Summary) -> str:
     """What a person reads."""
     streams, whole = summary["first_audible_s"], summary["whole_call_first_audible_s"]
     times = f" ({whole['median'] / streams['median']:.1f} x later)" if streams and whole else ""
@@ -177,7 +211,7 @@ def sentences(label: str, rule: str, summary: Mapping[str, Any]) -> str:
     )
 
 
-def _seconds(found: Mapping[str, Any] | None) -> str:
+def _seconds(found: Median | None) -> str:
     if found is None:
         return "no sound"
     interval = found["interval"]
@@ -236,9 +270,7 @@ def main(argv: Sequence[str]) -> int:
                                                "workload": workload.describe()}, workload.requests)  # fmt: skip
 
 
-def _finish(
-    out: Path, label: str, measured: Measured, about: Mapping[str, Any], requests: Sequence[SynthesisRequest]
-) -> int:
+def _finish(out: Path, label: str, measured: Measured, about: About, requests: Sequence[SynthesisRequest]) -> int:
     """Audio, stream.json, and the words; numbers only of audio that can be believed."""
     (out / "audio").mkdir(exist_ok=True)
     for name, (audio_S, rate_hz) in measured.audio.items():

@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from engine.backends.tensorrt import plan as tensorrt_build
-from engine.backends.tensorrt.check import Feeds, check_plan, drawn_feeds, run_step
+from engine.backends.tensorrt.check import check_plan, drawn_feeds
 from engine.backends.tensorrt.plan import Demands, counted, profile_shapes, provide, step_shapes, versions_here
 from engine.backends.tensorrt.plan_file import PlanIdentity, count_fused_attention, described, read_plan, write_plan
 from engine.contract import ConfigError, InvalidRequest, UnsupportedEngine
 from engine.runtimes.profiles import Profile, choose_profile, profiles_of
 from engine.step.dit import Arch, DiTStep
+from engine.step.examples import run_step
+from engine.step.inputs import Feeds
 from tests.engines import engine
 
 PROFILES = profiles_of([[64, 563, 750], [751, 1406, 2048]])

@@ -44,7 +44,7 @@ def profiled(overrides: list[str], frames: int, runs: int, skipped: int = 3) -> 
     import torch
 
     from engine.backends.onnx.denoiser import OnnxDenoiser, run_once
-    from engine.backends.onnx.export import example_feeds
+    from engine.step.examples import example_feeds
     from engine.runtimes.onnx_session import PROVIDERS, session_options
     from engine.solver.methods import solver_spec
 

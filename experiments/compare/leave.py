@@ -34,7 +34,7 @@ def refuse_used(out: Path) -> None:
             )
 
 
-def publish(comparison: Comparison, out: Path, values: Mapping[str, Any], **more: Any) -> None:
+def publish(comparison: Comparison, out: Path, values: Mapping[str, object], **more: Any) -> None:
     """The files first: what is printed is on the disk already. values: the settings; more: kept in verdict.json."""
     content = comparison_content(comparison, now_iso(), values) | more
     write_atomically(out / "verdict.json", to_json(content) + "\n")
@@ -45,7 +45,7 @@ def publish(comparison: Comparison, out: Path, values: Mapping[str, Any], **more
 
 
 def report_failure(
-    failure: SideFailed, out: Path, asked: Mapping[str, Any], device: DeviceSettings, **more: Any
+    failure: SideFailed, out: Path, asked: Mapping[str, object], device: DeviceSettings, **more: Any
 ) -> int:
     """A side that failed leaves a verdict without any figure. asked: per side what was typed."""
     environment = fingerprint(device)

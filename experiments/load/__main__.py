@@ -20,7 +20,7 @@ from experiments.common.cli import (
 from experiments.common.device_lock import device_lock
 from experiments.common.presets import with_presets
 from experiments.load.in_process import EngineWorld
-from experiments.load.parts import Order, make_bench, make_report, open_journal, say
+from experiments.load.parts import Order, built_facts, make_bench, make_report, open_journal, say
 from experiments.load.report import LoadReport, markdown_of, write_report
 from experiments.load.scenarios import run_scenario
 from experiments.measuring.engines import build_by_name, facts_content
@@ -90,10 +90,10 @@ def in_process(order: Order, stack: ExitStack) -> LoadReport:
     world = stack.enter_context(EngineWorld(lambda: build_by_name(order.config, clock), order.workload.requests, clock))
     rule = order.settings.rule(world.facts.max_batch)
     facts = facts_content(world.facts)
-    bench = make_bench(order, world, rule, journal, facts, lambda: counted(world.facts.proof))
+    bench = make_bench(order, world, rule, journal, built_facts(facts), lambda: counted(world.facts.proof))
     result = run_scenario(bench)
     journal.append("facts", facts_content(world.facts))
-    return make_report(order, facts_content(world.facts), result, bench.check)
+    return make_report(order, built_facts(facts_content(world.facts)), result, bench.check)
 
 
 def over_http(order: Order, lock: int, stack: ExitStack) -> LoadReport:

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
 from engine.clock import Clock
 from engine.contract import Engine, SynthesisRequest
@@ -36,11 +36,36 @@ from metrics.power.energy import (
 )
 from metrics.power.figures import energy_scores, no_energy
 from metrics.record import Score, save_record
+from metrics.typed import part_of
 
 FOLDER = "energy"
 POWER_HZ = 10.0
 # What came before has left the sensor, then the idle board is seen; the same behind the work
 QUIET_S = SHORTEST_TAIL_S + IDLE_S + 1.0
+
+
+class Chip(TypedDict):
+    """A sensor and its filter."""
+
+    name: str
+    samples: int | None
+    update_interval_ms: float | None
+
+
+class Line(TypedDict, total=False):
+    """A line of telemetry.jsonl as experiments.telemetry.sampler writes it: the head has the keys up to chips, samples
+    those from t_s."""
+
+    kind: str
+    source: str
+    rule: str
+    total_of: list[str]
+    periods_s: dict[str, float]
+    span_j: dict[str, float]
+    chips: list[Chip]
+    t_s: float
+    total_w: float
+    counters_j: dict[str, float]
 
 
 def launch_with_energy(spec: JobSpec, launcher: Launcher) -> JobResult:
@@ -81,7 +106,7 @@ def energy_of(spec: JobSpec, launcher: Launcher, backend: Backend, tree: Tree) -
     return energy_scores(found, work["audio_s"], _source(lines[0]))
 
 
-def energy_in(lines: Sequence[Mapping[str, Any]], start_s: float, end_s: float) -> Energy:
+def energy_in(lines: Sequence[Line], start_s: float, end_s: float) -> Energy:
     """From the entries of telemetry.jsonl: by the counter where there is one, else by samples of power. Raises
     NoEnergy."""
     head, power = lines[0], [line for line in lines[1:] if line["kind"] == "power"]
@@ -117,12 +142,12 @@ def work_for(engine: Engine, requests: Sequence[SynthesisRequest], clock: Clock,
     return {"start_s": start_s, "end_s": end_s, "audio_s": audio_s, "num_calls": num_calls}
 
 
-def _source(head: Mapping[str, Any]) -> str:
+def _source(head: Line) -> str:
     chips = [
         f"{chip['name']} {chip['samples']} samples, {chip['update_interval_ms']} ms" for chip in head.get("chips", ())
     ]
     return "; ".join([f"source {head['source']}, rule {head['rule']}", *dict.fromkeys(chips)])
 
 
-def _missing(head: Mapping[str, Any]) -> str:
-    return "; ".join(str(reason) for reason in head.get("missing", {}).values()) or "nothing measures it"
+def _missing(head: Mapping[str, object]) -> str:
+    return "; ".join(str(reason) for reason in part_of(head, "missing").values()) or "nothing measures it"

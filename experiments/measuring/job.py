@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from engine.paths import ROOT
 from experiments.common.environment import fingerprint, now_iso, num_threads
@@ -99,6 +99,20 @@ class Launcher:
     machines: Callable[[], Path] | None = history_folder
 
 
+class Ended(TypedDict):
+    """How a run ended, as its record says it."""
+
+    status: RunStatus
+    reason: str | None
+    remedy: str | None
+
+
+class Ending(Ended, total=False):
+    """The same as its worker says it. error: the exception's name, where there was one."""
+
+    error: str | None
+
+
 def new_job(folder: Path, label: str, kind: JobKind, config: Config) -> JobSpec:
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{label}-{uuid.uuid4().hex[:6]}"
     return JobSpec(folder=folder, run_id=run_id, label=label, kind=kind, config=config)
@@ -163,8 +177,8 @@ def limit_s(config: Config) -> float:
     return float(config["measure"]["time_limit_s"]) + float(config["sweep"]["grace_s"])
 
 
-def compose_record(spec: JobSpec, journal: Journal, end: Mapping[str, Any]) -> RunRecord:
-    """The record that a journal amounts to. end: status, reason, remedy."""
+def compose_record(spec: JobSpec, journal: Journal, end: Ending) -> RunRecord:
+    """The record that a journal amounts to."""
     start, end = journal.start or {}, _with_torn(journal, end)
     workload = dict(start.get("workload") or {"name": spec.config["workload"]["name"], "utterances": []})
     if journal.utterances:
@@ -194,7 +208,7 @@ def compose_record(spec: JobSpec, journal: Journal, end: Mapping[str, Any]) -> R
     )
 
 
-def _with_torn(journal: Journal, end: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_torn(journal: Journal, end: Ending) -> Ending:
     """Torn lines are named; a run that ended well while one of its lines is torn has lost something."""
     if not journal.torn:
         return end
@@ -312,5 +326,5 @@ def _died_record(spec: JobSpec, exit_code: int | None) -> RunRecord:
     else:
         reason = f"the worker ended with exit code {exit_code}: {(log_tail(spec.folder / LOG) or ('no output',))[-1]}"
         remedy = "see log.txt"
-    end = {"status": "failed", "reason": f"{reason}; trials kept: {len(journal.trials)}", "remedy": remedy}
+    end: Ending = {"status": "failed", "reason": f"{reason}; trials kept: {len(journal.trials)}", "remedy": remedy}
     return compose_record(spec, journal, end)

@@ -47,7 +47,7 @@ class Watch:
         before, lowest = self._available_bytes[0], min(self._available_bytes)
         return {"unified_memory": {"before_bytes": before, "lowest_bytes": lowest, "lost_bytes": before - lowest}}
 
-    def fault(self, environment: Mapping[str, Any]) -> str | None:
+    def fault(self, environment: Mapping[str, object]) -> str | None:
         """Why the run is void, None where nothing says so. environment: of its record, from its beginning."""
         board = environment.get("jetson")
         changed = state_change(board, read_jetson(self._tree)) if isinstance(board, Mapping) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, cast
 
 from baselines.class_history import machine_fault
 from metrics.model_identity import model_identity
@@ -183,7 +183,7 @@ def _row(source: Source, cell: Cell, timing: Timing | None) -> Row:
         peak_kind=kind,
         device_peak_mib=mib(record.peak_device_bytes) if record else None,
         weights_mib=mib(facts.get("weights_bytes")),
-        text_cache_frac=_hit_rate(facts.get("proof") or {}),
+        text_cache_frac=_hit_rate(cast(TextCache, facts.get("proof") or {})),
         cell=cell,
     )
 
@@ -205,7 +205,14 @@ def _outcome(cell: Cell) -> tuple[RowStatus, str | None, str | None, Validity | 
     return "ok", None, None, validity
 
 
-def _hit_rate(proof: Mapping[str, Any]) -> float | None:
+class TextCache(TypedDict, total=False):
+    """What a proof says of the texts that the front end keeps tokenised."""
+
+    text_cache_lookups: int
+    text_cache_hits: int
+
+
+def _hit_rate(proof: TextCache) -> float | None:
     """Share of the front end's texts that were found tokenised; None where the engine keeps none."""
     lookups = proof.get("text_cache_lookups")
     return proof.get("text_cache_hits", 0) / lookups if lookups else None

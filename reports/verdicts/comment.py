@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from metrics.record import RecordError
 from metrics.typed import load_json
@@ -116,7 +116,7 @@ def read_spoken(path: Path) -> Spoken:
         raise RecordError(f"{path}: is no verdict that can be shown ({error}); measure again") from error
 
 
-def spoken(content: Mapping[str, Any]) -> Spoken:
+def spoken(content: Mapping[str, object]) -> Spoken:
     """By the kind that the file names; a stored baseline's names none. Raises ValueError or LookupError."""
     kind = content.get("kind")
     if kind == "same-run":

@@ -29,8 +29,8 @@ class Comparison:
     limits: PairedLimits
     labels: Mapping[str, str]
     sides: Mapping[str, Mapping[str, Any]]
-    environment: Mapping[str, Any]
-    workload: Mapping[str, Any]
+    environment: Mapping[str, object]
+    workload: Mapping[str, object]
     checked: Mapping[str, int]
     error_rate: str
     wall_s: float
@@ -39,7 +39,7 @@ class Comparison:
     memory_bytes: Mapping[str, float] | None = None
 
 
-def comparison_content(comparison: Comparison, created: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def comparison_content(comparison: Comparison, created: str, settings: Mapping[str, object]) -> dict[str, Any]:
     """verdict.json; everything else is rendered from the same values."""
     return {
         "schema_version": COMPARISON_SCHEMA_VERSION, "kind": "same-run", "created": created,
@@ -53,7 +53,7 @@ def comparison_content(comparison: Comparison, created: str, settings: Mapping[s
 
 
 def failed_content(
-    side: str, reason: str, remedy: str, created: str, asked: Mapping[str, Any], environment: Mapping[str, Any]
+    side: str, reason: str, remedy: str, created: str, asked: Mapping[str, object], environment: Mapping[str, object]
 ) -> dict[str, Any]:
     """verdict.json where a side could not be measured, or must not be: no figure at all. asked: per side its overrides
     and revision."""

@@ -26,7 +26,7 @@ from engine.weights.checkpoint import content_sha256, locate
 if TYPE_CHECKING:
     from engine.runtimes.onnx_session import SessionSettings
     from engine.solver.methods import SolverSpec
-    from engine.step.dit import Feeds
+    from engine.step.inputs import Feeds
 
 MIN_SENTENCES = 4
 METHODS = ("minmax", "percentile", "entropy")
@@ -37,7 +37,8 @@ RECORDING = (
     "engine.step.tables", "engine.frontend", "engine.solver.grid", "engine.solver.guidance", "engine.step.kept",
     "engine.mel", "engine.noise", "engine.step.packed", "engine.paths", "engine.pipeline", "engine.solver.plan",
     "engine.step.precision", "engine.solver.reuse", "engine.solver.sampler", "engine.solver.methods",
-    "engine.step.dit", "engine.weights.vocabulary", "engine.voice.clip", "engine.voice.ffmpeg",
+    "engine.step.dit", "engine.step.inputs", "engine.step.placed", "engine.weights.vocabulary", "engine.voice.clip",
+    "engine.voice.ffmpeg",
     "engine.voice.preparation", "engine.voice.recording", "engine.voice.resampling", "engine.weights.file",
     "engine.weights.fit",
 )  # fmt: skip

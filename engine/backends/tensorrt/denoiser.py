@@ -3,7 +3,7 @@ the state. Run on the engine's own stream; the caller's stream waits for it on t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +14,9 @@ from engine.contract import UnsupportedEngine
 from engine.runtimes.profiles import choose_profile
 from engine.settings import Proof
 from engine.solver.guidance import Rows
-from engine.step.dit import Arch, padding_masks, rope_table
+from engine.step.dit import Arch, rope_table
+from engine.step.inputs import Feeds
+from engine.step.placed import Placed
 from engine.step.tables import Tables
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ class PlanRunner:
         """As the plan reads it: its dtype, contiguous, on the device."""
         return tensor.to(self._device, self.dtypes[name]).contiguous()
 
-    def __call__(self, feeds: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def __call__(self, feeds: Feeds) -> torch.Tensor:
         """Placed inputs -> velocity (G, B, N, D) in the plan's dtype. Valid on the caller's stream."""
         for name, tensor in feeds.items():
             shape = tuple(tensor.shape)
@@ -115,34 +117,21 @@ class TensorRTDenoiser:
         runner, identity = self._runner, self._identity
         batch, num_frames = len(conditioning.lengths), conditioning.num_frames
         runner.use_profile(choose_profile(identity.profiles, num_frames, batch, identity.max_batch))
-        feeds = self._constants(conditioning)
+        placed = self._placed(conditioning)
 
         def rows(x: torch.Tensor, index: int, guided: bool) -> torch.Tensor:
             self.num_evals += 1
-            used = {name: value if guided or name in ("cos", "sin") else value[:1] for name, value in feeds.items()}
-            velocity = runner(
-                {
-                    "x": runner.place("x", x), **used, "modulation": self._modulation[index],
-                    "final": self._final[index],
-                }
-            )  # fmt: skip
-            return velocity.flatten(0, 1).float()
+            inputs = placed.at(runner.place("x", x), self._modulation[index], self._final[index], guided)
+            return runner(inputs.grouped().feeds()).flatten(0, 1).float()
 
         return rows
 
-    def _constants(self, conditioning: Conditioning) -> dict[str, torch.Tensor]:
-        """Inputs that stay for the whole loop, guidance rows as an axis of their own."""
-        batch, num_frames = len(conditioning.lengths), conditioning.num_frames
-        shape = (len(conditioning.projected) // batch, batch)
-        cos, sin = rope_table(num_frames, self._arch)
-        feeds = {
-            "projected": conditioning.projected.unflatten(0, shape),
-            "convolved": conditioning.convolved.unflatten(0, shape), "cos": cos, "sin": sin,
-        }  # fmt: skip
-        if self._identity.max_batch > 1:
-            frames, keys = padding_masks(conditioning.lengths, shape[0] * batch, num_frames, torch.float32)
-            feeds |= {"frames": frames.unflatten(0, shape), "keys": keys.unflatten(0, shape)}
-        return {name: self._runner.place(name, value) for name, value in feeds.items()}
+    def _placed(self, conditioning: Conditioning) -> Placed:
+        """Each constant in the dtype in which the plan reads it."""
+        cos, sin = rope_table(conditioning.num_frames, self._arch)
+        rope = self._runner.place("cos", cos), self._runner.place("sin", sin)
+        placed = Placed.of(conditioning, rope, torch.float32, masked=self._identity.max_batch > 1)
+        return replace(placed, **{name: self._runner.place(name, value) for name, value in placed.own().items()})
 
     def proof(self) -> Proof:
         return {**self._proof, "num_evals": self.num_evals, "tensorrt_enqueues": self._runner.enqueues}

@@ -12,7 +12,8 @@ from experiments.settings.words import read_quality_limits
 from metrics.record import to_json
 from reports.__main__ import main
 from reports.verdicts.page import as_html
-from reports.verdicts.quality import JudgedQuality, quality_content, quality_summary
+from reports.verdicts.quality import JudgedQuality, quality_content, quality_sheet
+from reports.verdicts.sheet import markdown_of
 from tests.scored_runs import WER, scored
 from tests.test_report_html import page_of
 
@@ -25,7 +26,7 @@ def judged(tmp_path: Path) -> Path:
     verdict = judge_quality(base, candidate, limits)
     found = JudgedQuality(baseline=base, candidate=candidate, limits=limits, verdict=verdict)
     (tmp_path / "verdict.json").write_text(to_json(quality_content(found, "2026-11-20T13:00:00+00:00")), "utf-8")
-    (tmp_path / "summary.md").write_text(quality_summary(found), "utf-8")
+    (tmp_path / "summary.md").write_text(markdown_of(quality_sheet(found)), "utf-8")
     return tmp_path
 
 

@@ -44,7 +44,7 @@ def swept(folder: Path, **changes: RunRecord) -> Path:
 
 
 def judge(folder: Path, candidate: str | None = None, **outcomes: str) -> None:
-    """What `f5bench quality-gate UPSTREAM RUN` leaves. candidate: id of the run that it judged, if not the one there."""
+    """What `f5bench quality-gate UPSTREAM RUN` leaves. candidate: which run it judged, if not the one there."""
     for label in LABELS:
         if outcome := outcomes.get(label.split("-")[0]):
             found = {"PASS": "not worse", "FAIL": "worse"}.get(outcome, "inconclusive")

@@ -18,9 +18,9 @@ KEPT, NOT_JUDGED = "pass", "not judged"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overview:
-    """speedups: label -> times as fast as upstream, of rows whose speed is valid. best: label of the row that the report
-    names the fastest and that lost nothing, as far as anybody judged; None where there is none. best_quality: whether
-    that was judged. said: the report's verdict."""
+    """speedups: label -> times as fast as upstream, of rows whose speed is valid. best: label of the row that the
+    report names the fastest and that lost nothing, as far as anybody judged; None where there is none. best_quality:
+    whether that was judged. said: the report's verdict."""
 
     speedups: Mapping[str, float] = field(default_factory=dict)
     upstream: str | None = None

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from reports.render.plots import COLORS, DPI, Picture, save
-from reports.verdicts.plain import UNBOUNDED
+from reports.verdicts.plain import NAMES, UNBOUNDED
 from reports.verdicts.spoken_load import load_levels
 
 ROW_INCHES, HEAD_INCHES = 0.4, 1.1
@@ -35,7 +35,7 @@ def draw_ratios(content: Mapping[str, Any], out: Path) -> Picture | None:
 
 
 def _ratio(finding: Mapping[str, Any]) -> tuple[str, float, float, float] | None:
-    """(metric, ratio, low, high) of a same-run finding or of a stored baseline's."""
+    """(name, ratio, low, high) of a same-run finding or of a stored baseline's."""
     if finding.get("ratio") is not None:
         bounds = (finding["ratio"], finding["low"], finding["high"])
     elif finding.get("effect_kind") == "ratio" and finding.get("effect") is not None and finding.get("interval"):
@@ -43,7 +43,8 @@ def _ratio(finding: Mapping[str, Any]) -> tuple[str, float, float, float] | None
     else:
         return None
     ratio, low, high = map(float, bounds)
-    return (str(finding["metric"]), ratio, low, high) if 1 / UNBOUNDED < low and high < UNBOUNDED else None
+    name = str(finding["metric"])
+    return (NAMES.get(name, name), ratio, low, high) if 1 / UNBOUNDED < low and high < UNBOUNDED else None
 
 
 def draw_load(content: Mapping[str, Any], out: Path) -> Picture | None:

@@ -64,7 +64,6 @@ def quality_sheet(judged: JudgedQuality) -> Sheet:
     ]  # fmt: skip
     if verdict.reason is not None:
         cases = [Case("quality", "ERROR", verdict.reason, kind="error")]
-    missing = (f"missing scores: `{typed}`" for typed in judged.to_judge)
     return Sheet(
         outcome=verdict.outcome,
         title=f"quality of {judged.title}",
@@ -72,7 +71,8 @@ def quality_sheet(judged: JudgedQuality) -> Sheet:
         evidence=_error_rate(verdict),
         columns=("rule", "baseline", "candidate", "effect (bounds)", "limit", "sentences"),
         lines=tuple(_line(finding) for finding in verdict.findings),
-        notes=(*missing, *_pairing(verdict)),
+        todo=tuple(("missing scores", typed) for typed in judged.to_judge),
+        notes=tuple(_pairing(verdict)),
         suite="quality",
         label=judged.candidate.label,
         cases=tuple(cases),

@@ -29,8 +29,8 @@ class Line:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sheet:
     """said: the outcome in words. sentences: what comes before it. evidence: by what right it is said. columns: headers
-    of the lines' cells. notes: below the lines. warnings: what the reader of any verdict must know. background: of the
-    Markdown alone. suite, label, cases, properties: as junit.xml has them."""
+    of the lines' cells. todo: commands by what each is for. notes: below the lines. warnings: what the reader of any
+    verdict must know. background: of the Markdown alone. suite, label, cases, properties: as junit.xml has them."""
 
     outcome: str
     title: str
@@ -40,6 +40,7 @@ class Sheet:
     columns: tuple[str, ...] = ()
     lines: tuple[Line, ...] = ()
     warnings: tuple[str, ...] = ()
+    todo: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     background: tuple[str, ...] = ()
     suite: str
@@ -56,6 +57,7 @@ def terminal_lines(sheet: Sheet) -> Iterator[str]:
         yield f"  {line.outcome:<12} {line.name:<{width}} {line.change}".rstrip(" -")
         if line.explanation:
             yield f"{'':15}{_one_line(line.explanation)}"
+    yield from (f"  {what}: {command}" for what, command in sheet.todo)
     yield from (f"  {text}" for text in (*sheet.notes, sheet.evidence) if text)
     yield from (f"warning: {text}" for text in sheet.warnings)
 
@@ -69,6 +71,7 @@ def markdown_of(sheet: Sheet) -> str:
         "\n".join(_table(sheet)),
         "\n".join(_sentence(_cell(f"warning: {text}")) for text in sheet.warnings),
         "\n".join(f"- **{line.name}**: {_cell(line.explanation)}" for line in sheet.lines if line.explanation),
+        "\n".join(f"- {what}: `{command}`" for what, command in sheet.todo),
         "\n".join(f"- {_sentence(_cell(text))}" for text in sheet.notes),
         *sheet.background,
         STICKY_MARK,

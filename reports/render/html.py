@@ -109,7 +109,7 @@ def render_html(document: Document, out: Path) -> str:
         title=document.title,
         document=document,
         sections=_contents(content, document),
-        picture=lambda picture: _data_uri(picture, out),
+        picture=lambda picture: data_uri(picture, out),
         markdown=as_script(short_markdown(document)),
     )
 
@@ -247,5 +247,6 @@ def _lines(columns: Sequence[Column], rows: Sequence[Row], extra: Mapping[str, s
     return lines
 
 
-def _data_uri(picture: Picture, out: Path) -> str:
+def data_uri(picture: Picture, out: Path) -> str:
+    """The drawn file itself, for the page."""
     return "data:image/png;base64," + base64.b64encode((out / picture.path).read_bytes()).decode("ascii")

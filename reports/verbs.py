@@ -18,7 +18,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "compare": ("experiments.compare", "two variants, weights or revisions in one run, with a verdict"),
         "compare-functions": ("experiments.functions", "two functions, or one at two revisions, of any repository"),
         "selftest": ("experiments.selftest", "how often that verdict is wrong here"),
-        "baseline": ("experiments.baseline", "keep a run as baseline; list, show, approve, diff"),
+        "baseline": ("experiments.baseline", "keep a run as baseline; list, show, page, approve, diff"),
         "gate": ("experiments.gate", "a new run against a stored baseline"),
         "gate-selftest": ("experiments.selftest.stored", "how often that gate is wrong here"),
         "quality-gate": ("experiments.quality_gate", "is run B as good as run A? from stored scores"),

@@ -23,7 +23,7 @@ from experiments.measuring.job import RESULT, JobResult, JobSpec, Launcher, laun
 from experiments.telemetry.backends import Backend, choose
 from experiments.telemetry.board_state import read_state
 from experiments.telemetry.sampler import TELEMETRY, Sampler
-from experiments.telemetry.watch import Watch
+from experiments.telemetry.watch import Watch, seen_in
 from metrics.power.energy import (
     IDLE_S,
     SHORTEST_TAIL_S,
@@ -34,7 +34,7 @@ from metrics.power.energy import (
     energy_of_power,
     unwrapped,
 )
-from metrics.power.figures import energy_scores, no_energy
+from metrics.power.figures import ENVIRONMENT, energy_scores, no_energy
 from metrics.record import Score, save_record
 
 FOLDER = "energy"
@@ -51,7 +51,8 @@ def launch_with_energy(spec: JobSpec, launcher: Launcher) -> JobResult:
     if not wanted or result.record.status != "ok":
         return result
     scores = energy_of(spec, launcher, choose(str(spec.config["device"]["kind"])), Tree())
-    record = replace(result.record, scores=(*result.record.scores, *scores))
+    environment = {**result.record.environment, ENVIRONMENT: seen_in(spec.folder / FOLDER)}
+    record = replace(result.record, scores=(*result.record.scores, *scores), environment=environment)
     save_record(record, spec.folder / RESULT)
     return replace(result, record=record)
 

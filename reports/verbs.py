@@ -12,6 +12,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "optimize": ("experiments.optimize", "a search instead of a grid"),
         "stream": ("experiments.stream", "first audible sample and gaps of a stream"),
         "load": ("experiments.load", "an engine under load, as a service would have it"),
+        "predict": ("experiments.predict", "a bound on each engine's RTF on a device that is not here"),
         "floor": ("experiments.scoring.floor", "how far two seeds of one model lie apart: the scale of every score"),
     },
     "judge": {

@@ -14,12 +14,18 @@ import pytest
 
 from baselines.class_history import machine_fault
 from engine.contract import ConfigError
+from experiments.common.cli import EXIT_ENVIRONMENT
 from experiments.jetson.board import read_jetson
 from experiments.jetson.memory import refused_allocator
 from experiments.jetson.tree import NoValue, Tree, read_once
+from experiments.load.__main__ import exit_code
+from experiments.load.report import LoadReport, content_of, markdown_of
+from experiments.load.scenarios import Result
 from experiments.measuring import job
 from experiments.measuring import validate as validating
 from experiments.measuring.validate import validate
+from experiments.stream import Measured
+from experiments.stream import _finish as stream_finish
 from experiments.telemetry.backends import choose
 from experiments.telemetry.board_state import read_slowed, read_state
 from experiments.telemetry.nvml import Nvml, open_nvml
@@ -27,7 +33,7 @@ from experiments.telemetry.rails import JetsonRails
 from experiments.telemetry.rapl import Rapl
 from experiments.telemetry.reading import Reading
 from experiments.telemetry.sampler import TELEMETRY, Sampler
-from experiments.telemetry.watch import watching
+from experiments.telemetry.watch import watched, watching
 from metrics.power.energy import unwrapped
 from tests.engines import config
 from tests.jetson_trees import AGX_JP6, AGX_W, BOARDS, ORIN_NX, THOR_JP71, VIN, plant, throttles
@@ -327,6 +333,36 @@ def test_a_run_that_a_throttle_was_in_is_void_in_its_record(tmp_path: Path, monk
     assert "4 events of under-voltage" in (machine_fault(record.environment) or "")
     assert (tmp_path / "run" / TELEMETRY).is_file()
     assert not (tmp_path / "m").exists(), "a voided run is not what is remembered of the machine"
+
+
+def test_a_stream_or_a_load_on_a_board_that_was_let_go_has_no_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = plant(tmp_path / "tree", AGX_JP6)
+    board = read_jetson(tree)
+    assert board is not None
+    environment = {"host_class": "h", "jetson": board.content()}
+    with watching(tmp_path, tree) as watch:
+        plant(tmp_path / "tree", {"sys/class/devfreq/17000000.gpu/min_freq": "306000000"})
+    seen = watched(environment, watch, tmp_path)
+    assert seen["telemetry"]["rule"] == "agx-orin-rails"
+    assert "unified_memory" in seen
+    report = LoadReport(
+        label="x", head={"settings": {"scenario": "closed", "transport": "inprocess"}, "environment": seen},
+        result=Result(), num_heard=1, num_distinct=1, invalid=(),
+    )  # fmt: skip
+    assert (content_of(report)["status"], "levels" in content_of(report)) == ("void", False)
+    assert "the machine was not in order: while it was measured: the clocks were locked" in markdown_of(report)
+    assert exit_code(report) == EXIT_ENVIRONMENT
+    facts = {"random_weights": True}
+    about = {"facts": facts, "environment": seen, "config": {"stream": {"name": "first_clause"}}}
+    assert stream_finish(tmp_path, "fp16-euler_7", Measured(), about, []) == EXIT_ENVIRONMENT
+    assert json.loads((tmp_path / "stream.json").read_text())["summary"] is None
+    assert capsys.readouterr().err.count("the clocks were locked and are unlocked") == 2
+
+
+def test_elsewhere_what_was_measured_stays_as_it_was(tmp_path: Path) -> None:
+    assert watched({"host_class": "h"}, None, tmp_path) == {"host_class": "h"}
 
 
 def test_what_memory_lost_is_the_peak_of_a_board_with_one_memory(tmp_path: Path) -> None:

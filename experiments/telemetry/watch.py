@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from baselines.class_history import MACHINE
 from experiments.jetson.board import is_jetson, read_jetson, state_change
 from experiments.jetson.tree import Tree
 from experiments.telemetry.backends import choose
@@ -64,6 +65,16 @@ def seen_in(folder: Path) -> dict[str, Any]:
     """The figures of a folder's telemetry.jsonl whose sampler has ended; {} where there is none."""
     path = folder / TELEMETRY
     return summary_of([json.loads(line) for line in path.read_text("utf-8").splitlines()]) if path.is_file() else {}
+
+
+def watched(environment: Mapping[str, Any], watch: Watch | None, folder: Path) -> dict[str, Any]:
+    """The environment of a record with what was seen of the board; its machine is void where something changed. As it
+    was where nobody watched."""
+    if watch is None:
+        return dict(environment)
+    fault = watch.fault(environment)
+    void = {} if fault is None else {MACHINE: {"valid": False, "reason": fault}}
+    return {**environment, **watch.memory(), "telemetry": seen_in(folder), **void}
 
 
 @contextmanager

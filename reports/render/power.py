@@ -33,7 +33,7 @@ def _strips(table: Table, out: Path, num_colors: int | None) -> Picture | None:
         return None
     shown = found[:MOST_STRIPS]
     figure = Figure(figsize=(11.5, 1.3 + STRIP_INCHES * len(shown)), dpi=DPI, layout="constrained")
-    panels = figure.subplots(len(shown), 2, sharex="row", squeeze=False)
+    panels = figure.subplots(len(shown), 2, sharex="col", sharey="col", squeeze=False)
     colors = engine_colors(table)
     for (row, seen), (watts, degrees) in zip(shown, panels, strict=True):
         _line(watts, seen.watts, seen, colors[row.engine])
@@ -41,7 +41,8 @@ def _strips(table: Table, out: Path, num_colors: int | None) -> Picture | None:
         watts.set_ylabel(row.label, fontsize=8, rotation=0, ha="right", va="center")
     panels[0][0].set_title("watts", fontsize=9)
     panels[0][1].set_title("hottest zone, °C", fontsize=9)
-    for axes in panels[-1]:
+    for axes, read in zip(panels[-1], (lambda seen: seen.watts, lambda seen: seen.degrees), strict=True):
+        axes.set_ylim(0, 1.15 * max((value for _, seen in shown for _, value in read(seen)), default=1.0))
         axes.set_xlabel("seconds; red: something throttled", fontsize=9)
     of = "" if len(shown) == len(found) else f" (the first {len(shown)} of {len(found)} rows)"
     figure.suptitle(f"Power and heat over time{of}", fontsize=11)
@@ -53,11 +54,10 @@ def _strips(table: Table, out: Path, num_colors: int | None) -> Picture | None:
 def _line(axes: Axes, points: Sequence[tuple[float, float]], seen: Samples, color: str) -> None:
     axes.tick_params(labelsize=7)
     if not points:
-        axes.set_yticks([])
+        axes.tick_params(labelleft=False)
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, fontsize=8, color="#555555", ha="center")
         return
     axes.plot(*zip(*points, strict=True), color=color, linewidth=1.0)
-    axes.set_ylim(bottom=0)
     foot = [0.0] * len(seen.throttled_s)
     axes.scatter(seen.throttled_s, foot, color=RED, s=9, marker="|", clip_on=False, zorder=4)
 

@@ -1,4 +1,4 @@
-"""What an engine can reach at best on a device that is not here: `python -m experiments.predict device=agx_orin_64gb`."""
+"""What engines can reach on a device that is not here: `python -m experiments.predict device=agx_orin_64gb`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from engine.contract import ConfigError
 from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.plain import Config
+from experiments.common.presets import CONF
 from experiments.measuring.validate import planned_evals, validate_out
 from experiments.settings.compose import compose_run
 from experiments.settings.front import answered
-from experiments.settings.keys import key_of, refuse_misspelt
+from experiments.settings.keys import key_of, refuse_misspelt, refuse_unread
 from metrics.record import to_json, write_atomically
 from metrics.speed.bound import DEVICES, Peaks, Task, evaluation_bound, rtf_bound
 from metrics.speed.roofline import Dit
@@ -37,6 +40,7 @@ examples:
 """
 PREDICTION = "prediction.json"
 KEYS = ("device", "reference_s", "generated_s", "out")
+UNREAD = ("engine", "vocoder", "reference", "workload", "measure", "quality", "gate", "sweep", "tracking")
 DEFAULTS = ("model=f5tts_v1_base_random", "solver=euler_7")
 ENGINES = (
     "upstream", "fp32", "amp", "bf16", "fp16", "compiled_bf16", "cuda_graph", "cuda_graph_compiled", "int8_torchao",
@@ -92,6 +96,7 @@ def read_asked(argv: Sequence[str]) -> Asked:
     """Raises ConfigError."""
     own = {key_of(word): word.partition("=")[2] for word in argv if key_of(word) in KEYS}
     rest = [word for word in argv if key_of(word) not in KEYS]
+    refuse_unread(rest, UNREAD, "a prediction")
     for word in rest:
         refuse_misspelt(*word.partition("=")[::2], KEYS)
     device = own.get("device", "")
@@ -116,9 +121,13 @@ def _seconds(key: str, said: str) -> float:
     return value
 
 
-def precision_of(engine: str, overrides: Sequence[str]) -> str:
-    """As its preset has it; upstream's is float32, as it is measured here."""
-    return str(compose_run([*overrides, f"engine={engine}"]).config["engine"].get("precision") or "fp32")
+def precision_of(engine: str) -> str:
+    """As its preset or the one that it is made of has it; upstream's is float32, as it is measured here."""
+    preset = yaml.safe_load((CONF / "engine" / f"{engine}.yaml").read_text(encoding="utf-8"))
+    if "precision" in preset:
+        return str(preset["precision"])
+    parents = [entry for entry in preset.get("defaults", ()) if isinstance(entry, str) and entry != "_self_"]
+    return precision_of(parents[0]) if parents else "fp32"
 
 
 def task_of(config: Config, reference_s: float, generated_s: float, num_evals: int) -> Task:
@@ -136,7 +145,7 @@ class Predictor:
     def __init__(self, asked: Asked):
         self.asked = asked
         self.config = compose_run(list(asked.overrides)).config
-        self.precisions = {name: precision_of(name, asked.overrides) for name in ENGINES}
+        self.precisions = {name: precision_of(name) for name in ENGINES}
         full = compose_run(list(DEFAULTS)).config  # what was measured elsewhere was of this model, guided
         self.shares = {row.engine: self._bound(row, full) / row.rtf for row in H200}
         self._full = full

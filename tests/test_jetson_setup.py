@@ -39,9 +39,9 @@ REST = f"""\
 # what both import
 {PIP} --constraint .venv-jetson/constraints.txt accelerate datasets ema-pytorch huggingface-hub librosa pydub \
 torchdiffeq tqdm transformers wandb x-transformers vocos scipy soundfile soxr safetensors rjieba pypinyin \
-'hydra-core>=1.3.8,<1.4' rich psutil 'pydantic>=2.7' 'annotated-types>=0.6' pandas pyarrow matplotlib jinja2 jiwer pyyaml \
-junitparser markdown-it-py pesq \
-pystoi pocketsphinx pyworld pyloudnorm 'mlflow>=3.7,<4' fastapi uvicorn httpx onnx onnxscript
+'hydra-core>=1.3.8,<1.4' rich psutil 'pydantic>=2.7' 'annotated-types>=0.6' 'typing-extensions>=4.8' pandas pyarrow \
+matplotlib jinja2 jiwer pyyaml junitparser markdown-it-py pesq pystoi pocketsphinx pyworld \
+pyloudnorm 'mlflow>=3.7,<4' fastapi uvicorn httpx onnx onnxscript
 # what is here and what is not
 .venv-jetson/bin/python -m experiments.doctor
 # the CUDA engines proven, with no bound on their speed

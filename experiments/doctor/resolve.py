@@ -4,6 +4,7 @@
 
 Asks the package index, for the Pythons of JetPack 6 and 7.2. Every package is asked for by itself (`--no-deps`): one
 that has no wheel must not hide the others, and what depends on what is settled on the board.
+From an index without metadata beside its wheels (PEP 658) pip fetches whole wheels to read theirs, some gigabytes.
 """
 
 from __future__ import annotations
@@ -66,8 +67,11 @@ def ask_pip(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def requirements() -> list[str]:
-    """What a Jetson's set-up installs, and what it takes from elsewhere; once each."""
-    return list(dict.fromkeys((*BESIDE, *OF_F5_TTS, *OF_OURS)))
+    """What a Jetson's set-up installs, and what it takes from elsewhere; once each.
+
+    Those that are known to have no wheel come first: pip ends at them before it has fetched anything.
+    """
+    return list(dict.fromkeys((*WITHOUT, *BESIDE, *OF_F5_TTS, *OF_OURS)))
 
 
 def command_of(python: str, architecture: str, wanted: Sequence[str]) -> list[str]:

@@ -33,10 +33,9 @@ OF_F5_TTS = (
 # pyproject.toml: dependencies, and the extras quality, mlflow, serve and gpu; a test holds this list against it
 OF_OURS = (
     "vocos", "scipy", "soundfile", "soxr", "safetensors", "rjieba", "pypinyin", "hydra-core>=1.3.8,<1.4", "rich",
-    "psutil", "pydantic>=2.7", "annotated-types>=0.6", "pandas", "pyarrow", "matplotlib", "jinja2", "jiwer", "pyyaml",
-    "junitparser", "markdown-it-py",
-    "pesq", "pystoi", "pocketsphinx", "pyworld", "pyloudnorm", "mlflow>=3.7,<4", "fastapi", "uvicorn", "httpx",
-    "onnx", "onnxscript",
+    "psutil", "pydantic>=2.7", "annotated-types>=0.6", "typing-extensions>=4.8", "pandas", "pyarrow", "matplotlib",
+    "jinja2", "jiwer", "pyyaml", "junitparser", "markdown-it-py", "pesq", "pystoi", "pocketsphinx", "pyworld",
+    "pyloudnorm", "mlflow>=3.7,<4", "fastapi", "uvicorn", "httpx", "onnx", "onnxscript",
 )  # fmt: skip
 KEPT = ("torch", "torchaudio", "triton", "numpy", "onnxruntime-gpu")  # nothing that comes later may replace these
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,6 +36,7 @@ from experiments.telemetry.rapl import Rapl
 from experiments.telemetry.reading import Reading
 from experiments.telemetry.sampler import TELEMETRY, Sampler
 from experiments.telemetry.watch import watched, watching
+from experiments.telemetry.zeus import beside_zeus, zeus_window
 from metrics.power.energy import unwrapped
 from tests.engines import config
 from tests.jetson_trees import AGX_JP6, AGX_W, BOARDS, ORIN_NX, THOR_JP71, VIN, plant, throttles
@@ -400,3 +403,33 @@ def test_thor_takes_what_its_carrier_measures(tmp_path: Path) -> None:
     backend = choose("cuda", plant(tmp_path, THOR_JP71))
     assert backend.head()["rails"]["VIN"] == [VIN]
     assert backend.read().rails_w["VDD_GPU"] == 0, "the GPU is gated: that is a power, not a missing one"
+
+
+class ZeusMonitor:
+    """In the form of zeus.monitor.ZeusMonitor: of a card that used 300 W for a second."""
+
+    def __init__(self, gpu_indices: list[int], cpu_indices: list[int]):
+        self.indices = gpu_indices
+
+    def begin_window(self, key: str, sync_execution: bool) -> None:
+        assert not sync_execution
+
+    def end_window(self, key: str, sync_execution: bool) -> Any:
+        return SimpleNamespace(gpu_energy=dict.fromkeys(self.indices, 300.0))
+
+
+def test_zeus_is_a_second_opinion_on_a_card_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with zeus_window("cuda:0", "nvml") as window:
+        assert window is None, "it is not installed here"
+    monkeypatch.setitem(sys.modules, "zeus.monitor", SimpleNamespace(ZeusMonitor=ZeusMonitor))
+    with zeus_window("cuda:0", "rails") as window:
+        assert window is None, "it knows no total of a Jetson"
+    with zeus_window("cuda:1", "nvml") as window:
+        assert window is not None
+    window.start_s, window.end_s = 5.0, 6.0
+    lines: list[dict[str, Any]] = [{"kind": "head"}]
+    lines += [{"kind": "power", "t_s": 4.9 + i / 10, "total_w": 309.0} for i in range(13)]
+    found = beside_zeus(lines, window)
+    assert found == {"zeus_j": 300.0, "own_j": pytest.approx(309.0), "zeus_difference_frac": pytest.approx(0.03)}
+    assert beside_zeus(lines[:5], window)["zeus_missing"].startswith("no samples from 5 s to 6 s")
+    assert beside_zeus(lines, None) == {}

@@ -91,7 +91,8 @@ def resolve(python: str, architecture: str, wanted: Sequence[str], pip: Pip = as
 
     Raises CannotResolve.
     """
-    rest, missing = list(wanted), []
+    rest = list(wanted)
+    missing: list[str] = []
     while rest:
         done = pip(command_of(python, architecture, rest))
         if done.returncode == 0:

@@ -62,7 +62,7 @@ def power_of(row: Row) -> PowerUse | None:
     }
     return PowerUse(
         gross_j=joules[GROSS], net_j=joules[NET], mean_w=joules[MEAN], idle_w=joules[IDLE], seen=watched or passed,
-        mode=_mode(env), how=f"{how['source']}, rule {how['rule']}" if how.get("rule") else None,
+        mode=_mode(env), how=_how(how),
     )  # fmt: skip
 
 
@@ -99,6 +99,14 @@ def _samples(path: Path) -> Samples:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _how(seen: Mapping[str, Any]) -> str | None:
+    """With how far a second opinion is off, where there was one."""
+    if not seen.get("rule"):
+        return None
+    off = seen.get("zeus_difference_frac")
+    return f"{seen['source']}, rule {seen['rule']}" + ("" if off is None else f"; {100 * off:+.1f} % of Zeus's joules")
 
 
 def _mode(environment: Mapping[str, Any]) -> str | None:

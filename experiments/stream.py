@@ -17,9 +17,10 @@ from typing import Any, TypedDict
 import numpy as np
 import soundfile
 
+from baselines.class_history import machine_fault
 from engine.clock import Clock, make_clock
 from engine.contract import ConfigError, Engine, SynthesisRequest
-from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, complain, note, run_verb
+from experiments.common.cli import EXIT_ENVIRONMENT, EXIT_JOB_FAILED, EXIT_OK, complain, note, run_verb
 from experiments.common.device_lock import device_lock
 from experiments.common.environment import fingerprint, now_iso
 from experiments.common.journal import JOURNAL, JournalWriter
@@ -31,6 +32,7 @@ from experiments.measuring.timed import time_call
 from experiments.measuring.validate import one_cell, validate_out
 from experiments.settings.front import answered
 from experiments.settings.keys import refuse_misspelt, refuse_unread
+from experiments.telemetry.watch import watched, watching
 from experiments.workload.requests import load_workload
 from metrics.fidelity.artefacts import Expectation, audio_valid, offset_of
 from metrics.record import to_json, write_atomically
@@ -263,9 +265,11 @@ def main(argv: Sequence[str]) -> int:
         environment = fingerprint(config["device"])
         journal.append("start", {"created": now_iso(), "environment": environment, "workload": workload.describe()})
         with build_by_name(config, clock) as engine:
-            measured = StreamLoop(engine, clock, journal).run(workload.requests, rounds)
+            with watching(out) as watch:
+                measured = StreamLoop(engine, clock, journal).run(workload.requests, rounds)
             facts = facts_content(engine.facts)
         journal.append("facts", facts)
+    environment = watched(environment, watch, out)
     return _finish(out, cell.label, measured, {"config": config, "facts": facts, "environment": environment,
                                                "workload": workload.describe()}, workload.requests)  # fmt: skip
 
@@ -277,12 +281,16 @@ def _finish(out: Path, label: str, measured: Measured, about: About, requests: S
         soundfile.write(out / "audio" / f"{name}.wav", audio_S, rate_hz, subtype="FLOAT")
     is_random = bool(about["facts"]["random_weights"])
     invalid = [] if is_random else invalid_reasons(measured, requests)
-    summary = None if invalid else summary_of(measured)
+    void = machine_fault(about["environment"])
+    summary = None if invalid or void else summary_of(measured)
     content = {
         "schema_version": 1, "label": label, "created": now_iso(), **about, "invalid": invalid, "summary": summary,
         "streams": [asdict(trial) for trial in measured.streams], "calls": [asdict(trial) for trial in measured.calls],
     }  # fmt: skip
     write_atomically(out / RESULT, to_json(content) + "\n")
+    if void is not None:
+        complain(f"{label}: no number, {void}; set the board as it was and stream again")
+        return EXIT_ENVIRONMENT
     if summary is None:
         complain(
             f"{label}: no number, the streamed audio is not valid ({'; '.join(invalid)}); listen to {out / 'audio'}"

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from baselines.class_history import machine_fault
 from engine.contract import ConfigError
+from experiments.common.cli import EXIT_ENVIRONMENT
 from experiments.jetson.board import read_jetson
 from experiments.jetson.memory import refused_allocator
 from experiments.jetson.tree import NoValue, Tree, read_once
+from experiments.load.__main__ import exit_code
+from experiments.load.report import LoadReport, content_of, markdown_of
+from experiments.load.scenarios import Result
 from experiments.measuring import job
 from experiments.measuring import validate as validating
 from experiments.measuring.validate import validate
+from experiments.stream import Measured
+from experiments.stream import _finish as stream_finish
 from experiments.telemetry.backends import choose
 from experiments.telemetry.board_state import read_slowed, read_state
 from experiments.telemetry.nvml import Nvml, open_nvml
@@ -27,7 +35,8 @@ from experiments.telemetry.rails import JetsonRails
 from experiments.telemetry.rapl import Rapl
 from experiments.telemetry.reading import Reading
 from experiments.telemetry.sampler import TELEMETRY, Sampler
-from experiments.telemetry.watch import watching
+from experiments.telemetry.watch import watched, watching
+from experiments.telemetry.zeus import beside_zeus, zeus_window
 from metrics.power.energy import unwrapped
 from tests.engines import config
 from tests.jetson_trees import AGX_JP6, AGX_W, BOARDS, ORIN_NX, THOR_JP71, VIN, plant, throttles
@@ -329,6 +338,36 @@ def test_a_run_that_a_throttle_was_in_is_void_in_its_record(tmp_path: Path, monk
     assert not (tmp_path / "m").exists(), "a voided run is not what is remembered of the machine"
 
 
+def test_a_stream_or_a_load_on_a_board_that_was_let_go_has_no_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = plant(tmp_path / "tree", AGX_JP6)
+    board = read_jetson(tree)
+    assert board is not None
+    environment = {"host_class": "h", "jetson": board.content()}
+    with watching(tmp_path, tree) as watch:
+        plant(tmp_path / "tree", {"sys/class/devfreq/17000000.gpu/min_freq": "306000000"})
+    seen = watched(environment, watch, tmp_path)
+    assert seen["telemetry"]["rule"] == "agx-orin-rails"
+    assert "unified_memory" in seen
+    report = LoadReport(
+        label="x", head={"settings": {"scenario": "closed", "transport": "inprocess"}, "environment": seen},
+        result=Result(), num_heard=1, num_distinct=1, invalid=(),
+    )  # fmt: skip
+    assert (content_of(report)["status"], "levels" in content_of(report)) == ("void", False)
+    assert "the machine was not in order: while it was measured: the clocks were locked" in markdown_of(report)
+    assert exit_code(report) == EXIT_ENVIRONMENT
+    facts = {"random_weights": True}
+    about = {"facts": facts, "environment": seen, "config": {"stream": {"name": "first_clause"}}}
+    assert stream_finish(tmp_path, "fp16-euler_7", Measured(), about, []) == EXIT_ENVIRONMENT
+    assert json.loads((tmp_path / "stream.json").read_text())["summary"] is None
+    assert capsys.readouterr().err.count("the clocks were locked and are unlocked") == 2
+
+
+def test_elsewhere_what_was_measured_stays_as_it_was(tmp_path: Path) -> None:
+    assert watched({"host_class": "h"}, None, tmp_path) == {"host_class": "h"}
+
+
 def test_what_memory_lost_is_the_peak_of_a_board_with_one_memory(tmp_path: Path) -> None:
     tree = plant(tmp_path, AGX_JP6)
     with watching(tmp_path, tree) as watch:
@@ -364,3 +403,33 @@ def test_thor_takes_what_its_carrier_measures(tmp_path: Path) -> None:
     backend = choose("cuda", plant(tmp_path, THOR_JP71))
     assert backend.head()["rails"]["VIN"] == [VIN]
     assert backend.read().rails_w["VDD_GPU"] == 0, "the GPU is gated: that is a power, not a missing one"
+
+
+class ZeusMonitor:
+    """In the form of zeus.monitor.ZeusMonitor: of a card that used 300 W for a second."""
+
+    def __init__(self, gpu_indices: list[int], cpu_indices: list[int]):
+        self.indices = gpu_indices
+
+    def begin_window(self, key: str, sync_execution: bool) -> None:
+        assert not sync_execution
+
+    def end_window(self, key: str, sync_execution: bool) -> Any:
+        return SimpleNamespace(gpu_energy=dict.fromkeys(self.indices, 300.0))
+
+
+def test_zeus_is_a_second_opinion_on_a_card_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with zeus_window("cuda:0", "nvml") as window:
+        assert window is None, "it is not installed here"
+    monkeypatch.setitem(sys.modules, "zeus.monitor", SimpleNamespace(ZeusMonitor=ZeusMonitor))
+    with zeus_window("cuda:0", "rails") as window:
+        assert window is None, "it knows no total of a Jetson"
+    with zeus_window("cuda:1", "nvml") as window:
+        assert window is not None
+    window.start_s, window.end_s = 5.0, 6.0
+    lines: list[dict[str, Any]] = [{"kind": "head"}]
+    lines += [{"kind": "power", "t_s": 4.9 + i / 10, "total_w": 309.0} for i in range(13)]
+    found = beside_zeus(lines, window)
+    assert found == {"zeus_j": 300.0, "own_j": pytest.approx(309.0), "zeus_difference_frac": pytest.approx(0.03)}
+    assert beside_zeus(lines[:5], window)["zeus_missing"].startswith("no samples from 5 s to 6 s")
+    assert beside_zeus(lines, None) == {}

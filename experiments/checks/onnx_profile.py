@@ -44,9 +44,9 @@ def profiled(overrides: list[str], frames: int, runs: int, skipped: int = 3) -> 
     import torch
 
     from engine.backends.onnx.denoiser import OnnxDenoiser, run_once
-    from engine.step.examples import example_feeds
     from engine.runtimes.onnx_session import PROVIDERS, session_options
     from engine.solver.methods import solver_spec
+    from engine.step.examples import example_feeds
 
     config = compose_config(overrides)
     torch.set_num_threads(config["device"]["threads"] or torch.get_num_threads())

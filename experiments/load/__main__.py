@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from engine.clock import make_clock
 from engine.contract import ConfigError, UnsupportedEngine
 from experiments.common.cli import (
+    EXIT_ENVIRONMENT,
     EXIT_JOB_FAILED,
     EXIT_OK,
     EXIT_REGRESSION,
@@ -27,6 +29,7 @@ from experiments.measuring.engines import build_by_name, facts_content
 from experiments.measuring.running import default_out, sync_tracking
 from experiments.measuring.validate import one_cell, validate_out
 from experiments.serve.settings import LOAD, refuse_unread, split_command
+from experiments.telemetry.watch import watched, watching
 from experiments.workload.requests import load_workload
 from metrics.speed.steady import counted
 
@@ -49,8 +52,9 @@ examples:
   python -m experiments.load 'load.users=[2]' load.soak_min=10
 
 Leaves requests.jsonl (every request), load.json and load.md in out=DIR.
-exit codes: 0 done, 2 usage or configuration, 10 memory leaks, 11 search or leak test cannot tell, 14 the engine failed,
-its audio is invalid or more than max_error_frac of a level's requests were not answered, 130 interrupted
+exit codes: 0 done, 2 usage or configuration, 10 memory leaks, 11 search or leak test cannot tell, 12 a Jetson's power
+mode or clocks changed or it was throttled, 14 the engine failed, its audio is invalid or more than max_error_frac of
+a level's requests were not answered, 130 interrupted
 """
 
 
@@ -69,7 +73,11 @@ def main(argv: Sequence[str]) -> int:
     validate_out(order.out, 1, len(order.workload.lines))
     with ExitStack() as stack:
         lock = stack.enter_context(device_lock(order.device, cell.config["sweep"]["lock"], say))
-        report = in_process(order, stack) if settings.transport == "inprocess" else over_http(order, lock, stack)
+        # A service that runs already may be on another machine, which says what it is itself
+        with watching(order.out) if settings.url is None else nullcontext() as watch:
+            report = in_process(order, stack) if settings.transport == "inprocess" else over_http(order, lock, stack)
+    environment = watched(report.head["environment"], watch, order.out)
+    report = replace(report, head={**report.head, "environment": environment})
     exit_code = publish(report, order.out)
     sync_tracking(order.config, order.out)
     return exit_code
@@ -118,6 +126,9 @@ def exit_code(report: LoadReport) -> int:
     if report.invalid:
         complain(f"invalid audio: {report.invalid[0]}")
         return EXIT_JOB_FAILED
+    if report.void is not None:
+        complain(f"the load is not valid: {report.void}; set the board as it was and run it again")
+        return EXIT_ENVIRONMENT
     if result.unsteady is not None:
         complain(f"the engine was not steady: {result.unsteady}")
         return EXIT_JOB_FAILED

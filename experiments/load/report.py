@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from baselines.class_history import machine_fault
 from experiments.load.scenarios import Level, Result
 from metrics.record import to_json, write_atomically
 from metrics.speed.leak import LeakVerdict
@@ -45,22 +46,33 @@ class LoadReport:
     cold: Mapping[str, Any] | None = None
     gone: str | None = None
 
+    @property
+    def void(self) -> str | None:
+        """What was seen of the machine that makes every figure one of another machine."""
+        return machine_fault(self.head["environment"])
+
 
 def content_of(report: LoadReport) -> dict[str, Any]:
     """load.json. With invalid audio there is no figure in it."""
     unsteady = report.result.unsteady
     gone, errors = report.gone, report.result.errors
-    told = (("invalid", report.invalid), ("failed", gone), ("unsteady", unsteady), ("failed", errors))
+    told = (
+        ("invalid", report.invalid),
+        ("failed", gone),
+        ("void", report.void),
+        ("unsteady", unsteady),
+        ("failed", errors),
+    )
     status = next((word for word, fault in told if fault), "ok")
     audio = {
         "num_heard": report.num_heard, "num_distinct": report.num_distinct, "num_invalid": len(report.invalid),
         "invalid": list(report.invalid[:MOST_FAULTS]),
     }  # fmt: skip
     content = {
-        "schema_version": SCHEMA_VERSION, "status": status, "reason": gone or unsteady or errors, "label": report.label,
-        **report.head, "audio": audio,
+        "schema_version": SCHEMA_VERSION, "status": status, "reason": gone or report.void or unsteady or errors,
+        "label": report.label, **report.head, "audio": audio,
     }  # fmt: skip
-    if report.invalid or unsteady:
+    if report.invalid or report.void or unsteady:
         return content
     result = report.result
     return {
@@ -96,6 +108,8 @@ def markdown_of(report: LoadReport) -> str:
     if report.invalid:
         faults = [f"- {_escaped(fault)}" for fault in report.invalid[:MOST_FAULTS]]
         return "\n".join([*lines, "No figure is given, because audio is invalid:", "", *faults, ""])
+    if report.void is not None:
+        return "\n".join([*lines, f"No figure is given, because the machine was not in order: {report.void}.", ""])
     if report.result.unsteady is not None:
         return "\n".join(
             [*lines, f"No figure is given, because the engine was not steady: {report.result.unsteady}.", ""]

@@ -23,7 +23,8 @@ from experiments.measuring.job import RESULT, JobResult, JobSpec, Launcher, laun
 from experiments.telemetry.backends import Backend, choose
 from experiments.telemetry.board_state import read_state
 from experiments.telemetry.sampler import TELEMETRY, Sampler
-from experiments.telemetry.watch import Watch
+from experiments.telemetry.watch import Watch, seen_in
+from experiments.telemetry.zeus import beside_zeus, zeus_window
 from metrics.power.energy import (
     IDLE_S,
     SHORTEST_TAIL_S,
@@ -34,11 +35,11 @@ from metrics.power.energy import (
     energy_of_power,
     unwrapped,
 )
-from metrics.power.figures import energy_scores, no_energy
-from metrics.record import Score, save_record
+from metrics.power.figures import ENVIRONMENT, energy_scores, no_energy
+from metrics.record import Score, save_record, to_json, write_atomically
 from metrics.typed import part_of
 
-FOLDER = "energy"
+FOLDER, ZEUS = "energy", "zeus.json"
 POWER_HZ = 10.0
 # What came before has left the sensor, then the idle board is seen; the same behind the work
 QUIET_S = SHORTEST_TAIL_S + IDLE_S + 1.0
@@ -76,7 +77,11 @@ def launch_with_energy(spec: JobSpec, launcher: Launcher) -> JobResult:
     if not wanted or result.record.status != "ok":
         return result
     scores = energy_of(spec, launcher, choose(str(spec.config["device"]["kind"])), Tree())
-    record = replace(result.record, scores=(*result.record.scores, *scores))
+    seen, second = seen_in(spec.folder / FOLDER), spec.folder / FOLDER / ZEUS
+    if second.is_file():
+        seen |= json.loads(second.read_text(encoding="utf-8"))
+    environment = {**result.record.environment, ENVIRONMENT: seen}
+    record = replace(result.record, scores=(*result.record.scores, *scores), environment=environment)
     save_record(record, spec.folder / RESULT)
     return replace(result, record=record)
 
@@ -89,14 +94,20 @@ def energy_of(spec: JobSpec, launcher: Launcher, backend: Backend, tree: Tree) -
     folder = spec.folder / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     watch = Watch(tree) if is_jetson(tree) else None
+    kind = str(spec.config["device"]["kind"])
     with Sampler(folder / TELEMETRY, backend, lambda: read_state(tree), power_hz=POWER_HZ) as sampler:
-        ended = launch(replace(spec, folder=folder, kind="energy"), replace(launcher, on_tick=None))
+        time.sleep(2 / POWER_HZ)  # a sample before and one behind the window of the second opinion
+        with zeus_window(kind, backend.source) as window:
+            ended = launch(replace(spec, folder=folder, kind="energy"), replace(launcher, on_tick=None))
+        time.sleep(2 / POWER_HZ)
     if ended.record.status != "ok":
         return no_energy("error", f"the energy pass {ended.record.status}: {ended.record.reason}")
     fault = sampler.problem or (None if watch is None else watch.fault(ended.record.environment))
     if fault is not None:
         return no_energy("not_comparable", fault)
     lines = [json.loads(line) for line in (folder / TELEMETRY).read_text("utf-8").splitlines()]
+    if window is not None:
+        write_atomically(folder / ZEUS, to_json(beside_zeus(lines, window)) + "\n")
     work = read_journal(folder / JOURNAL).energy
     assert work is not None, "a worker that ended well has written it"
     try:

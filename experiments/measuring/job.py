@@ -26,7 +26,7 @@ from experiments.common.failure import FailureKind, by_signal, kind_of_error, ki
 from experiments.common.journal import JOURNAL, Journal, read_journal, set_aside
 from experiments.common.plain import Config, as_config
 from experiments.measuring.machine_check import checked, history_folder
-from experiments.telemetry.watch import watching
+from experiments.telemetry.watch import seen_in, watching
 from metrics.journal_lines import torn_text
 from metrics.power.figures import BETTER
 from metrics.record import RecordError, RunRecord, RunStatus, Score, load_record, save_record, write_atomically
@@ -160,7 +160,8 @@ def launch(spec: JobSpec, launcher: Launcher) -> JobResult:
         fault = None
         if watch is not None:
             fault = watch.fault(record.environment)
-            record = replace(record, environment={**record.environment, **watch.memory()})
+            seen = {**watch.memory(), "telemetry": seen_in(spec.folder)}
+            record = replace(record, environment={**record.environment, **seen})
         record = checked(record, launcher.machines(), fault)
         save_record(record, spec.folder / RESULT)
     failure: FailureKind | None = None

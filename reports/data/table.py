@@ -10,6 +10,7 @@ from typing import Any, Literal, TypedDict, cast
 from baselines.class_history import machine_fault
 from metrics.model_identity import model_identity
 from metrics.record import RecordError, RunRecord
+from metrics.speed.peak import host_peak
 from metrics.speed.steady import remedy_of, unsteady_reason
 from metrics.speed.trials import Speed, latency_by_length, speed_of
 from reports.data.quality import QUALITY, Summary, Validity, summaries_of, validity_of
@@ -219,12 +220,8 @@ def _hit_rate(proof: TextCache) -> float | None:
 
 
 def _peak_mib(record: RunRecord | None) -> tuple[float | None, str | None]:
-    """PSS counts shared pages once per sharer, so it is preferred; RSS is said where it is all there is."""
-    if record is None:
-        return None, None
-    if record.peak_pss_bytes is not None:
-        return mib(record.peak_pss_bytes), "PSS"
-    return (mib(record.peak_rss_bytes), "RSS") if record.peak_rss_bytes is not None else (None, None)
+    found = None if record is None else host_peak(record)
+    return (None, None) if found is None else (mib(found[0]), found[1])
 
 
 def _setting(cell: Cell, group: str, key: str) -> Any:

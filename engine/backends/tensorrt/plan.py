@@ -23,7 +23,7 @@ from engine.backends.tensorrt.plan_file import (
     read_plan,
     write_plan,
 )
-from engine.backends.tensorrt.report import PlanReport, listening, parsed
+from engine.backends.tensorrt.report import PlanReport, Said, listening, parsed
 from engine.backends.tensorrt.runtime import RTX, load_runtime, title
 from engine.cache import cache_root
 from engine.contract import UnsupportedEngine
@@ -216,7 +216,7 @@ def build_plan(onnx: Path, identity: PlanIdentity, shapes: list[Shapes]) -> Buil
     """Takes minutes with TensorRT and a device, seconds with TensorRT-RTX and none. Raises UnsupportedEngine with the
     parser's first complaint, or where the builder refuses."""
     trt, name = load_runtime(identity.runtime), title(identity.runtime)
-    said: list[str] = []
+    said = Said()
     logger = listening(trt, said) if identity.runtime == RTX else trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -227,8 +227,11 @@ def build_plan(onnx: Path, identity: PlanIdentity, shapes: list[Shapes]) -> Buil
     config = builder_config(trt, builder, identity, profile_shapes(shapes, network))
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise UnsupportedEngine(f"{name} could not build the plan (its log is on stderr)", "use engine=cuda_graph")
-    return Built(plan=bytes(memoryview(plan)), report=parsed(said) if identity.runtime == RTX else None)
+        why = said.errors[0] if said.errors else "its log is on stderr"
+        raise UnsupportedEngine(
+            f"{name} could not build the plan ({why})", "give it more engine.workspace_bytes, or use engine=cuda_graph"
+        )
+    return Built(plan=bytes(memoryview(plan)), report=parsed(said.messages) if identity.runtime == RTX else None)
 
 
 def one_line(text: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.backends.tensorrt.plan_file import FUSED_ATTENTION
@@ -102,15 +102,15 @@ def _layers(lines: Sequence[str]) -> Iterator[Layer]:
             profile = PROFILE.search(match["name"])
             yield Layer(
                 name=match["name"], kind=match["kind"], profile=int(profile[1]) if profile else 0,
-                inputs=_types(match["inputs"]), weights=_types(match["constants"], but="1"),
+                inputs=_types(match["inputs"]), weights=_types(match["constants"], arrays=True),
                 outputs=_types(match["outputs"]), tactic=match["tactic"],
             )  # fmt: skip
 
 
-def _types(operands: str, but: str = "") -> tuple[str, ...]:
-    """but: the dimensions of those that are left out."""
+def _types(operands: str, arrays: bool = False) -> tuple[str, ...]:
+    """arrays: without those of one element."""
     found = re.findall(r"Dimensions: \[([-\d,]*)\].*?Datatype: (\w+)", operands)
-    return tuple(kind for dimensions, kind in found if not but or dimensions != but)
+    return tuple(kind for dimensions, kind in found if not arrays or set(dimensions) - set("1,"))
 
 
 def _profiles(line: str) -> tuple[tuple[Shape, Shape, Shape], ...]:
@@ -120,17 +120,28 @@ def _profiles(line: str) -> tuple[tuple[Shape, Shape, Shape], ...]:
     return tuple((shape(least), shape(tuned), shape(most)) for least, tuned, most in SHAPES.findall(line))
 
 
-def listening(trt: Any, said: list[str]) -> Any:
-    """A logger that keeps every message, and shows warnings and worse on stderr."""
+@dataclass(slots=True)
+class Said:
+    """What a builder has said so far, and what of it was an error."""
+
+    messages: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def listening(trt: Any, said: Said) -> Any:
+    """A logger that keeps every message, and shows warnings on stderr; errors are for the refusal."""
     base: Any = trt.ILogger
+    worst = trt.ILogger.Severity
 
     class Listening(base):
         def __init__(self) -> None:
             base.__init__(self)  # the binding asks for its own constructor by name
 
         def log(self, severity: Any, message: str) -> None:
-            said.append(message)
-            if severity.value <= trt.ILogger.Severity.WARNING.value:
+            said.messages.append(message)
+            if severity.value <= worst.ERROR.value:
+                said.errors.append(" ".join(message.split()))
+            elif severity == worst.WARNING:
                 print(f"TensorRT-RTX: {message}", file=sys.stderr)
 
     return Listening()

@@ -196,7 +196,7 @@ PARSERS: dict[str, Parser] = {
     "experiments.solvers.calibrate_reuse": _hydra(lambda argv: calibrate_reuse.split_alphas(argv)[0]),
     "experiments.solvers.fit": _hydra(lambda argv: fit_solver.read_asked(argv).rest),
     "experiments.scoring.floor": _hydra(),
-    "experiments.checks.step_error": _hydra(),
+    "experiments.checks.step_error": _hydra(), "experiments.export": _hydra(),
     "experiments.checks.gpu": _gpu,
     "experiments.checks.gpu_correct": _gpu,
     "experiments.pocket.evaluate": _hydra(),

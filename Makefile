@@ -1,7 +1,7 @@
 # Two commands that are enough by themselves from a clean clone: `make bench` (the main job) and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= quality,speaker,mlflow,onnx,optimize,serve,torchao,docs,dev
+EXTRAS ?= quality,speaker,mlflow,onnx,tensorrt-rtx,optimize,serve,torchao,docs,dev
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
@@ -38,9 +38,14 @@ format: $(READY)
 doctor: $(READY)  ## what is here, what is missing, what that disables
 	$(RUN) -m experiments.doctor
 
-# An environment of its own: onnxruntime-gpu (extra gpu) stands in the place of onnxruntime (extra onnx)
+# An environment of its own: onnxruntime-gpu (extra gpu) stands in the place of onnxruntime (extra onnx). TensorRT's
+# libraries come from NVIDIA's own index alone: where that is out of reach, TensorRT-RTX is the one that is checked
 gpu-check:  ## prove the CUDA engines on this machine
-	$(MAKE) gpu-check-here VENV=.venv-gpu EXTRAS=gpu,tensorrt,torchao,quality,mlflow,dev
+	$(MAKE) install VENV=.venv-gpu EXTRAS=gpu,tensorrt-rtx,torchao,quality,mlflow,dev
+	@.venv-gpu/bin/python -c 'import tensorrt' 2>/dev/null \
+	  || .venv-gpu/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[tensorrt]" \
+	  || echo "TensorRT is not to be had here: its engines will be skipped" >&2
+	$(MAKE) gpu-check-here VENV=.venv-gpu EXTRAS=gpu,tensorrt-rtx,torchao,quality,mlflow,dev
 
 gpu-check-here: $(READY)
 	$(RUN) -m experiments.checks.gpu $(ARGS)

@@ -44,6 +44,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "trim-reference": ("experiments.trim_reference", "cut a reference clip in a pause"),
         "fit-solver": ("experiments.solvers.fit", "fit a solver of few evaluations to a model"),
         "calibrate-reuse": ("experiments.solvers.calibrate_reuse", "what step caching is calibrated from"),
+        "export": ("experiments.export", "a TensorRT engine's step as files: ONNX, plan, trtexec's command"),
         "gpu-check": ("experiments.checks.gpu", "prove the CUDA engines on this machine"),
         "gpu-correct": ("experiments.checks.gpu_correct", "its part that compares every engine's mel"),
         "step-error": ("experiments.checks.step_error", "where an engine's error comes from"),

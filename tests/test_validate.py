@@ -45,7 +45,7 @@ def refused(capfd: pytest.CaptureFixture[str], verb: Any, argv: Sequence[str]) -
         ("engine.treads=3", "engine.treads=3: no such key; .*did you mean device.threads?"),
         ("refrence.engine=fp32", "refrence.engine=fp32: no such key; .*did you mean reference.engine?"),
         ("workload.sed=4", "workload.sed=4: no such key; .*did you mean seed?"),
-        ("reference.voices=me.wav", "reference.voices=me.wav: must be a list of .*; write 'reference.voices=.{id: me, "),
+        ("reference.voices=me.wav", "reference.voices=me.wav: must be a list of .*; write 'reference.voices=.{id: "),
         ("measure.rouns=3", "measure.rouns=3: no such key; .*did you mean measure.rounds?"),
         ("engine.precison=fp16", "engine.precison=fp16: no such key; .*did you mean engine.precision?"),
         ("measure=3", "measure=3: choose one of .*quick, steady"),

@@ -197,7 +197,7 @@ PARSERS: dict[str, Parser] = {
     "experiments.solvers.fit": _hydra(lambda argv: fit_solver.read_asked(argv).rest),
     "experiments.predict": _hydra(lambda argv: predict.read_asked(argv).overrides),
     "experiments.scoring.floor": _hydra(),
-    "experiments.checks.step_error": _hydra(),
+    "experiments.checks.step_error": _hydra(), "experiments.export": _hydra(),
     "experiments.checks.gpu": _gpu,
     "experiments.checks.gpu_correct": _gpu,
     "experiments.pocket.evaluate": _hydra(),

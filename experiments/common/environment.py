@@ -28,7 +28,17 @@ from experiments.common.cgroup import cpu_quota, memory_limit_bytes
 from experiments.common.repository import git_state
 from experiments.jetson.board import Jetson, read_jetson
 
-PACKAGES = ("torch", "torchaudio", "f5-tts", "vocos", "numpy", "onnxruntime", "hydra-core", "tensorrt")
+PACKAGES = (
+    "torch",
+    "torchaudio",
+    "f5-tts",
+    "vocos",
+    "numpy",
+    "onnxruntime",
+    "hydra-core",
+    "tensorrt",
+    "tensorrt-rtx-cu13-bindings",
+)
 DISTRIBUTIONS = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}  # of one module, where there are several
 # What decides which kernels a CPU can run
 CPU_FLAGS = (

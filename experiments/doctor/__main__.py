@@ -100,6 +100,9 @@ OTHER_PACKAGES = (
     _extra("onnxscript", "onnxscript", "exporting to ONNX", "onnx"),
     _extra("onnxruntime", "onnxruntime", "engines on ONNX Runtime", "onnx", " (on a GPU: '.[gpu]' instead)"),
     _extra("tensorrt", "tensorrt", "engines on TensorRT", "tensorrt", " (Jetson: apt install python3-libnvinfer)"),
+    _extra(
+        "tensorrt_rtx_bindings", "tensorrt-rtx-cu13-bindings", "engines on TensorRT-RTX", "tensorrt-rtx", " (x86-64)"
+    ),
 )
 
 

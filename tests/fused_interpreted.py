@@ -30,7 +30,8 @@ from engine.backends.fused.denoiser import FusedDenoiser, with_channels_innermos
 from engine.backends.fused.launch import TILES, Kernels, Rope, Tile, by_taps
 from engine.backends.fused.step import FusedStep, Plan
 from engine.conditioner import Conditioning
-from engine.step.dit import NORM_EPS, Arch, DiTStep, padding_masks, rope_table
+from engine.step.dit import NORM_EPS, Arch, DiTStep, rope_table
+from engine.step.inputs import padding_masks
 from engine.step.precision import PreparedStep
 from engine.step.tables import Tables
 

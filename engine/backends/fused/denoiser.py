@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import torch
 
-from engine.backends.eager.denoiser import EagerDenoiser, Placed
+from engine.backends.eager.denoiser import EagerDenoiser
 from engine.backends.fused.choose import Choices
 from engine.backends.fused.launch import Kernels
 from engine.backends.fused.step import channels_last
 from engine.conditioner import Conditioning
 from engine.settings import Proof
 from engine.solver.guidance import Rows
+from engine.step.placed import Placed
 
 
 class FusedDenoiser:
@@ -34,7 +35,7 @@ class FusedDenoiser:
         placed = self._inner.place(conditioning)
         rows, num_frames, _ = placed.projected.shape
         for used in {placed.batch, rows}:  # a guided pair, and what an unguided evaluation takes of it
-            self._choices.prepare(used, num_frames, placed.masks is not None)
+            self._choices.prepare(used, num_frames, placed.padded)
         return replace(placed, convolved=with_channels_innermost(placed.convolved))
 
     def rows(self, placed: Placed) -> Rows:

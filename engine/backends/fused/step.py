@@ -13,7 +13,8 @@ from torch import nn
 
 from engine.backends.fused.launch import DIM_HEAD, Kernels, Rope, Tile, by_taps, pairs_beside
 from engine.contract import UnsupportedEngine
-from engine.step.dit import Arch, Block, DiTStep, Masks
+from engine.step.dit import Arch, Block, DiTStep
+from engine.step.inputs import StepInputs
 
 INSTEAD = "use engine=cuda_graph or cuda_graph_compiled"
 WIDTH_STEP, HIDDEN_STEP = 256, 64  # sixteen channels a group of the convolutions; the depth of a tile
@@ -90,35 +91,21 @@ class FusedStep(nn.Module):
         self.conv2_bias = parameter(step.conv2.bias)
         self.blocks = nn.ModuleList([FusedBlock(block) for block in step.blocks])
 
-    def forward(
-        self,
-        x: torch.Tensor,
-        projected: torch.Tensor,
-        convolved: torch.Tensor,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
-        modulation: torch.Tensor,
-        final: torch.Tensor,
-        masks: Masks | None = None,
-    ) -> torch.Tensor:
-        """As `DiTStep.forward`: x (B, N, D), projected (R, N, C), convolved (R, C, N) with channels innermost in memory
-        -> velocity per row (R, N, D)."""
-        frames, keys = masks if masks is not None else (None, None)
-        h = self._embed(x, projected, convolved, frames)
-        by = self.kernels, self._plans(h.shape[0], h.shape[1], keys is not None)
-        rope = Rope(cos, sin, self._heads)
-        for block, row in zip(self.blocks, modulation.unbind(0), strict=True):
-            h = block(h, row, rope, keys, by)
-        h = self.kernels.norm_modulate(h, final[1], final[0])
+    def forward(self, inputs: StepInputs) -> torch.Tensor:
+        """As `DiTStep.forward`, with the channels of `convolved` innermost in memory -> velocity per row (R, N, D)."""
+        h = self._embed(inputs)
+        by = self.kernels, self._plans(h.shape[0], h.shape[1], inputs.keys is not None)
+        rope = Rope(inputs.cos, inputs.sin, self._heads)
+        for block, row in zip(self.blocks, inputs.modulation.unbind(0), strict=True):
+            h = block(h, row, rope, inputs.keys, by)
+        h = self.kernels.norm_modulate(h, inputs.final[1], inputs.final[0])
         return self.kernels.library_product(h, self.proj_out)
 
-    def _embed(
-        self, x: torch.Tensor, projected: torch.Tensor, convolved: torch.Tensor, frames: torch.Tensor | None
-    ) -> torch.Tensor:
+    def _embed(self, inputs: StepInputs) -> torch.Tensor:
         """`embed_input`: (R, N, C). The noise's share is computed once for both rows."""
-        h = self.kernels.library_product(x, self.x_proj)
-        c = self.kernels.first_convolution(h, self.conv1, channels_last(convolved), frames)
-        return self.kernels.second_convolution(c, (self.conv2, self.conv2_bias), h, projected, frames)
+        h = self.kernels.library_product(inputs.x, self.x_proj)
+        c = self.kernels.first_convolution(h, self.conv1, channels_last(inputs.convolved), inputs.frames)
+        return self.kernels.second_convolution(c, (self.conv2, self.conv2_bias), h, inputs.projected, inputs.frames)
 
 
 def channels_last(convolved: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from baselines.stored.verdict import Finding, Limits
 from metrics.power.figures import ENVIRONMENT, GROSS
@@ -50,6 +49,6 @@ def _joules(run: RunRecord) -> float | None:
 
 
 def _how(run: RunRecord) -> str:
-    seen: Any = run.environment.get(ENVIRONMENT)
-    seen = seen if isinstance(seen, Mapping) else {}
+    found: object = run.environment.get(ENVIRONMENT)
+    seen: Mapping[str, object] = found if isinstance(found, Mapping) else {}
     return f"source {seen.get('source', 'unknown')}, rule {seen.get('rule', 'unknown')}"

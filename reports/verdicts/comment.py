@@ -168,7 +168,11 @@ def detail_lines(one: Measurement) -> list[str]:
     """How it was measured, as a list."""
     lines = [f"- {line}" for spoken in one.spoken for line in spoken.details]
     if lines and one.ratio is not None:
-        lines.append('- "12 % faster" means that a call takes 12 % less time, "12 % slower" that it takes 12 % more.')
+        lines.append(
+            '- "12 % faster" means that a call takes 12 % less time, "12 % slower" that it takes 12 % more. '
+            "Times are compared pair by pair, or after division by the machine's own speed: the change need not be the "
+            "quotient of the two medians."
+        )
     return lines
 
 

@@ -13,7 +13,7 @@ import yaml
 from engine.contract import ConfigError
 from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.plain import Config
-from experiments.common.presets import CONF
+from experiments.common.presets import CONF, with_presets
 from experiments.measuring.validate import planned_evals, validate_out
 from experiments.settings.compose import compose_run
 from experiments.settings.front import answered
@@ -221,6 +221,7 @@ def _check_line(row: Mapping[str, Any]) -> str:
     )
 
 
+@with_presets
 def main(argv: Sequence[str]) -> int:
     if answered(argv, HELP):
         return EXIT_OK

@@ -29,7 +29,7 @@ from engine.backends.fused.choose import Choices, Widths
 from engine.backends.fused.denoiser import FusedDenoiser, with_channels_innermost
 from engine.backends.fused.launch import TILES, Kernels, Rope, Tile, by_taps
 from engine.backends.fused.step import FusedStep, Plan
-from engine.conditioner import Conditioning
+from engine.step.conditioner import Conditioning
 from engine.step.dit import NORM_EPS, Arch, DiTStep, rope_table
 from engine.step.inputs import padding_masks
 from engine.step.precision import PreparedStep

@@ -13,11 +13,11 @@ from engine.backends.onnx.denoiser import OnnxDenoiser
 from engine.backends.onnx.export import check_step
 from engine.cache import cached_folder
 from engine.clock import HostClock
-from engine.conditioner import stack
 from engine.context import Context, Materials, materials
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.runtimes.onnx_session import SessionSettings, count_nodes, open_session, provider_options, refuse_fallback
 from engine.solver.methods import solver_spec
+from engine.step.conditioner import stack
 from engine.step.examples import example_feeds, run_step
 from engine.step.precision import apply_precision
 from tests.engines import WIDE, config, engine, request

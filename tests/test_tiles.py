@@ -13,10 +13,10 @@ from engine.backends.tiles.denoiser import (
     int8_by_rows,
     quantized,
 )
-from engine.conditioner import Conditioning
 from engine.contract import UnsupportedEngine
 from engine.native import library
 from engine.step.attention import has_tiles
+from engine.step.conditioner import Conditioning
 from engine.step.dit import Arch, DiTStep, rope_table
 from engine.step.inputs import StepInputs, padding_masks
 from engine.step.tables import Tables

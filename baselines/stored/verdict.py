@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -95,7 +96,10 @@ class Limits:
         names = {f.name for f in fields(cls)}
         given = {key: value for key, value in gate.items() if key != "name"}
         for key in sorted(set(given) - names):
-            raise SettingRefused(f"gate.{key}", given[key], "no such limit", f"there are {', '.join(sorted(names))}")
+            near = difflib.get_close_matches(key, sorted(names), n=1)
+            remedy = f"did you mean gate.{near[0]}?" if near else "leave it out"
+            there = f"no such limit; there are {', '.join(sorted(names))}"
+            raise SettingRefused(f"gate.{key}", given[key], there, remedy)
         # What came later has a default: a file of limits that was written before it stays good
         needed = {f.name for f in fields(cls) if f.default is MISSING}
         for key in sorted(needed - set(given)):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.conditioner import Conditioning
+from engine.step.conditioner import Conditioning
 from engine.step.inputs import StepInputs, padding_masks
 
 

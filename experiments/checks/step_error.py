@@ -32,10 +32,10 @@ from metrics.fidelity.events import si_sdr_of
 if TYPE_CHECKING:
     import torch
 
-    from engine.conditioner import Conditioning
     from engine.pipeline import F5Engine
     from engine.solver.guidance import Rows
     from engine.solver.sampler import Denoiser
+    from engine.step.conditioner import Conditioning
 
 HELP = """The error of each evaluation against the float32 oracle on the same grid, with the oracle's state forced.
 

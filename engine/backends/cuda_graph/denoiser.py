@@ -15,12 +15,12 @@ from typing import Protocol
 
 import torch
 
-from engine.conditioner import Conditioning
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.settings import Proof
 from engine.solver.guidance import Rows
 from engine.solver.methods import SolverSpec
 from engine.solver.sampler import planned_velocity
+from engine.step.conditioner import Conditioning
 from engine.step.placed import Placed
 
 WARM_UP_RUNS = 3  # kernels are chosen, compiled and given their workspaces before the capture

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from engine.conditioner import Conditioning
 from engine.settings import Proof
 from engine.solver.guidance import Rows
+from engine.step.conditioner import Conditioning
 from engine.step.dit import Arch, rope_table
 from engine.step.kept import KeptTables
 from engine.step.placed import Placed

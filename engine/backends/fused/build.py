@@ -70,7 +70,7 @@ def refuse_here(device: str, name: str) -> None:
         )
     if not any(shutil.which(compiler) for compiler in (os.environ.get("CC") or "gcc", "gcc", "clang")):
         raise UnsupportedEngine(
-            "Triton compiles what launches a kernel and finds no C compiler", f"apt-get install gcc, or {INSTEAD}"
+            "Triton compiles what launches a kernel and finds no C compiler", f"apt-get install g++ or {INSTEAD}"
         )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from engine.backends.onnx.export import OUTPUT
-from engine.conditioner import Conditioning
 from engine.runtimes.onnx_profiles import Planned
 from engine.runtimes.onnx_session import (
     Opened,
@@ -22,6 +21,7 @@ from engine.runtimes.onnx_session import (
 )
 from engine.settings import Proof
 from engine.solver.guidance import Rows
+from engine.step.conditioner import Conditioning
 from engine.step.dit import Arch, rope_table
 from engine.step.inputs import CHANGING, Feeds, mask_feeds
 from engine.step.kept import KeptTables

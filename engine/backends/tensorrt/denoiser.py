@@ -19,11 +19,11 @@ from engine.backends.tensorrt.rtx import (
     most_elements,
     refuse_invalid,
 )
-from engine.conditioner import Conditioning
 from engine.contract import UnsupportedEngine
 from engine.runtimes.profiles import choose_profile
 from engine.settings import Proof
 from engine.solver.guidance import Rows
+from engine.step.conditioner import Conditioning
 from engine.step.dit import Arch, rope_table
 from engine.step.inputs import Feeds
 from engine.step.placed import Placed

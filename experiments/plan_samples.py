@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     return EXIT_OK
 
 
-def _lines(folders: Sequence[Path], settings: Mapping[str, Any], limits: QualityLimits) -> Iterator[str]:
+def _lines(folders: Sequence[Path], settings: Mapping[str, str | float], limits: QualityLimits) -> Iterator[str]:
     if "share" in settings:
         from reports.listening.judging.inference import votes_needed  # scipy.stats comes with it, a second
 
@@ -87,7 +87,7 @@ def _lines(folders: Sequence[Path], settings: Mapping[str, Any], limits: Quality
     yield from _plan(metric, plan, limits.alpha)
 
 
-def _plan(metric: str, plan: Mapping[str, Any], alpha: float) -> Iterator[str]:
+def _plan(metric: str, plan: Mapping[str, str | float], alpha: float) -> Iterator[str]:
     if "limit" in plan:
         limit, rate = float(plan["limit"]), float(plan.get("true_rate", 0.0))
         counts = [clips_for_rate(limit, rate, power, alpha) for power in POWERS]

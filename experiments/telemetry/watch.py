@@ -67,7 +67,7 @@ def seen_in(folder: Path) -> dict[str, Any]:
     return summary_of([json.loads(line) for line in path.read_text("utf-8").splitlines()]) if path.is_file() else {}
 
 
-def watched(environment: Mapping[str, Any], watch: Watch | None, folder: Path) -> dict[str, Any]:
+def watched(environment: Mapping[str, object], watch: Watch | None, folder: Path) -> dict[str, Any]:
     """The environment of a record with what was seen of the board; its machine is void where something changed. As it
     was where nobody watched."""
     if watch is None:

@@ -195,7 +195,7 @@ def _convolution(weight: torch.Tensor) -> dict[str, Any]:
 
 
 def _product(
-    a: torch.Tensor, linear: nn.Linear, epilogue: str, tile: Tile, operands: Mapping[str, Any]
+    a: torch.Tensor, linear: nn.Linear, epilogue: str, tile: Tile, operands: Mapping[str, torch.Tensor | int | None]
 ) -> torch.Tensor:
     """(R, N, K) -> (R, N, O)."""
     rows, num_frames, depth = a.shape
@@ -206,7 +206,7 @@ def _product(
     kernels.product_kernel[grid](
         a, linear.weight, linear.bias, out, cos, operands.get("sin"), operands.get("gate"), operands.get("residual"),
         num_rows, num_frames, OUTPUTS=outputs, K=depth, EPILOGUE=epilogue, HEADS=operands.get("heads", 1),
-        ANGLE_HEADS=1 if cos is None else cos.shape[1], BLOCK_M=tile.rows, BLOCK_O=tile.columns, BLOCK_K=tile.depth,
+        ANGLE_HEADS=cos.shape[1] if isinstance(cos, torch.Tensor) else 1, BLOCK_M=tile.rows, BLOCK_O=tile.columns, BLOCK_K=tile.depth,
         GROUP=8, num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return out

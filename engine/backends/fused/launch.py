@@ -206,7 +206,7 @@ def _product(
     kernels.product_kernel[grid](
         a, linear.weight, linear.bias, out, cos, operands.get("sin"), operands.get("gate"), operands.get("residual"),
         num_rows, num_frames, OUTPUTS=outputs, K=depth, EPILOGUE=epilogue, HEADS=operands.get("heads", 1),
-        ANGLE_HEADS=cos.shape[1] if isinstance(cos, torch.Tensor) else 1, BLOCK_M=tile.rows, BLOCK_O=tile.columns, BLOCK_K=tile.depth,
-        GROUP=8, num_warps=tile.warps, num_stages=tile.stages,
+        ANGLE_HEADS=cos.shape[1] if isinstance(cos, torch.Tensor) else 1, BLOCK_M=tile.rows, BLOCK_O=tile.columns,
+        BLOCK_K=tile.depth, GROUP=8, num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return out

@@ -40,7 +40,6 @@ from metrics.record import RecordError, RunRecord, load_run, to_json, write_atom
 from metrics.speed.peak import host_peak
 from metrics.speed.trials import speed_of
 from reports.commands import VerbParser
-from reports.verdicts.baseline import baseline_markdown
 
 EXAMPLES = """
 examples:
@@ -125,6 +124,8 @@ def show(options: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 def page(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     """A stored baseline as a page to keep beside the code (PERFORMANCE_BASELINE.md): machine first, then sessions."""
+    from reports.verdicts.baseline import baseline_markdown  # brings matplotlib
+
     stored = load_baseline(options.records, options.host_class or _only_host(options), options.name)
     with refuse_unwritable("--out", options.out):
         write_atomically(options.out, baseline_markdown(stored))

@@ -6,11 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.backends.tensorrt.export import export_plan
 from engine.build import prepare_device
 from engine.clock import HostClock
 from engine.context import Context
-from engine.solver.methods import solver_spec
 from experiments.common.cli import EXIT_OK, note, run_verb
 from experiments.common.presets import with_presets
 from experiments.measuring.running import default_out
@@ -38,6 +36,9 @@ exit codes: 0 written, 2 usage or configuration, 14 this engine cannot be export
 def main(argv: Sequence[str]) -> int:
     if answered(argv, HELP):
         return EXIT_OK
+    from engine.backends.tensorrt.export import export_plan  # these bring torch, which --help does without
+    from engine.solver.methods import solver_spec
+
     config = one_cell(argv).config
     folder = Path(config["out"] or default_out("export"))
     validate_out(folder, 1, 0)

@@ -61,6 +61,9 @@ def tensorrt_int8(
 ) -> Engine:
     """The same with its linear layers in static INT8, calibrated as engine=onnx_int8; see
     engine.backends.tensorrt.qdq."""
+    from engine.backends.onnx.quantization import checked_calibration
+
+    checked_calibration(calibration)  # null would be a plan without INT8
     asked = PlanSettings(
         name=name, precision=precision, profiles=profiles, runtime=runtime, plan=plan, workspace_bytes=workspace_bytes,
         needs_fused_attention=needs_fused_attention, max_batch=max_batch, max_padding_frac=max_padding_frac,

@@ -206,7 +206,7 @@ def test_what_a_machine_with_cuda_lacks_is_named(monkeypatch: pytest.MonkeyPatch
         refuse_here("cuda:0", "fused_fp16")
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 7))
     monkeypatch.setattr("shutil.which", lambda compiler: None)
-    with pytest.raises(UnsupportedEngine, match="finds no C compiler; apt-get install gcc"):
+    with pytest.raises(UnsupportedEngine, match=r"finds no C compiler; apt-get install g\+\+"):
         refuse_here("cuda:0", "fused_fp16")
     monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
     with pytest.raises(UnsupportedEngine, match="Triton, which is not installed; pip install triton"):

@@ -53,6 +53,11 @@ def test_files_and_functions_stay_readable(path: Path) -> None:
             assert node.func.id != "hasattr", "vary by type, not by probing"
 
 
+def test_a_file_of_tests_can_be_read_too() -> None:
+    lengths = {path.name: len(path.read_text("utf-8").splitlines()) for path in (ROOT / "tests").glob("*.py")}
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "engine" / "native").glob("*.[ch]*")), ids=lambda path: path.name)
 def test_what_is_written_in_cpp_stays_readable_too(path: Path) -> None:
     lines = path.read_text("utf-8").splitlines()

@@ -29,8 +29,8 @@ from engine.weights.fit import (
     Shapes,
     State,
     arch_override,
-    check_fit,
     check_shapes,
+    check_values,
     model_carries,
     model_described,
 )
@@ -200,6 +200,7 @@ MODEL_KEYS = (
     "name", "backbone", "arch", "release", "checkpoint", "vocab", "mel_bins", "mel_spec_type", "sample_rate_hz",
     "hop_samples",
 )  # fmt: skip
+OTHER_MODEL = "choose the model config that belongs to the weights"
 NOT_UNETTS = ("text_embedding_average_upsampling", "long_skip_connection", "checkpoint_activations")
 
 
@@ -236,7 +237,7 @@ def check_blocks(model: ModelSettings, state: State) -> None:
     if held and wanted not in held:
         raise ConfigError(
             "model.backbone", wanted, f"does not fit model.checkpoint={model['checkpoint']}, which holds a {held[0]}",
-            "choose the model config that belongs to the weights",
+            OTHER_MODEL,
         )  # fmt: skip
 
 
@@ -270,8 +271,7 @@ def check_header(model: ModelSettings) -> None:
 
 def _other_model(model: ModelSettings, state: State) -> str:
     arch = arch_override(state, model["arch"]) if model["backbone"] == "DiT" else None
-    belongs = "choose the model config that belongs to the weights"
-    return belongs if arch is None else f"{belongs}, or give their sizes: {arch}"
+    return OTHER_MODEL if arch is None else f"{OTHER_MODEL}, or give their sizes: {arch}"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -296,7 +296,7 @@ def load_model(model: ModelSettings) -> LoadedModel:
         state, digest = read_state("model.checkpoint", path), content_sha256(path)
         check_model_shapes(model, state, len(vocabulary))
         needs = Needs(shapes, model_carries(model["arch"]), model_described)
-        check_fit("model.checkpoint", state, needs, _other_model(model, state))
+        check_values("model.checkpoint", state, needs, OTHER_MODEL)
     return LoadedModel(
         {name.removeprefix("transformer."): state[name] for name in shapes}, vocabulary, digest, is_random(source)
     )

@@ -75,8 +75,13 @@ def check_shapes(key: str, state: State, needs: Needs, remedy: str) -> None:
 
 
 def check_fit(key: str, state: Mapping[str, torch.Tensor], needs: Needs, remedy: str) -> None:
-    """`check_shapes`, and the values that only one model has. Raises ConfigError."""
+    """`check_shapes` and `check_values`. Raises ConfigError."""
     check_shapes(key, state, needs, remedy)
+    check_values(key, state, needs, remedy)
+
+
+def check_values(key: str, state: Mapping[str, torch.Tensor], needs: Needs, remedy: str) -> None:
+    """Raises ConfigError for a carried tensor that has not the value which only one model has."""
     for name, value in needs.carried.items():
         if value is not None and name in state and not _is_same(state[name], value):
             says = "has other values than the model that is built here"

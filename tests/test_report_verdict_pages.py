@@ -74,6 +74,8 @@ def test_a_load_test_has_the_same_page(tmp_path: Path) -> None:
          "2 of 9 answers heard are no whole speech"),
         ({"search": {"outcome": "ok", "holds_per_s": 2.0, "fails_per_s": 2.5}, "settings": {"limit_s": 0.5}},
          "2 requests/s hold 95 % of answers within 500 ms; 2.5 do not"),
+        ({"status": "void", "reason": "the clocks were locked and are unlocked"},
+         "no figures: the machine was not in order, the clocks were locked and are unlocked"),
         ({"status": "ok", "levels": []}, "no figures: too few requests were answered"),
     ],
 )  # fmt: skip

@@ -54,6 +54,8 @@ def spoken_load(content: Mapping[str, Any]) -> str:
     if content.get("status", "ok") == "invalid":
         audio = pick(_Audio, content["audio"])
         return f"no figures: {audio.num_invalid} of {counted(audio.num_heard, 'answer')} heard are no whole speech"
+    if content.get("status") == "void":
+        return f"no figures: the machine was not in order, {content.get('reason')}"
     if content.get("status") == "unsteady":
         return "no figures: the engine was not steady while it was measured"
     if content.get("status") == "failed":

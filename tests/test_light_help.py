@@ -15,7 +15,7 @@ from tests.engines import ROOT
 # Each takes from a third of a second to several on two cores; `python -X importtime` shows which
 HEAVY = (
     "torch", "torchaudio", "onnxruntime", "mlflow", "pandas", "pyarrow", "matplotlib", "librosa", "numba", "optuna",
-    "sklearn", "transformers", "f5_tts", "scipy.stats", "scipy.optimize", "uvicorn",
+    "sklearn", "transformers", "f5_tts", "scipy.stats", "scipy.optimize", "scipy.special", "uvicorn",
 )  # fmt: skip
 # How the pocket model was made: run by hand, once, on top of upstream's trainer
 LIGHT = {verb: module for verb, module in MODULES.items() if not module.startswith("experiments.pocket")}

@@ -23,7 +23,14 @@ from reports.sections.starts import start_lines
 from tests.test_report_data import FakeCell, write_run
 
 FAKE = (sys.executable, "-m", "tests.fakes")
-COLD = ("workload=smoke", "measure=cold", "measure.cold_starts=2", "measure.calibration=none", "tracking=none")
+COLD = (
+    "workload=smoke",
+    "measure=cold",
+    "measure.cold_starts=2",
+    "measure.calibration=none",
+    "measure.gemm_peak=false",
+    "tracking=none",
+)
 
 
 def test_cold_starts_are_processes_of_their_own_before_the_measurement(tmp_path: Path) -> None:

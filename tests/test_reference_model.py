@@ -34,7 +34,7 @@ from tests.engines import config
 
 SMALL = (
     "workload=smoke", "measure.rounds=1", "measure.warmup_rounds=0", "measure.calibration=none",
-    "quality.metrics=[snr]", "tracking=none", "workload.limit=1",
+    "measure.gemm_peak=false", "quality.metrics=[snr]", "tracking=none", "workload.limit=1",
 )  # fmt: skip
 
 

@@ -18,7 +18,13 @@ from metrics.record import Floor, RunRecord, Score, Utterance, load_record, save
 from tests import fakes
 from tests.engines import config
 
-SMALL = ("workload=smoke", "measure.rounds=2", "measure.calibration=none", "quality.metrics=[snr,log_mel]")
+SMALL = (
+    "workload=smoke",
+    "measure.rounds=2",
+    "measure.calibration=none",
+    "measure.gemm_peak=false",
+    "quality.metrics=[snr,log_mel]",
+)
 
 
 def made(folder: Path, *overrides: str, kind: str = "measure") -> Path:

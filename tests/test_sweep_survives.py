@@ -24,7 +24,7 @@ from tests.engines import ROOT, config
 FAKE = (sys.executable, "-m", "tests.fakes")
 SMALL = (
     "workload=smoke", "measure.rounds=1", "measure.warmup_rounds=0", "measure.calibration=none",
-    "quality.enabled=false", "tracking=none", "out=out",
+    "measure.gemm_peak=false", "quality.enabled=false", "tracking=none", "out=out",
 )  # fmt: skip
 
 

@@ -84,7 +84,13 @@ def test_a_server_killed_in_the_middle_costs_nothing(
     monkeypatch.setenv("F5BENCH_STATE_DIR", str(tmp_path / "locks"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr("experiments.sweep.running._score_all", lambda sweep, references: 0)
-    overrides = ["engine=fp32,bf16,upstream", "workload=smoke", "measure.rounds=2", "measure.calibration=none"]
+    overrides = [
+        "engine=fp32,bf16,upstream",
+        "workload=smoke",
+        "measure.rounds=2",
+        "measure.calibration=none",
+        "measure.gemm_peak=false",
+    ]
     overrides += ["quality.enabled=false", f"tracking.uri={server.uri}", "out=out"]
     sweep = new_sweep(compose_cells(overrides))
     sweep.command = FAKE

@@ -8,27 +8,37 @@ from typing import Any
 from engine.clock import Clock
 from experiments.common.plain import Config
 from experiments.measuring.calibration import GemmShape, gemm_shape
+from metrics.speed.roofline import PEAK_OF
 
 REPEATS = 5  # the best counts: a peak is what the device can do, not what it did between other programs
-DTYPES = ("float32", "bfloat16")
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
 INT8 = "int8"  # a layer of engine=int8, float32 in and out, or the bare product in tiles: to be had on x86 CPUs only
 
 
 def gemm_peaks(config: Config, clock: Clock) -> dict[str, Any]:
     """{"gemm_peak_flop_per_s": rate by dtype, "gemm_peak_by": whose product that is} at the model's largest shape, in
-    whichever layout is fastest here; {} where `measure.gemm_peak` is off."""
+    whichever layout is fastest here; {} where `measure.gemm_peak` is off.
+
+    On a CPU of the engine's own kind alone: bfloat16 without its instructions takes longer than a row's build.
+    """
     if not config["measure"]["gemm_peak"]:
         return {}
     device = str(config["device"]["kind"])
     shape = gemm_shape(config["model"]["arch"], device)
-    from engine.step.precision import has_int8
-
-    kinds = (*DTYPES, INT8) if device == "cpu" and has_int8() else DTYPES
+    kinds = (_own_kind(config),) if device == "cpu" else (FLOAT32, BFLOAT16)
     found = {kind: _peak(shape, kind, device, clock) for kind in kinds}
     return {
         "gemm_peak_flop_per_s": {kind: rate for kind, (rate, _) in found.items()},
         "gemm_peak_by": {kind: name for kind, (_, name) in found.items()},
     }
+
+
+def _own_kind(config: Config) -> str:
+    """What the engine's products are made of; float32 for one that has no precision of its own, as upstream's."""
+    from engine.step.precision import has_int8
+
+    kind = PEAK_OF.get(str(config["engine"].get("precision")), FLOAT32)
+    return FLOAT32 if kind == INT8 and not has_int8() else kind
 
 
 def _peak(shape: GemmShape, dtype: str, device: str, clock: Clock) -> tuple[float, str]:

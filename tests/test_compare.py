@@ -128,12 +128,12 @@ def test_every_order_comes_equally_often() -> None:
 
 
 def test_an_engine_against_itself_leaves_every_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    argv = [*SHORT, f"out={tmp_path}", "looks=[2]", "pairs_per_block=4", "candidate.engine=bf16", "sentinel=true"]
+    argv = [*SHORT, f"out={tmp_path}", "looks=[2]", "pairs_per_block=4", "candidate.engine=int8", "sentinel=true"]
     code = compare.main(argv)
     content = json.loads((tmp_path / "verdict.json").read_text())
     assert code == content["exit_code"]
     assert content["num_turns"] == 8
-    assert content["sides"]["candidate"]["facts"]["name"] == "bf16"
+    assert content["sides"]["candidate"]["facts"]["name"] == "int8"
     assert content["audio_checked"] == {"reference": 1, "candidate": 1, "sentinel": 1}
     assert content["known_errors"]
     assert content["outcome"] in capsys.readouterr().out

@@ -11,6 +11,7 @@ from experiments import run
 from experiments.common.cli import run_verb
 from experiments.measuring.job import Launcher, launch, new_job, worker_environment, write_job
 from experiments.settings.compose import Cell, compose_run
+from experiments.sweep import single
 from metrics.record import RunRecord, load_record
 from tests.engines import ROOT
 
@@ -39,7 +40,7 @@ def launched(folder: Path, *overrides: str) -> RunRecord:
 
 
 def test_a_run_is_measured_scored_and_shown(elsewhere: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run.run_and_show(cell("engine=bf16"), elsewhere / "out", FAKE) == 0
+    assert single.run_and_show(cell("engine=bf16"), elsewhere / "out", FAKE) == 0
     record = load_record(elsewhere / "out" / "result.json")
     assert record.status == "ok"
     snr = [score.value for score in record.scores_of("snr_vs_reference_db")]
@@ -53,26 +54,26 @@ def test_a_run_is_measured_scored_and_shown(elsewhere: Path, capfd: pytest.Captu
 
 def test_the_reference_is_made_once_for_all_runs_that_share_it(elsewhere: Path) -> None:
     for name in ("one", "two"):
-        assert run.run_and_show(cell("engine=bf16"), elsewhere / name, FAKE) == 0
+        assert single.run_and_show(cell("engine=bf16"), elsewhere / name, FAKE) == 0
     ids = {load_record(elsewhere / name / "reference" / "result.json").run_id for name in ("one", "two")}
     assert len(ids) == 1
-    assert run.run_and_show(cell("engine=bf16", "solver.cfg_strength=1"), elsewhere / "three", FAKE) == 0
+    assert single.run_and_show(cell("engine=bf16", "solver.cfg_strength=1"), elsewhere / "three", FAKE) == 0
     other = load_record(elsewhere / "three" / "reference" / "result.json")
     assert other.run_id not in ids
     assert other.config["solver"]["cfg_strength"] == 1
 
 
 def test_the_reference_run_needs_no_other(elsewhere: Path) -> None:
-    assert run.run_and_show(cell("solver=euler_32"), elsewhere / "out", FAKE) == 0
+    assert single.run_and_show(cell("solver=euler_32"), elsewhere / "out", FAKE) == 0
     assert not (elsewhere / "out" / "reference").exists()
     reasons = {s.reason for s in load_record(elsewhere / "out" / "result.json").scores_of("snr_vs_reference_db")}
     assert reasons == {"is the reference"}
 
 
 def test_a_reference_of_ones_own(elsewhere: Path) -> None:
-    assert run.run_and_show(cell("solver=euler_32"), elsewhere / "mine", FAKE) == 0
+    assert single.run_and_show(cell("solver=euler_32"), elsewhere / "mine", FAKE) == 0
     chosen = cell("engine=bf16", f"quality.reference_dir={elsewhere / 'mine'}")
-    assert run.run_and_show(chosen, elsewhere / "out", FAKE) == 0
+    assert single.run_and_show(chosen, elsewhere / "out", FAKE) == 0
     assert not (elsewhere / "out" / "reference").exists()
     record = load_record(elsewhere / "out" / "result.json")
     assert record.scores_of("snr_vs_reference_db")[0].value == pytest.approx(60.0, abs=0.1)
@@ -89,7 +90,7 @@ def test_a_reference_of_ones_own(elsewhere: Path) -> None:
 def test_the_only_variant_that_cannot_be_measured_is_exit_code_14(
     engine: str, line: str, elsewhere: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run.run_and_show(cell(f"engine={engine}"), elsewhere / "out", FAKE) == 14
+    assert single.run_and_show(cell(f"engine={engine}"), elsewhere / "out", FAKE) == 14
     assert capfd.readouterr().err.splitlines()[-1].startswith(line)
     record = load_record(elsewhere / "out" / "result.json")
     assert record.status == ("skipped" if engine == "fp16" else "failed")

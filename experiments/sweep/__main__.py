@@ -2,7 +2,7 @@
 
 Everything is validated before the first worker starts. A variant that fails is a row, not the end. Each is scored as
 it ends, before the next one is timed. sweep.json says at every moment what is done, so an interrupted sweep shows what
-it has and goes on with resume=DIR.
+it has and goes on with resume=DIR. What measures is imported once --help is answered.
 """
 
 from __future__ import annotations
@@ -10,19 +10,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from omegaconf import OmegaConf
-
-from experiments.common.cli import (
-    EXIT_OK,
-    run_verb,
-)
+from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.presets import with_presets
-from experiments.settings.compose import compose_cells
 from experiments.settings.front import MULTIRUN, answered, is_config, is_help, without_multirun
-from experiments.settings.suited import suited
-from experiments.sweep.cells import read_cells
-from experiments.sweep.ledger import load_ledger
-from experiments.sweep.running import resume_folder, resumed_sweep, run_cells, run_sweep
 
 HELP = """Measure many variants, each in a fresh process, score their audio, print one table.
 
@@ -41,6 +31,8 @@ def main(argv: Sequence[str]) -> int:
         return _show_cells([arg for arg in argv if "=" in arg and not arg.startswith("-")])
     if answered(argv, HELP, taken=MULTIRUN):
         return EXIT_OK
+    from experiments.sweep.running import resume_folder, resumed_sweep, run_cells, run_sweep
+
     argv = without_multirun(argv)
     folder = resume_folder(argv)
     return run_cells(argv) if folder is None else run_sweep(resumed_sweep(folder))
@@ -48,6 +40,14 @@ def main(argv: Sequence[str]) -> int:
 
 def _show_cells(overrides: Sequence[str]) -> int:
     """--cfg job: the composed configuration of every cell; with resume=DIR, those that the sweep was started with."""
+    from omegaconf import OmegaConf
+
+    from experiments.settings.compose import compose_cells
+    from experiments.settings.suited import suited
+    from experiments.sweep.cells import read_cells
+    from experiments.sweep.ledger import load_ledger
+    from experiments.sweep.running import resume_folder
+
     folder = resume_folder(overrides)
     for cell in suited(compose_cells(overrides))[0] if folder is None else read_cells(load_ledger(folder)):
         print(f"--- # {cell.label}\n{OmegaConf.to_yaml(dict(cell.config))}", end="")

@@ -26,13 +26,15 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "quality-selftest": ("experiments.selftest.quality", "what the metrics see of planted faults"),
         "decide": ("experiments.decide", "take the cheaper variant or not, by a rule fixed beforehand"),
         "plan-samples": ("experiments.plan_samples", "how many sentences, clips or votes a question needs"),
+        "history": ("experiments.history", "runs of many days as courses: what changed, when, and the suspects"),
         "comment": ("reports.comment", "a verdict as one sentence, for a pull request"),
     },
     "listen": {
         "listening": ("reports.listening", "a blind listening set: build, serve, collect"),
     },
     "serve": {
-        "serve": ("experiments.serve", "a small service that keeps a model loaded"),
+        "serve": ("experiments.serve", "a small service that keeps a model loaded; /metrics for Prometheus"),
+        "watch": ("experiments.watch", "a gate every night or hour, its history, and what alerts stand on"),
     },
     "look after": {
         "doctor": ("experiments.doctor", "what is here, what is missing, what that disables"),

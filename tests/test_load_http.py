@@ -26,7 +26,7 @@ from experiments.load.cold import cold_call
 from experiments.load.http import ask_json, reply_of
 from experiments.load.parts import Order
 from experiments.measuring.engines import facts_content
-from experiments.serve.__main__ import open_socket, text_check, voices_of
+from experiments.serve.__main__ import counters_of, open_socket, text_check, voices_of
 from experiments.serve.app import create_app
 from experiments.serve.service import Service
 from experiments.serve.settings import read_settings
@@ -49,7 +49,8 @@ def served(engine: ToneEngine, *settings: str) -> Iterator[TestClient]:
     rule = read_settings(settings).rule
     with Service(lambda: engine, rule, HostClock()) as service:
         facts, host = (lambda: facts_content(engine.facts)), {"host_class": "the-services-own"}
-        app = create_app(service, voices_of(CONFIG), text_check(CONFIG), facts, host)
+        counters = counters_of(service, host, "cpu")
+        app = create_app(service, voices_of(CONFIG), text_check(CONFIG), facts, host, counters)
         with TestClient(app, raise_server_exceptions=False) as client:
             yield client
 

@@ -8,8 +8,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.clock import make_clock
@@ -25,11 +26,13 @@ from experiments.measuring.validate import check_text, one_cell
 from experiments.serve.app import READY
 from experiments.serve.service import Service
 from experiments.serve.settings import SERVE, Serve, refuse_unserved
+from experiments.telemetry.backends import choose
 from experiments.workload.requests import load_workload
 from experiments.workload.voices import Voice, load_voices
 
 if TYPE_CHECKING:
     from experiments.serve.app import Front
+    from experiments.serve.counters import ServiceCounters
 
 HELP = """Keep one engine loaded and serve it over HTTP, on loopback unless serve.host= says otherwise.
 
@@ -37,7 +40,8 @@ HELP = """Keep one engine loaded and serve it over HTTP, on loopback unless serv
                     422 with one line for a request that cannot be served, 503 while the queue is full
   POST /v1/audio/speech  {"model": "..", "input": "..", "voice": "slt", "response_format": "wav|flac|pcm", "speed": 1}
                     the same for clients of OpenAI's audio API; GET /v1/models names model and voices; GET /docs
-  GET  /healthz (alive, from the first moment), /readyz (503 until the model is built and warm), /facts, /memory
+  GET  /healthz (alive, from the first moment), /readyz (503 until the model is built and warm), /facts, /memory,
+       /metrics (for Prometheus: latency and RTF by length, line, errors, memory, power where there is a source)
   Everything but serve.KEY=VALUE is an override of the variant, as in experiments.run.
 
 examples:
@@ -81,11 +85,41 @@ def serve(config: Config, settings: Serve) -> int:
             with Service(lambda: build_by_name(config, clock), settings.rule, clock) as service:
                 if settings.warm_up:
                     note(warm(service, load_workload(config).requests))
-                front.inner = create_app(service, voices, check, lambda: facts_content(service.facts), environment)
-                host, port = listener.getsockname()
-                print(f"{READY}http://{host}:{port}", flush=True)
-                ended.wait()
+                counters = counters_of(service, environment, str(config["device"]["kind"]))
+                front.inner = create_app(
+                    service, voices, check, lambda: facts_content(service.facts), environment, counters
+                )
+                with canary(service, settings, config, counters):
+                    host, port = listener.getsockname()
+                    print(f"{READY}http://{host}:{port}", flush=True)
+                    ended.wait()
     return EXIT_OK
+
+
+def counters_of(service: Service, environment: Mapping[str, object], kind: str) -> ServiceCounters:
+    """What /metrics tells from now on. kind: of the device, whose power is read where there is a source."""
+    from experiments.serve.counters import ServiceCounters
+
+    backend = choose(kind)
+    power = None if backend.source == "none" else backend.read
+    counters = ServiceCounters(service.facts, environment, service.counts, power)
+    service.watch = counters.observe
+    return counters
+
+
+def canary(
+    service: Service, settings: Serve, config: Config, counters: ServiceCounters
+) -> AbstractContextManager[object]:
+    """Of the workload's middle sentence by length; nothing where none is asked for. Raises ConfigError."""
+    if settings.canary_minutes is None:
+        return nullcontext()
+    from experiments.serve.canary import Canary
+
+    by_length = sorted(load_workload(config).requests, key=lambda request: len(request.text))
+    kept = None if settings.canary_reference is None else Path(settings.canary_reference)
+    made = Canary(service, by_length[len(by_length) // 2], 60 * settings.canary_minutes, kept)
+    counters.add(made)
+    return made
 
 
 @contextmanager
@@ -163,6 +197,7 @@ def _refuse_bare() -> None:
     """Before a model is loaded for nothing."""
     try:
         import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise UnsupportedEngine(f"the service needs {error.name}", "pip install '.[serve]'") from error

@@ -1,4 +1,4 @@
-"""HTTP around a Service: POST /synthesize gives a WAV; GET /healthz, /readyz, /facts, /memory. Errors are one line.
+"""HTTP around a Service: POST /synthesize gives a WAV; GET tells of it. Errors are one line.
 
 POST /v1/audio/speech (experiments.serve.speech_api) is the same in the form that other programs speak.
 """
@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from engine.contract import ConfigError, InvalidRequest, SynthesisRequest
 from experiments.common.cli import one_line
+from experiments.serve.counters import CONTENT_TYPE, ServiceCounters
 from experiments.serve.service import Closed, QueueFull, Service, Spoken
 from experiments.serve.speech_api import MOST_CHARS, PREFIX, api_error, request_by, speech_router
 from experiments.workload.voices import Voice
@@ -51,6 +52,7 @@ def create_app(
     check_text: Callable[[str], None],
     facts: Callable[[], dict[str, Any]],
     environment: Mapping[str, object],
+    counters: ServiceCounters,
 ) -> FastAPI:
     """check_text raises ConfigError for a text that the model cannot speak. environment: what the engine runs on."""
     app = FastAPI(title="f5bench", redoc_url=None)
@@ -77,6 +79,10 @@ def create_app(
     @app.get("/memory")
     async def memory() -> dict[str, Any]:
         return dataclasses.asdict(read_memory())
+
+    @app.get("/metrics")
+    def metrics() -> Response:  # on a thread of the server's pool: sensors may take milliseconds
+        return Response(counters.exposition(), media_type=CONTENT_TYPE)
 
     _explain(app)
     return app

@@ -31,6 +31,10 @@ class Spoken:
     batch_size: int
 
 
+# Told of the requests of one call and of their answers, in the same order
+Watch = Callable[[Sequence[SynthesisRequest], Sequence[Spoken]], None]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
     request: SynthesisRequest
@@ -49,10 +53,14 @@ class Counts:
 
 
 class Service:
-    """A context manager. The engine is built and called on one thread; `build` may raise, and then so does this."""
+    """A context manager. The engine is built and called on one thread; `build` may raise, and then so does this.
+
+    watch: told of every call that succeeded, after its answers were given and before the next call.
+    """
 
     def __init__(self, build: Callable[[], Engine], rule: Callable[[int], BatchRule], clock: Clock):
         self._clock, self._counts = clock, Counts()
+        self.watch: Watch | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         built = self._thread.submit(build)
         if built.exception() is not None:
@@ -106,18 +114,18 @@ class Service:
                     self._counts.served += len(batch)
                 else:
                     self._counts.failed += len(batch)
-            for place, one in enumerate(batch):
-                if error is not None:
+            if error is not None:
+                for one in batch:
                     one.answer.set_exception(error)
-                    continue
-                one.answer.set_result(
-                    Spoken(
-                        synthesis=call.result()[place],
-                        queue_s=started_s - one.arrived_s,
-                        service_s=service_s,
-                        batch_size=len(batch),
-                    )
-                )
+                continue
+            spoken = [
+                Spoken(synthesis=made, queue_s=started_s - one.arrived_s, service_s=service_s, batch_size=len(batch))
+                for one, made in zip(batch, call.result(), strict=True)
+            ]
+            for one, answer in zip(batch, spoken, strict=True):
+                one.answer.set_result(answer)
+            if self.watch is not None:
+                self.watch([one.request for one in batch], spoken)
 
     def _call(self, requests: list[SynthesisRequest]) -> list[Synthesis]:
         results = self._engine.synthesize(requests)

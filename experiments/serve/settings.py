@@ -66,11 +66,19 @@ class Serve(Line):
     host: Text = Field("127.0.0.1", description="a name or an IPv4 address of this machine; 0.0.0.0 for all")
     port: int = Field(8000, ge=0, le=65535, description="0: any free one")
     warm_up: bool = Field(True, description="speak three sentences before it is ready")
+    canary_minutes: float | None = Field(
+        None, gt=0, le=LONGEST_S / 60, description="say one sentence so often and hold it against its reference"
+    )
+    canary_reference: Text | None = Field(None, description="the .npz it is held against; null: its first answer")
 
     @model_validator(mode="after")
     def _is_a_host(self) -> Self:
         if not HOST.fullmatch(self.host):
             raise ConfigError("serve.host", self.host, "must be a name or an IPv4 address", "use serve.host=127.0.0.1")
+        if self.canary_reference is not None and self.canary_minutes is None:
+            raise ConfigError(
+                "serve.canary_reference", self.canary_reference, "is for a canary", "add serve.canary_minutes=10"
+            )
         return self
 
 

@@ -1,0 +1,135 @@
+"""Runs of many days as courses: `python -m experiments.history DIR` says what changed, and names the suspects."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from baselines.history.course import CourseLimits
+from baselines.refused import SettingRefused
+from engine.contract import UnsupportedEngine
+from experiments.common.cli import EXIT_OK, refuse_unwritable, refused_limit, run_verb
+from experiments.common.repository import GitRefused, git, refusal
+from metrics.record import RecordError, to_json, write_atomically
+from metrics.verdict import EXIT_CODES
+from reports.commands import ROOT, VerbParser
+from reports.history.courses import History, history_of
+from reports.history.page import render_history
+from reports.history.reading import Reading, read_folders, read_published
+from reports.history.review import Found, content, error_rate, found_in, review, sentence
+from reports.history.suspects import MOST_COMMITS, Commits, Log, no_log
+
+PUBLISHED = ROOT / "reports" / "published"
+REVIEW, PAGE, CONTENT = "review.md", "history.html", "history.json"
+DESCRIPTION = f"""{__doc__}
+Reads every run, sweep and gate in or below the folders. A course is one figure (RTF, CPU seconds, p95, memory, energy,
+quality) of one variant, model and workload on one host class; of a change it says how large it is, between which runs
+it lies, and what is not the same there: commits, versions, settings. RTF and p95 are taken in units of each run's own
+calibration, where every run made one. Leaves {REVIEW}, {PAGE} (one file, for any browser) and {CONTENT} in --out.
+
+examples:
+  python -m experiments.history outputs --out outputs/history
+  python -m experiments.history --published --days 30
+  python -m experiments.history outputs/watch --gate --runs-a-month 720
+
+exit codes: 0 done, 2 usage or nothing to read; with --gate also 10 a course is worse, 11 cannot tell
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    options = _parser().parse_args(argv)
+    limits = _limits(options)
+    _refuse_bare()
+    history = history_of(_reading(options), limits, timedelta(days=options.days))
+    found = found_in(history, log_of(options.repository))
+    with refuse_unwritable("--out", options.out):
+        write_history(history, found, options.out)
+    print(f"{history.outcome}: {sentence(history, found)}")
+    print(f"  {error_rate(history)}")
+    print(f"  page: {(options.out / PAGE).resolve().as_uri()}")
+    return EXIT_CODES[history.outcome] if options.gate else EXIT_OK
+
+
+def write_history(history: History, found: Sequence[Found], out: Path) -> None:
+    """The review, the page and the JSON. Raises OSError."""
+    text, data = review(history, found), content(history, found)
+    write_atomically(out / CONTENT, to_json(data) + "\n")
+    write_atomically(out / REVIEW, text)
+    write_atomically(out / PAGE, render_history(history, found, text, data))
+
+
+def log_of(repository: Path) -> Log:
+    """Asks git for the commits between two; without a repository none are named, and the reason is."""
+    try:
+        if git(repository, "rev-parse", "--verify", "--quiet", "HEAD").returncode != 0:
+            return no_log
+    except GitRefused:
+        return no_log
+
+    def log(before: str, after: str) -> Commits:
+        try:
+            done = git(repository, "log", "--format=%H%x09%s", f"{before}..{after}")
+            if done.returncode != 0:
+                raise refusal(repository, done)
+        except GitRefused as refused:
+            return Commits(reason=refused.reason)
+        lines = [line.partition("\t") for line in done.stdout.splitlines()]
+        return Commits(
+            listed=tuple((name, subject) for name, _, subject in lines[:MOST_COMMITS]), num_all=len(lines),
+            reason=None if lines else "the later commit is not a descendant of the earlier one",
+        )  # fmt: skip
+
+    return log
+
+
+def _reading(options: argparse.Namespace) -> Reading:
+    """Raises RecordError where there is nothing to read."""
+    if not options.folders and not options.published:
+        raise RecordError("DIR: none was given; name folders with runs, or add --published")
+    reading = read_folders(options.folders)
+    if options.published:
+        reading += read_published(PUBLISHED)
+    if not reading.measured:
+        why = reading.left_out[0]
+        raise RecordError(f"{why.where}: {why.reason}; no run shows a speed")
+    return reading
+
+
+def _limits(options: argparse.Namespace) -> CourseLimits:
+    try:
+        return CourseLimits(
+            catch_ratio=options.catch_ratio, false_alarm_frac=options.false_alarm_frac,
+            runs_a_month=options.runs_a_month, found_within=options.found_within,
+        )  # fmt: skip
+    except SettingRefused as error:
+        raise refused_limit(error) from error
+
+
+def _refuse_bare() -> None:
+    try:
+        import ruptures  # noqa: F401
+    except ImportError as error:
+        raise UnsupportedEngine(f"a history needs {error.name}", "pip install '.[history]'") from error
+
+
+def _parser() -> VerbParser:
+    parser = VerbParser(prog="python -m experiments.history", description=DESCRIPTION)
+    limits = CourseLimits()
+    parser.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="folders with runs, sweeps or gates")
+    parser.add_argument("--published", action="store_true", help="and the reports that are published with f5bench")
+    parser.add_argument("--days", type=float, default=7, help="up to the newest run, that are reviewed (default: 7)")
+    parser.add_argument("--out", type=Path, default=Path("outputs/history"), help="default: %(default)s")
+    parser.add_argument("--repository", type=Path, default=ROOT, help="whose commits are named (default: this one)")
+    parser.add_argument("--gate", action="store_true", help="exit by the worst course")
+    parser.add_argument("--catch-ratio", type=float, default=limits.catch_ratio, help="default: %(default)s")
+    parser.add_argument("--false-alarm-frac", type=float, default=limits.false_alarm_frac, help="default: %(default)s")
+    parser.add_argument("--runs-a-month", type=int, default=limits.runs_a_month, help="default: %(default)s")
+    parser.add_argument("--found-within", type=int, default=limits.found_within, help="runs (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(run_verb(main))

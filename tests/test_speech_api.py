@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import io
+import json
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
+from engine.clock import HostClock
+from engine.contract import AudioBlock, SynthesisRequest
+from experiments.serve.line import BatchRule
+from experiments.serve.service import Service
 from experiments.serve.speech_api import encoded
+from experiments.serve.streamed import blocks_of
+from tests.engines import request
 from tests.load_fakes import ToneEngine
 from tests.test_load_http import served
 
@@ -75,3 +86,77 @@ def test_beyond_full_scale_is_full_scale() -> None:
         -32767,
         0,
     ]
+
+
+@pytest.mark.parametrize("form", ["pcm", "wav"])
+def test_a_stream_is_the_same_sound_in_pieces(form: str) -> None:
+    with served(ToneEngine()) as client:
+        body = {**ASKED, "model": model_of(client)["id"], "response_format": form, "stream_format": "audio"}
+        streamed = client.post("/v1/audio/speech", json=body)
+        assert streamed.status_code == 200, streamed.text
+        assert streamed.headers["content-type"] == f"audio/{form}"
+        assert "content-length" not in streamed.headers, "nobody knows it yet"
+        events = client.post("/v1/audio/speech", json={**body, "stream_format": "sse"})
+        assert events.headers["content-type"].startswith("text/event-stream")
+        assert client.get("/healthz").json()["served"] == 2
+    if form == "wav":
+        heard_S, rate_hz = soundfile.read(io.BytesIO(streamed.content), dtype="int16")
+        assert rate_hz == 24000
+    else:
+        heard_S = np.frombuffer(streamed.content, "<i2")
+    (block, second) = ToneEngine().stream(request(ASKED["input"], utterance_id="request"))
+    expected_S = np.round(np.concatenate((block.audio_S, second.audio_S)) * 32767)
+    assert np.array_equal(heard_S, expected_S)
+    deltas = [json.loads(line.removeprefix("data: ")) for line in events.text.split("\n\n") if line]
+    assert [delta["type"] for delta in deltas] == ["speech.audio.delta", "speech.audio.delta", "speech.audio.done"]
+    assert b"".join(base64.b64decode(delta["audio"]) for delta in deltas[:-1]) == streamed.content
+
+
+def test_the_first_block_is_sent_before_the_second_is_made_and_who_leaves_ends_the_stream() -> None:
+    engine = TwoStep()
+
+    async def listen() -> float:
+        with Service(lambda: engine, lambda _: BatchRule(), HostClock()) as service:
+            blocks = blocks_of(service, request("That was close."))
+            await anext(blocks)
+            assert not engine.goes_on.is_set(), "the engine waits for us with its second block"
+            waiting = asyncio.wrap_future(service.submit(request("Turn left at the bridge.")))
+            await blocks.aclose()
+            engine.goes_on.set()
+            await waiting
+            return service.counts().served
+
+    assert asyncio.run(listen()) == 2
+    assert engine.num_blocks < 3, "nobody listened to the second"
+
+
+def test_a_stream_that_breaks_before_its_first_block_has_a_status_and_flac_is_not_streamed() -> None:
+    with served(Broken()) as client:
+        body = {**ASKED, "model": model_of(client)["id"], "stream_format": "audio", "response_format": "pcm"}
+        answer = client.post("/v1/audio/speech", json=body)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
+        refused = client.post("/v1/audio/speech", json={**body, "response_format": "flac"})
+        assert refused.status_code == 422
+        assert "response_format=flac: is not streamed" in refused.json()["error"]["message"]
+        assert client.get("/healthz").json()["failed"] == 1
+
+
+class TwoStep(ToneEngine):
+    """Makes its second block when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.goes_on, self.num_blocks = threading.Event(), 0
+
+    def stream(self, request: SynthesisRequest) -> Iterator[AudioBlock]:
+        for place in range(3):
+            if place == 1:
+                assert self.goes_on.wait(10)
+            self.num_blocks += 1
+            yield AudioBlock(audio_S=np.zeros(240, np.float32), sample_rate_hz=24000, chunk=place, num_evals=1)
+
+
+class Broken(ToneEngine):
+    def stream(self, request: SynthesisRequest) -> Iterator[AudioBlock]:
+        raise RuntimeError("out of tune")
+        yield

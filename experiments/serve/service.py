@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from engine.clock import Clock
-from engine.contract import Engine, EngineFacts, Synthesis, SynthesisRequest
+from engine.contract import AudioBlock, Engine, EngineFacts, Synthesis, SynthesisRequest
 from experiments.serve.line import BatchQueue, BatchRule
 
 
@@ -31,15 +31,35 @@ class Spoken:
     batch_size: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Streamed:
+    """A stream that ended. is_whole False: who listened went away, and no more was spoken."""
+
+    queue_s: float
+    service_s: float
+    num_blocks: int
+    is_whole: bool
+
+
+# Takes one block of a stream on the engine's thread; False: nobody listens any longer
+Listener = Callable[[AudioBlock], bool]
 # Told of the requests of one call and of their answers, in the same order
 Watch = Callable[[Sequence[SynthesisRequest], Sequence[Spoken]], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
+    """For a call that may be shared, or, with a listener, for a stream of its own."""
+
     request: SynthesisRequest
-    answer: Future[Spoken]
     arrived_s: float
+    answer: Future[Spoken] = field(default_factory=Future)
+    listener: Listener | None = None
+    streamed: Future[Streamed] = field(default_factory=Future)
+
+    @property
+    def future(self) -> Future[Spoken] | Future[Streamed]:
+        return self.answer if self.listener is None else self.streamed
 
 
 @dataclass(slots=True)
@@ -93,39 +113,83 @@ class Service:
 
     def submit(self, request: SynthesisRequest) -> Future[Spoken]:
         """Raises QueueFull, or Closed while shutting down. The future raises what the engine raised."""
-        waiting = _Waiting(request, Future(), self._clock.now_s())
+        waiting = _Waiting(request, self._clock.now_s())
+        self._wait(waiting)
+        return waiting.answer
+
+    def submit_stream(self, request: SynthesisRequest, listener: Listener) -> Future[Streamed]:
+        """As submit, in the same line; each block goes to the listener as soon as it is final."""
+        waiting = _Waiting(request, self._clock.now_s(), listener=listener)
+        self._wait(waiting)
+        return waiting.streamed
+
+    def _wait(self, waiting: _Waiting) -> None:
         with self._changed:
             if not self._is_open:
                 raise Closed
-            if not self._line.add(waiting, len(request.text), waiting.arrived_s):
+            if not self._line.add(waiting, len(waiting.request.text), waiting.arrived_s):
                 self._counts.rejected += 1
                 raise QueueFull
             self._changed.notify()
-        return waiting.answer
 
     def _feed(self) -> None:
         while batch := self._next():
-            started_s = self._clock.now_s()
-            call = self._thread.submit(self._call, [one.request for one in batch])
-            error = call.exception()
-            service_s = self._clock.now_s() - started_s
-            with self._changed:
-                if error is None:
-                    self._counts.served += len(batch)
-                else:
-                    self._counts.failed += len(batch)
-            if error is not None:
-                for one in batch:
-                    one.answer.set_exception(error)
-                continue
-            spoken = [
-                Spoken(synthesis=made, queue_s=started_s - one.arrived_s, service_s=service_s, batch_size=len(batch))
-                for one, made in zip(batch, call.result(), strict=True)
-            ]
-            for one, answer in zip(batch, spoken, strict=True):
-                one.answer.set_result(answer)
-            if self.watch is not None:
-                self.watch([one.request for one in batch], spoken)
+            if together := [one for one in batch if one.listener is None]:
+                self._answer(together)
+            for one in batch:
+                if one.listener is not None:
+                    self._answer_stream(one, one.listener)
+
+    def _answer(self, batch: list[_Waiting]) -> None:
+        started_s = self._clock.now_s()
+        call = self._thread.submit(self._call, [one.request for one in batch])
+        error = call.exception()
+        service_s = self._clock.now_s() - started_s
+        self._count(len(batch), error)
+        if error is not None:
+            for one in batch:
+                one.answer.set_exception(error)
+            return
+        spoken = [
+            Spoken(synthesis=made, queue_s=started_s - one.arrived_s, service_s=service_s, batch_size=len(batch))
+            for one, made in zip(batch, call.result(), strict=True)
+        ]
+        for one, answer in zip(batch, spoken, strict=True):
+            one.answer.set_result(answer)
+        if self.watch is not None:
+            self.watch([one.request for one in batch], spoken)
+
+    def _answer_stream(self, one: _Waiting, listener: Listener) -> None:
+        started_s = self._clock.now_s()
+        call = self._thread.submit(self._stream, one.request, listener)
+        error = call.exception()
+        self._count(1, error)
+        if error is not None:
+            one.streamed.set_exception(error)
+            return
+        num_blocks, is_whole = call.result()
+        one.streamed.set_result(
+            Streamed(
+                queue_s=started_s - one.arrived_s, service_s=self._clock.now_s() - started_s, num_blocks=num_blocks,
+                is_whole=is_whole,
+            )
+        )  # fmt: skip
+
+    def _count(self, num: int, error: BaseException | None) -> None:
+        with self._changed:
+            if error is None:
+                self._counts.served += num
+            else:
+                self._counts.failed += num
+
+    def _stream(self, request: SynthesisRequest, listener: Listener) -> tuple[int, bool]:
+        """Blocks handed on, and whether that was all of them."""
+        num_blocks = 0
+        for block in self._engine.stream(request):
+            num_blocks += 1
+            if not listener(block):
+                return num_blocks, False
+        return num_blocks, True
 
     def _call(self, requests: list[SynthesisRequest]) -> list[Synthesis]:
         results = self._engine.synthesize(requests)
@@ -137,7 +201,7 @@ class Service:
         with self._changed:
             while self._is_open:
                 batch = self._line.take(self._clock.now_s())
-                wanted = [one for one in batch if one.answer.set_running_or_notify_cancel()]
+                wanted = [one for one in batch if one.future.set_running_or_notify_cancel()]
                 if wanted:
                     return wanted
                 if batch:
@@ -151,8 +215,8 @@ class Service:
         with self._changed:
             self._is_open = False
             for one in self._line.drain():
-                if one.answer.set_running_or_notify_cancel():
-                    one.answer.set_exception(Closed())
+                if one.future.set_running_or_notify_cancel():
+                    one.future.set_exception(Closed())
             self._changed.notify()
         self._feeder.join()
         self._thread.submit(self._engine.close).result()

@@ -59,7 +59,7 @@ def error_rate(history: History) -> str:
     return (
         f"Rule {RULE}: of courses in which nothing changes at most {PERCENT * limits.false_alarm_frac:g} % alarm in "
         f"{limits.runs_a_month} runs, where runs do not hang together; a change counts as found in a permutation test "
-        f"at p <= {limits.p_limit:.2g}. \"Cannot tell\": a change of {PERCENT * (limits.catch_ratio - 1):g} % might not "
+        f'at p <= {limits.p_limit:.2g}. "Cannot tell": a change of {PERCENT * (limits.catch_ratio - 1):g} % might not '
         f"be found within {limits.found_within} runs."
     )
 
@@ -151,7 +151,12 @@ def _unsure(history: History) -> list[str]:
     reasons = Counter(one.course.reason for one in history.series if one.course.outcome == "INCONCLUSIVE")
     if not reasons:
         return []
-    return ["## Cannot tell", "", *(f"- {plural(num, 'course')}: {reason}" for reason, num in reasons.most_common()), ""]
+    return [
+        "## Cannot tell",
+        "",
+        *(f"- {plural(num, 'course')}: {reason}" for reason, num in reasons.most_common()),
+        "",
+    ]
 
 
 def _cell(text: str) -> str:

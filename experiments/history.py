@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from baselines.history.course import CourseLimits
 from baselines.refused import SettingRefused
@@ -16,11 +17,12 @@ from experiments.common.repository import GitRefused, git, refusal
 from metrics.record import RecordError, to_json, write_atomically
 from metrics.verdict import EXIT_CODES
 from reports.commands import ROOT, VerbParser
-from reports.history.courses import History, history_of
-from reports.history.page import render_history
-from reports.history.reading import Reading, read_folders, read_published
-from reports.history.review import Found, content, error_rate, found_in, review, sentence
-from reports.history.suspects import MOST_COMMITS, Commits, Log, no_log
+
+if TYPE_CHECKING:
+    from reports.history.courses import History
+    from reports.history.reading import Reading
+    from reports.history.review import Found
+    from reports.history.suspects import Commits, Log
 
 PUBLISHED = ROOT / "reports" / "published"
 REVIEW, PAGE, CONTENT = "review.md", "history.html", "history.json"
@@ -43,6 +45,10 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     limits = _limits(options)
     _refuse_bare()
+    # Tables and pages take a second to import, and --help needs none
+    from reports.history.courses import history_of
+    from reports.history.review import error_rate, found_in, sentence
+
     history = history_of(_reading(options), limits, timedelta(days=options.days))
     found = found_in(history, log_of(options.repository))
     with refuse_unwritable("--out", options.out):
@@ -55,6 +61,9 @@ def main(argv: Sequence[str]) -> int:
 
 def write_history(history: History, found: Sequence[Found], out: Path) -> None:
     """The review, the page and the JSON. Raises OSError."""
+    from reports.history.page import render_history
+    from reports.history.review import content, review
+
     text, data = review(history, found), content(history, found)
     write_atomically(out / CONTENT, to_json(data) + "\n")
     write_atomically(out / REVIEW, text)
@@ -63,6 +72,8 @@ def write_history(history: History, found: Sequence[Found], out: Path) -> None:
 
 def log_of(repository: Path) -> Log:
     """Asks git for the commits between two; without a repository none are named, and the reason is."""
+    from reports.history.suspects import MOST_COMMITS, Commits, no_log
+
     try:
         if git(repository, "rev-parse", "--verify", "--quiet", "HEAD").returncode != 0:
             return no_log
@@ -87,6 +98,8 @@ def log_of(repository: Path) -> Log:
 
 def _reading(options: argparse.Namespace) -> Reading:
     """Raises RecordError where there is nothing to read."""
+    from reports.history.reading import read_folders, read_published
+
     if not options.folders and not options.published:
         raise RecordError("DIR: none was given; name folders with runs, or add --published")
     reading = read_folders(options.folders)
@@ -112,7 +125,7 @@ def _refuse_bare() -> None:
     try:
         import ruptures  # noqa: F401
     except ImportError as error:
-        raise UnsupportedEngine(f"a history needs {error.name}", "pip install '.[history]'") from error
+        raise UnsupportedEngine(f"a history needs {error.name}", "pip install '.[watch]'") from error
 
 
 def _parser() -> VerbParser:

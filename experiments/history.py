@@ -36,6 +36,7 @@ examples:
   python -m experiments.history outputs --out outputs/history
   python -m experiments.history --published --days 30
   python -m experiments.history outputs/watch --gate --runs-a-month 720
+  python -m experiments.history --selftest 100
 
 exit codes: 0 done, 2 usage or nothing to read; with --gate also 10 a course is worse, 11 cannot tell
 """
@@ -45,6 +46,8 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     limits = _limits(options)
     _refuse_bare()
+    if options.selftest is not None:
+        return selftest(options.selftest, limits)
     # Tables and pages take a second to import, and --help needs none
     from reports.history.courses import history_of
     from reports.history.review import error_rate, found_in, sentence
@@ -57,6 +60,21 @@ def main(argv: Sequence[str]) -> int:
     print(f"  {error_rate(history)}")
     print(f"  page: {(options.out / PAGE).resolve().as_uri()}")
     return EXIT_CODES[history.outcome] if options.gate else EXIT_OK
+
+
+def selftest(num: int, limits: CourseLimits) -> int:
+    """How often the rule is wrong, on recorded comparisons of engines with themselves and on synthetic machines."""
+    from baselines.simulation.histories import RUNS_A_MONTH, RUNS_BEFORE, machines, rates_of
+
+    caught = f"+{100 * (limits.catch_ratio - 1):g} % found within {limits.found_within} runs"
+    print(f"{num} histories a machine, {RUNS_BEFORE} runs and {RUNS_A_MONTH} more; {caught}:")
+    for name, machine in machines().items():
+        rates = rates_of(machine, num, limits)
+        print(
+            f"  {name:<30} alarms without a change {rates.alarms}, found {rates.found}; where the first "
+            f"{RUNS_BEFORE} gave PASS {rates.found_sure} of {rates.sure}; cannot tell {rates.unsure}", flush=True,
+        )  # fmt: skip
+    return EXIT_OK
 
 
 def write_history(history: History, found: Sequence[Found], out: Path) -> None:
@@ -128,6 +146,14 @@ def _refuse_bare() -> None:
         raise UnsupportedEngine(f"a history needs {error.name}", "pip install '.[watch]'") from error
 
 
+def _count(text: str) -> int:
+    """For argparse: a whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be a whole number from 1")
+    return value
+
+
 def _parser() -> VerbParser:
     parser = VerbParser(prog="python -m experiments.history", description=DESCRIPTION)
     limits = CourseLimits()
@@ -136,6 +162,7 @@ def _parser() -> VerbParser:
     parser.add_argument("--days", type=float, default=7, help="up to the newest run, that are reviewed (default: 7)")
     parser.add_argument("--out", type=Path, default=Path("outputs/history"), help="default: %(default)s")
     parser.add_argument("--repository", type=Path, default=ROOT, help="whose commits are named (default: this one)")
+    parser.add_argument("--selftest", type=_count, metavar="N", help="N histories of each known machine, read nothing")
     parser.add_argument("--gate", action="store_true", help="exit by the worst course")
     parser.add_argument("--catch-ratio", type=float, default=limits.catch_ratio, help="default: %(default)s")
     parser.add_argument("--false-alarm-frac", type=float, default=limits.false_alarm_frac, help="default: %(default)s")

@@ -47,16 +47,16 @@ def main(argv: Sequence[str]) -> int:
 
 def watch(settings: Watch, overrides: Sequence[str], clock: Clock) -> int:
     """Until `settings.runs` are done. A run that the gate refuses as misused ends it: the next would be, too."""
-    from experiments.watch.session import Session, exit_code_of, run_gate
+    from experiments.watch import session as sessions
 
-    session = Session(settings=settings, overrides=tuple(overrides), clock=clock, gate=run_gate)
+    session = sessions.Session(settings=settings, overrides=tuple(overrides), clock=clock, gate=sessions.run_gate)
     code = EXIT_OK
     with refuse_unwritable("watch.folder", Path(settings.folder)):
         for number, _ in enumerate(moments(settings, clock), start=1):
             is_last = number == settings.runs
             next_s = None if is_last else next_due_s(clock.now_s(), settings.every_minutes, settings.offset_minutes)
             entry = session.run(next_s)
-            code = exit_code_of(entry)
+            code = sessions.exit_code_of(entry)
             note(f"watch: run {number}: {entry.outcome or 'no verdict'}, exit code {code}, {entry.folder}")
             if entry.exit_code == EXIT_USAGE:
                 break

@@ -31,15 +31,15 @@ class Watch(Group):
     def _fits_together(self) -> Self:
         if self.baseline is None:
             raise ConfigError("watch.baseline", "(none)", "is needed", "write watch.baseline=NAME; see --help")
+        if DAY_MINUTES % self.every_minutes:
+            raise ConfigError(
+                "watch.every_minutes", self.every_minutes, "must divide a day of 1440", "use watch.every_minutes=60"
+            )
         if self.offset_minutes >= self.every_minutes:
             raise ConfigError(
                 "watch.offset_minutes", self.offset_minutes, "must be below watch.every_minutes",
                 "use watch.offset_minutes=0",
             )  # fmt: skip
-        if DAY_MINUTES % self.every_minutes:
-            raise ConfigError(
-                "watch.every_minutes", self.every_minutes, "must divide a day of 1440", "use watch.every_minutes=60"
-            )
         if self.webhook is not None:
             self._check_address(self.webhook)
         return self

@@ -24,7 +24,7 @@ from experiments.watch.settings import WATCH, Watch
 from experiments.watch.told import TEXTFILE
 from metrics.record import RecordError, save_record
 from metrics.verdict import EXIT_CODES, Outcome
-from tests.history_runs import FIRST_NIGHT, night
+from tests.history_runs import FIRST_NIGHT, night, write_nights
 
 HOUR_S = 3600.0
 START_S = datetime(2026, 9, 1, 2, 30, tzinfo=timezone.utc).timestamp()
@@ -71,16 +71,19 @@ def test_a_run_that_takes_too_long_misses_what_was_due_meanwhile() -> None:
 
 
 class FakeGate:
-    """Leaves what the gate leaves: the run of a night, its verdict; and takes an hour for it."""
+    """Leaves what the gate leaves: the run of a night from `first` on, its verdict; and takes an hour for it."""
 
-    def __init__(self, clock: FakeClock, outcomes: Sequence[Outcome | None], slower: Callable[[int], float]) -> None:
-        self.clock, self.outcomes, self.slower, self.words = clock, outcomes, slower, list[Sequence[str]]()
+    def __init__(
+        self, clock: FakeClock, outcomes: Sequence[Outcome | None], slower: Callable[[int], float], first: int
+    ) -> None:
+        self.clock, self.outcomes, self.slower, self.first = clock, outcomes, slower, first
+        self.words: list[Sequence[str]] = []
 
     def __call__(self, words: Sequence[str], out: Path) -> int:
-        number = len(self.words)
+        number = self.first + len(self.words)
         self.words.append(words)
         self.clock.unix_s += HOUR_S
-        outcome = self.outcomes[min(number, len(self.outcomes) - 1)]
+        outcome = self.outcomes[len(self.words) - 1]
         if outcome is None:
             return 14
         save_record(night(number, self.slower(number)), out / "result.json")
@@ -100,13 +103,13 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tu
     """(exit code, gate) of a watch over these outcomes."""
 
     def watch(
-        *outcomes: Outcome | None, slower: Callable[[int], float] = lambda number: 1.0, **changes: Any
+        *outcomes: Outcome | None, slower: Callable[[int], float] = lambda number: 1.0, first: int = 0, **changes: Any
     ) -> tuple[int, FakeGate]:
-        clock = FakeClock(FIRST_NIGHT.timestamp() - 60)
-        gate = FakeGate(clock, outcomes, slower)
+        clock = FakeClock(FIRST_NIGHT.timestamp() + first * 86400 - 60)
+        gate = FakeGate(clock, outcomes, slower, first)
         monkeypatch.setattr(sessions, "run_gate", gate)
-        runs = changes.pop("runs", len(outcomes))
-        return verb.watch(settings(tmp_path / "kept", runs=runs, **changes), ["workload=smoke"], clock), gate
+        asked = settings(tmp_path / "kept", runs=len(outcomes), **changes)
+        return verb.watch(asked, ["workload=smoke"], clock), gate
 
     return watch
 
@@ -144,7 +147,8 @@ def test_every_run_is_remembered_and_told_to_prometheus(
 def test_a_step_that_one_gate_lets_pass_is_found_by_its_course(
     tmp_path: Path, watched: Callable[..., tuple[int, FakeGate]]
 ) -> None:
-    code, _ = watched("PASS", runs=20, slower=lambda number: 1.08 if number >= 16 else 1.0)
+    write_nights(tmp_path / "kept", [1.0] * 16 + [1.08] * 3)
+    code, _ = watched("PASS", slower=lambda number: 1.08, first=19)
     newest = read_ledger(tmp_path / "kept")[-1]
     assert newest.outcome == "PASS"
     assert newest.courses is not None

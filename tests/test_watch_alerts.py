@@ -50,7 +50,7 @@ def labelled(metric: str, labels: str, values: str) -> dict[str, str]:
     return {"series": f"{metric}{{{labels}}}", "values": values}
 
 
-def test_of(name: str) -> dict[str, Any]:
+def case_of(name: str) -> dict[str, Any]:
     """A test of promtool: exactly these alerts fire at the end. Annotations are not compared."""
     alert, series, expected = CASES[name]
     wanted = [{"labels": f"ALERTS{_labels(alert, one)}", "value": 1} for one in expected]
@@ -149,7 +149,7 @@ CASES: dict[str, tuple[str, list[dict[str, str]], list[dict[str, str]]]] = {
 def test_every_alert_fires_where_it_should_and_nowhere_else(tmp_path: Path) -> None:
     if PROMTOOL is None:
         pytest.skip("promtool is not installed (apt-get install prometheus)")
-    content = {"rule_files": [str(RULES)], "evaluation_interval": f"{STEP_MIN}m", "tests": [*map(test_of, CASES)]}
+    content = {"rule_files": [str(RULES)], "evaluation_interval": f"{STEP_MIN}m", "tests": [*map(case_of, CASES)]}
     path = tmp_path / "test.yaml"
     path.write_text(yaml.safe_dump(content))
     done = subprocess.run([PROMTOOL, "test", "rules", str(path)], capture_output=True, text=True, check=False)

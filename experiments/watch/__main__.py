@@ -32,6 +32,7 @@ exit codes, of the last run: 0 pass (also WARN), 2 usage or configuration, 10 a 
 11 cannot tell, 12 environment differs, 13 no usable baseline, 14 the run failed, 130 interrupted
 """
 OWN = ("gate.baseline", "gate.run", "out")  # what the watch itself says to the gate
+OF_THE_GATE = ("gate.require_approved", "gate.records")  # keys of that verb, and no limits
 
 
 @with_presets
@@ -74,7 +75,7 @@ def check(overrides: Sequence[str]) -> None:
         if key.lstrip("+~") in OWN:
             remedy = "use watch.folder=DIR" if key == "out" else "use watch.baseline=NAME"
             raise ConfigError(key, value, "is set by the watch", remedy)
-    read_limits(list(overrides))
+    read_limits([word for word in overrides if word.partition("=")[0] not in OF_THE_GATE])
     compose_run([word for word in overrides if not word.startswith("gate.")])
 
 

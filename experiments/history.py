@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from baselines.history.course import CourseLimits
 from baselines.refused import SettingRefused
@@ -16,11 +17,12 @@ from experiments.common.repository import GitRefused, git, refusal
 from metrics.record import RecordError, to_json, write_atomically
 from metrics.verdict import EXIT_CODES
 from reports.commands import ROOT, VerbParser
-from reports.history.courses import History, history_of
-from reports.history.page import render_history
-from reports.history.reading import Reading, read_folders, read_published
-from reports.history.review import Found, content, error_rate, found_in, review, sentence
-from reports.history.suspects import MOST_COMMITS, Commits, Log, no_log
+
+if TYPE_CHECKING:
+    from reports.history.courses import History
+    from reports.history.reading import Reading
+    from reports.history.review import Found
+    from reports.history.suspects import Commits, Log
 
 PUBLISHED = ROOT / "reports" / "published"
 REVIEW, PAGE, CONTENT = "review.md", "history.html", "history.json"
@@ -34,6 +36,7 @@ examples:
   python -m experiments.history outputs --out outputs/history
   python -m experiments.history --published --days 30
   python -m experiments.history outputs/watch --gate --runs-a-month 720
+  python -m experiments.history --selftest 100
 
 exit codes: 0 done, 2 usage or nothing to read; with --gate also 10 a course is worse, 11 cannot tell
 """
@@ -43,6 +46,12 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     limits = _limits(options)
     _refuse_bare()
+    if options.selftest is not None:
+        return selftest(options.selftest, limits)
+    # Tables and pages take a second to import, and --help needs none
+    from reports.history.courses import history_of
+    from reports.history.review import error_rate, found_in, sentence
+
     history = history_of(_reading(options), limits, timedelta(days=options.days))
     found = found_in(history, log_of(options.repository))
     with refuse_unwritable("--out", options.out):
@@ -53,8 +62,26 @@ def main(argv: Sequence[str]) -> int:
     return EXIT_CODES[history.outcome] if options.gate else EXIT_OK
 
 
+def selftest(num: int, limits: CourseLimits) -> int:
+    """How often the rule is wrong, on recorded comparisons of engines with themselves and on synthetic machines."""
+    from baselines.simulation.histories import RUNS_A_MONTH, RUNS_BEFORE, machines, rates_of
+
+    caught = f"+{100 * (limits.catch_ratio - 1):g} % found within {limits.found_within} runs"
+    print(f"{num} histories a machine, {RUNS_BEFORE} runs and {RUNS_A_MONTH} more; {caught}:")
+    for name, machine in machines().items():
+        rates = rates_of(machine, num, limits)
+        print(
+            f"  {name:<30} alarms without a change {rates.alarms}, found {rates.found}; where the first "
+            f"{RUNS_BEFORE} gave PASS {rates.found_sure} of {rates.sure}; cannot tell {rates.unsure}", flush=True,
+        )  # fmt: skip
+    return EXIT_OK
+
+
 def write_history(history: History, found: Sequence[Found], out: Path) -> None:
     """The review, the page and the JSON. Raises OSError."""
+    from reports.history.page import render_history
+    from reports.history.review import content, review
+
     text, data = review(history, found), content(history, found)
     write_atomically(out / CONTENT, to_json(data) + "\n")
     write_atomically(out / REVIEW, text)
@@ -63,6 +90,8 @@ def write_history(history: History, found: Sequence[Found], out: Path) -> None:
 
 def log_of(repository: Path) -> Log:
     """Asks git for the commits between two; without a repository none are named, and the reason is."""
+    from reports.history.suspects import MOST_COMMITS, Commits, no_log
+
     try:
         if git(repository, "rev-parse", "--verify", "--quiet", "HEAD").returncode != 0:
             return no_log
@@ -87,6 +116,8 @@ def log_of(repository: Path) -> Log:
 
 def _reading(options: argparse.Namespace) -> Reading:
     """Raises RecordError where there is nothing to read."""
+    from reports.history.reading import read_folders, read_published
+
     if not options.folders and not options.published:
         raise RecordError("DIR: none was given; name folders with runs, or add --published")
     reading = read_folders(options.folders)
@@ -112,7 +143,15 @@ def _refuse_bare() -> None:
     try:
         import ruptures  # noqa: F401
     except ImportError as error:
-        raise UnsupportedEngine(f"a history needs {error.name}", "pip install '.[history]'") from error
+        raise UnsupportedEngine(f"a history needs {error.name}", "pip install '.[watch]'") from error
+
+
+def _count(text: str) -> int:
+    """For argparse: a whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be a whole number from 1")
+    return value
 
 
 def _parser() -> VerbParser:
@@ -123,6 +162,7 @@ def _parser() -> VerbParser:
     parser.add_argument("--days", type=float, default=7, help="up to the newest run, that are reviewed (default: 7)")
     parser.add_argument("--out", type=Path, default=Path("outputs/history"), help="default: %(default)s")
     parser.add_argument("--repository", type=Path, default=ROOT, help="whose commits are named (default: this one)")
+    parser.add_argument("--selftest", type=_count, metavar="N", help="N histories of each known machine, read nothing")
     parser.add_argument("--gate", action="store_true", help="exit by the worst course")
     parser.add_argument("--catch-ratio", type=float, default=limits.catch_ratio, help="default: %(default)s")
     parser.add_argument("--false-alarm-frac", type=float, default=limits.false_alarm_frac, help="default: %(default)s")

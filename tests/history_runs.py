@@ -15,7 +15,7 @@ FIRST_NIGHT = datetime(2026, 9, 1, 3, tzinfo=timezone.utc)
 
 def night(number: int, slower: float = 1.0, world: World = QUIET, commit: str | None = None) -> RunRecord:
     """The run of that night. slower: factor on its times, not on its calibration."""
-    run = make_run(number, Recipe(world=world, slower=slower, rounds=2, ids=IDS[:6]))
+    run = make_run(number, Recipe(world=world, slower=slower, rounds=3, ids=IDS[:4]))
     created = (FIRST_NIGHT + timedelta(days=number)).isoformat()
     environment = {**run.environment, "git_commit": commit or f"{number // 7:040x}", "git_dirty": False}
     return replace(run, run_id=f"night-{number:03d}", created=created, environment=environment)

@@ -27,6 +27,8 @@ from experiments.settings.words import split_words
 from experiments.solvers import calibrate_reuse
 from experiments.solvers import fit as fit_solver
 from experiments.sweep import running as sweeping
+from experiments.watch import __main__ as watch
+from experiments.watch import settings as watch_settings
 from reports.listening.study import settings as listening
 
 Parser = Callable[[Sequence[str]], object]
@@ -122,6 +124,16 @@ def _serve(argv: Sequence[str]) -> None:
     compose_run(rest)
 
 
+def _watch(argv: Sequence[str]) -> None:
+    if is_help(argv) or is_information(argv):
+        return
+    refuse_flags(argv)
+    mine, rest = watch_settings.WATCH.split(argv)
+    if mine:  # not a mention of it
+        watch_settings.WATCH.made(mine)
+    watch.check(rest)
+
+
 def _gate(argv: Sequence[str]) -> None:
     overrides = gate.read_asked(argv)[1]
     refuse_flags(overrides)
@@ -190,6 +202,7 @@ PARSERS: dict[str, Parser] = {
     "experiments.selftest.stored": _gate_selftest,
     "experiments.load": _load,
     "experiments.serve": _serve,
+    "experiments.watch": _watch,
     "experiments.gate": _gate,
     "experiments.baseline": _baseline,
     "experiments.stream": _hydra(lambda argv: stream.split_arguments(argv)[0]),
@@ -206,8 +219,8 @@ PARSERS: dict[str, Parser] = {
     "experiments.decide": _flags("experiments.decide", ("rule", "out"), 1),
     "experiments.plan_samples": _flags("experiments.plan_samples", plan_samples.KEYS, 2),
     **{f"experiments.{name}": _flags(f"experiments.{name}") for name in (
-        "scoring.score", "trim_reference", "setup_jetson", "selftest.quality", "checks.chaos", "checks.sweep_cost",
-        "checks.score_cost",
+        "scoring.score", "trim_reference", "setup_jetson", "selftest.quality", "history", "checks.chaos",
+        "checks.sweep_cost", "checks.score_cost",
     )},
     **{f"experiments.{name}": _flags(f"experiments.{name}.__main__") for name in ("tracking", "doctor", "telemetry")},
     **{f"experiments.checks.{name}": _flags(f"experiments.checks.{name}", composes=True) for name in (

@@ -216,10 +216,8 @@ def _verdict(
             return "WARN", "worse, by less than what must be caught"
         return "FAIL", "worse in the time under review"
     if num < limits.fewest:
-        return (
-            "INCONCLUSIVE",
-            f"{num} {'run' if num == 1 else 'runs'} of this level, it takes {limits.fewest} before a change can be told",
-        )
+        runs = "1 run" if num == 1 else f"{num} runs"
+        return "INCONCLUSIVE", f"{runs} of this level, it takes {limits.fewest} before a change can be told"
     if is_ratio and detectable is not None and detectable > limits.catch_ratio:
         return "INCONCLUSIVE", (
             f"runs differ by too much: a change has to be {100 * (detectable - 1):.0f} % to be found within "

@@ -19,8 +19,12 @@ def fresh_run(overrides: Sequence[str], out: Path) -> int:
 
     Returns its exit code, and that of a failed job where a signal ended it.
     """
-    kept = [text for text in overrides if not text.startswith("out=")]
-    command = [sys.executable, "-m", "experiments.run", *kept, f"out={hydra_value(str(out))}"]
+    return fresh_verb("experiments.run", [text for text in overrides if not text.startswith("out=")], out)
+
+
+def fresh_verb(module: str, words: Sequence[str], out: Path) -> int:
+    """`python -m MODULE WORDS out=OUT` in a process of its own, likewise."""
+    command = [sys.executable, "-m", module, *words, f"out={hydra_value(str(out))}"]
     process = subprocess.Popen(command, env=module_environment(), stdout=2)
     try:
         code = process.wait()

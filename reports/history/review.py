@@ -1,4 +1,4 @@
-"""The review of a history in Markdown: what changed with its suspects, what cannot be told and why, what was left out."""
+"""The review of a history in Markdown: what changed and its suspects, what cannot be told, what was left out."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def period(history: History) -> str:
 def error_rate(history: History) -> str:
     """By what right it is said."""
     limits = history.limits
+    alarms, caught = PERCENT * limits.false_alarm_frac, PERCENT * (limits.catch_ratio - 1)
     return (
-        f"Rule {RULE}: of courses in which nothing changes at most {PERCENT * limits.false_alarm_frac:g} % alarm in "
-        f"{limits.runs_a_month} runs, where runs do not hang together; a change counts as found in a permutation test "
-        f'at p <= {limits.p_limit:.2g}. "Cannot tell": a change of {PERCENT * (limits.catch_ratio - 1):g} % might not '
-        f"be found within {limits.found_within} runs."
+        f"Rule {RULE}: of courses in which nothing changes at most {alarms:g} % alarm in {limits.runs_a_month} runs, "
+        f"where runs do not hang together (a permutation test at p <= {limits.p_limit:.2g} a run). INCONCLUSIVE: "
+        f"a change of {caught:g} % might not be found within {limits.found_within} runs."
     )
 
 
@@ -149,14 +149,8 @@ def _counts(history: History) -> Iterator[str]:
 
 def _unsure(history: History) -> list[str]:
     reasons = Counter(one.course.reason for one in history.series if one.course.outcome == "INCONCLUSIVE")
-    if not reasons:
-        return []
-    return [
-        "## Cannot tell",
-        "",
-        *(f"- {plural(num, 'course')}: {reason}" for reason, num in reasons.most_common()),
-        "",
-    ]
+    lines = [f"- {plural(num, 'course')}: {reason}" for reason, num in reasons.most_common()]
+    return ["## Cannot tell", "", *lines, ""] if lines else []
 
 
 def _cell(text: str) -> str:

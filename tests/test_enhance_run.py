@@ -89,7 +89,7 @@ def test_a_stream_says_what_the_call_says_bit_for_bit(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["denoise", "upstream_silence", "chain"])
 def test_what_needs_the_whole_cannot_be_streamed_and_says_why(name: str) -> None:
-    with pytest.raises(UnsupportedEngine, match="cannot be streamed: .*; stream with enhance=adaptive_silence"):
+    with pytest.raises(UnsupportedEngine, match=r"cannot be streamed: .*; stream with enhance=adaptive_silence"):
         next(iter(around(Speaker(recorded()), name).stream(request("a"))))
     with pytest.raises(UnsupportedEngine, match="cannot be streamed"):
         check_streamed(compose_config([f"enhance={name}"]))
@@ -145,9 +145,7 @@ def test_a_mistake_is_one_line(override: str, says: str) -> None:
 
 
 def test_where_answers_are_checked_by_their_length_nothing_may_be_cut() -> None:
-    with pytest.raises(
-        ConfigError, match=r"^enhance=adaptive_silence: shortens audio, and a comparison"
-    ):
+    with pytest.raises(ConfigError, match=r"^enhance=adaptive_silence: shortens audio, and a comparison"):
         refuse_cuts(compose_config(["enhance=chain"]), "a comparison")
     refuse_cuts(compose_config(["enhance=denoise"]), "a comparison")
 

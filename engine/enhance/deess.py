@@ -66,17 +66,14 @@ class Deess:
         """Whole frames of so many samples."""
         if not len(audio_S):
             return nothing()
-        filters = self._filters
-        high_S, self._of_high = filters.apply(*filters.high, audio_S, zi=self._of_high)
-        gain_S = self._gains(audio_S.reshape(-1, frame), high_S.reshape(-1, frame))
-        gain_S -= 1
-        gain_S *= high_S
-        gain_S += audio_S
-        out_S, self._of_shelf = filters.apply(*filters.shelf, gain_S, zi=self._of_shelf)
-        return out_S.astype(np.float32)
+        filters, own_S = self._filters, audio_S.astype(np.float64)
+        high_S, self._of_high = filters.apply(*filters.high, own_S, zi=self._of_high)
+        self._weigh(own_S.reshape(-1, frame), high_S.reshape(-1, frame))
+        out_S, self._of_shelf = filters.apply(*filters.shelf, own_S, zi=self._of_shelf)
+        return np.asarray(out_S, dtype=np.float32)
 
-    def _gains(self, audio_NS: np.ndarray, high_NS: np.ndarray) -> np.ndarray:
-        """Of every sample: each frame's gain is reached at its end, in a straight line from the one before."""
+    def _weigh(self, audio_NS: np.ndarray, high_NS: np.ndarray) -> None:
+        """In place; each frame's gain is reached at its end, in a straight line from the one before."""
         rule = self._rule
         power_2N = np.stack([mean_square(part) for part in (audio_NS, high_NS)])
         smooth_2N, self._of_power = self._filters.apply([1 - KEPT], [1, -KEPT], power_2N, zi=self._of_power)
@@ -85,14 +82,15 @@ class Deess:
         gain_N = 10 ** (-down_db / 20)
         before_N = np.concatenate(([self._gain], gain_N[:-1]))
         self._gain = float(gain_N[-1])
+        moved = np.flatnonzero((gain_N < 1) | (before_N < 1))
         u = np.arange(1, audio_NS.shape[1] + 1) / audio_NS.shape[1]
-        gains: np.ndarray = (before_N[:, None] + (gain_N - before_N)[:, None] * u).reshape(-1)
-        return gains
+        gain_NS = before_N[moved, None] + (gain_N - before_N)[moved, None] * u
+        audio_NS[moved] += (gain_NS - 1) * high_NS[moved]
 
 
 def mean_square(frames_NS: np.ndarray) -> np.ndarray:
     """(N,) float64."""
-    return np.einsum("ns,ns->n", frames_NS, frames_NS, dtype=np.float64) / frames_NS.shape[1]
+    return np.einsum("ns,ns->n", frames_NS, frames_NS) / frames_NS.shape[1]
 
 
 def high_shelf(shelf_hz: float, shelf_db: float, rate_hz: int) -> tuple[np.ndarray, np.ndarray]:

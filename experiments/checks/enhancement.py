@@ -1,14 +1,15 @@
 """What each form of `enhance` does to planted faults, and what it costs: `python -m experiments.checks.enhancement`.
 
-flite speaks the workload's sentences and tells when each word sounds, so the pauses that the punctuation means are
-known. Noise, hum and long silences are planted; what becomes of them and of the pauses is measured on the result.
+flite speaks the workload's sentences and tells when each word sounds. Each is joined to the next with a pause as the
+full stop between them means it, so the pauses of the punctuation are known. Noise, hum and long silences are planted;
+what becomes of them and of the pauses is measured on the result.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -29,6 +30,7 @@ from experiments.settings.compose import compose_config, options
 from experiments.settings.front import answered
 from experiments.workload.requests import Workload, load_workload
 from experiments.workload.texts import select_lines
+from metrics.fidelity.events import new_clicks, new_cuts, new_dropouts
 
 HELP = """What each form of enhance does to planted faults, and its share of a call.
 
@@ -36,13 +38,15 @@ examples:
   python -m experiments.checks.enhancement                      (86 sentences; needs libflite1)
   python -m experiments.checks.enhancement engine=int8 workload=bench
 
-The sentences of the workload (en_all unless another is given) are spoken by flite; the engine that the overrides name
-speaks the first three of them, and the forms are timed on that sound.
+The sentences of the workload (en_all unless another is given) are spoken by flite, each with the next. The engine that
+the overrides name speaks the first three of them, and the forms are timed on that sound.
 """
 PAUSE_S, MARKS = 0.15, ",.!?;:"
 SNIPPET_S, SLACK_S, INSIDE_S = 0.05, 0.02, 0.03
+NOISY = ("noise", "hum")
 NOISE_DB, HUM_DB, HUM_HZ = -35.0, -30.0, 100.0  # re the speech's RMS
 PLANTED_S = 2.0
+FULL_STOP_S = (0.15, 0.6)  # between two sentences, beside the silence that flite's have at their ends
 NUM_TIMED, NUM_REPEATS = 3, 15
 
 
@@ -65,16 +69,31 @@ class Planted:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Of one sentence. kept: pauses still PAUSE_S long; down_db: how much quieter the insides of the pauses became."""
+    """Of one sound. kept: pauses still PAUSE_S long; down_db: how much quieter the insides of the pauses are; events:
+    clicks, dropouts and cut ends that were not there before, None where samples no longer belong together."""
 
     num_pauses: int
     kept: int
     down_db: tuple[float, ...]
     cut_s: float
+    events: int | None
+
+
+def in_pairs(speeches: Sequence[Speech]) -> list[Speech]:
+    """Every sentence with the one after it, the last with the first."""
+    chance = np.random.default_rng(0)
+    found = []
+    for first, second in zip(speeches, [*speeches[1:], speeches[0]], strict=True):
+        pause_S = np.zeros(round(chance.uniform(*FULL_STOP_S) * SAMPLE_RATE_HZ), dtype=np.float32)
+        later_s = (len(first.audio_S) + len(pause_S)) / SAMPLE_RATE_HZ
+        moved = [replace(t, start_s=t.start_s + later_s, end_s=t.end_s + later_s) for t in second.tokens]
+        audio_S = np.concatenate((first.audio_S, pause_S, second.audio_S))
+        found.append(Speech(audio_S, (*first.tokens, *moved)))
+    return found
 
 
 def intended_pauses(speech: Speech) -> tuple[Pause, ...]:
-    """Behind a mark within the sentence, over PAUSE_S."""
+    """Behind a mark of punctuation, over PAUSE_S."""
     pairs = zip(speech.tokens, speech.tokens[1:], strict=False)
     found = [Pause(before.end_s, after.start_s) for before, after in pairs if before.text[-1] in MARKS]
     return tuple(pause for pause in found if pause.end_s - pause.start_s > PAUSE_S)
@@ -114,7 +133,14 @@ def measured(sound: Planted, audio_S: np.ndarray) -> Found:
         kept += end - start >= PAUSE_S - SLACK_S
         before = _level_db(sound.audio_S, pause.start_s + INSIDE_S, pause.end_s - INSIDE_S)
         down_db.append(before - _level_db(audio_S, start + INSIDE_S, end - INSIDE_S))
-    return Found(len(sound.pauses), kept, tuple(down_db), (len(sound.audio_S) - len(audio_S)) / SAMPLE_RATE_HZ)
+    cut_s = (len(sound.audio_S) - len(audio_S)) / SAMPLE_RATE_HZ
+    return Found(len(sound.pauses), kept, tuple(down_db), cut_s, None if cut_s else new_events(audio_S, sound.audio_S))
+
+
+def new_events(ours_S: np.ndarray, theirs_S: np.ndarray) -> int:
+    """As metrics.fidelity.events counts them, without repeats, which no form makes."""
+    kinds = (new_clicks, new_dropouts, new_cuts)
+    return sum(kind(ours_S.astype(np.float64), theirs_S.astype(np.float64), SAMPLE_RATE_HZ) for kind in kinds)
 
 
 def place_of(source_S: np.ndarray, audio_S: np.ndarray, at_s: float) -> float:
@@ -170,13 +196,16 @@ def share_of_call(spoken: Spoken, settings: EnhanceSettings) -> tuple[float, flo
 
 def table_lines(found: Mapping[str, Mapping[str, Sequence[Found]]]) -> list[str]:
     """By form and fault."""
-    lines = ["form              fault     pauses kept   pauses quieter by, dB   cut, s a sentence"]
+    lines = ["form              fault     pauses kept   quieter there, dB   cut, s each   new events"]
     for form, by_fault in found.items():
         for fault, ones in by_fault.items():
             kept, num = sum(one.kept for one in ones), sum(one.num_pauses for one in ones)
-            down = [db for one in ones for db in one.down_db] or [np.nan]
+            down = [db for one in ones for db in one.down_db]
             cut_s = float(np.mean([one.cut_s for one in ones]))
-            lines.append(f"{form:<17} {fault:<9} {kept:>4} of {num:<4} {np.median(down):>18.1f} {cut_s:>23.2f}")
+            quieter = f"{np.median(down):.1f}" if fault in NOISY else "-"
+            events = [one.events for one in ones if one.events is not None]
+            heard = f"{sum(events)} in {len(events)}" if events else "-"
+            lines.append(f"{form:<17} {fault:<9} {kept:>4} of {num:<4} {quieter:>18} {cut_s:>13.2f} {heard:>12}")
     return lines
 
 
@@ -198,7 +227,7 @@ def main(argv: Sequence[str]) -> int:
     named = any(word.startswith("workload=") for word in argv)
     config = one_cell(list(argv) if named else ["workload=en_all", *argv]).config
     chosen = MappingProxyType(forms())
-    speeches = flite_speech([line.text for line in select_lines(config["workload"])])
+    speeches = in_pairs(flite_speech([line.text for line in select_lines(config["workload"])]))
     found: dict[str, dict[str, list[Found]]] = {form: {} for form in chosen}
     for form, settings in chosen.items():
         stages = stages_of(settings, SAMPLE_RATE_HZ)
@@ -206,7 +235,7 @@ def main(argv: Sequence[str]) -> int:
             for fault, sound in planted(speech, number).items():
                 made_S = whole(Chain([stage.begin() for stage in stages]), sound.audio_S)
                 found[form].setdefault(fault, []).append(measured(sound, made_S))
-    print(f"{len(speeches)} sentences, spoken by flite")
+    print(f"{len(speeches)} sentences, each with the next, spoken by flite")
     print("\n".join(table_lines(found)))
     with build_engine(config, HostClock()) as engine:
         spoken = Spoken(engine, load_workload(config))

@@ -51,11 +51,13 @@ def engine_arguments(engine_config: Mapping[str, object]) -> dict[str, Any]:
 
 def validate_config(config: EngineConfig) -> None:
     """Everything about engine, solver, model, vocoder and device that can be refused before anything is built."""
+    from engine.enhance.stages import check_enhancement
     from engine.solver.methods import solver_spec
     from engine.text.chunks import chunk_bound
     from engine.text.streaming import stream_rule
 
     chunk_bound(config)
+    check_enhancement(config)
     solver_spec(config["solver"])
     stream_rule(config["stream"])
     fade_of(config["reference"], config["model"]["sample_rate_hz"])
@@ -95,6 +97,8 @@ def check_device(device: DeviceSettings) -> None:
 
 def build_engine(config: EngineConfig, clock: Clock) -> Engine:
     """Resolved configuration -> engine. Raises ConfigError for settings, UnsupportedEngine for what cannot be built."""
+    from engine.enhance.enhanced import EnhancedEngine
+    from engine.enhance.stages import enhancement
     from engine.solver.methods import solver_spec
 
     validate_config(config)
@@ -103,7 +107,9 @@ def build_engine(config: EngineConfig, clock: Clock) -> Engine:
     fitted, model = context.solver.fitted, config["model"]
     if fitted is not None and not is_random(model["checkpoint"]):  # drawn weights have a speed only
         fitted.check_model(str(model["name"]))
-    return target_of(config["engine"])(context=context, **engine_arguments(config["engine"]))
+    engine = target_of(config["engine"])(context=context, **engine_arguments(config["engine"]))
+    enhance = enhancement(config)
+    return engine if enhance is None else EnhancedEngine(engine, enhance, clock)
 
 
 def prepare_device(device: str) -> None:

@@ -58,12 +58,14 @@ class SynthesisRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageTimes:
-    """Wall seconds per stage of one call, device-synchronised where the engine's clock synchronises."""
+    """Wall seconds per stage of one call, device-synchronised where the engine's clock synchronises. enhance_s: 0.0
+    where nothing is done to the sound after the join."""
 
     frontend_s: float
     denoise_s: float
     vocoder_s: float
     join_s: float
+    enhance_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -72,7 +74,8 @@ class Synthesis:
 
     audio_S: float32 mono at sample_rate_hz, generated part only. mel_ND: natural log-mel of the generated frames before
     the vocoder, chunks in order. num_evals: velocity evaluations counted while running, a guided pair counts as one.
-    noise_sha256: of the float32 noise really used, None where the engine cannot know it.
+    noise_sha256: of the float32 noise really used, None where the engine cannot know it. num_cut_samples: how many
+    fewer samples there are than the vocoder and the joins made, where silence was taken out.
     """
 
     utterance_id: str
@@ -83,6 +86,7 @@ class Synthesis:
     num_chunks: int
     noise_sha256: str | None
     stages: StageTimes
+    num_cut_samples: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +99,7 @@ class EngineFacts:
     solver_options: what the solver does beyond a guided evaluation at every point of one grid: guidance on part of the
     interval, reuse of steps, grids chosen by length (then steps and time_grid are those of the longest), the weights of
     a fitted method; else empty.
+    enhance: what is done to the sound after the vocoder, form by form with its numbers; else empty.
     """
 
     name: str
@@ -118,6 +123,7 @@ class EngineFacts:
     versions: Mapping[str, str]
     proof: Mapping[str, object]
     solver_options: Mapping[str, object] = field(default_factory=dict)
+    enhance: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -198,6 +198,40 @@ class StreamSettings(Named):
     growth_ratio: Annotated[float | None, Elsewhere()]
 
 
+class DenoiseSettings(TypedDict):
+    """`enhance.denoise`, see engine.enhance.denoise. over: how many times the noise that was found is taken off."""
+
+    most_db: Annotated[float, Gt(0), Le(60)]
+    over: Annotated[float, Ge(1), Le(100)]
+
+
+class AdaptiveSilenceSettings(TypedDict):
+    """`enhance.adaptive_silence`, see engine.enhance.adaptive_silence. A pause of 150 ms is meant, so none is cut."""
+
+    longest_pause_s: Annotated[float, Ge(0.15), Le(60)]
+    edge_s: Annotated[float, Ge(0), Le(60)]
+
+
+class DeessSettings(TypedDict):
+    """`enhance.deess`, see engine.enhance.deess."""
+
+    from_hz: Annotated[float, Ge(100), Le(MOST_COUNT)]
+    share_db: Annotated[float, Ge(-60), Le(0)]
+    most_db: Annotated[float, Ge(0), Le(60)]
+    shelf_hz: Annotated[float, Ge(100), Le(MOST_COUNT)]
+    shelf_db: Annotated[float, Ge(-24), Le(24)]
+
+
+class EnhanceSettings(Named, total=False):
+    """`enhance`: what is done to the sound after the vocoder and the joins; which forms there are, their order is
+    engine.enhance.stages.FORMS."""
+
+    denoise: DenoiseSettings
+    upstream_silence: bool
+    adaptive_silence: AdaptiveSilenceSettings
+    deess: DeessSettings
+
+
 class DeviceSettings(Named):
     """`device`. kind: cpu, cuda or cuda:N; threads: None for all cores of this process."""
 
@@ -263,5 +297,6 @@ class EngineConfig(TypedDict, total=False):
     vocoder: VocoderSettings
     reference: ReferenceSettings
     stream: StreamSettings
+    enhance: EnhanceSettings
     device: DeviceSettings
     text: TextSettings

@@ -20,6 +20,7 @@ import soundfile
 from baselines.class_history import machine_fault
 from engine.clock import Clock, make_clock
 from engine.contract import ConfigError, Engine, SynthesisRequest
+from engine.enhance.stages import check_streamed
 from experiments.common.cli import EXIT_ENVIRONMENT, EXIT_JOB_FAILED, EXIT_OK, complain, note, run_verb
 from experiments.common.device_lock import device_lock
 from experiments.common.environment import fingerprint, now_iso
@@ -256,6 +257,7 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK
     overrides, rounds = split_arguments(argv)
     cell = one_cell(overrides)
+    check_streamed(cell.config)
     config, workload = cell.config, load_workload(cell.config)
     out = Path(config["out"] or default_out(f"stream-{cell.label}"))
     validate_out(out, 1, len(workload.requests))

@@ -49,6 +49,7 @@ class Trial:
 
     peak_bytes: highest resident (or device) memory since warm-up. calibration_s / calibration_cpu_s: mean wall and CPU
     seconds of the GEMM calibration in the same round, None where none was made; RunRecord.calibrations has every kind.
+    enhance_s: of what is done to the sound after the join, 0.0 where nothing is.
     """
 
     utterance_id: str
@@ -66,6 +67,7 @@ class Trial:
     is_warmup: bool
     calibration_s: float | None = None
     calibration_cpu_s: float | None = None
+    enhance_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +107,10 @@ class Floor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Utterance:
-    """What was really spoken for one sentence: the identity that full-reference metrics need, and the file."""
+    """What was really spoken for one sentence: the identity that full-reference metrics need, and the file.
+
+    num_cut_samples: how many fewer samples there are than the vocoder and the joins made (`enhance` took silence out).
+    """
 
     utterance_id: str
     category: str
@@ -118,6 +123,7 @@ class Utterance:
     audio_sha256: str
     audio_path: str
     mel_path: str
+    num_cut_samples: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,6 +23,7 @@ FACT_KEYS = (
     "sway",
     "cfg_strength",
     "solver_options",
+    "enhance",
     "vocoder",
     "model",
     "weights_sha256",

@@ -23,16 +23,16 @@ TAIL_MS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class _Search:
-    """A clip is split at silences of min_ms and more, at threshold_db and less; up to KEEP_MS of either side stay."""
+class Search:
+    """A clip is split at silences of min_ms and more, at threshold_db and less; up to keep_ms of either side stay."""
 
     min_ms: int
     threshold_db: float
+    keep_ms: int = 1000
 
 
-LONG_SILENCE = _Search(1000, -50.0)
-SHORT_SILENCE = _Search(100, -40.0)
-KEEP_MS = 1000
+LONG_SILENCE = Search(1000, -50.0)
+SHORT_SILENCE = Search(100, -40.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,17 +105,18 @@ def prepare_text(text: str) -> str:
     return text + (" " if text.endswith(".") else ". ")
 
 
-def split_on_silence(clip: Pcm, search: _Search) -> list[Pcm]:
-    """pydub.silence.split_on_silence with keep_silence=1000 and seek_step=10."""
+def split_on_silence(clip: Pcm, search: Search) -> list[Pcm]:
+    """pydub.silence.split_on_silence with seek_step=10."""
     total = clip.num_ms
-    ranges = [[start - KEEP_MS, end + KEEP_MS] for start, end in _sounding(total, _silences(clip, search))]
+    keep = search.keep_ms
+    ranges = [[start - keep, end + keep] for start, end in _sounding(total, _silences(clip, search))]
     for before, after in itertools.pairwise(ranges):
         if after[0] < before[1]:
             before[1] = after[0] = (before[1] + after[0]) // 2
     return [clip.cut(max(start, 0), min(end, total)) for start, end in ranges]
 
 
-def _silences(clip: Pcm, search: _Search) -> list[tuple[int, int]]:
+def _silences(clip: Pcm, search: Search) -> list[tuple[int, int]]:
     """(start, end) in milliseconds of every silence, as pydub.silence.detect_silence."""
     last = clip.num_ms - search.min_ms
     if last < 0:
@@ -146,13 +147,12 @@ def _levels(clip: Pcm, starts: Sequence[int], length_ms: int) -> np.ndarray:
     squares = np.pad(squares, (0, max(int(edges[-1]) - len(squares), 0)))
     sums = np.add.reduceat(squares, edges[:-1])
     of_steps = np.lib.stride_tricks.sliding_window_view(sums, num_steps).sum(axis=1)
-    levels = np.empty(len(starts))
-    for place, start in enumerate(starts):
-        end = clip.at(start + length_ms)
-        begin = clip.at(start)
-        whole = start % STEP_MS == 0 and start + length_ms <= clip.num_ms
-        total = of_steps[start // STEP_MS] if whole else squares[begin:end].sum()
-        levels[place] = np.floor(np.sqrt(total / ((end - begin) * clip.pcm_SC.shape[1])))
+    begins, ends = (np.array([clip.at(start + ms) for start in starts]) for ms in (0, length_ms))
+    whole = len(starts) - (starts[-1] % STEP_MS > 0)  # only the last one may begin between two steps
+    totals = (
+        of_steps[:whole] if whole == len(starts) else np.append(of_steps[:whole], squares[begins[-1] : ends[-1]].sum())
+    )
+    levels: np.ndarray = np.floor(np.sqrt(totals / ((ends - begins) * clip.pcm_SC.shape[1])))
     return levels
 
 

@@ -25,6 +25,7 @@ from experiments.common.plain import Config
 from experiments.common.presets import with_presets
 from experiments.measuring.validate import one_cell
 from experiments.settings.front import answered
+from experiments.settings.keys import refuse_unread
 from experiments.settings.reference import reference_config
 from experiments.workload.requests import load_workload
 from metrics.fidelity.events import si_sdr_of
@@ -172,6 +173,7 @@ def _si_sdr(own: Synthesis, wanted: Synthesis) -> float:
 def main(argv: Sequence[str]) -> int:
     if answered(argv, HELP):
         return EXIT_OK
+    refuse_unread(argv, ("enhance",), "a step error")
     cell = one_cell(argv)
     config = cell.config
     oracle_config: Config = {**config, "engine": reference_config(config)["engine"]}

@@ -28,7 +28,7 @@ from experiments.compare.processes import SideSpec
 from experiments.compare.proof import Proof
 from experiments.compare.revision import refuse_uncommitted, worktree
 from experiments.compare.settings import SIDES, Command, Settings, SideRequest
-from experiments.measuring.validate import validate, validate_out
+from experiments.measuring.validate import refuse_cuts, validate, validate_out
 from experiments.settings.compose import VARIANT_KEYS, compose_config
 from experiments.workload.requests import Workload, load_workload
 from metrics.verdict import EXIT_CODES
@@ -89,6 +89,8 @@ def prepare(command: Command, out: Path, stack: ExitStack) -> Prepared:
         if command.sides[side].revision is None:
             validate(configs[side])
     _refuse_different(configs)
+    for config in configs.values():
+        refuse_cuts(config, "a comparison")
     _refuse_device_time(command.settings, configs[CANDIDATE]["device"])
     workload = load_workload(configs[CANDIDATE])
     validate_out(out, 1, len(workload.requests))

@@ -27,7 +27,7 @@ from experiments.load.report import LoadReport, markdown_of, write_report
 from experiments.load.scenarios import run_scenario
 from experiments.measuring.engines import build_by_name, facts_content
 from experiments.measuring.running import default_out, sync_tracking
-from experiments.measuring.validate import one_cell, validate_out
+from experiments.measuring.validate import one_cell, refuse_cuts, validate_out
 from experiments.serve.settings import LOAD, refuse_unread, split_command
 from experiments.telemetry.watch import watched, watching
 from experiments.workload.requests import load_workload
@@ -65,6 +65,7 @@ def main(argv: Sequence[str]) -> int:
     settings, overrides = split_command(argv)
     refuse_unread(argv, settings)
     cell = one_cell(overrides)
+    refuse_cuts(cell.config, "a load test")
     order = Order(
         cell=cell, settings=settings, workload=load_workload(cell.config),
         out=Path(cell.config["out"] or default_out(f"load-{cell.label}")),

@@ -216,6 +216,7 @@ def _content(call: _Call, repeat: int, is_warmup: bool, peak_bytes: int) -> dict
         denoise_s=synthesis.stages.denoise_s,
         vocoder_s=synthesis.stages.vocoder_s,
         join_s=synthesis.stages.join_s,
+        enhance_s=synthesis.stages.enhance_s,
         num_evals=synthesis.num_evals,
         peak_bytes=peak_bytes,
         started_unix_s=call.started_unix_s,

@@ -13,6 +13,7 @@ from baselines.refused import SettingRefused
 from baselines.stored.verdict import Limits
 from engine.build import validate_config
 from engine.contract import ConfigError
+from engine.enhance.stages import cutting
 from engine.frontend import unknown_tokens
 from engine.paths import find_file
 from engine.settings import ModelSettings
@@ -33,9 +34,9 @@ from metrics.record import RecordError, load_record
 
 GROUPS = (
     "model", "engine", "solver", "vocoder", "reference", "workload", "stream", "device", "measure", "quality", "gate",
-    "tracking", "sweep", "seed", "text", "out",
+    "tracking", "sweep", "seed", "text", "enhance", "out",
 )  # fmt: skip
-LATER = ("text",)  # not yet in what older versions have stored
+LATER = ("text", "enhance")  # not yet in what older versions have stored
 # Groups that are read without asking whether a key is there; what older presets lack
 NEEDED = ("workload", "stream", "device", "measure", "quality", "tracking", "sweep", "reference")
 OPTIONAL = ("reference.cross_fade", "measure.energy_busy_s")
@@ -79,6 +80,16 @@ def validate(config: Config, *, check_texts: bool = True) -> None:
                 warn_once(warning)
     except KeyError as error:
         raise ConfigError(str(error.args[0]), "(deleted)", "is needed", "leave it in") from error
+
+
+def refuse_cuts(config: Config, what: str) -> None:
+    """Raises ConfigError for forms of `enhance` that take samples out, where answers are checked by their length."""
+    forms = cutting(config)
+    if forms:
+        raise ConfigError(
+            "enhance", ", ".join(forms), f"shortens audio, and {what} checks every answer by its length",
+            "use f5bench sweep with it, or enhance=denoise or deess",
+        )  # fmt: skip
 
 
 def _check_allocator(kind: str) -> None:

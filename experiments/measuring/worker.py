@@ -194,6 +194,7 @@ def write_utterance(folder: Path, synthesis: Synthesis, category: str, text: str
         audio_sha256=hashlib.sha256(audio_S.tobytes()).hexdigest(),
         audio_path=audio_path,
         mel_path=mel_path,
+        num_cut_samples=synthesis.num_cut_samples,
     )
 
 

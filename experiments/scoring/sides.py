@@ -96,4 +96,4 @@ def oracle_of(cells: Sequence[Cell], cell: Cell) -> Cell | None:
 
 
 # What an engine is compared with at the same grid must agree in these
-ORACLE_KEYS = ("model", "solver", "vocoder", "reference", "workload", "seed", "text")
+ORACLE_KEYS = ("model", "solver", "vocoder", "reference", "workload", "seed", "text", "enhance")

@@ -36,7 +36,14 @@ from experiments.workload.texts import name_of, own_paths
 from metrics.record import to_json
 
 DEFAULT_PRESET = "bench"
-VARIANT_KEYS = ("engine", "solver", "model", "vocoder")  # what makes a variant: always in the label when overridden
+VARIANT_KEYS = (
+    "engine",
+    "solver",
+    "model",
+    "vocoder",
+    "enhance",
+)  # what makes a variant: always in the label when overridden
+UNENHANCED = {"name": "none"}
 MAX_LABEL = 120
 TEXTS = "workload.texts"
 INSTRUCTIONS = (*(name for _, name in INSTRUCTION_SETS), "otherwise")  # keys of `cells` in a preset
@@ -178,6 +185,8 @@ def _label(config: Config, parsed: Iterable[Override], varying: Collection[str])
             continue
         if key.split(".")[0] in VARIANT_KEYS or key in varying:
             parts.append(f"{key}={given(override)}")
+    if "enhance" in config and not any(part.startswith("enhance=") for part in parts):
+        parts.append(f"enhance={config['enhance']['name']}")  # set by a preset
     written = "-".join(parts)
     label = re.sub(r"[^A-Za-z0-9_.,=+-]+", "_", written)
     if not written.isascii():  # names in another script would all be _
@@ -224,7 +233,10 @@ def _compose(overrides: Sequence[str], conf: Path = CONF) -> dict[str, Any]:
         raise refused(error, overrides) from error
     assert isinstance(composed, dict)
     refuse_infinite("", composed)
-    return _spelt_out({str(key): value for key, value in composed.items()})
+    config = _spelt_out({str(key): value for key, value in composed.items()})
+    if config.get("enhance") == UNENHANCED:
+        del config["enhance"]  # as in every configuration, record and cell key of before there was the choice
+    return config
 
 
 def _spelt_out(config: dict[str, Any]) -> dict[str, Any]:

@@ -37,16 +37,18 @@ def _groups() -> tuple[Mapping[str, object], SolverSettings]:
 
 def reference_config(config: Config) -> Config:
     """What the reference of a configuration is made with: its guidance strength, but fp32, 32 euler steps, the
-    reference model, and the vocoder without a runtime or a precision of its own."""
+    reference model, the vocoder without a runtime or a precision of its own, and nothing done to the sound after it."""
     engine, solver = _groups()
     strength, vocoder = config["solver"]["cfg_strength"], config["vocoder"]
     if any(key in vocoder for key in VOCODER_RUNTIME):
         plain = {key: value for key, value in vocoder.items() if key not in VOCODER_RUNTIME}
         vocoder = cast(VocoderSettings, {**plain, "name": vocoder["kind"]})
-    return {
+    found: Config = {
         **config, "engine": dict(engine), "solver": {**solver, "cfg_strength": strength},
         "model": reference_model(config), "vocoder": vocoder,
     }  # fmt: skip
+    found.pop("enhance", None)
+    return found
 
 
 def reference_model(config: Config) -> ModelSettings:
@@ -74,7 +76,7 @@ def is_reference(config: Config) -> bool:
     if config["quality"]["reference_dir"] is not None:
         return False
     ours, wanted = as_plain(config), as_plain(reference_config(config))
-    return all(ours[group] == wanted[group] for group in ("engine", "solver", "model", "vocoder"))
+    return all(ours.get(group) == wanted.get(group) for group in ("engine", "solver", "model", "vocoder", "enhance"))
 
 
 def needs_reference(config: Config) -> bool:

@@ -48,7 +48,7 @@ examples:
 Leaves NAME.yaml in out=DIR, the best so far also when interrupted.
 """
 OWN = ("steps", "tries", "name")
-UNREAD = ("gate", "measure", "quality", "stream")
+UNREAD = ("gate", "measure", "quality", "stream", "enhance")
 TEACHER = "solver=euler_32"
 LEAST_CFG = 0.8  # a preset's shares of it go up to 10, the search's strengths to 8
 STEPS = range(2, 9)

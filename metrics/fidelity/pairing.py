@@ -58,6 +58,28 @@ def certificate(variant: Heard, against: Heard, kind: Kind = "paired") -> str | 
     )
 
 
+def cut_reason(variant: Heard, against: Heard) -> str | None:
+    """Why two sounds cannot be laid side by side where silence was taken out of one of them (`enhance`), None where
+    none was. Where the cuts are is not known, so as many samples less on both sides are no alignment."""
+    ours, theirs = variant.utterance.num_cut_samples, against.utterance.num_cut_samples
+    if not ours and not theirs:
+        return None
+    return (
+        f"silence was taken out ({ours} samples here, {theirs} there), so no two samples belong together; the log-mel "
+        "before the vocoder and scores of one side by itself can be compared"
+    )
+
+
+def mel_certificate(variant: Heard, against: Heard, kind: Kind = "paired") -> str | None:
+    """As `certificate`, for what looks at the mels before the vocoder alone."""
+    shapes = variant.mel_ND.shape, against.mel_ND.shape
+    return (
+        _identity_reason(variant, against)
+        or _noise_reason(variant.utterance, against.utterance, kind)
+        or (f"mel shapes differ: {shapes[0]} and {shapes[1]}" if shapes[0] != shapes[1] else None)
+    )
+
+
 def unfit(variant: Heard, against: Heard) -> Outcome | None:
     """What no waveform metric may be given: unequal shapes, NaN, silence."""
     if variant.audio_S.shape != against.audio_S.shape or variant.audio_S.ndim != 1:

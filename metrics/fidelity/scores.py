@@ -15,7 +15,7 @@ import numpy as np
 from metrics.fidelity.artefacts import rms
 from metrics.fidelity.catalog import PAIR_FAMILIES, PAIRED, Metric, wanted
 from metrics.fidelity.events import Events, new_events, si_sdr_of
-from metrics.fidelity.pairing import AgainstName, Heard, Kind, Pair, certificate, unfit
+from metrics.fidelity.pairing import AgainstName, Heard, Kind, Pair, certificate, cut_reason, mel_certificate, unfit
 from metrics.fidelity.perceptual import pesq_wb, stoi
 from metrics.fidelity.prosody import paired as paired_prosody
 from metrics.fidelity.prosody import tracks_of
@@ -35,7 +35,8 @@ def score_pairs(
 ) -> list[Score]:
     """Scores of (variant, against) pairs, pair by pair, in the order of `families` (of catalog.PAIR_FAMILIES).
 
-    A pair without certificate has status not_comparable in every metric. Foreign code runs for all pairs in one child
+    A pair without certificate has status not_comparable in every metric; one of which a side was cut (`enhance`) in
+    every metric but those of the mels. Foreign code runs for all pairs in one child
     process per package. Raises ValueError on an unknown family.
     """
     unknown = sorted(set(families) - set(PAIR_FAMILIES))
@@ -43,16 +44,23 @@ def score_pairs(
         raise ValueError(f"unknown metrics {unknown}; there are {list(PAIR_FAMILIES)}")
     metrics = wanted(PAIRED, families, against_name)
     asked = tuple(dict.fromkeys(metric.family for metric in metrics))
-    refusals = [certificate(variant, against, kind) for variant, against in pairs]
+    cuts = [cut_reason(*pair) for pair in pairs]
+    refusals = [cut or certificate(*pair, kind) for pair, cut in zip(pairs, cuts, strict=True)]
     certified = [pair for pair, refusal in zip(pairs, refusals, strict=True) if refusal is None]
     found = iter(outcomes_of(certified, asked, limits))
     scores = []
-    for pair, refusal in zip(pairs, refusals, strict=True):
-        outcomes = next(found) if refusal is None else None
+    for pair, refusal, cut in zip(pairs, refusals, cuts, strict=True):
+        outcomes = next(found) if refusal is None else _by_mel(pair, kind) if cut else {}
         for metric in metrics:
-            outcome = outcomes[metric.key] if outcomes is not None else Outcome.none("not_comparable", refusal or "")
+            outcome = outcomes.get(metric.key) or Outcome.none("not_comparable", refusal or "")
             scores.append(score_of(metric, against_name, pair[0].utterance.utterance_id, outcome))
     return scores
+
+
+def _by_mel(pair: Pair, kind: Kind) -> Found:
+    """What a pair of unlike length still has."""
+    refusal = mel_certificate(*pair, kind)
+    return {"log_mel": log_mel_mae(*pair) if refusal is None else Outcome.none("not_comparable", refusal)}
 
 
 def outcomes_of(pairs: Sequence[Pair], families: Sequence[str], limits: Limits) -> list[Found]:

@@ -24,6 +24,7 @@ class StageShares:
     denoise_frac: float
     vocoder_frac: float
     join_frac: float
+    enhance_frac: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,7 +135,8 @@ def _stages(steady: Sequence[Trial]) -> StageShares | None:
     denoise_s = sum(trial.denoise_s for trial in steady)
     vocoder_s = sum(trial.vocoder_s for trial in steady)
     join_s = sum(trial.join_s for trial in steady)
-    total_s = frontend_s + denoise_s + vocoder_s + join_s
+    enhance_s = sum(trial.enhance_s for trial in steady)
+    total_s = frontend_s + denoise_s + vocoder_s + join_s + enhance_s
     if total_s <= 0:
         return None
     return StageShares(
@@ -142,4 +144,5 @@ def _stages(steady: Sequence[Trial]) -> StageShares | None:
         denoise_frac=denoise_s / total_s,
         vocoder_frac=vocoder_s / total_s,
         join_frac=join_s / total_s,
+        enhance_frac=enhance_s / total_s,
     )

@@ -121,4 +121,4 @@ _TIMING = (
     "times_base",
     "times_upstream",
 )
-_STAGES = ("frontend_pct", "denoise_pct", "vocoder_pct", "join_pct")
+_STAGES = ("frontend_pct", "denoise_pct", "vocoder_pct", "join_pct", "enhance_pct")

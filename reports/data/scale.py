@@ -15,16 +15,19 @@ PERCENT = 100.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageSplit:
-    """Share of each stage in the call, in percent."""
+    """Share of each stage in the call, in percent; enhance_pct: 0.0 where nothing is done after the join."""
 
     frontend_pct: float
     denoise_pct: float
     vocoder_pct: float
     join_pct: float
+    enhance_pct: float = 0.0
 
     @property
-    def parts(self) -> tuple[float, float, float, float]:
-        return self.frontend_pct, self.denoise_pct, self.vocoder_pct, self.join_pct
+    def parts(self) -> tuple[float, ...]:
+        """In the order of the call; the last one only where there is one."""
+        always = self.frontend_pct, self.denoise_pct, self.vocoder_pct, self.join_pct
+        return (*always, self.enhance_pct) if self.enhance_pct else always
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +113,7 @@ def _split(shares: StageShares | None) -> StageSplit | None:
         denoise_pct=shares.denoise_frac * PERCENT,
         vocoder_pct=shares.vocoder_frac * PERCENT,
         join_pct=shares.join_frac * PERCENT,
+        enhance_pct=shares.enhance_frac * PERCENT,
     )
 
 

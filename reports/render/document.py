@@ -15,7 +15,7 @@ from reports.render.power import draw_power
 from reports.render.search import Front, draw_search, front_of, read_search
 from reports.render.spectrograms import draw_spectrograms, example_ids
 from reports.sections.audio import AudioLinks, link_audio
-from reports.sections.columns import Column, built_columns, main_columns, time_columns
+from reports.sections.columns import Column, built_columns, enhance_columns, main_columns, time_columns
 from reports.sections.notes import MissingScore, determinism_of, headline_parts, missing_scores, window_notes
 from reports.sections.power_columns import headline_columns, power_columns
 from reports.sections.scores import METRIC_NAMES, score_text
@@ -115,7 +115,7 @@ def document_of(table: Table, out: Path, *, small: bool = False) -> Document:
         warnings=warnings_of(table),
         table=table,
         main=(*main_columns(table, all_metrics(table)), *headline_columns(table)),
-        times=(*time_columns(), *work_columns(table)),
+        times=(*time_columns(), *enhance_columns(table), *work_columns(table)),
         power=power_columns(table),
         built=built_columns(),
         missing=missing_scores(table),

@@ -38,7 +38,7 @@ from reports.sections.verdict import badge_of
 from reports.words import ABSENT, listed, significant
 
 TEMPLATES = Path(__file__).parent / "templates"
-STAGE_NAMES = ("front end", "denoise", "vocoder", "join")
+STAGE_NAMES = ("front end", "denoise", "vocoder", "join", "enhance")
 LEGEND: Mapping[Kind, str] = {
     "kept": "lost nothing: not worse than the base by every rule that was judged, words among them",
     "unheard": "not worse by the rules that were judged, but nobody counted its words",
@@ -173,7 +173,7 @@ def _folded(document: Document) -> dict[str, Any]:
         "power": _power(document),
         "power_explanation": POWER_EXPLANATION,
         "strips": _strips(table),
-        "stage_names": list(zip(STAGE_NAMES, STAGE_CLASSES, strict=True)),
+        "stage_names": list(zip(STAGE_NAMES, STAGE_CLASSES, strict=True))[: _num_stages(table)],
         "looks": looks_of(table),
         "sentences": [(row.label, document.sentences_of(row)) for row in rows if document.sentences_of(row)],
         "built": _lines(document.built, built, {}),
@@ -216,6 +216,11 @@ def _power(document: Document) -> tuple[tuple[str, ...], list[tuple[str, ...]]] 
 
 def _bar(line: FirstLine, most: float) -> Markup:
     return Markup("") if line.times is None else interval_bar(line.times.ratio, line.times.low, line.times.high, most)
+
+
+def _num_stages(table: Table) -> int:
+    """The most stages that a row has."""
+    return max((len(row.timing.stages.parts) for row in table.rows if row.timing and row.timing.stages), default=0)
 
 
 def _strips(table: Table) -> Strips | None:

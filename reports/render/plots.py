@@ -27,7 +27,13 @@ PLOTS = "plots"
 DPI = 130
 # Okabe and Ito's palette: told apart by colour-blind readers too; yellow is left out, it cannot be read as text
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
-STAGES = (("front end", "#009E73"), ("denoise", "#0072B2"), ("vocoder", "#E69F00"), ("join", "#CC79A7"))
+STAGES = (
+    ("front end", "#009E73"),
+    ("denoise", "#0072B2"),
+    ("vocoder", "#E69F00"),
+    ("join", "#CC79A7"),
+    ("enhance", "#56B4E9"),
+)
 MARKERS = {"euler": "o", "midpoint": "^", "heun": "s", "rk4": "D", "fitted": "P"}
 SHARE_WITH_TEXT_PCT = 7.0
 LABEL_CHARS = 80  # of the axis label under one panel
@@ -173,7 +179,7 @@ def _stage_chart(table: Table, out: Path, num_colors: int | None) -> Picture | N
         assert timing is not None
         assert timing.stages is not None
         left_pct = 0.0
-        for (_, color), share in zip(STAGES, timing.stages.parts, strict=True):
+        for (_, color), share in zip(STAGES, timing.stages.parts, strict=False):
             shares.barh(place, share, left=left_pct, color=color, height=0.66)
             times.barh(
                 place,
@@ -193,8 +199,9 @@ def _stage_chart(table: Table, out: Path, num_colors: int | None) -> Picture | N
     times.set_xlim(0, times.get_xlim()[1] * 1.08)
     shares.set_xlabel("share of a call, %", fontsize=9)
     times.set_xlabel("median call, ms", fontsize=9)
-    handles = [shares.barh(0, 0, color=color, label=name) for name, color in STAGES]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(STAGES), fontsize=9, frameon=False)
+    shown = STAGES[: max(len(row.timing.stages.parts) for row in rows if row.timing and row.timing.stages)]
+    handles = [shares.barh(0, 0, color=color, label=name) for name, color in shown]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(shown), fontsize=9, frameon=False)
     alt = "; ".join(
         f"{row.label} denoise {row.timing.stages.denoise_pct:.0f} %" for row in rows if row.timing and row.timing.stages
     )

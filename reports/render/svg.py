@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 BAR_WIDTH, BAR_HEIGHT = 150.0, 14.0
-STAGE_CLASSES = ("s1", "s2", "s3", "s4")
+STAGE_CLASSES = ("s1", "s2", "s3", "s4", "s5")
 STRIP_WIDTH, STRIP_HEIGHT = 360.0, 22.0
 STRIP_ROWS = (0.0, 3.0, -3.0, 1.5, -1.5, 4.5, -4.5)  # a fixed pattern: the same picture each time
 MOST_DOTS = 300
@@ -71,7 +71,7 @@ def interval_bar(value: float, low: float | None, high: float | None, most: floa
 def stage_bar(parts_pct: Sequence[float]) -> Markup:
     """Shares of a call beside each other, in the order of STAGE_CLASSES; the numbers stand in the row."""
     left, body = 0.0, ""
-    for name, share in zip(STAGE_CLASSES, parts_pct, strict=True):
+    for name, share in zip(STAGE_CLASSES, parts_pct, strict=False):
         width = share / 100 * BAR_WIDTH
         body += f'<rect class="{name}" x="{left:.1f}" y="1" width="{width:.1f}" height="{BAR_HEIGHT - 2}"/>'
         left += width

@@ -61,6 +61,12 @@ def time_columns() -> tuple[Column, ...]:
     return (_LABEL, *_STAGES, _TEXT_CACHE, _CPU, _BUILD, _FIRST)
 
 
+def enhance_columns(table: Table) -> tuple[Column, ...]:
+    """The stage after the joins, where a row has one."""
+    stages = [row.timing.stages for row in table.rows if row.timing and row.timing.stages]
+    return (_ENHANCE,) if any(split.enhance_pct for split in stages) else ()
+
+
 def built_columns() -> tuple[Column, ...]:
     """What was built, read back from the engine."""
     return (_LABEL, _ENGINE, _PRECISION, _SOLVER, _STEPS, _EVALS, _WEIGHTS, _REFERENCE)
@@ -299,4 +305,7 @@ _STAGES = (
     _stage_column("denoise_pct", "denoise %", "the solver with all its evaluations", lambda split: split.denoise_pct),
     _stage_column("vocoder_pct", "vocoder %", "mel to waveform", lambda split: split.vocoder_pct),
     _stage_column("join_pct", "join %", "cross-fades and loudness", lambda split: split.join_pct),
+)
+_ENHANCE = _stage_column(
+    "enhance_pct", "enhance %", "what is done to the sound after the joins", lambda split: split.enhance_pct
 )

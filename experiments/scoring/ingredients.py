@@ -82,7 +82,7 @@ def _recipes(quality: str) -> tuple[str, ...]:
 
 def _texts(record: RunRecord) -> list[str]:
     """Of the whole text list, which is what the recogniser may hear."""
-    if "wer" not in record.config["quality"]["metrics"]:
+    if not {"wer", "wer_closed"} & set(record.config["quality"]["metrics"]):
         return []
     return [
         line.text for line in select_lines({"texts": record.config["workload"]["texts"], "select": None, "limit": None})

@@ -17,7 +17,7 @@ from experiments.common.plain import QualitySettings, as_config
 from experiments.measuring.job import MEASURED, RESULT
 from experiments.scoring.audio import RANDOM_WEIGHTS, Audio, read_all, validity_scores
 from experiments.scoring.ingredients import ingredients, keep_ingredients
-from experiments.scoring.models import intelligibility, model_recipes, predicted_mos, speaker
+from experiments.scoring.models import intelligibility, model_recipes, predicted_mos, second_opinion, speaker
 from experiments.scoring.reference import kept_floors
 from experiments.scoring.scores import Other, _absent, limits_of, lone_scores, paired_scores
 from experiments.scoring.sides import sides_of, widened
@@ -112,6 +112,8 @@ def _model_scores(record: RunRecord, heard: Mapping[str, Audio], reference: Path
     scores: list[Score] = []
     if "wer" in families:
         scores += intelligibility(record, heard, limits)
+    if "wer_closed" in families:
+        scores += second_opinion(record, heard, limits)
     if "speaker" in families:
         scores += speaker(record, heard, reference, limits)
     if "predicted_mos" in families:

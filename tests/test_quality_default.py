@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import shutil
@@ -24,10 +25,11 @@ from experiments.settings.words import read_quality_limits
 from metrics.record import RunRecord, load_record
 from tests import fakes
 from tests.engines import config
-from tests.scored_runs import ARTIFACT, BLIND, IDS30, SIMILARITY, WER, scored, without, write_run
+from tests.scored_runs import ARTIFACT, BLIND, DNSMOS, IDS30, SIMILARITY, WER, scored, without, write_run
 
 IDS12 = IDS30[:12]
-FULL_ONLY = (WER, SIMILARITY)
+EARS = (WER, DNSMOS)
+FULL_ONLY = (*EARS, SIMILARITY)
 
 
 def default_run(audio: str, shift: float = 0.0) -> RunRecord:
@@ -52,16 +54,16 @@ def test_default_runs_can_pass_and_what_was_not_scored_is_named_with_the_command
     assert outcomes == {
         **dict.fromkeys(("audio_valid", BLIND, ARTIFACT), "not worse"), **dict.fromkeys(FULL_ONLY, "not judged"),
     }  # fmt: skip
-    assert "PASS: engine-b against engine-a: not worse by every rule; 2 of 4 rules were not judged" in said
+    assert "PASS: engine-b against engine-a: not worse by every rule; 3 of 5 rules were not judged" in said
     typed = [shlex.split(line.split("scores: ")[1]) for line in said.splitlines() if "missing scores: " in line]
     assert [words[1:] for words in typed] == [
         ["-m", "experiments.scoring.score", str(tmp_path / name), "--quality", "full"] for name in ("a run", "b's run")
     ]
     summary = (tmp_path / "b's run" / "quality_gate" / "summary.md").read_text()
-    assert "2 of 4 rules were not judged" in summary
+    assert "3 of 5 rules were not judged" in summary
     assert f"- missing scores: `{verdict['to_judge'][0]}`" in summary  # type: ignore[index]
     junit = ElementTree.parse(tmp_path / "b's run" / "quality_gate" / "junit.xml").getroot()
-    assert (junit.get("failures"), junit.get("skipped")) == ("0", "2")
+    assert (junit.get("failures"), junit.get("skipped")) == ("0", "3")
 
 
 def test_what_was_judged_still_fails(tmp_path: Path) -> None:
@@ -81,6 +83,18 @@ def test_a_score_that_was_tried_in_vain_is_judged(tmp_path: Path) -> None:
         candidate = without(candidate, WER, name, "unavailable", "no pocketsphinx")
     found = judge_quality(base, candidate, read_quality_limits({"preset": "standard"}))
     assert next(f.outcome for f in found.findings if f.metric == WER) == "inconclusive"
+
+
+def test_where_no_run_can_have_ears_their_rules_are_not_judged_and_the_reason_is_said(tmp_path: Path) -> None:
+    base, candidate = scored("a", ids=IDS12), scored("b", ids=IDS12)
+    for name, metric in itertools.product(IDS12, EARS):
+        base = without(base, metric, name, "unavailable", "pip install -e '.[ears]'")
+        candidate = without(candidate, metric, name, "unavailable", "pip install -e '.[ears]'")
+    found = judge_quality(base, candidate, read_quality_limits({"preset": "standard"}))
+    assert found.outcome == "PASS"
+    unheard = {f.metric: f for f in found.findings if f.metric in EARS}
+    assert {f.outcome for f in unheard.values()} == {"not judged"}
+    assert all("pip install -e '.[ears]'" in f.explanation for f in unheard.values())
 
 
 def test_the_strict_rules_stay_and_leave_nothing_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,8 +27,8 @@ METRIC_HELP = {
     "nothing above 8 kHz",
     STOI: "short-time intelligibility against the reference (up to 1, higher is better); hears nothing above 4.3 kHz",
     WER: "word error rate of the offline recogniser over all sentences in percent, lower is better",
-    DNSMOS: "overall quality (P.835 OVRL, 1 to 5, higher is better) as a model guesses it: damage and noise, hardly melody; "
-    "compare rows with it, it is no listener",
+    DNSMOS: "overall quality (P.835 OVRL, 1 to 5, higher is better) as a model guesses it: it hears damage and noise, "
+    "hardly melody; for comparing rows, and no listener",
     ORACLE_LOG_MEL: "log-mel error against float32 on the same solver and grid: what the engine changed, without what "
     "the solver changed",
     ORACLE_SNR: "SNR against float32 on the same solver and grid",

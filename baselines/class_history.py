@@ -17,7 +17,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from metrics.record import RecordError, RunRecord, to_json, write_atomically
 
@@ -84,10 +83,13 @@ def judge_machine(record: RunRecord, limit_ratio: float | None, kept: History, s
     valid = ratio <= limit_ratio
     reason = None
     if not valid:
+        own = len(known_s) - unknown.num_shipped
+        counts = ((own, "earlier ones of this machine"), (unknown.num_shipped, "published with f5bench"))
+        whose = " and ".join(f"{num} {which}" for num, which in counts if num)
         reason = (
-            f"its calibrations took {ratio:.1f} times as long as in {len(known_s)} earlier runs of its host class, "
+            f"its calibrations took {ratio:.1f} times as long as in {len(known_s)} runs of its host class ({whose}), "
             f"more than measure.machine_ratio={limit_ratio:g}: another program, heat or a throttled machine is in "
-            "every time"
+            "every time; where this machine is that slow by nature, measure.machine_ratio=null"
         )
     return MachineState(
         valid=valid, ratio=ratio, limit_ratio=limit_ratio, num_runs=len(known_s), num_shipped=unknown.num_shipped,
@@ -99,7 +101,7 @@ def _because(state: MachineState, reason: str) -> MachineState:
     return MachineState(**{**asdict(state), "reason": reason})
 
 
-def machine_fault(environment: Mapping[str, Any]) -> str | None:
+def machine_fault(environment: Mapping[str, object]) -> str | None:
     """Why the machine voids a run, from its record; None where it does not, and in records of old."""
     state = environment.get(MACHINE)
     return str(state["reason"]) if isinstance(state, Mapping) and state.get("valid") is False else None

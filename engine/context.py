@@ -143,9 +143,9 @@ def fade_of(reference: ReferenceSettings, rate_hz: int) -> Fade:
 
 def assemble(context: Context, made: Materials, sampler: Sampler, build: Build) -> Engine:
     """The pipeline around a sampler."""
-    from engine.conditioner import Conditioner
     from engine.frontend import FrontEnd
     from engine.pipeline import F5Engine, Parts
+    from engine.step.conditioner import Conditioner
     from engine.text.chunks import chunk_bound
     from engine.text.streaming import stream_rule
 

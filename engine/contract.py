@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -116,7 +116,7 @@ class EngineFacts:
     sample_rate_hz: int
     max_batch: int
     versions: Mapping[str, str]
-    proof: Mapping[str, Any]
+    proof: Mapping[str, object]
     solver_options: Mapping[str, object] = field(default_factory=dict)
 
 

@@ -11,13 +11,13 @@ import torch
 
 from engine.batching import plan_batches
 from engine.clock import Clock
-from engine.conditioner import Conditioner, stack
 from engine.contract import AudioBlock, EngineFacts, StageTimes, Synthesis, SynthesisRequest, UnsupportedEngine
 from engine.frontend import Chunk, FrontEnd, Prepared
 from engine.noise import initial_noise, noise_key, noise_sha256
 from engine.postprocess import Fade, Joiner, join_chunks
 from engine.solver.methods import SolverSpec
 from engine.solver.sampler import Denoiser, Sampler, StepSampler
+from engine.step.conditioner import Conditioner, stack
 from engine.step.precision import tf32_allowed
 from engine.text.streaming import StreamRule
 from engine.vocoders.vocos import Vocoder, with_vocoder

@@ -245,6 +245,9 @@ class EngineSettings(Named, total=False):
     workspace_bytes: Annotated[int, Ge(1 << 20), Le(MOST_BYTES)]
     needs_fused_attention: bool
     needs_int8_products: bool
+    runtime: str
+    specialise: str | None
+    cuda_graph: bool | None
     max_graphs: Annotated[int, Ge(1), Le(MOST_COUNT)]
     max_batch: Annotated[int, Ge(1), Le(4096)]
     max_padding_frac: Annotated[float, Ge(0), Le(1)]

@@ -36,7 +36,8 @@ from experiments.measuring.running import default_out
 from experiments.measuring.validate import one_cell
 from experiments.settings.front import refuse_flags
 from experiments.settings.host import this_host_class
-from metrics.record import RecordError, RunRecord, load_run, to_json
+from metrics.record import RecordError, RunRecord, load_run, to_json, write_atomically
+from metrics.speed.peak import host_peak
 from metrics.speed.trials import speed_of
 from reports.commands import VerbParser
 
@@ -48,6 +49,7 @@ examples:
   python -m experiments.baseline approve nightly --by "J. Doe" --why "listened to it; 2 % slower is what the fix costs"
   python -m experiments.baseline list
   python -m experiments.baseline show nightly
+  python -m experiments.baseline page nightly                (PERFORMANCE_BASELINE.md)
   python -m experiments.baseline diff nightly outputs/A
 """
 
@@ -118,6 +120,27 @@ def show(options: argparse.Namespace, overrides: Sequence[str]) -> int:
         for run in stored.runs:
             print(f"  {_figures(run)}")
     return EXIT_OK
+
+
+def page(options: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """A stored baseline as a page to keep beside the code (PERFORMANCE_BASELINE.md): machine first, then sessions."""
+    from reports.verdicts.baseline import baseline_markdown  # brings matplotlib
+
+    stored = load_baseline(options.records, options.host_class or _only_host(options), options.name)
+    with refuse_unwritable("--out", options.out):
+        write_atomically(options.out, baseline_markdown(stored))
+    print(options.out)
+    return EXIT_OK
+
+
+def _only_host(options: argparse.Namespace) -> str:
+    """This machine's class where it has the name, else the only one that does. Raises RecordError for several."""
+    hosts, here = [host for host, name in list_baselines(options.records) if name == options.name], this_host_class([])
+    if here in hosts or not hosts:
+        return here
+    if len(hosts) > 1:
+        raise RecordError(f"{options.name}: stored for {', '.join(hosts)}; say which with --host-class")
+    return hosts[0]
 
 
 def approve_stored(options: argparse.Namespace, overrides: Sequence[str]) -> int:
@@ -211,14 +234,14 @@ def _figures(run: RunRecord) -> str:
     cpu_s = [trial.calibration_cpu_s for trial in run.steady_trials if trial.calibration_cpu_s is not None]
     calibration = f"calibration {1000 * statistics.fmean(cpu_s):.1f} ms CPU" if cpu_s else "no calibration"
     snr = [score.value for score in run.scores_of(SNR) if score.value is not None]
-    peak = run.peak_pss_bytes or run.peak_rss_bytes
+    peak = host_peak(run)
     parts = (
         f"{run.environment.get('started')} {run.run_id}: RTF {speed.rtf_ratio:.3f}",
         f"p50 {1000 * speed.latency_p50_s:.1f} ms",
         f"{1000 * speed.cpu_s_per_call:.1f} ms CPU a call",
         calibration,
         f"SNR {statistics.fmean(snr):.2f} dB" if snr else "no SNR",
-        f"peak {peak / 2**20:.0f} MiB" if peak else "no peak memory",
+        f"peak {peak[0] / 2**20:.0f} MiB" if peak else "no peak memory",
     )
     return ", ".join(parts)
 
@@ -230,7 +253,10 @@ def _parser() -> VerbParser:
         epilog=EXAMPLES,
     )
     actions = parser.add_subparsers(dest="action", required=True)
-    verbs = (("record", record), ("list", show_list), ("show", show), ("approve", approve_stored), ("diff", diff))
+    verbs = (
+        ("record", record), ("list", show_list), ("show", show), ("page", page), ("approve", approve_stored),
+        ("diff", diff),
+    )  # fmt: skip
     for name, function in verbs:
         action = actions.add_parser(name, help=(function.__doc__ or "").split("\n")[0])
         action.set_defaults(function=function)
@@ -246,6 +272,9 @@ def _parser() -> VerbParser:
     agree = actions.choices["approve"]
     agree.add_argument("--why", required=True, help="why it may be believed; stored with it")
     agree.add_argument("--host-class", help="only the baseline of this host class (default: every one of that name)")
+    paper = actions.choices["page"]
+    paper.add_argument("--host-class", help="which one (default: this machine's, else the only one of that name)")
+    paper.add_argument("--out", type=Path, default=Path("PERFORMANCE_BASELINE.md"), help="default: %(default)s")
     for action in (keep, agree):
         action.add_argument("--by", help="who does this (default: git's user.name)")
     actions.choices["diff"].add_argument("run_dir", type=Path, metavar="RUN_DIR")

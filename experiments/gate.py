@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from baselines.paired.selftests import same_run_sentence, stored_sentence
 from baselines.stored.approval import approval_problem
@@ -30,10 +29,11 @@ from experiments.settings.host import this_host_class
 from experiments.settings.keys import key_of
 from experiments.settings.overrides import parse
 from experiments.settings.typed import Group, Text, group_of
-from metrics.record import RunRecord, load_run, to_json, write_atomically
+from metrics.record import RunRecord, load_run
+from metrics.typed import part_of
 from reports.commands import VerbParser, typed
-from reports.verdicts.coloured import print_verdict
-from reports.verdicts.stored import Gated, junit_xml, summary_markdown, terminal_lines, verdict_content
+from reports.verdicts.sheet import show_verdict, write_verdict
+from reports.verdicts.stored import Gated, gate_sheet, verdict_content
 
 RULE: Rule = judge
 # What the new run takes from the baseline; the rest is a matter of the one who gates.
@@ -155,13 +155,13 @@ def _load(given: argparse.Namespace, host_class: str) -> Baseline:
     return baseline
 
 
-def overrides_of(config: Mapping[str, Any]) -> list[str]:
+def overrides_of(config: Mapping[str, object]) -> list[str]:
     """Overrides that compose what a stored configuration holds, whatever its choices were called or are by now."""
-    default: Mapping[str, Any] = compose_config([])
+    default: Mapping[str, object] = compose_config([])
     choices = []
     for group in BASELINE_GROUPS:
-        name = (config[group] or {}).get("name") if isinstance(config.get(group), Mapping) else None
-        if name in options(group) and name != default[group].get("name"):
+        name = part_of(config, group).get("name")
+        if name in options(group) and name != part_of(default, group).get("name"):
             choices.append(f"{group}={name}")
     composed: Mapping[str, object] = compose_config(choices)
     wanted = {key: config[key] for key in BASELINE_GROUPS if key in config}
@@ -179,13 +179,10 @@ def _finish(given: argparse.Namespace, baseline: Baseline, run: RunRecord, limit
         baseline=baseline, run=run, limits=limits, verdict=verdict,
         stored=stored_sentence(baseline.host_class), same_run=same_run_sentence(baseline.host_class),
     )  # fmt: skip
-    summary = summary_markdown(gated)
+    sheet = gate_sheet(gated)
     with refuse_unwritable("out", out):
-        write_atomically(out / "verdict.json", to_json(verdict_content(gated, now_iso())) + "\n")
-        write_atomically(out / "summary.md", summary)
-        write_atomically(out / "junit.xml", junit_xml(gated))
-    print_verdict(terminal_lines(gated))
-    print(f"verdict {out / 'verdict.json'}")
+        write_verdict(sheet, verdict_content(gated, now_iso()), out)
+    show_verdict(sheet, out)
     return gated.verdict.exit_code
 
 

@@ -19,7 +19,6 @@ from experiments.settings.words import read_quality_limits, split_words
 from metrics.fidelity.catalog import by_name
 from metrics.record import load_run
 from reports.commands import VerbParser
-from reports.listening.judging.inference import votes_needed
 
 KEYS = ("metric", "margin", "sd", "limit", "true_rate", "share", "alpha", "preset")
 POWERS = (0.8, 0.9)
@@ -58,8 +57,10 @@ def main(argv: Sequence[str]) -> int:
     return EXIT_OK
 
 
-def _lines(folders: Sequence[Path], settings: Mapping[str, Any], limits: QualityLimits) -> Iterator[str]:
+def _lines(folders: Sequence[Path], settings: Mapping[str, str | float], limits: QualityLimits) -> Iterator[str]:
     if "share" in settings:
+        from reports.listening.judging.inference import votes_needed  # scipy.stats comes with it, a second
+
         share = float(settings["share"])
         counts = [votes_needed(share, power, limits.alpha) for power in POWERS]
         yield f"votes, preference {share:g}: {_counts(counts)} (exact binomial, two-sided {limits.alpha:g})"
@@ -86,7 +87,7 @@ def _lines(folders: Sequence[Path], settings: Mapping[str, Any], limits: Quality
     yield from _plan(metric, plan, limits.alpha)
 
 
-def _plan(metric: str, plan: Mapping[str, Any], alpha: float) -> Iterator[str]:
+def _plan(metric: str, plan: Mapping[str, str | float], alpha: float) -> Iterator[str]:
     if "limit" in plan:
         limit, rate = float(plan["limit"]), float(plan.get("true_rate", 0.0))
         counts = [clips_for_rate(limit, rate, power, alpha) for power in POWERS]

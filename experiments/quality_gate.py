@@ -11,10 +11,10 @@ from engine.contract import ConfigError
 from experiments.common.cli import run_verb
 from experiments.common.environment import now_iso
 from experiments.settings.words import KEYS, read_quality_limits, split_words
-from metrics.record import load_run, to_json, write_atomically
+from metrics.record import load_run
 from reports.commands import VerbParser, typed
-from reports.verdicts.coloured import print_verdict
-from reports.verdicts.quality import JudgedQuality, quality_content, quality_junit, quality_lines, quality_summary
+from reports.verdicts.quality import JudgedQuality, quality_content, quality_sheet
+from reports.verdicts.sheet import show_verdict, write_verdict
 
 DEFAULT = "standard"
 DESCRIPTION = f"""{__doc__}
@@ -51,14 +51,12 @@ def main(argv: Sequence[str]) -> int:
     )
     beside = folders[1] if folders[1].is_dir() else folders[1].parent
     out = Path(str(settings.get("out") or beside / "quality_gate"))
+    sheet = quality_sheet(judged)
     try:
-        write_atomically(out / "verdict.json", to_json(quality_content(judged, now_iso())) + "\n")
-        write_atomically(out / "summary.md", quality_summary(judged))
-        write_atomically(out / "junit.xml", quality_junit(judged))
+        write_verdict(sheet, quality_content(judged, now_iso()), out)
     except PermissionError as error:
         raise ConfigError("out", out, f"cannot be written ({error.strerror})", "choose another folder") from error
-    print_verdict(quality_lines(judged))
-    print(f"verdict {out / 'verdict.json'}")
+    show_verdict(sheet, out)
     return verdict.exit_code
 
 

@@ -56,6 +56,7 @@ def run_variant(cell: Cell, out: Path, command: Sequence[str] | None = None) -> 
         if result.record.status != "ok":
             return Outcome(result, False)
         reference = _reference(cell, out, board, make_launcher(lock, None, command))
+        board.say("measured; scoring the audio")
         return Outcome(result, score(out, reference, None))
 
 
@@ -91,7 +92,7 @@ def run_and_show(cell: Cell, out: Path, command: Sequence[str] | None = None) ->
         return EXIT_USAGE if outcome.result.is_config_error else EXIT_JOB_FAILED
     tracked = sync_tracking(cell.config, out)
     print_report(load_table(out), stdout_console())
-    print(f"record  {out / RESULT}\naudio   {out / 'audio'}\nreport  {report_command(out)}\n{tracked}", end="")
+    print(f"record  {out / RESULT}\naudio   {out / 'audio'}\npage    made by {report_command(out)}\n{tracked}", end="")
     return EXIT_OK if outcome.is_scored else EXIT_JOB_FAILED
 
 

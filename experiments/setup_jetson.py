@@ -2,6 +2,8 @@
 
     python -m experiments.setup_jetson --dry-run   prints the commands for this board and runs none
 
+    python -m experiments.setup_jetson --l4t 36.4.4 --family agx-orin --wheels-only    while an image is built
+
 Only the standard library is needed. The line for apt is printed and never run. On JetPack 6 the variable JETSON_INDEX
 holds the address of an index with wheels for jp6/cu126 (docs/jetson.md). Exit code: that of the last step, the
 GPU check; 2 where this machine is refused; 14 where a step before it failed.
@@ -15,6 +17,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from experiments.jetson.board import read_jetson
@@ -23,7 +26,9 @@ from experiments.jetson.plan import (
     INDEX,
     INDEX_WORD,
     KEPT,
+    ORIN,
     PYTHON,
+    THOR,
     Plan,
     Refused,
     Step,
@@ -54,12 +59,19 @@ def main(argv: Sequence[str], root: Path = Path("/")) -> int:
     """root: below which the board is looked for."""
     parser = VerbParser(prog="python -m experiments.setup_jetson", description=__doc__)
     parser.add_argument("--dry-run", action="store_true", help="print the commands and run none")
+    parser.add_argument("--wheels-only", action="store_true", help="without doctor and GPU check, which need the board")
+    parser.add_argument("--l4t", help="release of the board that it is for, where that is not to be seen: 36.4.4")
+    parser.add_argument("--family", choices=(*ORIN, *THOR), help="that board")
     options = parser.parse_args(argv)
     settle(argv)
-    board = read_jetson(Tree(root))
-    l4t, family = (None, None) if board is None else (board.l4t, board.family)
+    if (options.l4t is None) != (options.family is None):
+        parser.error("--l4t and --family belong together: give both")
+    board = read_jetson(Tree(root)) if options.l4t is None else None
+    l4t, family = (options.l4t, options.family) if board is None else (board.l4t, board.family)
     try:
         made = plan(l4t, sys.version_info[:2], family, sys.executable)
+        if options.wheels_only:
+            made = replace(made, steps=tuple(step for step in made.steps if not step.needs_board))
         if made.index_needed and not os.environ.get(INDEX) and not options.dry_run:
             raise Refused(f"{INDEX} is not set: it holds the address of an index with wheels for jp6/cu126; "
                           f"docs/jetson.md says which it must have")  # fmt: skip

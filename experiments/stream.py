@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import soundfile
 
+from baselines.class_history import machine_fault
 from engine.clock import Clock, make_clock
 from engine.contract import ConfigError, Engine, SynthesisRequest
-from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, complain, note, run_verb
+from experiments.common.cli import EXIT_ENVIRONMENT, EXIT_JOB_FAILED, EXIT_OK, complain, note, run_verb
 from experiments.common.device_lock import device_lock
 from experiments.common.environment import fingerprint, now_iso
 from experiments.common.journal import JOURNAL, JournalWriter
+from experiments.common.plain import Config
 from experiments.common.presets import with_presets
 from experiments.measuring.engines import build_by_name, facts_content
 from experiments.measuring.running import default_out
@@ -30,6 +32,7 @@ from experiments.measuring.timed import time_call
 from experiments.measuring.validate import one_cell, validate_out
 from experiments.settings.front import answered
 from experiments.settings.keys import refuse_misspelt, refuse_unread
+from experiments.telemetry.watch import watched, watching
 from experiments.workload.requests import load_workload
 from metrics.fidelity.artefacts import Expectation, audio_valid, offset_of
 from metrics.record import to_json, write_atomically
@@ -131,7 +134,40 @@ class StreamLoop:
             self.measured.calls.append(trial)
 
 
-def summary_of(measured: Measured) -> dict[str, Any]:
+class Median(TypedDict):
+    """With its interval, where there are trials enough for one."""
+
+    median: float
+    interval: tuple[float, float] | None
+
+
+class Summary(TypedDict):
+    """`summary` of stream.json. None: no sound."""
+
+    first_audible_s: Median | None
+    first_block_s: Median | None
+    whole_call_first_audible_s: Median | None
+    num_streams: int
+    num_silent: int
+    num_underruns: int
+    num_streams_with_underrun: int
+    gap_s: float
+    longest_gap_s: float
+    wait_s: float
+    audio_s: float
+    audible_db: float
+
+
+class About(TypedDict):
+    """What was streamed, by what, where."""
+
+    config: Config
+    facts: dict[str, Any]
+    environment: dict[str, Any]
+    workload: dict[str, Any]
+
+
+def summary_of(measured: Measured) -> Summary:
     """Medians with their 95 % intervals (None where the trials are too few), and what playback did in all streams."""
     played = [play(trial.arrivals_s, trial.durations_s) for trial in measured.streams]
     heard = [
@@ -155,13 +191,13 @@ def summary_of(measured: Measured) -> dict[str, Any]:
     }
 
 
-def _median(values: Sequence[float]) -> dict[str, Any] | None:
+def _median(values: Sequence[float]) -> Median | None:
     if not values:
         return None
     return {"median": quantile(values, 0.5), "interval": median_interval(values, CONFIDENCE)}
 
 
-def sentences(label: str, rule: str, summary: Mapping[str, Any]) -> str:
+def sentences(label: str, rule: str, summary: Summary) -> str:
     """What a person reads."""
     streams, whole = summary["first_audible_s"], summary["whole_call_first_audible_s"]
     times = f" ({whole['median'] / streams['median']:.1f} x later)" if streams and whole else ""
@@ -177,7 +213,7 @@ def sentences(label: str, rule: str, summary: Mapping[str, Any]) -> str:
     )
 
 
-def _seconds(found: Mapping[str, Any] | None) -> str:
+def _seconds(found: Median | None) -> str:
     if found is None:
         return "no sound"
     interval = found["interval"]
@@ -229,28 +265,32 @@ def main(argv: Sequence[str]) -> int:
         environment = fingerprint(config["device"])
         journal.append("start", {"created": now_iso(), "environment": environment, "workload": workload.describe()})
         with build_by_name(config, clock) as engine:
-            measured = StreamLoop(engine, clock, journal).run(workload.requests, rounds)
+            with watching(out) as watch:
+                measured = StreamLoop(engine, clock, journal).run(workload.requests, rounds)
             facts = facts_content(engine.facts)
         journal.append("facts", facts)
+    environment = watched(environment, watch, out)
     return _finish(out, cell.label, measured, {"config": config, "facts": facts, "environment": environment,
                                                "workload": workload.describe()}, workload.requests)  # fmt: skip
 
 
-def _finish(
-    out: Path, label: str, measured: Measured, about: Mapping[str, Any], requests: Sequence[SynthesisRequest]
-) -> int:
+def _finish(out: Path, label: str, measured: Measured, about: About, requests: Sequence[SynthesisRequest]) -> int:
     """Audio, stream.json, and the words; numbers only of audio that can be believed."""
     (out / "audio").mkdir(exist_ok=True)
     for name, (audio_S, rate_hz) in measured.audio.items():
         soundfile.write(out / "audio" / f"{name}.wav", audio_S, rate_hz, subtype="FLOAT")
     is_random = bool(about["facts"]["random_weights"])
     invalid = [] if is_random else invalid_reasons(measured, requests)
-    summary = None if invalid else summary_of(measured)
+    void = machine_fault(about["environment"])
+    summary = None if invalid or void else summary_of(measured)
     content = {
         "schema_version": 1, "label": label, "created": now_iso(), **about, "invalid": invalid, "summary": summary,
         "streams": [asdict(trial) for trial in measured.streams], "calls": [asdict(trial) for trial in measured.calls],
     }  # fmt: skip
     write_atomically(out / RESULT, to_json(content) + "\n")
+    if void is not None:
+        complain(f"{label}: no number, {void}; set the board as it was and stream again")
+        return EXIT_ENVIRONMENT
     if summary is None:
         complain(
             f"{label}: no number, the streamed audio is not valid ({'; '.join(invalid)}); listen to {out / 'audio'}"

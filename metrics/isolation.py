@@ -3,7 +3,7 @@
 The parent (`run_isolated`) names a task "module:function". The child (`python -m metrics.isolation`) calls the function
 once with the set-up, gets a callable, and applies it to one item after the other; each answer is a line of JSON. One
 child serves many items; a crash or a timeout costs the item that was asked for, and the next item gets a new child.
-The child is told to stay off the network.
+The child is told to stay off the network. `side_by_side` keeps several children busy at once.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +32,9 @@ from metrics.record import ScoreStatus
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+FEWEST_ITEMS = 4  # for a child of its own: fewer cost less than another child's start
+LOOK_S = 0.2  # how often somebody who waits for a child looks whether it is to stop
 
 _MEMORY = Path("/dev/shm")  # where there is one, arrays change hands without a disk
 _ROOT = Path(__file__).resolve().parents[1]
@@ -45,11 +51,16 @@ class Refused(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """timeout_s: for each item. memory_bytes: address space of the child. start_timeout_s: imports and models."""
+    """timeout_s: for each item. memory_bytes: address space of the child. start_timeout_s: imports and models.
+
+    at_once: so many children may be busy side by side. stop: once it is set, no child is waited for any longer.
+    """
 
     timeout_s: float = 30.0
     memory_bytes: int = 8 << 30
     start_timeout_s: float = 120.0
+    at_once: int = 1
+    stop: threading.Event | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,8 +83,40 @@ class Answer:
 Work = Callable[[Item], Any]
 
 
+Found = TypeVar("Found")
+
+
 class _NoAnswer(Exception):
     """The child is gone or was ended; the message is the reason for the record."""
+
+
+class Stopped(Exception):
+    """Limits.stop was set; the child has been ended and there are no answers."""
+
+
+def side_by_side(
+    works: Sequence[Callable[[Limits], Found]], limits: Limits, meanwhile: Callable[[], None]
+) -> list[Found]:
+    """What the works return, in their order; limits.at_once of them at a time, each with limits to hand on.
+
+    `meanwhile` runs in the calling thread beside them. Where one of them raises, or the program is interrupted, the
+    children of the others are ended before the error goes on.
+    """
+    if limits.at_once == 1:
+        meanwhile()
+        return [work(limits) for work in works]
+    stop = threading.Event()
+    with ThreadPoolExecutor(limits.at_once) as pool:
+        futures: list[Future[Found]] = [pool.submit(work, replace(limits, stop=stop)) for work in works]
+        try:
+            meanwhile()
+            for future in as_completed(futures):
+                future.result()  # the first that fails ends the others
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
 
 
 def run_isolated(
@@ -82,6 +125,7 @@ def run_isolated(
     """One answer per item, in order. task: "module:function"; name: how reasons call it; setup: JSON.
 
     Where the set-up refuses or the child cannot start, that is every item's answer and nothing is tried again.
+    Raises Stopped once limits.stop is set.
     """
     answers: list[Answer] = []
     child: _Child | None = None
@@ -100,6 +144,23 @@ def run_isolated(
             if child is not None:
                 child.end()
     return answers
+
+
+def run_shared(
+    task: str, name: str, setup: Mapping[str, object], items: Sequence[Item], limits: Limits
+) -> list[Answer]:
+    """What `run_isolated` answers, by limits.at_once children where there are items enough for them.
+
+    For models that take long for each item. Items know nothing of each other, so sharing them out changes no answer.
+    """
+    num = max(1, min(limits.at_once, len(items) // FEWEST_ITEMS))
+    shares = [partial(run_isolated, task, name, setup, items[i::num]) for i in range(num)]
+    found = side_by_side(shares, limits, meanwhile=_nothing)
+    return [found[i % num][i // num] for i in range(len(items))]
+
+
+def _nothing() -> None:
+    """What is done meanwhile where there is nothing else."""
 
 
 class _Child:
@@ -158,8 +219,7 @@ class _Child:
         deadline = time.monotonic() + timeout_s
         line = b""
         while not line.endswith(b"\n"):
-            readable, _, _ = select.select([self._stdout], [], [], max(0.0, deadline - time.monotonic()))
-            if not readable:
+            if not self._is_readable(deadline):
                 self._process.kill()
                 self._process.wait()
                 raise _NoAnswer(f"timed out after {timeout_s:g} s")
@@ -168,6 +228,19 @@ class _Child:
                 raise _NoAnswer(self._death())
             line += received
         return line
+
+    def _is_readable(self, deadline: float) -> bool:
+        """Whether there is something to read by then (time.monotonic)."""
+        stop = self._limits.stop
+        while True:
+            if stop is not None and stop.is_set():
+                raise Stopped
+            left_s = max(0.0, deadline - time.monotonic())
+            wait_s = left_s if stop is None else min(left_s, LOOK_S)
+            if select.select([self._stdout], [], [], wait_s)[0]:
+                return True
+            if wait_s == left_s:
+                return False
 
     def _death(self) -> str:
         code = self._process.wait()

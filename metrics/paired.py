@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy
 
 MOST_BLOCKS = 256  # beyond it, "more" is no advice
 
@@ -54,7 +54,7 @@ def t_bounds(values: Sequence[float], errors: Errors, se_floor: float = 0.0) -> 
 
 def t_quantile(num_values: int, error: float) -> float:
     """The upper `error` quantile of t with num_values - 1 degrees of freedom."""
-    return float(special.stdtrit(num_values - 1, 1 - error))
+    return float(scipy.special.stdtrit(num_values - 1, 1 - error))
 
 
 def sign_bounds(values: Sequence[float], errors: Errors) -> Bounds | None:
@@ -71,7 +71,7 @@ def sign_bounds(values: Sequence[float], errors: Errors) -> Bounds | None:
 
 def _order_statistic(num: int, error: float) -> int | None:
     """Largest k with P(Binomial(num, 1/2) <= k) <= error: the k-th smallest of 0.. is under the median that surely."""
-    below = special.bdtr(np.arange(num), num, 0.5)
+    below = scipy.special.bdtr(np.arange(num), num, 0.5)
     k = int(np.searchsorted(below, error, side="right")) - 1
     return k if k >= 0 else None
 
@@ -116,7 +116,7 @@ def between_sd_upper(groups: Sequence[Sequence[float]], error: float = 0.05) -> 
     if spread is None:
         return None
     freedom = spread.num - 1
-    upper = spread.variance * freedom / float(special.chdtri(freedom, 1 - error))
+    upper = spread.variance * freedom / float(scipy.special.chdtri(freedom, 1 - error))
     return math.sqrt(max(0.0, upper - spread.by_values))
 
 

@@ -289,7 +289,7 @@ def _refuse_twins(record: RunRecord) -> None:
             raise ValueError(f"{path!r} is not within the run's folder")
 
 
-def _check_kinds(data: Mapping[str, Any]) -> None:
+def _check_kinds(data: Mapping[str, object]) -> None:
     """Of what reports and gates read inside the parts that have no fields of their own. Raises ValueError."""
     for part, kinds in PARTS.items():
         content = data.get(part)

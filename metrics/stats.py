@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,11 +67,11 @@ def early_stopping_trials(q: float, confidence: float = 0.99, num_over: int = 1)
     _check_open_unit("q", q)
     _check_open_unit("confidence", confidence)
     low, high = num_over + 1, num_over + 2
-    while float(special.bdtr(num_over, high, 1 - q)) > 1 - confidence:
+    while float(scipy.special.bdtr(num_over, high, 1 - q)) > 1 - confidence:
         low, high = high, 2 * high
     while low < high:
         middle = (low + high) // 2
-        if float(special.bdtr(num_over, middle, 1 - q)) > 1 - confidence:
+        if float(scipy.special.bdtr(num_over, middle, 1 - q)) > 1 - confidence:
             low = middle + 1
         else:
             high = middle
@@ -90,7 +90,7 @@ def quantile_interval(values: Sequence[float], q: float, confidence: float = 0.9
     _check_open_unit("confidence", confidence)
     ordered = np.sort(_finite(values))
     count = ordered.size
-    below = special.bdtr(np.arange(count), count, q)  # [k]: P(at most k values lie below the quantile)
+    below = scipy.special.bdtr(np.arange(count), count, q)  # [k]: P(at most k values lie below the quantile)
     # x_l lies above the quantile with P(Binomial <= l - 1), x_u below it with P(Binomial >= u)
     best: tuple[int, float, int, int] | None = None
     for lower in range(1, count + 1):
@@ -126,7 +126,7 @@ def trend_interval(
         return None
     slope = float(x @ y) / spread
     residual = y - slope * x
-    half = float(special.stdtrit(df, 0.5 + confidence / 2)) * float(np.sqrt(residual @ residual / df / spread))
+    half = float(scipy.special.stdtrit(df, 0.5 + confidence / 2)) * float(np.sqrt(residual @ residual / df / spread))
     return slope - half, slope + half
 
 
@@ -138,7 +138,7 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[
     """
     _check_open_unit("confidence", confidence)
     ordered = np.sort(_finite(values))
-    below = special.bdtr(np.arange(ordered.size // 2), ordered.size, 0.5)  # P(Binomial <= k - 1), k = 1, 2, ..
+    below = scipy.special.bdtr(np.arange(ordered.size // 2), ordered.size, 0.5)  # P(Binomial <= k - 1), k = 1, 2, ..
     k = int(np.searchsorted(below, (1 - confidence) / 2, side="right"))
     if k == 0:
         return None
@@ -176,6 +176,6 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     if not 0 <= successes <= n or n == 0:
         raise ValueError(f"{successes} of {n} is not a share")
     tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else float(special.betaincinv(successes, n - successes + 1, tail))
-    high = 1.0 if successes == n else float(special.betaincinv(successes + 1, n - successes, 1 - tail))
+    low = 0.0 if successes == 0 else float(scipy.special.betaincinv(successes, n - successes + 1, tail))
+    high = 1.0 if successes == n else float(scipy.special.betaincinv(successes + 1, n - successes, 1 - tail))
     return low, high

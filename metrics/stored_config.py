@@ -18,12 +18,12 @@ TARGETS = {
     "engine.denoiser.onnx_graph.onnx_int8": "engine.backends.onnx.build.onnx_int8",
 }
 # group -> keys of today, with what was done before there was the choice
-ADDED: Mapping[str, Mapping[str, Any]] = {"sweep": {"all": True}}
+ADDED: Mapping[str, Mapping[str, object]] = {"sweep": {"all": True}}
 
 
-def todays(config: Mapping[str, Any]) -> dict[str, Any]:
+def todays(config: Mapping[str, object]) -> dict[str, Any]:
     """The same configuration as it would be written now; what is no configuration of ours stays as it is."""
-    found = dict(config)
+    found: dict[str, Any] = dict(config)
     engine = found.get("engine")
     target = engine.get("_target_") if isinstance(engine, Mapping) else None
     if isinstance(engine, Mapping) and isinstance(target, str) and target in TARGETS:

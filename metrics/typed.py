@@ -63,8 +63,14 @@ def from_json(kind: type[Kind], data: Any, where: str = "") -> Kind:
 
 
 @lru_cache(maxsize=64)
-def _hints(kind: Any) -> Mapping[str, Any]:
+def _hints(kind: Any) -> Mapping[str, object]:
     return get_type_hints(kind)
+
+
+def part_of(content: Mapping[str, object], name: str) -> Mapping[str, object]:
+    """The part of that name; empty where it is not there, or is no group of entries."""
+    part = content.get(name)
+    return part if isinstance(part, Mapping) else {}
 
 
 def value_of(hint: Any, value: Any, where: str) -> Any:
@@ -127,6 +133,6 @@ def _tuple(arguments: Sequence[Any], value: Any, where: str) -> tuple[Any, ...]:
     return tuple(value_of(hint, entry, f"{where}.{i}") for i, (hint, entry) in pairs)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -10,9 +10,6 @@ from metrics.process import settle
 from metrics.record import RecordError
 from reports.commands import VerbParser
 from reports.data.source import RESULT, SWEEP
-from reports.render.every import render_report
-from reports.render.terminal import print_report, stdout_console
-from reports.verdicts.page import render_verdict, summary_in
 
 EXIT_OK = 0
 EXIT_USAGE = 2
@@ -26,6 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(words)
     except RecordError as error:
         return _complain(str(error))
+    from reports.render.every import render_report  # plots and tables take a second to import, and --help needs none
+    from reports.render.terminal import print_report, stdout_console
+    from reports.verdicts.page import render_verdict
+
     try:
         if _is_verdict(options.folder) and options.publish is None:
             print(render_verdict(options.folder, options.out or options.folder))
@@ -47,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _is_verdict(folder: Path) -> bool:
     """A run or a sweep that was judged as well is shown as what it is."""
+    from reports.verdicts.page import summary_in
+
     return summary_in(folder) is not None and not any((folder / name).is_file() for name in (RESULT, SWEEP))
 
 

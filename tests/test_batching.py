@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.linalg import norm
 
 from engine.batching import plan_batches
 from tests.engines import engine, request
@@ -37,7 +38,8 @@ def test_three_lengths_in_one_solve_equal_three_solves(guidance: float, solver: 
         assert one.noise_sha256 == other.noise_sha256
         assert one.mel_ND.shape == other.mel_ND.shape
         assert np.abs(one.mel_ND - other.mel_ND).max() < 1e-4
-        assert np.abs(one.audio_S - other.audio_S).max() < 1e-4
+        # The vocoder takes the exponential of the mel: what rounding moved, loud samples show most, so by energy.
+        assert norm(other.audio_S) > 3000 * norm(one.audio_S - other.audio_S), "70 dB"
 
 
 def test_the_front_end_keeps_texts_and_the_proof_says_how_often() -> None:

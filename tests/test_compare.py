@@ -32,7 +32,8 @@ from experiments.compare.proof import Proof
 from experiments.compare.revision import refuse_uncommitted, worktree
 from experiments.compare.session import _quick_may_decide, _same_environment, prepare
 from experiments.compare.settings import read_command, read_settings
-from reports.verdicts.paired import comparison_summary
+from reports.verdicts.paired import comparison_sheet
+from reports.verdicts.sheet import markdown_of
 from tests.engines import config
 from tests.test_paired_rule import LIMITS, block, blocks, judge
 
@@ -299,10 +300,12 @@ def test_the_summary_says_how_much_more_would_settle_it() -> None:
         environment={"host_class": "h"}, workload={}, checked={"reference": 1}, error_rate="no selftest", wall_s=10.0,
         seconds_per_block=2.0,
     )  # fmt: skip
-    text = comparison_summary(comparison)
+    text = markdown_of(comparison_sheet(comparison))
     assert "more blocks (about" in text
     assert text.startswith("## INCONCLUSIVE: bf16 against fp32")
-    assert "moved" not in comparison_summary(replace(comparison, verdict=replace(verdict, reason=None)))
-    late = comparison_summary(replace(comparison, verdict=replace(verdict, reason="time_limit_s was reached")))
+    assert "moved" not in markdown_of(comparison_sheet(replace(comparison, verdict=replace(verdict, reason=None))))
+    late = markdown_of(
+        comparison_sheet(replace(comparison, verdict=replace(verdict, reason="time_limit_s was reached")))
+    )
     assert "Time_limit_s was reached" in late
     assert "would settle it" not in late, "nobody knows what the rule would have said"

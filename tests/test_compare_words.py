@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from baselines.paired.data import Answers
-from reports.verdicts.paired import QUALITY_GATE, Comparison, comparison_content, comparison_lines, comparison_summary
+from reports.verdicts.paired import QUALITY_GATE, Comparison, comparison_content, comparison_sheet
+from reports.verdicts.sheet import markdown_of, terminal_lines
 from tests.engines import ROOT, config
 from tests.stub_trees import open_bench, stub_side, stub_tree
 from tests.test_paired_rule import LIMITS, blocks, judge
@@ -21,6 +22,14 @@ APART = Answers(
     num_evals={"candidate": (7, 7), "reference": (16, 32)}, num_pairs=12, num_equal=0, log_mel_nats=0.2134,
     num_sentences=3,
 )  # fmt: skip
+
+
+def comparison_lines(comparison: Comparison) -> list[str]:
+    return list(terminal_lines(comparison_sheet(comparison)))
+
+
+def comparison_summary(comparison: Comparison) -> str:
+    return markdown_of(comparison_sheet(comparison))
 
 
 def compared(*ratios: float, answers: Answers | None = APART, **changes: Any) -> Comparison:
@@ -45,7 +54,7 @@ def test_which_side_is_faster_is_said_with_its_bounds(
     ratios: tuple[float, ...], changes: dict[str, Any], words: str
 ) -> None:
     comparison = compared(*ratios, **changes)
-    first = list(comparison_lines(comparison))[1].strip()
+    first = comparison_lines(comparison)[1].strip()
     assert first.startswith(words)
     assert " to " in first
     assert first.endswith("of the reference's (lower is better).")
@@ -66,7 +75,7 @@ def test_a_rule_that_was_not_let_decide_says_no_more_than_these_processes(
     whole = compared(*ratios)
     findings = tuple(replace(finding, outcome="INCONCLUSIVE") for finding in whole.verdict.findings)
     verdict = replace(whole.verdict, outcome="INCONCLUSIVE", findings=findings, reason="quick mode may not decide here")
-    assert list(comparison_lines(replace(whole, verdict=verdict)))[1].strip().startswith(words)
+    assert comparison_lines(replace(whole, verdict=verdict))[1].strip().startswith(words)
 
 
 def test_evaluations_and_what_is_known_of_quality_are_said() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from engine.conditioner import Conditioner, stack
+from engine.step.conditioner import Conditioner, stack
 from engine.step.dit import Arch
 from engine.weights.checkpoint import load_model
 from tests.engines import config

@@ -13,12 +13,12 @@ from engine.backends.cuda_graph.denoiser import GraphSampler
 from engine.backends.eager.denoiser import EagerDenoiser
 from engine.build import validate_config
 from engine.clock import HostClock
-from engine.conditioner import Conditioner, Conditioning, stack
 from engine.context import Context, materials
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.solver.guidance import Rows
 from engine.solver.methods import solver_spec
 from engine.solver.sampler import StepSampler
+from engine.step.conditioner import Conditioner, Conditioning, stack
 from engine.step.precision import PreparedStep, apply_precision
 from engine.weights.checkpoint import draw_state, unett_shapes
 from tests.engines import config, engine, request

@@ -102,7 +102,9 @@ def holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-
 
 def test_a_held_device_is_refused_with_the_holders_name(holder: subprocess.Popen[str]) -> None:
     with (
-        pytest.raises(ConfigError, match=f"device.kind=cpu: process {holder.pid} is measuring on it"),
+        pytest.raises(
+            ConfigError, match=rf"device.kind=cpu: process {holder.pid} \(-c .*, in {ROOT}\) is measuring on it"
+        ),
         device_lock("cpu", "refuse", print),
     ):
         pytest.fail("the lock was given twice")
@@ -117,7 +119,9 @@ def test_waiting_says_for_whom_and_ends_when_the_holder_does(holder: subprocess.
         holder.stdin.close()
 
     with device_lock("cpu", "wait", say):
-        assert said == [f"cpu: process {holder.pid} is measuring on it; waiting (Ctrl-C to leave)"]
+        (line,) = said
+        assert line.startswith(f"cpu: process {holder.pid} (-c ")
+        assert line.endswith(f"..., in {ROOT}) is measuring on it; waiting (Ctrl-C to leave)")
 
 
 def test_other_devices_are_free(holder: subprocess.Popen[str]) -> None:

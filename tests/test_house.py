@@ -99,11 +99,12 @@ def test_a_folder_can_be_looked_over(folder: Path) -> None:
     assert len(names) <= MOST_MODULES
     assert (folder / "__init__.py").is_file() or folder.parent.name == "engine", "a room says what it is for"
     if (folder / "__init__.py").is_file():
-        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8")))
+        says = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8")))
+        assert says, f"{folder}/__init__.py: a docstring of one line says what the room is for"
 
 
 def test_every_room_is_on_the_map() -> None:
     text = (ROOT / "docs/house.md").read_text("utf-8")
     named = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
     folders = {path.parent.relative_to(ROOT).as_posix() for path in modules().values()}
-    assert named == folders
+    assert named == folders, "docs/house.md has one row for every folder with Python files"

@@ -13,6 +13,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from experiments import setup_jetson
+from experiments.jetson.board import COMPATIBLE, RELEASE
+from experiments.jetson.mode import CATALOGUE, STATUS
 from experiments.jetson.plan import (
     BENEATH,
     F5_TTS,
@@ -37,8 +39,9 @@ REST = f"""\
 # what both import
 {PIP} --constraint .venv-jetson/constraints.txt accelerate datasets ema-pytorch huggingface-hub librosa pydub \
 torchdiffeq tqdm transformers wandb x-transformers vocos scipy soundfile soxr safetensors rjieba pypinyin \
-'hydra-core>=1.3.8,<1.4' rich psutil pandas pyarrow matplotlib jinja2 jiwer pyyaml junitparser markdown-it-py pesq \
-pystoi pocketsphinx pyworld pyloudnorm 'mlflow>=3.7,<4' fastapi uvicorn httpx onnx onnxscript
+'hydra-core>=1.3.8,<1.4' rich psutil 'pydantic>=2.7' 'annotated-types>=0.6' 'typing-extensions>=4.8' pandas pyarrow \
+matplotlib jinja2 jiwer pyyaml junitparser markdown-it-py pesq pystoi pocketsphinx pyworld \
+pyloudnorm 'mlflow>=3.7,<4' fastapi uvicorn httpx onnx onnxscript
 # what is here and what is not
 .venv-jetson/bin/python -m experiments.doctor
 # the CUDA engines proven, with no bound on their speed
@@ -220,3 +223,31 @@ def test_make_says_what_it_needs() -> None:
         ["make", "-n", "jetson", "ARGS=--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert "-m experiments.setup_jetson --dry-run" in done.stdout
+
+
+def test_an_image_is_built_for_a_board_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The plan is that of the board, without the two steps that need its GPU; half a board is refused."""
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    words = ["--dry-run", "--wheels-only", "--l4t", "36.4.4", "--family", "agx-orin"]
+    code = setup_jetson.main(words, tmp_path)
+    said = capsys.readouterr()
+    if here == "3.10":
+        assert code == 0
+        assert "torch==2.8.0" in said.out
+        assert "experiments.doctor" not in said.out
+    else:
+        assert (code, "brings Python 3.10" in said.err) == (2, True), "the release decides, not this machine"
+    assert [step.needs_board for step in plan("36.4.4", (3, 10), "agx-orin").steps][-3:] == [False, True, True]
+    with pytest.raises(SystemExit):
+        setup_jetson.main(["--l4t", "36.4.4"], tmp_path)
+
+
+def test_the_image_takes_its_base_by_argument_and_mounts_what_telemetry_reads() -> None:
+    text = (ROOT / "experiments" / "jetson" / "Dockerfile").read_text(encoding="utf-8")
+    assert "FROM ${BASE_IMAGE}" in text
+    assert "://" not in text, "no address of a registry"
+    for name in ("sys", COMPATIBLE.rpartition("/")[0], RELEASE, STATUS.rpartition("/")[0], CATALOGUE):
+        assert f"--volume /{name}:/{name}:ro" in text
+    options = text.split("setup_jetson ")[1].split("\n")[0].split()
+    assert [word for word in options if word.startswith("--")] == ["--l4t", "--family", "--wheels-only"]
+    assert "Not run on a board" in text

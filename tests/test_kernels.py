@@ -9,7 +9,8 @@ from torch import nn
 
 from engine.step import packed as packing
 from engine.step.attention import bfloat16_on_cpu, flash, small_gemm
-from engine.step.dit import Arch, DiTStep, mish, padding_masks, rope_table
+from engine.step.dit import Arch, DiTStep, mish, rope_table
+from engine.step.inputs import StepInputs, padding_masks
 from engine.step.packed import PackedLinear, can_pack, pack
 
 
@@ -34,14 +35,14 @@ def test_packed_weights_give_the_same_step(frames: int, dim: int) -> None:
     arch = Arch(dim=dim, depth=2, heads=4, ff_mult=2)
     torch.manual_seed(0)
     step = DiTStep(arch, 100).eval()
-    inputs = (
+    inputs = StepInputs(
         torch.randn(1, frames, 100), torch.randn(2, frames, dim), torch.randn(2, dim, frames),
         *rope_table(frames, arch),
         torch.randn(2, 6, dim), torch.randn(2, dim),
     )  # fmt: skip
     with torch.inference_mode():
-        plain = step(*inputs)
-        packed = pack(step)(*inputs)
+        plain = step(inputs)
+        packed = pack(step)(inputs)
     assert ((packed - plain).norm() / plain.norm()).item() < 1e-5
     assert sum(p.numel() for p in step.blocks.parameters()) < 3 * 4 * 6 * dim, "no second copy of the weights is kept"
 

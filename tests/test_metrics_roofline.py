@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.step.dit import Arch, DiTStep, rope_table
+from engine.step.inputs import StepInputs
 from engine.step.unett import UNetTArch, UNetTStep
 from metrics.speed.roofline import Dit, best_peaks, roofline
 from tests.baseline_runs import make_run
@@ -24,12 +25,12 @@ def test_the_count_is_what_the_step_really_does(rows: int) -> None:
     """PyTorch's own counter over the real module; both leave out norms and activations."""
     arch, frames = Arch(dim=256, depth=2, heads=4, ff_mult=2), 96
     step = DiTStep(arch, 100).eval()
-    inputs = (
+    inputs = StepInputs(
         torch.zeros(1, frames, 100), torch.zeros(rows, frames, 256), torch.zeros(rows, 256, frames),
         *rope_table(frames, arch), torch.zeros(2, 6, 256), torch.zeros(2, 256),
     )  # fmt: skip
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        step(*inputs)
+        step(inputs)
     assert Dit.of(MODEL).evaluation_flop(frames, rows) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
@@ -37,12 +38,12 @@ def test_the_count_is_what_the_step_really_does(rows: int) -> None:
 def test_the_count_of_a_unett_is_what_its_step_really_does(skip: str) -> None:
     arch, frames, rows = {**MODEL["arch"], "skip_connect_type": skip}, 96, 2
     step = UNetTStep(UNetTArch.of(arch), 100).eval()
-    inputs = (
+    inputs = StepInputs(
         torch.zeros(1, frames, 100), torch.zeros(rows, frames, 256), torch.zeros(rows, 256, frames),
         *rope_table(frames, step.arch.shared), torch.zeros(256), torch.zeros(0),
     )  # fmt: skip
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        step(*inputs)
+        step(inputs)
     dit = Dit.of({**MODEL, "arch": arch, "backbone": "UNetT"})
     assert dit.evaluation_flop(frames, rows) == pytest.approx(counter.get_total_flops(), rel=0.02)
 

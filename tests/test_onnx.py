@@ -10,14 +10,15 @@ import torch
 from engine.backends.eager.denoiser import EagerDenoiser
 from engine.backends.onnx.build import step_graphs
 from engine.backends.onnx.denoiser import OnnxDenoiser
-from engine.backends.onnx.export import check_step, example_feeds
+from engine.backends.onnx.export import check_step
 from engine.cache import cached_folder
 from engine.clock import HostClock
-from engine.conditioner import stack
 from engine.context import Context, Materials, materials
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.runtimes.onnx_session import SessionSettings, count_nodes, open_session, provider_options, refuse_fallback
 from engine.solver.methods import solver_spec
+from engine.step.conditioner import stack
+from engine.step.examples import example_feeds, run_step
 from engine.step.precision import apply_precision
 from tests.engines import WIDE, config, engine, request
 
@@ -34,7 +35,7 @@ def made(*overrides: str) -> tuple[Context, Materials]:
 @pytest.fixture(scope="module", params=[(), WIDE], ids=["pocket", "full-width"])
 def pair(request: pytest.FixtureRequest) -> tuple[EagerDenoiser, OnnxDenoiser]:
     context, parts = made(*request.param)
-    example = example_feeds(parts.step, 2, (64,), False)
+    example = example_feeds(parts.dit, 2, (64,), False)
     graphs = step_graphs(context, parts, padded=True)
     ours = OnnxDenoiser(graphs, SessionSettings(threads=2), parts.arch, parts.tables, example)
     return EagerDenoiser(apply_precision(parts.step, "fp32", "cpu"), parts.arch, parts.tables, "cpu"), ours
@@ -86,18 +87,11 @@ def test_the_check_refuses_another_answer_and_not_a_number() -> None:
     for factor in (1.01, float("nan")):
 
         def wrong(feeds: dict[str, torch.Tensor], factor: float = factor) -> torch.Tensor:
-            return _eager(parts, feeds) * factor
+            return run_step(parts.dit, feeds) * factor
 
         with pytest.raises(UnsupportedEngine, match=r"from PyTorch at 37 of 37 frames, 1 guidance rows"):
-            check_step(parts.step, wrong, False, STEP)
-    assert check_step(parts.step, lambda feeds: _eager(parts, feeds), False, STEP) == 0.0
-
-
-def _eager(parts: Materials, feeds: dict[str, torch.Tensor]) -> torch.Tensor:
-    from engine.backends.onnx.export import ExportForm
-
-    with torch.inference_mode():
-        return ExportForm(parts.step)(*feeds.values())
+            check_step(parts.dit, wrong, False, STEP)
+    assert check_step(parts.dit, lambda feeds: run_step(parts.dit, feeds), False, STEP) == 0.0
 
 
 def test_what_is_not_there_is_refused_and_what_does_not_exist_is_a_setting() -> None:

@@ -15,7 +15,7 @@ from engine.backends.onnx import build, quantization
 from engine.context import materials
 from engine.contract import ConfigError
 from engine.solver.methods import solver_spec
-from engine.step.dit import Feeds
+from engine.step.inputs import Feeds
 from tests.engines import ROOT, config, engine, request
 from tests.test_onnx import made
 

@@ -8,13 +8,14 @@ import pytest
 
 from engine.backends.onnx.build import step_graphs
 from engine.backends.onnx.denoiser import OnnxDenoiser
-from engine.backends.onnx.export import dynamic_axes, example_feeds
+from engine.backends.onnx.export import dynamic_axes
 from engine.context import Build, assemble, materials
 from engine.contract import ConfigError, InvalidRequest
 from engine.runtimes.onnx_profiles import AXES, planned_of, profile_options
 from engine.runtimes.onnx_session import SessionSettings, provider_options
 from engine.solver.sampler import StepSampler
 from engine.step.dit import Arch, DiTStep
+from engine.step.examples import example_feeds
 from tests.engines import config, engine, request
 from tests.test_onnx import made
 

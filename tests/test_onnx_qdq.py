@@ -12,7 +12,7 @@ import torch
 import engine.backends.tensorrt.calibrated as calibrating
 from engine.backends.onnx.quantization import checked_calibration
 from engine.backends.tensorrt.calibrated import Int8Form, int8_graph
-from engine.backends.tensorrt.check import Feeds, check_plan, run_step
+from engine.backends.tensorrt.check import check_plan
 from engine.backends.tensorrt.denoiser import TensorRTDenoiser
 from engine.backends.tensorrt.plan import exported
 from engine.backends.tensorrt.plan_file import PlanIdentity
@@ -24,6 +24,8 @@ from engine.contract import UnsupportedEngine
 from engine.runtimes.profiles import profiles_of
 from engine.solver.methods import solver_spec
 from engine.solver.sampler import StepSampler
+from engine.step.examples import run_step
+from engine.step.inputs import Feeds
 from tests.engines import config, engine, request
 
 onnx = pytest.importorskip("onnx")

@@ -9,12 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.backends.onnx.export import example_feeds, export_step
+from engine.backends.onnx.export import export_step
 from engine.backends.tensorrt.check import drawn_feeds
 from engine.backends.tensorrt.qdq import layer_ranges, layers_in_int8, quantize, representable
 from engine.backends.tensorrt.typed import to_half
 from engine.contract import ConfigError
 from engine.step.dit import Arch, DiTStep
+from engine.step.examples import example_feeds
 from tests.engines import engine
 from tests.test_onnx_qdq import onnx, runner
 

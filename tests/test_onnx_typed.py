@@ -10,10 +10,11 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from engine.backends.onnx.export import example_feeds, export_step  # noqa: E402
-from engine.backends.tensorrt.check import drawn_feeds, run_step  # noqa: E402
+from engine.backends.onnx.export import export_step  # noqa: E402
+from engine.backends.tensorrt.check import drawn_feeds  # noqa: E402
 from engine.backends.tensorrt.typed import typed  # noqa: E402
 from engine.step.dit import Arch, DiTStep  # noqa: E402
+from engine.step.examples import example_feeds, run_step  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,22 @@ import pytest
 import torch
 
 from engine.backends.tensorrt import plan as tensorrt_build
-from engine.backends.tensorrt.check import Feeds, check_plan, drawn_feeds, run_step
-from engine.backends.tensorrt.plan import Demands, counted, profile_shapes, provide, step_shapes, versions_here
-from engine.backends.tensorrt.plan_file import PlanIdentity, count_fused_attention, described, read_plan, write_plan
+from engine.backends.tensorrt.check import check_plan, drawn_feeds
+from engine.backends.tensorrt.plan import Built, Demands, counted, profile_shapes, provide, step_shapes
+from engine.backends.tensorrt.plan_file import (
+    PlanIdentity,
+    count_fused_attention,
+    described,
+    read_plan,
+    write_described,
+    write_plan,
+)
+from engine.backends.tensorrt.runtime import versions_here
 from engine.contract import ConfigError, InvalidRequest, UnsupportedEngine
 from engine.runtimes.profiles import Profile, choose_profile, profiles_of
 from engine.step.dit import Arch, DiTStep
+from engine.step.examples import run_step
+from engine.step.inputs import Feeds
 from tests.engines import engine
 
 PROFILES = profiles_of([[64, 563, 750], [751, 1406, 2048]])
@@ -49,7 +59,8 @@ def test_a_length_finds_its_profile_and_others_get_one_clear_error() -> None:
     "change",
     [
         {"onnx_sha256": "b" * 64}, {"precision": "int8_bf16"}, {"profiles": PROFILES[:1]}, {"groups": 1},
-        {"max_batch": 2}, {"tensorrt_version": "10.3.0"}, {"compute_capability": "8.7"}, {"workspace_bytes": 1},
+        {"max_batch": 2}, {"runtime": "tensorrt_rtx"},
+        {"tensorrt_version": "10.3.0"}, {"compute_capability": "8.7"}, {"workspace_bytes": 1},
     ],
 )  # fmt: skip
 def test_everything_a_plan_depends_on_changes_its_name(change: dict[str, Any], tmp_path: Path) -> None:
@@ -102,9 +113,7 @@ def test_int8_products_are_counted_and_fewer_than_demanded_is_refused() -> None:
         assert f"engine.needs_{key}=false" in refusal.value.remedy
 
 
-class FakeRunner:
-    def __init__(self, plan: bytes, device: str):
-        self.plan = plan
+CHECKS = {"fused_attention": 1, "int8_products": 0, "lengths": {}}
 
 
 @pytest.fixture
@@ -112,20 +121,20 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Plans are built without TensorRT, into a cache of the test's own; one line for each."""
     plans: list[str] = []
 
-    def build(onnx: Path, identity: PlanIdentity, shapes: Any) -> bytes:
+    def build(onnx: Path, identity: PlanIdentity, shapes: Any) -> Built:
         plans.append(identity.key())
-        return b"plan"
+        return Built(plan=b"plan", report=None)
 
     monkeypatch.setenv("F5BENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(tensorrt_build, "PlanRunner", FakeRunner)
     monkeypatch.setattr(tensorrt_build, "build_plan", build)
-    monkeypatch.setattr(tensorrt_build, "verified", lambda *_: {"fused_attention": 1, "int8_products": 0})
+    monkeypatch.setattr(tensorrt_build, "verified", lambda *_: CHECKS)
     return plans
 
 
 def provided(given: Path | None = None, **demanded: int) -> tensorrt_build.Ready:
     demands = Demands(oracle=small_step(), examples_at=lambda n: [], **demanded)
-    return provide(Path("step.onnx"), HERE, demands, "cuda:0", given)
+    start: Any = SimpleNamespace  # no device to run it
+    return provide(Path("step.onnx"), HERE, demands, lambda plan: start(plan=plan), given)
 
 
 def test_a_kept_plan_is_held_against_what_is_demanded_now(built: list[str]) -> None:
@@ -236,16 +245,65 @@ def test_a_plan_for_batches_is_tried_with_a_full_one_of_unequal_lengths() -> Non
         check_plan(unmasked, oracle, profiles, examples_at, "fp32", 3)
 
 
-@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_fp16", "tensorrt_fp32", "tensorrt_int8"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tensorrt", "tensorrt_fp16", "tensorrt_fp32", "tensorrt_int8", "tensorrt_rtx_bf16", "tensorrt_rtx_fp16",
+        "tensorrt_rtx_fp32", "tensorrt_rtx_int8",
+    ],
+)  # fmt: skip
 def test_without_a_gpu_the_engine_says_so_and_what_to_use(name: str) -> None:
-    with pytest.raises(UnsupportedEngine, match="TensorRT needs a CUDA device") as refusal:
+    with pytest.raises(UnsupportedEngine, match="needs a CUDA device") as refusal:
         engine(f"engine={name}")
     assert "device=cuda" in refusal.value.remedy
 
 
 @pytest.mark.parametrize(
-    ("override", "says"), [("engine.precision=int8", r"engine\.precision"), ("engine.profiles=[]", r"engine\.profiles")]
+    ("overrides", "says"),
+    [
+        (["engine=tensorrt", "engine.precision=int8"], r"engine\.precision"),
+        (["engine=tensorrt", "engine.profiles=[]"], r"engine\.profiles"),
+        (["engine=tensorrt", "+engine.runtime=tensorrt_lite"], "must be tensorrt or tensorrt_rtx"),
+        (["engine=tensorrt", "+engine.runtime=tensorrt_rtx"], "engine.specialise=null: belongs to engine.runtime"),
+        (["engine=tensorrt", "+engine.cuda_graph=true"], "engine.cuda_graph=True: belongs to engine.runtime"),
+        (["engine=tensorrt_rtx_bf16", "engine.specialise=never"], "must be one of eager, lazy, none"),
+        (["engine=tensorrt_rtx_bf16", "engine.runtime=tensorrt"], "use engine.specialise=null"),
+    ],
 )
-def test_settings_are_refused_before_anything_is_built(override: str, says: str) -> None:
+def test_settings_are_refused_before_anything_is_built(overrides: list[str], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        engine("engine=tensorrt", override)
+        engine(*overrides)
+
+
+def test_a_plan_of_before_there_was_a_choice_is_tensorrts(tmp_path: Path) -> None:
+    path = tmp_path / "p.plan"
+    write_plan(path, b"plan", HERE, CHECKS)
+    said = json.loads(described(path).read_text("utf-8"))
+    del said["identity"]["runtime"]
+    described(path).write_text(json.dumps(said), "utf-8")
+    assert read_plan(path, HERE) == (b"plan", CHECKS)
+    with pytest.raises(UnsupportedEngine, match="runtime tensorrt, here tensorrt_rtx"):
+        read_plan(path, replace(HERE, runtime="tensorrt_rtx"))
+
+
+def test_a_plan_that_trtexec_built_is_taken_and_checked_before_it_is_used(
+    built: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its description was written before it: of which version, card and bytes it is shows when it is run."""
+    path, checked = tmp_path / "step.plan", []
+
+    def verify(*_: object) -> dict[str, Any]:
+        checked.append(path)
+        return CHECKS
+
+    monkeypatch.setattr(tensorrt_build, "verified", verify)
+    write_described(path, HERE)
+    with pytest.raises(UnsupportedEngine, match="cannot be read as a plan"):
+        provided(given=path)
+    path.write_bytes(b"of the board")
+    assert provided(given=path).checks == CHECKS
+    assert (checked, built) == ([path], [])
+    for change in ({"precision": "fp16"}, {"groups": 1}, {"onnx_sha256": "c" * 64}):
+        write_described(path, replace(HERE, **change))
+        with pytest.raises(UnsupportedEngine, match=f"for something else: {next(iter(change))}"):
+            provided(given=path)

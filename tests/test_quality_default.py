@@ -54,7 +54,7 @@ def test_default_runs_can_pass_and_what_was_not_scored_is_named_with_the_command
     assert outcomes == {
         **dict.fromkeys(("audio_valid", BLIND, ARTIFACT), "not worse"), **dict.fromkeys(FULL_ONLY, "not judged"),
     }  # fmt: skip
-    assert "PASS: engine-b against engine-a: not worse by every rule; 3 of 5 rules were not judged" in said
+    assert "PASS: quality of engine-b against engine-a: not worse by every rule; 3 of 5 rules were not judged" in said
     typed = [shlex.split(line.split("scores: ")[1]) for line in said.splitlines() if "missing scores: " in line]
     assert [words[1:] for words in typed] == [
         ["-m", "experiments.scoring.score", str(tmp_path / name), "--quality", "full"] for name in ("a run", "b's run")

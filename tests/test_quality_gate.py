@@ -210,7 +210,7 @@ def test_files_and_exit_codes(
     folders = [str(write_run(tmp_path / name, run)) for name, run in (("a", BASE), ("b", candidate))]
     assert run_verb(main, [*folders, "preset=seeds", f"out={tmp_path / 'out'}"]) == exit_code
     printed = capsys.readouterr().out
-    assert printed.startswith(f"{outcome}: engine-b against engine-a")
+    assert printed.startswith(f"{outcome}: quality of engine-b against engine-a")
     content = json.loads((tmp_path / "out" / "verdict.json").read_text())
     assert (content["outcome"], content["exit_code"], content["limits"]["name"]) == (outcome, exit_code, "seeds")
     assert (tmp_path / "out" / "summary.md").read_text().startswith(f"## {outcome}: quality of engine-b")

@@ -148,7 +148,10 @@ def test_a_vocoders_runtime_is_compared_with_the_same_weights_and_other_weights_
 def test_a_sweep_names_the_reference_model_of_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("F5BENCH_STATE_DIR", str(tmp_path / "locks"))
-    sweep = new_sweep(compose_cells([*SMALL, "out=out", "solver=euler_32", "model.arch.depth=6,3"]))
+    (tmp_path / "w.pt").write_bytes(b"has no header, and nobody loads it here")
+    sweep = new_sweep(
+        compose_cells([*SMALL, "out=out", "solver=euler_32", "model.arch.depth=6,3", "model.checkpoint=w.pt"])
+    )
     sweep.command = (sys.executable, "-m", "tests.fakes")
     assert run_sweep(sweep) == 0
     table = load_table(tmp_path / "out")

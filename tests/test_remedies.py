@@ -31,7 +31,7 @@ FOUND = printed()
 OPTIONAL = (
     (ROOT / "pyproject.toml").read_text("utf-8").partition("[project.optional-dependencies]")[2].partition("\n[")[0]
 )
-EXTRAS = re.findall(r"^(\w+) = \[", OPTIONAL, re.MULTILINE)
+EXTRAS = re.findall(r"^([\w-]+) = \[", OPTIONAL, re.MULTILINE)
 # Not here, and looked up by hand in the index: what they are for is optional, or another kind of machine's
 ABSENT = {"faster-whisper", "triton", "onnxruntime-gpu", "tensorrt", "locust"}
 # Packages of Debian 12 and Ubuntu 22.04, the last three of JetPack

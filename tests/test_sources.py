@@ -96,6 +96,10 @@ def test_a_new_file_and_a_file_that_is_gone_change_the_hash(copied: Path) -> Non
     [
         "import metrics.mine", "import metrics.mine as other", "from metrics.mine import x", "from metrics import mine",
         "from .near import x", "from . import near", "def late():\n    from metrics import mine",
+        "class A:\n    if True:\n        x = 1\n    else:\n        import metrics.mine",
+        "try:\n    pass\nexcept OSError:\n    import metrics.mine", "try:\n    pass\nfinally:\n    import metrics.mine",
+        "match 1:\n    case 2:\n        with open('x'):\n            import metrics.mine",
+        "async def late():\n    async for x in y:\n        import metrics.mine",
     ],
 )  # fmt: skip
 def test_every_spelling_of_an_import_is_followed(tmp_path: Path, line: str) -> None:

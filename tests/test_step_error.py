@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from engine.conditioner import Conditioning
 from engine.solver.guidance import Rows
 from engine.solver.sampler import Denoiser
+from engine.step.conditioner import Conditioning
 from experiments.checks.step_error import step_errors
 from tests.engines import engine, request
 

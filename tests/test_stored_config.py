@@ -27,7 +27,9 @@ def of_before(now: dict[str, Any]) -> dict[str, Any]:
 
 
 def names() -> list[str]:
-    return sorted(path.stem for path in (ROOT / "conf" / "engine").glob("*.yaml"))
+    """Engines that a file of before can name: of a builder that had another place then."""
+    found = {path.stem: path.read_text("utf-8") for path in (ROOT / "conf" / "engine").glob("*.yaml")}
+    return sorted(name for name, text in found.items() if "engine.backends.fused" not in text)
 
 
 @pytest.mark.parametrize("name", names())

@@ -20,11 +20,11 @@ def test_a_small_sweep_of_the_pocket_model(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("F5BENCH_STATE_DIR", str(tmp_path / "locks"))
     argv = [
-        "engine=fp32,bf16", "solver=euler_6", "workload.select=[en04]", "measure.rounds=2", "tracking=none", "out=out",
+        "engine=fp32,int8", "solver=euler_6", "workload.select=[en04]", "measure.rounds=2", "tracking=none", "out=out",
     ]  # fmt: skip
     assert run_verb(main, argv) == 0
     assert json.loads(Path("out/sweep.json").read_text())["status"] == "done"
-    records = {name: load_record(Path(f"out/cells/{name}-euler_6/result.json")) for name in ("fp32", "bf16")}
+    records = {name: load_record(Path(f"out/cells/{name}-euler_6/result.json")) for name in ("fp32", "int8")}
     for record in records.values():
         assert record.facts is not None
         proof = record.facts["proof"]  # the warm-up ends when it is steady, so the calls are not known beforehand
@@ -38,8 +38,8 @@ def test_a_small_sweep_of_the_pocket_model(
     audio_S, rate_hz = soundfile.read("out/cells/fp32-euler_6/audio/en04.wav", dtype="float32")
     assert rate_hz == 24000
     assert np.sqrt(np.mean(audio_S**2)) > 0.01
-    oracle = records["bf16"].scores_of("log_mel_mae_vs_oracle")[0].value
+    oracle = records["int8"].scores_of("log_mel_mae_vs_oracle")[0].value
     assert oracle is not None
     assert oracle < 0.1
-    assert "bf16-euler_6" in capfd.readouterr().out
+    assert "int8-euler_6" in capfd.readouterr().out
     assert Path("out/report.md").is_file()

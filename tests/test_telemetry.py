@@ -1,25 +1,18 @@
-"""Telemetry: sources on faked boards and made-up cards, the sampler's file, what voids a run."""
+"""Telemetry: sources on faked boards and made-up cards, the sampler's file."""
 
 from __future__ import annotations
 
 import errno
 import json
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from baselines.class_history import machine_fault
-from engine.contract import ConfigError
-from experiments.jetson.board import read_jetson
-from experiments.jetson.memory import refused_allocator
 from experiments.jetson.tree import NoValue, Tree, read_once
-from experiments.measuring import job
-from experiments.measuring import validate as validating
-from experiments.measuring.validate import validate
 from experiments.telemetry.backends import choose
 from experiments.telemetry.board_state import read_slowed, read_state
 from experiments.telemetry.nvml import Nvml, open_nvml
@@ -28,8 +21,8 @@ from experiments.telemetry.rapl import Rapl
 from experiments.telemetry.reading import Reading
 from experiments.telemetry.sampler import TELEMETRY, Sampler
 from experiments.telemetry.watch import watching
+from experiments.telemetry.zeus import beside_zeus, zeus_window
 from metrics.power.energy import unwrapped
-from tests.engines import config
 from tests.jetson_trees import AGX_JP6, AGX_W, BOARDS, ORIN_NX, THOR_JP71, VIN, plant, throttles
 
 
@@ -285,82 +278,37 @@ def test_elsewhere_nothing_is_watched(tmp_path: Path) -> None:
     assert not (tmp_path / TELEMETRY).exists()
 
 
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({}, None),
-        ({"var/lib/nvpmodel/status": "pmode:0002"}, "the power mode was MAXN (id 0) and is MODE_30W (id 2)"),
-        ({"sys/class/devfreq/17000000.gpu/min_freq": "306000000"}, "the clocks were locked and are unlocked"),
-        ({"var/lib/nvpmodel/status": "?"}, "the power mode was MAXN (id 0) and is unknown"),
-        (throttles((1, 0, 2)), "1 events of under-voltage (OC1)"),
-        (throttles((0, 0, 2), acting=True), "cpu-throttle-alert was throttling"),
-    ],
-)
-def test_what_changed_while_it_was_measured_voids_the_run(
-    changed: dict[str, str], said: str | None, tmp_path: Path
-) -> None:
-    tree = plant(tmp_path, AGX_JP6)
-    board = read_jetson(tree)
-    assert board is not None
-    with watching(tmp_path, tree) as watch:
-        assert watch is not None
-        plant(tmp_path, changed)
-    fault = watch.fault({"jetson": board.content()})
-    assert (fault is None) if said is None else (fault or "").startswith(f"while it was measured: {said}")
-    head = json.loads((tmp_path / TELEMETRY).read_text().splitlines()[0])
-    assert (head["source"], head["rule"]) == ("rails", "agx-orin-rails")
-
-
-def test_a_run_that_a_throttle_was_in_is_void_in_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tree = plant(tmp_path / "tree", AGX_JP6)
-
-    @contextmanager
-    def browned_out(folder: Path) -> Iterator[Any]:
-        with watching(folder, tree) as watch:
-            yield watch
-        plant(tmp_path / "tree", throttles((4, 0, 2)))
-
-    monkeypatch.setattr(job, "watching", browned_out)
-    spec = job.new_job(tmp_path / "run", "fp32-euler_7", "measure", config("workload=smoke"))
-    launcher = job.Launcher(command=(*job.Launcher().command[:2], "tests.stub_worker"), machines=lambda: tmp_path / "m")
-    record = job.launch(spec, launcher).record
-    assert "4 events of under-voltage" in (machine_fault(record.environment) or "")
-    assert (tmp_path / "run" / TELEMETRY).is_file()
-    assert not (tmp_path / "m").exists(), "a voided run is not what is remembered of the machine"
-
-
-def test_what_memory_lost_is_the_peak_of_a_board_with_one_memory(tmp_path: Path) -> None:
-    tree = plant(tmp_path, AGX_JP6)
-    with watching(tmp_path, tree) as watch:
-        assert watch is not None
-        plant(tmp_path, {"proc/meminfo": "MemAvailable: 30000000 kB\n"})
-        watch.state()
-        plant(tmp_path, {"proc/meminfo": "MemAvailable: 31000000 kB\n"})
-        watch.state()
-    lost = {"before_bytes": 32_174_500 * 1024, "lowest_bytes": 30_000_000 * 1024, "lost_bytes": 2_174_500 * 1024}
-    assert watch.memory() == {"unified_memory": lost}
-
-
-@pytest.mark.parametrize("value", ["expandable_segments:True", "max_split_size_mb:64,expandable_segments: true"])
-def test_an_allocator_that_a_jetson_cannot_have_is_refused_there_and_only_there(value: str, tmp_path: Path) -> None:
-    environ = {"PYTORCH_CUDA_ALLOC_CONF": value}
-    assert refused_allocator(environ, plant(tmp_path / "jetson", AGX_JP6)) == "PYTORCH_CUDA_ALLOC_CONF"
-    assert refused_allocator(environ, Tree(tmp_path / "pc")) is None
-    assert (
-        refused_allocator({"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:False"}, Tree(tmp_path / "jetson")) is None
-    )
-
-
-def test_the_refusal_is_a_line_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-    validate(config("workload=smoke"), check_texts=False)
-    monkeypatch.setattr(validating, "refused_allocator", lambda environ: "PYTORCH_CUDA_ALLOC_CONF")
-    validate(config("workload=smoke"), check_texts=False)
-    with pytest.raises(ConfigError, match="must not ask for expandable_segments on a Jetson"):
-        validate(config("workload=smoke", "device=cuda"), check_texts=False)
-
-
 def test_thor_takes_what_its_carrier_measures(tmp_path: Path) -> None:
     backend = choose("cuda", plant(tmp_path, THOR_JP71))
     assert backend.head()["rails"]["VIN"] == [VIN]
     assert backend.read().rails_w["VDD_GPU"] == 0, "the GPU is gated: that is a power, not a missing one"
+
+
+class ZeusMonitor:
+    """In the form of zeus.monitor.ZeusMonitor: of a card that used 300 W for a second."""
+
+    def __init__(self, gpu_indices: list[int], cpu_indices: list[int]):
+        self.indices = gpu_indices
+
+    def begin_window(self, key: str, sync_execution: bool) -> None:
+        assert not sync_execution
+
+    def end_window(self, key: str, sync_execution: bool) -> Any:
+        return SimpleNamespace(gpu_energy=dict.fromkeys(self.indices, 300.0))
+
+
+def test_zeus_is_a_second_opinion_on_a_card_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with zeus_window("cuda:0", "nvml") as window:
+        assert window is None, "it is not installed here"
+    monkeypatch.setitem(sys.modules, "zeus.monitor", SimpleNamespace(ZeusMonitor=ZeusMonitor))
+    with zeus_window("cuda:0", "rails") as window:
+        assert window is None, "it knows no total of a Jetson"
+    with zeus_window("cuda:1", "nvml") as window:
+        assert window is not None
+    window.start_s, window.end_s = 5.0, 6.0
+    lines: list[dict[str, Any]] = [{"kind": "head"}]
+    lines += [{"kind": "power", "t_s": 4.9 + i / 10, "total_w": 309.0} for i in range(13)]
+    found = beside_zeus(lines, window)
+    assert found == {"zeus_j": 300.0, "own_j": pytest.approx(309.0), "zeus_difference_frac": pytest.approx(0.03)}
+    assert beside_zeus(lines[:5], window)["zeus_missing"].startswith("no samples from 5 s to 6 s")
+    assert beside_zeus(lines, None) == {}

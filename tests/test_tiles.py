@@ -13,11 +13,12 @@ from engine.backends.tiles.denoiser import (
     int8_by_rows,
     quantized,
 )
-from engine.conditioner import Conditioning
 from engine.contract import UnsupportedEngine
 from engine.native import library
 from engine.step.attention import has_tiles
-from engine.step.dit import Arch, DiTStep, padding_masks, rope_table
+from engine.step.conditioner import Conditioning
+from engine.step.dit import Arch, DiTStep, rope_table
+from engine.step.inputs import StepInputs, padding_masks
 from engine.step.tables import Tables
 from tests.engines import WIDE, engine, request
 
@@ -78,7 +79,7 @@ class Solve:
         masks = padding_masks(self.lengths, len(self.projected), num_frames, torch.float32)
         cos, sin = rope_table(num_frames, self.arch)
         tables = self.tables.modulation[index], self.tables.final[index]
-        return step(self.x, self.projected, self.convolved, cos, sin, *tables, masks)
+        return step(StepInputs(self.x, self.projected, self.convolved, cos, sin, *tables, *masks))
 
     def tiles(self, denoiser: TilesDenoiser, index: int = 1) -> torch.Tensor:
         return denoiser.bind(self.conditioning())(self.x, index, self.guided)
@@ -208,11 +209,9 @@ def test_it_lies_nearer_to_float32_than_the_step_in_bfloat16(kind: str) -> None:
     solve, step = Solve(SMALL, (64,)), drawn(SMALL)
     expected, found = solve.oracle(step), solve.tiles(denoiser(step, solve, kind))
     narrow = torch.bfloat16
-    cos, sin = rope_table(64, SMALL)
-    whole = step.to(narrow)(
-        solve.x.to(narrow), solve.projected.to(narrow), solve.convolved.to(narrow), cos.to(narrow), sin.to(narrow),
-        solve.tables.modulation[1].to(narrow), solve.tables.final[1].to(narrow),
-    )  # fmt: skip
+    tables = solve.tables.modulation[1], solve.tables.final[1]
+    inputs = (solve.x, solve.projected, solve.convolved, *rope_table(64, SMALL), *tables)
+    whole = step.to(narrow)(StepInputs(*(tensor.to(narrow) for tensor in inputs)))
     assert solve.worst(found, expected) < 0.7 * solve.worst(whole.float(), expected)
 
 

@@ -101,7 +101,7 @@ def test_a_sweep_is_a_parent_with_a_child_for_every_variant_that_came_to_an_end(
     assert parent.data.metrics == {**counts, "best_rtf": pytest.approx(2.06 / 8)}
     assert parent.data.params == {key: value for key, value in VARIANT.items() if key != "engine"}
     assert (parent.data.tags["best.label"], parent.data.tags["best.quality"]) == ("fp32-euler_7", "not judged")
-    assert "Fastest: fp32-euler_7, RTF 0.258" in parent.data.tags["mlflow.note.content"]
+    assert "No variant is faster than the base. Fastest: fp32-euler_7." in parent.data.tags["mlflow.note.content"]
     assert "uncommitted changes" in parent.data.tags["warnings"]
     assert parent.data.tags["sweep.labels"].split(", ")[:2] == ["fp32-euler_7", "int8-euler_7"]
     assert (parent.info.status, parent.info.start_time, parent.info.end_time) == (

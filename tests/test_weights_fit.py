@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.contract import ConfigError
 from engine.vocoders.load import load_vocoder
-from engine.weights.checkpoint import SHAPES, draw_state, load_model
+from engine.weights.checkpoint import SHAPES, check_header, draw_state, load_model
 from engine.weights.file import read_state
 from engine.weights.fit import ROPE, Needs, check_fit, model_carries, model_described
 from tests.engines import ROOT, config
@@ -53,6 +53,19 @@ def test_a_model_that_is_not_the_files_is_refused_with_what_the_file_is(override
     assert named in str(refused.value.value)
     assert says in refused.value.allowed
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("load", [load_model, check_header], ids=["load", "header"])
+def test_the_refusal_gives_the_sizes_that_the_file_has(load: Callable[[Any], object], tmp_path: Path) -> None:
+    """As one line to paste: with it the file is taken; and the header alone is enough to say so."""
+    held = TINY | {"depth": 3, "heads": 2, "ff_mult": 1.5, "text_mask_padding": True}
+    save_file(drawn(held), tmp_path / "mine.safetensors")
+    with pytest.raises(ConfigError) as refused:
+        load(model_of(TINY | {"text_mask_padding": True}, tmp_path / "mine.safetensors"))
+    pasted = shlex.split(refused.value.remedy.partition("their sizes: ")[2])
+    pasted_arch = config("model=f5tts_v1_base", *pasted)["model"]["arch"]
+    assert pasted_arch == held
+    load(model_of(pasted_arch, tmp_path / "mine.safetensors"))
 
 
 def test_heads_of_another_size_are_refused_by_the_rotary_frequencies() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from experiments import baseline, gate, plan_samples, stream
+from experiments import baseline, gate, plan_samples, predict, stream
 from experiments.compare import __main__ as compare
 from experiments.compare.settings import read_command
 from experiments.functions.settings import read_command as read_function_command
@@ -195,8 +195,9 @@ PARSERS: dict[str, Parser] = {
     "experiments.stream": _hydra(lambda argv: stream.split_arguments(argv)[0]),
     "experiments.solvers.calibrate_reuse": _hydra(lambda argv: calibrate_reuse.split_alphas(argv)[0]),
     "experiments.solvers.fit": _hydra(lambda argv: fit_solver.read_asked(argv).rest),
+    "experiments.predict": _hydra(lambda argv: predict.read_asked(argv).overrides),
     "experiments.scoring.floor": _hydra(),
-    "experiments.checks.step_error": _hydra(),
+    "experiments.checks.step_error": _hydra(), "experiments.export": _hydra(),
     "experiments.checks.gpu": _gpu,
     "experiments.checks.gpu_correct": _gpu,
     "experiments.pocket.evaluate": _hydra(),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 REFERENCE, CANDIDATE, SENTINEL = "reference", "candidate", "sentinel"
 DEVICE_TIME = "device_time"
@@ -67,7 +66,7 @@ def log_ratio(over_s: float, under_s: float) -> float:
     return math.log(over_s / under_s)
 
 
-def turn_content(turn: Turn) -> dict[str, Any]:
+def turn_content(turn: Turn) -> dict[str, object]:
     return {
         "utterance_id": turn.utterance_id, "order": list(turn.order), "wall_s": dict(turn.wall_s),
         "cpu_s": dict(turn.cpu_s), **({"device_s": dict(turn.device_s)} if turn.device_s else {}),

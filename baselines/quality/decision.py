@@ -68,7 +68,7 @@ class DecisionRule:
         )  # fmt: skip
 
 
-def _question(row: Any) -> DecisionQuestion:
+def _question(row: object) -> DecisionQuestion:
     names = [f.name for f in fields(DecisionQuestion)]
     if not isinstance(row, Mapping) or set(row) != set(names) or row["speed"] not in get_args(SpeedRule):
         words = " or ".join(get_args(SpeedRule))
@@ -76,7 +76,7 @@ def _question(row: Any) -> DecisionQuestion:
     return DecisionQuestion(**{name: row[name] for name in names})
 
 
-def _positive(key: str, value: Any) -> None:
+def _positive(key: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise SettingRefused(key, value, "must be above 0", "see conf/gate/decision")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import special, stats
+import scipy
 
 from metrics.paired import Errors, sign_bounds, t_quantile
 
@@ -74,7 +74,9 @@ def _bca(array: np.ndarray, errors: Errors) -> Bounds:
 
 def _bca_bounds(array: np.ndarray, error: float) -> tuple[float, float]:
     """Both bounds at one error, at the level that a normal sample of this size needs to keep it."""
-    widened = float(stats.norm.sf(math.sqrt(array.size / (array.size - 1)) * t_quantile(array.size, error)))
+    from scipy import stats  # takes a second to import
+
+    widened = float(scipy.special.ndtr(-math.sqrt(array.size / (array.size - 1)) * t_quantile(array.size, error)))
     interval = stats.bootstrap(
         (array,), np.mean, n_resamples=DRAWS, confidence_level=1 - 2 * widened, method="BCa", vectorized=True,
         rng=np.random.default_rng(DRAW_SEED),
@@ -129,8 +131,8 @@ def share_bounds(events: int, num: int, errors: Errors) -> Bounds:
     """Of a share, each bound exact at its own error."""
     if not 0 <= events <= num or num == 0:
         raise ValueError(f"{events} of {num} is not a share")
-    low = 0.0 if events == 0 else float(special.betaincinv(events, num - events + 1, errors.low))
-    high = 1.0 if events == num else float(special.betaincinv(events + 1, num - events, 1 - errors.high))
+    low = 0.0 if events == 0 else float(scipy.special.betaincinv(events, num - events + 1, errors.low))
+    high = 1.0 if events == num else float(scipy.special.betaincinv(events + 1, num - events, 1 - errors.high))
     return Bounds(estimate=events / num, low=low, high=high, method="Clopper-Pearson")
 
 
@@ -184,11 +186,11 @@ def answer_share(events: int, num: int, question: Question) -> Answer:
 def num_for_share(limit: float, error: float, events: int = 0) -> int:
     """Fewest values with `events` bad ones among them whose upper bound lies under the limit: 299 for none and 1 %."""
     low, high = events, max(2, 2 * events)
-    while special.bdtr(events, high, limit) > error:
+    while scipy.special.bdtr(events, high, limit) > error:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if special.bdtr(events, middle, limit) > error else (low, middle)
+        low, high = (middle, high) if scipy.special.bdtr(events, middle, limit) > error else (low, middle)
     return high
 
 
@@ -206,7 +208,7 @@ def values_needed(values: Sequence[float], question: Question) -> int | None:
         return fewest
     if distance == 0 or not math.isfinite(sd):
         return None
-    z = float(stats.norm.isf(error))
+    z = -float(scipy.special.ndtri(error))
     num = math.ceil((z * sd / distance) ** 2)
     while num < MOST_NEEDED and t_quantile(max(num, 2), error) * sd / math.sqrt(num) >= abs(distance):
         num += 1 + num // 1000

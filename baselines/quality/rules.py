@@ -88,7 +88,7 @@ class QualityLimits:
         )  # fmt: skip
 
 
-def _rule(row: Any) -> QualityRule:
+def _rule(row: object) -> QualityRule:
     if not isinstance(row, Mapping):
         raise SettingRefused("metrics", row, "a rule is a set of keys", "see conf/gate/quality/seeds.yaml")
     names = [f.name for f in fields(QualityRule)]
@@ -119,7 +119,7 @@ def _rule(row: Any) -> QualityRule:
     return QualityRule(metric=metric, kind=kind, method=method, **numbers)
 
 
-def _planning(given: Any) -> dict[str, Mapping[str, Any]]:
+def _planning(given: object) -> dict[str, Mapping[str, Any]]:
     """metric -> margin, sd (one or several), limit, true_rate; numbers from 0."""
     if not isinstance(given, Mapping) or not all(isinstance(plan, Mapping) for plan in given.values()):
         raise SettingRefused(
@@ -139,5 +139,5 @@ def _planning(given: Any) -> dict[str, Mapping[str, Any]]:
     return {str(metric): dict(plan) for metric, plan in given.items()}
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

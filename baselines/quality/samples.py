@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import special, stats
+import scipy
 
 from baselines.refused import SettingRefused
 
@@ -28,12 +28,14 @@ def pairs_for_margin(margin: float, sd: float, power: float = 0.8, alpha: float 
     _check("sd", sd, 0, math.inf)
     _check("power", power, 0, 1)
     _check("alpha", alpha, 0, 1)
-    z = float(stats.norm.isf(alpha) + stats.norm.ppf(power))
+    z = float(scipy.special.ndtri(power) - scipy.special.ndtri(alpha))
     return max(2, math.ceil((z * sd / margin) ** 2))
 
 
 def pairs_for_margin_t(margin: float, sd: float, power: float = 0.8, alpha: float = 0.05) -> int:
     """The same by the noncentral t: a little more than the normal figure where that is small."""
+    from scipy import stats  # takes a second to import
+
     num = pairs_for_margin(margin, sd, power, alpha)
     while num < MOST:
         effect = margin / sd * math.sqrt(num)
@@ -52,7 +54,7 @@ def clips_for_rate(limit: float, true_rate: float = 0.0, power: float = 0.8, alp
     while reach <= MOST:
         num_N = np.arange(1, reach + 1)
         most_N = _most_events(num_N, limit, alpha)
-        power_N = np.where(most_N >= 0, special.bdtr(np.maximum(most_N, 0), num_N, true_rate), 0.0)
+        power_N = np.where(most_N >= 0, scipy.special.bdtr(np.maximum(most_N, 0), num_N, true_rate), 0.0)
         short_N = num_N[power_N < power]
         last = int(short_N[-1]) if short_N.size else 0
         if last < reach // 2:
@@ -65,5 +67,7 @@ def clips_for_rate(limit: float, true_rate: float = 0.0, power: float = 0.8, alp
 
 def _most_events(num_N: np.ndarray, limit: float, alpha: float) -> np.ndarray:
     """Largest k with P(Binomial(n, limit) <= k) <= alpha; -1 where there is none."""
+    from scipy import stats  # takes a second to import
+
     k_N = stats.binom.ppf(alpha, num_N, limit)
-    return np.where(special.bdtr(k_N, num_N, limit) <= alpha, k_N, k_N - 1)
+    return np.where(scipy.special.bdtr(k_N, num_N, limit) <= alpha, k_N, k_N - 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from baselines.stored.verdict import Finding
 from metrics.record import RecordError, RunRecord
@@ -47,7 +46,7 @@ def differing_findings(baselines: Sequence[RunRecord], new: RunRecord) -> list[F
     return list(found.values())
 
 
-def differing_keys(baseline: RunRecord, new: RunRecord) -> list[tuple[str, Any, Any]]:
+def differing_keys(baseline: RunRecord, new: RunRecord) -> list[tuple[str, object, object]]:
     """(key, value in baseline, value in new) for every setting that must match and does not."""
     old, now = dict(_identity(baseline)), dict(_identity(new))
     found = [(key, old.get(key), now.get(key)) for key in {**old, **now} if old.get(key) != now.get(key)]
@@ -64,20 +63,20 @@ def _evals(run: RunRecord) -> dict[str, list[int]]:
     return {name: sorted(seen) for name, seen in sorted(counts.items())}
 
 
-def _identity(run: RunRecord) -> Iterator[tuple[str, Any]]:
+def _identity(run: RunRecord) -> Iterator[tuple[str, object]]:
     for key in ENVIRONMENT_KEYS:
         yield f"environment.{key}", run.environment.get(key)
     if run.environment.get("device") == "cpu":  # finer than the host class: which kernels it can run
         yield "environment.cpu_flags", run.environment.get("cpu_flags")
     yield "environment.versions.torch", (run.environment.get("versions") or {}).get("torch")
     yield "workload.identity_sha256", run.workload.get("identity_sha256")
-    facts: Mapping[str, Any] = run.facts or {}
+    facts: Mapping[str, object] = run.facts or {}
     for key in FACT_KEYS:
         yield from flatten(f"facts.{key}", _as_json(facts.get(key)))
     yield "config.measure.calibration", (run.config.get("measure") or {}).get("calibration")
 
 
-def flatten(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+def flatten(key: str, value: object) -> Iterator[tuple[str, object]]:
     """Leaves of nested mappings as (dotted key, value); lists are leaves."""
     if not isinstance(value, Mapping):
         yield key, value
@@ -110,11 +109,11 @@ def check_numbers(run: RunRecord) -> None:
                 )
 
 
-def _as_json(value: Any) -> Any:
+def _as_json(value: object) -> object:
     """Tuples to lists, as reading back from disk does, so that a fresh record equals a stored one."""
     return json.loads(json.dumps(value))
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

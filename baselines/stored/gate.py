@@ -1,9 +1,10 @@
 """The gate: a new run against a stored baseline, as a pure function of records and limits.
 
 Rule v2. Environment and state of the machine before performance; then CPU time finely and wall time coarsely
-(baselines.stored.latency), peak memory, validity, steady counters and paired quality (baselines.stored.quality). The
-worst finding decides. The false-alarm budget 1 - confidence is split evenly over the metrics that have noise
-(Bonferroni). A quality metric is one more function in QUALITY; another rule is another function of the type `Rule`.
+(baselines.stored.latency), peak memory, validity, steady counters and paired quality (baselines.stored.quality),
+energy where the baseline has it (baselines.stored.energy). The worst finding decides. The false-alarm budget
+1 - confidence is split evenly over the metrics that have noise (Bonferroni). A quality metric is one more function in
+QUALITY; another rule is another function of the type `Rule`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from baselines.stored.comparable import check_numbers, differing_findings
+from baselines.stored.energy import judge_energy
 from baselines.stored.latency import Known, Question, gated_clocks, judge_clock
 from baselines.stored.machine import machine_findings
 from baselines.stored.quality import judge_memory, judge_snr, judge_steadiness, judge_validity
@@ -51,7 +53,7 @@ def judge(baselines: Sequence[RunRecord], new: RunRecord, limits: Limits, known:
     findings = [judge_validity(new, sorted({u.utterance_id for run in baselines for u in run.utterances}))]
     findings += judge_steadiness(new)
     findings += [judge_clock(clock, question) for clock in clocks]
-    findings += judge_memory(baselines, new, limits)
+    findings += [*judge_memory(baselines, new, limits), *judge_energy(baselines, new, limits)]
     findings += [rule(baselines, new, limits, share) for rule in QUALITY]
     return _verdict(findings, budget, len(baselines))
 

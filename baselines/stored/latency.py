@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from scipy.special import stdtrit
+import scipy
 
 from baselines.stored.power import Power, bounded_exp, power_words
 from baselines.stored.sessions import (
@@ -74,7 +74,7 @@ class Estimate:
 
     def bound(self, probability: float) -> float:
         """The `probability` quantile of the true log ratio."""
-        return self.log_ratio + float(stdtrit(self.df, probability)) * self.se
+        return self.log_ratio + float(scipy.special.stdtrit(self.df, probability)) * self.se
 
 
 def gated_clocks(device: str, limits: Limits) -> list[GatedClock]:

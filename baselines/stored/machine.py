@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from scipy.special import stdtrit
+import scipy
 
 from baselines.class_history import machine_fault
 from baselines.stored.latency import SESSIONS_TO_ESTIMATE, GatedClock, Known, gated_clocks, work_for
@@ -106,4 +106,4 @@ def _allowed(then: Sequence[float], limits: Limits) -> float:
     if len(then) < SESSIONS_TO_ESTIMATE:
         return most
     spread = max(statistics.stdev(then), LEAST_SPREAD)
-    return min(most, float(stdtrit(len(then) - 1, THREE_SIGMA)) * spread * math.sqrt(1 + 1 / len(then)))
+    return min(most, float(scipy.special.stdtrit(len(then) - 1, THREE_SIGMA)) * spread * math.sqrt(1 + 1 / len(then)))

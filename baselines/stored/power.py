@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy.special import stdtrit
+import scipy
 
 LEAST_SESSIONS = 3
 MOST_SESSIONS = 20  # more are not advised: the same-run comparison is cheaper
@@ -38,7 +38,7 @@ class Power:
         return None
 
     def _reach(self, df: float) -> float:
-        return float(stdtrit(df, 1 - self.false_alarm_frac)) + float(stdtrit(df, SURELY))
+        return float(scipy.special.stdtrit(df, 1 - self.false_alarm_frac)) + float(scipy.special.stdtrit(df, SURELY))
 
 
 def power_words(power: Power, detectable: float, spread: float, num_sessions: int) -> str:

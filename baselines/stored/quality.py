@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy.special import stdtrit
+import scipy
 
 from baselines.stored.verdict import Finding, Limits
 from metrics.record import RunRecord, Score
@@ -212,4 +212,4 @@ def _decide(pairs: _Pairs, limits: Limits, false_alarm_frac: float) -> Finding:
 
 def _quantile(count: int, probability: float) -> float:
     """Student quantile with count - 1 degrees of freedom; of one observation there is none, its error is infinite."""
-    return float(stdtrit(count - 1, probability)) if count > 1 else 1.0
+    return float(scipy.special.stdtrit(count - 1, probability)) if count > 1 else 1.0

@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from baselines.class_history import MACHINE
 from baselines.stored.comparable import check_numbers, differing_keys, flatten
@@ -78,8 +77,8 @@ class Difference:
     """A setting that differs between a baseline and a run, by its dotted key."""
 
     key: str
-    baseline: Any
-    new: Any
+    baseline: object
+    new: object
 
 
 def baseline_path(records: Path, host_class: str, name: str) -> Path:
@@ -203,8 +202,8 @@ def differences(baseline: RunRecord, new: RunRecord) -> list[Difference]:
     ]
 
 
-def _settings(run: RunRecord) -> list[tuple[str, Any]]:
-    parts: Mapping[str, Any] = {
+def _settings(run: RunRecord) -> list[tuple[str, object]]:
+    parts: Mapping[str, object] = {
         "config": run.config,
         "facts": run.facts or {},
         "environment": run.environment,
@@ -230,11 +229,12 @@ def _run_text(run: RunRecord) -> str:
     return "  {\n" + ",\n".join(fields) + "\n  }"
 
 
-def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
+def _portable(config: Mapping[str, object]) -> dict[str, object]:
     """Without the folders of the machine that measured: they mean nothing elsewhere."""
     kept = {**config, "out": None}
-    if isinstance(kept.get("quality"), Mapping):
-        kept["quality"] = {**kept["quality"], "reference_dir": None}
+    quality = config.get("quality")
+    if isinstance(quality, Mapping):
+        kept["quality"] = {**quality, "reference_dir": None}
     return kept
 
 

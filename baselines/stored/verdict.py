@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 from baselines.refused import SettingRefused
@@ -68,6 +69,7 @@ class Limits:
     other_cpu_frac: float
     confidence: float
     pass_confidence: float
+    energy_ratio: float = 1.10
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -81,8 +83,9 @@ class Limits:
                 raise SettingRefused(
                     f"gate.{high}", getattr(self, high), f"must be above gate.{low}={getattr(self, low)}", "raise it"
                 )
-        if self.machine_ratio <= 1:
-            raise SettingRefused("gate.machine_ratio", self.machine_ratio, "must be above 1", "1.5 is usual")
+        for name, usual in (("machine_ratio", 1.5), ("energy_ratio", 1.1)):
+            if getattr(self, name) <= 1:
+                raise SettingRefused(f"gate.{name}", getattr(self, name), "must be above 1", f"{usual} is usual")
         for name in ("confidence", "pass_confidence"):
             if not 0.5 < getattr(self, name) < 1:
                 raise SettingRefused(f"gate.{name}", getattr(self, name), "must lie between 0.5 and 1", "0.99 is usual")
@@ -93,7 +96,12 @@ class Limits:
         names = {f.name for f in fields(cls)}
         given = {key: value for key, value in gate.items() if key != "name"}
         for key in sorted(set(given) - names):
-            raise SettingRefused(f"gate.{key}", given[key], "no such limit", f"there are {', '.join(sorted(names))}")
-        for key in sorted(names - set(given)):
+            near = difflib.get_close_matches(key, sorted(names), n=1)
+            remedy = f"did you mean gate.{near[0]}?" if near else "leave it out"
+            there = f"no such limit; there are {', '.join(sorted(names))}"
+            raise SettingRefused(f"gate.{key}", given[key], there, remedy)
+        # What came later has a default: a file of limits that was written before it stays good
+        needed = {f.name for f in fields(cls) if f.default is MISSING}
+        for key in sorted(needed - set(given)):
             raise SettingRefused(f"gate.{key}", "", "is needed", "conf/gate/seeds.yaml shows every limit")
         return cls(**given)

@@ -10,7 +10,7 @@ from engine.contract import ConfigError
 from engine.runtimes.profiles import Profile, choose_profile, profiles_of
 
 if TYPE_CHECKING:
-    from engine.step.dit import Feeds
+    from engine.step.inputs import Feeds
 
 Shapes = Mapping[str, Mapping[str, Sequence[int]]]
 """min, opt and max -> shape of every input: one optimisation profile of TensorRT."""

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 import torch
 
-from engine.conditioner import Conditioning
 from engine.settings import Proof
 from engine.solver.guidance import Rows, evaluate
 from engine.solver.methods import SolverSpec, Velocity
 from engine.solver.reuse import Probe, with_threshold
+from engine.step.conditioner import Conditioning
 
 
 class Denoiser(Protocol):

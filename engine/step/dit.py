@@ -23,6 +23,7 @@ from torch import nn
 from engine.contract import UnsupportedEngine
 from engine.settings import ArchSettings
 from engine.step.attention import Attend, flash
+from engine.step.inputs import StepInputs
 
 State = Mapping[str, torch.Tensor]
 ROPE_BASE = 10000.0
@@ -74,18 +75,6 @@ def split_halves(weight: torch.Tensor, heads: int, dim_head: int) -> torch.Tenso
     unchanged, since queries and keys are reordered alike."""
     shape = weight.shape
     return weight.view(heads, dim_head // 2, 2, *shape[1:]).transpose(1, 2).reshape(shape)
-
-
-Masks = tuple[torch.Tensor, torch.Tensor]
-
-
-def padding_masks(lengths: Sequence[int], num_rows: int, num_frames: int, dtype: torch.dtype) -> Masks:
-    """What keeps padding out of its utterance: frames (R, N, 1), 1 where there is speech, for the convolutions; keys
-    (R, 1, 1, N), 0 or -inf, added to the attention scores. With both, each row equals its own unpadded run."""
-    speech = torch.arange(num_frames)[None, :] < torch.tensor(lengths)[:, None]
-    speech = speech.repeat(num_rows // len(lengths), 1)
-    keys = torch.zeros(speech.shape).masked_fill(~speech, -torch.inf)
-    return speech[:, :, None].to(dtype), keys[:, None, None, :].to(dtype)
 
 
 def mix(
@@ -159,15 +148,14 @@ def mish(x: torch.Tensor) -> torch.Tensor:
     return (x * (n / (n + 2))).to(x.dtype)
 
 
-def embed_input(
-    layers: InputLayers, x: torch.Tensor, projected: torch.Tensor, convolved: torch.Tensor, frames: torch.Tensor | None
-) -> torch.Tensor:
+def embed_input(layers: InputLayers, inputs: StepInputs) -> torch.Tensor:
     """Upstream's InputEmbedding less its constants: (R, N, C). The noise's share is computed once for both rows."""
+    x, projected, frames = inputs.x, inputs.projected, inputs.frames
     repeats = projected.shape[0] // x.shape[0]
     h = layers.x_proj(x)
     if frames is not None:
         h = h * frames.view(repeats, *h.shape[:2], 1)[0]
-    c = mish(layers.conv1(h.transpose(1, 2)).repeat(repeats, 1, 1) + convolved)
+    c = mish(layers.conv1(h.transpose(1, 2)).repeat(repeats, 1, 1) + inputs.convolved)
     if frames is not None:
         c = c * frames.transpose(1, 2)
     return h.repeat(repeats, 1, 1) + projected + mish(layers.conv2(c)).transpose(1, 2)
@@ -220,24 +208,12 @@ class DiTStep(nn.Module):
             new.update({f"blocks.{i}.{name}": value for name, value in own.items()})
         self.load_state_dict(new)
 
-    def forward(
-        self,
-        x: torch.Tensor,
-        projected: torch.Tensor,
-        convolved: torch.Tensor,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
-        modulation: torch.Tensor,
-        final: torch.Tensor,
-        masks: Masks | None = None,
-    ) -> torch.Tensor:
-        """x (B, N, D); projected (R, N, C) and convolved (R, C, N) from `Conditioner`; cos, sin (N, 1 or H, dim_head);
-        modulation (L, 6, C); final (2, C); masks where utterances are padded -> velocity per row (R, N, D)."""
-        frames, keys = masks if masks is not None else (None, None)
-        h = embed_input(self, x, projected, convolved, frames)
-        for block, row in zip(self.blocks, modulation.unbind(0), strict=True):
-            h = block(h, row, cos, sin, keys)
-        h = F.layer_norm(h, h.shape[-1:], final[1], final[0], NORM_EPS)
+    def forward(self, inputs: StepInputs) -> torch.Tensor:
+        """Velocity per row: (R, N, D)."""
+        h = embed_input(self, inputs)
+        for block, row in zip(self.blocks, inputs.modulation.unbind(0), strict=True):
+            h = block(h, row, inputs.cos, inputs.sin, inputs.keys)
+        h = F.layer_norm(h, h.shape[-1:], inputs.final[1], inputs.final[0], NORM_EPS)
         return self.proj_out(h)
 
 
@@ -263,6 +239,3 @@ def modulation_tables(state: State, times: Sequence[float], depth: int) -> tuple
     modulation[:, :, [1, 4]] += 1
     scale, shift = linear_of(state, "norm_out.linear", embedding).chunk(2, dim=-1)
     return modulation, torch.stack((shift, 1 + scale), dim=1)
-
-
-Feeds = dict[str, torch.Tensor]

@@ -20,7 +20,6 @@ from engine.step.attention import Attend, flash
 from engine.step.dit import (
     Arch,
     DiTStep,
-    Masks,
     State,
     block_weights,
     embed_input,
@@ -29,6 +28,7 @@ from engine.step.dit import (
     rope_table,
     split_halves,
 )
+from engine.step.inputs import StepInputs
 
 QK_NORM_EPS = 1e-6
 NORM_MIN = 1e-12  # x_transformers' RMSNorm divides by the norm, or by this where the norm is smaller
@@ -141,23 +141,12 @@ class UNetTStep(nn.Module):
             new.update({f"blocks.{i}.{name}": value for name, value in own.items()})
         self.load_state_dict(new)
 
-    def forward(
-        self,
-        x: torch.Tensor,
-        projected: torch.Tensor,
-        convolved: torch.Tensor,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
-        modulation: torch.Tensor,
-        final: torch.Tensor,
-        masks: Masks | None = None,
-    ) -> torch.Tensor:
+    def forward(self, inputs: StepInputs) -> torch.Tensor:
         """As DiTStep.forward, with modulation (C,), the time's embedding, and nothing in final."""
-        frames, keys = masks if masks is not None else (None, None)
-        h = embed_input(self, x, projected, convolved, frames)
-        h = torch.cat((modulation.expand(h.shape[0], 1, -1).to(h.dtype), h), dim=1)
-        cos, sin = torch.cat((self.time_cos, cos)), torch.cat((self.time_sin, sin))
-        keys = None if keys is None else F.pad(keys, (1, 0))
+        h = embed_input(self, inputs)
+        h = torch.cat((inputs.modulation.expand(h.shape[0], 1, -1).to(h.dtype), h), dim=1)
+        cos, sin = torch.cat((self.time_cos, inputs.cos)), torch.cat((self.time_sin, inputs.sin))
+        keys = None if inputs.keys is None else F.pad(inputs.keys, (1, 0))
         entered: list[torch.Tensor] = []
         for i, block in enumerate(self.blocks):
             if i < self.depth // 2:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import torch
@@ -121,10 +121,21 @@ def drained_s(clock: Clock) -> float:
     return clock.now_s()
 
 
+class InferSettings(TypedDict):
+    """What f5_tts's inference functions take beside texts and audio, by their own names."""
+
+    target_rms: float
+    cross_fade_duration: float
+    nfe_step: int
+    cfg_strength: float
+    sway_sampling_coef: float
+    mel_spec_type: str
+
+
 class UpstreamEngine:
     """Implements engine.contract.Engine over f5_tts."""
 
-    def __init__(self, cfm: Any, vocoder: Vocoder, settings: Mapping[str, Any], facts: EngineFacts, clock: Clock):
+    def __init__(self, cfm: Any, vocoder: Vocoder, settings: InferSettings, facts: EngineFacts, clock: Clock):
         self._model, self._vocoder, self._clock = _WatchedModel(cfm, clock), _WatchedVocoder(vocoder, clock), clock
         self._vocabulary: Mapping[str, int] = cfm.vocab_char_map
         self._settings, self._facts, self._calls = settings, facts, 0
@@ -269,7 +280,7 @@ def build_upstream(context: Context, model: LoadedModel, vocoder: Vocoder, facts
     )
     own = cfm.state_dict()
     cfm.load_state_dict({**own, **{f"transformer.{name}": value for name, value in model.state.items()}})
-    settings = {
+    settings: InferSettings = {
         "target_rms": config["reference"]["target_rms"],
         "cross_fade_duration": config["reference"]["cross_fade_s"],
         "nfe_step": solver.steps,

@@ -20,7 +20,7 @@ from engine.voice import ffmpeg
 from engine.voice.preparation import Pcm
 
 KEY = "reference.audio"
-GOOD = "give the path of a WAV or FLAC file of 0.5 to 12 s of speech"
+GOOD = "give the path of a WAV, AIFF, FLAC, OGG or MP3 file of 0.5 to 12 s of speech"
 MAX_REFERENCE_S = 12.0  # upstream clips longer ones without a word
 PREPARED_TAIL_S = 0.06  # what upstream's preparation adds to 12 s, and a little
 MIN_REFERENCE_S = 0.5

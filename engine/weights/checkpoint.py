@@ -21,8 +21,19 @@ from engine.contract import ConfigError
 from engine.paths import ROOT as ROOT
 from engine.paths import find_file
 from engine.settings import ArchSettings, ModelSettings
-from engine.weights.file import read_state
-from engine.weights.fit import Needs, Shapes, check_fit, model_carries, model_described
+from engine.weights.file import header_shapes, read_state
+from engine.weights.fit import (
+    MODEL_CARRIES,
+    ROPE,
+    Needs,
+    Shapes,
+    State,
+    arch_override,
+    check_shapes,
+    check_values,
+    model_carries,
+    model_described,
+)
 from engine.weights.vocabulary import read_vocabulary
 
 if TYPE_CHECKING:
@@ -189,6 +200,7 @@ MODEL_KEYS = (
     "name", "backbone", "arch", "release", "checkpoint", "vocab", "mel_bins", "mel_spec_type", "sample_rate_hz",
     "hop_samples",
 )  # fmt: skip
+OTHER_MODEL = "choose the model config that belongs to the weights"
 NOT_UNETTS = ("text_embedding_average_upsampling", "long_skip_connection", "checkpoint_activations")
 
 
@@ -218,15 +230,48 @@ def check_backbone(model: ModelSettings) -> None:
             raise ConfigError(f"model.arch.{name}", arch.get(name), "is not a key of upstream's UNetT", "remove it")
 
 
-def check_blocks(model: ModelSettings, state: Mapping[str, torch.Tensor]) -> None:
+def check_blocks(model: ModelSettings, state: State) -> None:
     """Raises ConfigError for a checkpoint whose blocks are the other backbone's."""
     wanted = model["backbone"]
     held = [backbone for backbone, prefix in BLOCKS.items() if any(name.startswith(prefix) for name in state)]
     if held and wanted not in held:
         raise ConfigError(
             "model.backbone", wanted, f"does not fit model.checkpoint={model['checkpoint']}, which holds a {held[0]}",
-            "choose the model config that belongs to the weights",
+            OTHER_MODEL,
         )  # fmt: skip
+
+
+def check_model_shapes(model: ModelSettings, state: State, num_tokens: int) -> None:
+    """Raises ConfigError for tensors of another backbone, vocabulary or size than the model's."""
+    check_blocks(model, state)
+    table = state.get("transformer.text_embed.text_embed.weight")
+    if table is not None and len(table.shape) and table.shape[0] != num_tokens + 1:
+        raise ConfigError(
+            "model.vocab", model["vocab"],
+            f"has {num_tokens} tokens, the checkpoint was trained with {table.shape[0] - 1}",
+            "give the vocabulary file that belongs to the checkpoint",
+        )  # fmt: skip
+    shapes = SHAPES[model["backbone"]](model["arch"], num_tokens, model["mel_bins"])
+    needs = Needs(shapes, dict.fromkeys((*MODEL_CARRIES, ROPE)), model_described)
+    check_shapes("model.checkpoint", state, needs, _other_model(model, state))
+
+
+def check_header(model: ModelSettings) -> None:
+    """`check_model_shapes` by the file's header alone; one without a header (.pt) is met when it is loaded.
+
+    Raises ConfigError.
+    """
+    source = model["checkpoint"]
+    if is_random(source):
+        return
+    shapes = header_shapes("model.checkpoint", locate("model.checkpoint", source))
+    if shapes is not None:
+        check_model_shapes(model, shapes, len(read_vocabulary(locate("model.vocab", model["vocab"]))))
+
+
+def _other_model(model: ModelSettings, state: State) -> str:
+    arch = arch_override(state, model["arch"]) if model["backbone"] == "DiT" else None
+    return OTHER_MODEL if arch is None else f"{OTHER_MODEL}, or give their sizes: {arch}"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -249,16 +294,9 @@ def load_model(model: ModelSettings) -> LoadedModel:
     else:
         path = locate("model.checkpoint", source)
         state, digest = read_state("model.checkpoint", path), content_sha256(path)
-        check_blocks(model, state)
-        table = "transformer.text_embed.text_embed.weight"
-        if table in state and state[table].dim() and len(state[table]) != len(vocabulary) + 1:
-            raise ConfigError(
-                "model.vocab", model["vocab"],
-                f"has {len(vocabulary)} tokens, the checkpoint was trained with {len(state[table]) - 1}",
-                "give the vocabulary file that belongs to the checkpoint",
-            )  # fmt: skip
+        check_model_shapes(model, state, len(vocabulary))
         needs = Needs(shapes, model_carries(model["arch"]), model_described)
-        check_fit("model.checkpoint", state, needs, "choose the model config that belongs to the weights")
+        check_values("model.checkpoint", state, needs, OTHER_MODEL)
     return LoadedModel(
         {name.removeprefix("transformer."): state[name] for name in shapes}, vocabulary, digest, is_random(source)
     )

@@ -12,6 +12,7 @@ import re
 import shlex
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,31 @@ def read_state(key: str, path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
+@dataclass(frozen=True, slots=True)
+class TensorShape:
+    """What a file's header says of a tensor."""
+
+    shape: tuple[int, ...]
+
+
+def header_shapes(key: str, path: Path) -> dict[str, TensorShape] | None:
+    """Shapes by name as `read_state` names them, from the header alone; None for a file that has none (.pt).
+
+    Raises ConfigError for a file that cannot be read.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as held:
+            shapes = {name: TensorShape(tuple(held.get_slice(name).get_shape())) for name in held.keys()}
+    except (SafetensorError, *UNREADABLE) as error:
+        raise _unreadable(key, path, error) from error
+    plain = {name.removeprefix(EMA_PREFIX): shape for name, shape in shapes.items()}
+    return {name: shape for name, shape in plain.items() if name not in BOOKKEEPING}
+
+
 def _read(key: str, path: Path) -> Any:
     import torch
     from safetensors import SafetensorError
@@ -72,8 +98,12 @@ def _read(key: str, path: Path) -> Any:
         forbidden = FORBIDDEN.search(str(error))
         if forbidden is not None:
             raise _unsafe(key, path, forbidden.group(1)) from error
-        said = " ".join(str(error).partition("\n")[0].split()) or type(error).__name__
-        raise ConfigError(key, path.name, f"not a readable checkpoint ({said})", "fetch the file again") from error
+        raise _unreadable(key, path, error) from error
+
+
+def _unreadable(key: str, path: Path, error: Exception) -> ConfigError:
+    said = " ".join(str(error).partition("\n")[0].split()) or type(error).__name__
+    return ConfigError(key, path.name, f"not a readable checkpoint ({said})", "fetch the file again")
 
 
 def _unsafe(key: str, path: Path, met: str) -> ConfigError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from engine.contract import ConfigError
 from engine.settings import ArchSettings
@@ -18,14 +18,23 @@ from engine.settings import ArchSettings
 if TYPE_CHECKING:
     import torch
 
+
+class Shaped(Protocol):
+    """A tensor, or what a file's header says of one."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+
 Shapes = Mapping[str, tuple[int, ...]]
-State = Mapping[str, "torch.Tensor"]
+State = Mapping[str, Shaped]
 # Values that a file stores in half precision are equal to ours within this
 SAME = {"rtol": 1e-2, "atol": 1e-6}
 NAMED = 3
 # The mel transform's buffers, in files from before upstream computed the mel outside of its model
 MODEL_CARRIES = ("mel_spec.mel_stft.mel_scale.fb", "mel_spec.mel_stft.spectrogram.window")
 ROPE = "transformer.rotary_embed.inv_freq"
+TEXT = "transformer.text_embed"
 # The feature extractor of a whole Vocos; the mel is computed by engine.mel
 VOCOS_CARRIES = ("feature_extractor.mel_spec.mel_scale.fb", "feature_extractor.mel_spec.spectrogram.window")
 
@@ -51,25 +60,38 @@ def model_carries(arch: ArchSettings) -> dict[str, torch.Tensor | None]:
     return {**dict.fromkeys(MODEL_CARRIES), ROPE: frequency}
 
 
-def check_fit(key: str, state: State, needs: Needs, remedy: str) -> None:
-    """Raises ConfigError naming the first tensor that is missing, of another shape or value, or left over."""
-
-    def refuse(names: Sequence[str], says: str) -> ConfigError:
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        listed = f"(tensor{'s' if len(names) > 1 else ''} {', '.join(names[:NAMED])}{more})"
-        return ConfigError(key, listed, f"{says}; the file's tensors say: {needs.described(state)}", remedy)
-
+def check_shapes(key: str, state: State, needs: Needs, remedy: str) -> None:
+    """Raises ConfigError naming the first tensor that is missing, of another shape, or left over."""
     for name, shape in needs.shapes.items():
         if name not in state:
-            raise refuse([name], "is missing from the checkpoint")
+            raise _misfit(key, [name], "is missing from the checkpoint", needs.described(state), remedy)
         if tuple(state[name].shape) != shape:
-            raise refuse([name], f"has shape {tuple(state[name].shape)}, the model needs {shape}")
+            says = f"has shape {tuple(state[name].shape)}, the model needs {shape}"
+            raise _misfit(key, [name], says, needs.described(state), remedy)
     left = [name for name in state if name not in needs.shapes and name not in needs.carried]
     if left:
-        raise refuse(left, f"{'is' if len(left) == 1 else 'are'} in the checkpoint and in no place of the model")
+        says = f"{'is' if len(left) == 1 else 'are'} in the checkpoint and in no place of the model"
+        raise _misfit(key, left, says, needs.described(state), remedy)
+
+
+def check_fit(key: str, state: Mapping[str, torch.Tensor], needs: Needs, remedy: str) -> None:
+    """`check_shapes` and `check_values`. Raises ConfigError."""
+    check_shapes(key, state, needs, remedy)
+    check_values(key, state, needs, remedy)
+
+
+def check_values(key: str, state: Mapping[str, torch.Tensor], needs: Needs, remedy: str) -> None:
+    """Raises ConfigError for a carried tensor that has not the value which only one model has."""
     for name, value in needs.carried.items():
         if value is not None and name in state and not _is_same(state[name], value):
-            raise refuse([name], "has other values than the model that is built here")
+            says = "has other values than the model that is built here"
+            raise _misfit(key, [name], says, needs.described(state), remedy)
+
+
+def _misfit(key: str, names: Sequence[str], says: str, described: str, remedy: str) -> ConfigError:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    listed = f"(tensor{'s' if len(names) > 1 else ''} {', '.join(names[:NAMED])}{more})"
+    return ConfigError(key, listed, f"{says}; the file's tensors say: {described}", remedy)
 
 
 def _is_same(found: torch.Tensor, value: torch.Tensor) -> bool:
@@ -104,15 +126,15 @@ def model_described(state: State) -> str:
     first = f"{stacks[backbone]}.0."
     attn, ff = (f"{first}attn.", f"{first}ff.") if backbone == "DiT" else (f"{first}2.", f"{first}4.")
     dim, hidden = _size(state, "transformer.input_embed.proj.weight", 0), _size(state, f"{ff}ff.0.0.weight", 0)
-    rows = _size(state, "transformer.text_embed.text_embed.weight", 0)
+    rows = _size(state, f"{TEXT}.text_embed.weight", 0)
     parts: dict[str, object] = {
         "backbone": backbone if depths[backbone] else None,
         "depth": depths[backbone],
         "dim": dim,
         "heads*dim_head": _size(state, f"{attn}to_q.weight", 0),
         "ff_mult": f"{hidden / dim:g}" if hidden and dim else None,
-        "text_dim": _size(state, "transformer.text_embed.text_embed.weight", 1),
-        "conv_layers": _numbered(state, "transformer.text_embed.text_blocks"),
+        "text_dim": _size(state, f"{TEXT}.text_embed.weight", 1),
+        "conv_layers": _numbered(state, f"{TEXT}.text_blocks"),
         "vocabulary": rows - 1 if rows else None,
         "mel_bins": _size(state, "transformer.proj_out.weight", 0),
         "qk_norm": "rms_norm" if f"{attn}q_norm.weight" in state else None,
@@ -121,6 +143,25 @@ def model_described(state: State) -> str:
         joins = any(re.match(r"transformer\.layers\.\d+\.0\.weight", name) for name in state)
         parts["skip_connect_type"] = "concat" if joins else "add or none"
     return _told(parts, state)
+
+
+def arch_override(state: State, asked: ArchSettings) -> str | None:
+    """The `model.arch` that a DiT's tensors fit, to be pasted; heads are as wide as those that were asked for, which no
+    tensor tells. None where the tensors are no whole DiT."""
+    first = "transformer.transformer_blocks.0."
+    dim, hidden = _size(state, "transformer.input_embed.proj.weight", 0), _size(state, f"{first}ff.ff.0.0.weight", 0)
+    inner, text_dim = _size(state, f"{first}attn.to_q.weight", 0), _size(state, f"{TEXT}.text_embed.weight", 1)
+    dim_head = asked["dim_head"]
+    if not (dim and hidden and inner and text_dim) or inner % dim_head:
+        return None
+    arch = {
+        "dim": dim, "depth": _numbered(state, "transformer.transformer_blocks"), "heads": inner // dim_head,
+        "dim_head": dim_head, "ff_mult": f"{hidden / dim:g}", "text_dim": text_dim,
+        "conv_layers": _numbered(state, f"{TEXT}.text_blocks"),
+    }  # fmt: skip
+    if "text_mask_padding" in asked:  # a rule without tensors
+        arch["text_mask_padding"] = str(asked["text_mask_padding"]).lower()
+    return f"'model.arch={{{', '.join(f'{key}: {value}' for key, value in arch.items())}}}'"
 
 
 def vocos_described(state: State) -> str:

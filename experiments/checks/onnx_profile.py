@@ -15,17 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-import torch
-
-from engine.backends.onnx.denoiser import OnnxDenoiser, run_once
-from engine.backends.onnx.export import example_feeds
 from engine.build import build_engine
 from engine.clock import HostClock
 from engine.context import Context, materials
 from engine.contract import ConfigError
-from engine.runtimes.onnx_session import PROVIDERS, kernel_events, session_options
-from engine.solver.methods import solver_spec
 from experiments.common.cli import run_verb
 from experiments.settings.compose import compose_config
 from reports.commands import VerbParser
@@ -33,6 +26,8 @@ from reports.commands import VerbParser
 
 def milliseconds(events: list[dict[str, Any]], skipped: int, runs: int) -> tuple[float, dict[str, tuple[int, float]]]:
     """Of one run after the first `skipped`: its whole time, nodes and kernel time by operator."""
+    from engine.runtimes.onnx_session import kernel_events
+
     totals = [event for event in events if event["name"] == "model_run"][skipped:]
     nodes = kernel_events(events)
     nodes = nodes[skipped * len(nodes) // (skipped + runs) :]
@@ -45,6 +40,14 @@ def milliseconds(events: list[dict[str, Any]], skipped: int, runs: int) -> tuple
 
 
 def profiled(overrides: list[str], frames: int, runs: int, skipped: int = 3) -> tuple[float, dict[str, Any]]:
+    import onnxruntime
+    import torch
+
+    from engine.backends.onnx.denoiser import OnnxDenoiser, run_once
+    from engine.runtimes.onnx_session import PROVIDERS, session_options
+    from engine.solver.methods import solver_spec
+    from engine.step.examples import example_feeds
+
     config = compose_config(overrides)
     torch.set_num_threads(config["device"]["threads"] or torch.get_num_threads())
     context = Context(config, solver_spec(config["solver"]), HostClock())

@@ -11,8 +11,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
 from engine.build import build_engine
 from engine.clock import HostClock
 from engine.contract import ConfigError, Engine, SynthesisRequest
@@ -41,6 +39,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--requests", default="1,2,4,8")
     options = parser.parse_args(argv)
+    import torch
+
     config, clock = compose_run(options.overrides).config, HostClock()
     torch.set_num_threads(num_threads(config["device"]))
     workload, dit = load_workload(config), Dit.of(config["model"])

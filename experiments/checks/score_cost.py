@@ -17,9 +17,8 @@ from pathlib import Path
 
 from engine.contract import ConfigError
 from experiments.common.cli import run_verb
-from experiments.common.environment import usable_cores
 from experiments.measuring.job import RESULT
-from experiments.measuring.running import finish_scoring, start_scoring
+from experiments.measuring.running import finish_scoring, scorers_at_once, start_scoring
 from experiments.settings.compose import compose_config
 from metrics.record import load_record, save_record
 from reports.commands import VerbParser
@@ -44,7 +43,7 @@ def score_all(folders: list[Path], reference: Path) -> int:
     failed = 0
     running: list[tuple[Path, subprocess.Popen[str]]] = []
     for folder in folders:
-        if len(running) >= usable_cores():
+        if len(running) >= scorers_at_once():
             failed += not finish_scoring(*running.pop(0))
         running.append((folder, start_scoring(folder, reference, None, ())))
     return failed + sum(not finish_scoring(folder, process) for folder, process in running)

@@ -12,18 +12,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from engine.build import build_engine
 from engine.clock import HostClock
-from engine.conditioner import Conditioning
 from engine.contract import ConfigError, Engine, Synthesis, SynthesisRequest
-from engine.pipeline import F5Engine
 from engine.settings import Proof
-from engine.solver.guidance import Rows
-from engine.solver.sampler import Denoiser
 from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.plain import Config
 from experiments.common.presets import with_presets
@@ -32,6 +28,14 @@ from experiments.settings.front import answered
 from experiments.settings.reference import reference_config
 from experiments.workload.requests import load_workload
 from metrics.fidelity.events import si_sdr_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from engine.pipeline import F5Engine
+    from engine.solver.guidance import Rows
+    from engine.solver.sampler import Denoiser
+    from engine.step.conditioner import Conditioning
 
 HELP = """The error of each evaluation against the float32 oracle on the same grid, with the oracle's state forced.
 
@@ -114,6 +118,8 @@ class StepErrors:
 
 def step_errors(candidate: Engine, oracle: Engine, requests: Sequence[SynthesisRequest]) -> list[StepErrors]:
     """One per request, both engines of our pipeline and on one grid. Raises ConfigError and UnsupportedEngine."""
+    from engine.pipeline import F5Engine
+
     if not isinstance(candidate, F5Engine) or not isinstance(oracle, F5Engine):
         raise ConfigError("engine", candidate.facts.name, "is not of our pipeline", "use an engine other than upstream")
     return [_one(candidate, oracle, request) for request in requests]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from typing import Literal
 from engine.contract import ConfigError
 
 Mode = Literal["wait", "refuse"]
+SHOWN_CHARS = 80  # of its command line
 
 
 def lock_folder() -> Path:
@@ -52,17 +55,23 @@ def device_lock(device: str, mode: Mode, say: Callable[[str], None]) -> Iterator
     try:
         _acquire(descriptor, device, mode, say)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()}".encode(), 0)
+        os.pwrite(descriptor, _holder().encode(errors="replace"), 0)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _holder() -> str:
+    """Who holds it, as the next one in line is told."""
+    words = " ".join(shlex.join(sys.orig_argv[1:]).split())
+    return f"process {os.getpid()} ({words[:SHOWN_CHARS]}{'...' * (len(words) > SHOWN_CHARS)}, in {Path.cwd()})"
 
 
 def _acquire(descriptor: int, device: str, mode: Mode, say: Callable[[str], None]) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
+        holder = os.pread(descriptor, 4096, 0).decode(errors="replace") or "another process"
         if mode == "refuse":
             raise ConfigError(
                 "device.kind", device, f"{holder} is measuring on it", "wait for it to end, or set sweep.lock=wait"

@@ -28,7 +28,17 @@ from experiments.common.cgroup import cpu_quota, memory_limit_bytes
 from experiments.common.repository import git_state
 from experiments.jetson.board import Jetson, read_jetson
 
-PACKAGES = ("torch", "torchaudio", "f5-tts", "vocos", "numpy", "onnxruntime", "hydra-core", "tensorrt")
+PACKAGES = (
+    "torch",
+    "torchaudio",
+    "f5-tts",
+    "vocos",
+    "numpy",
+    "onnxruntime",
+    "hydra-core",
+    "tensorrt",
+    "tensorrt-rtx-cu13-bindings",
+)
 DISTRIBUTIONS = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}  # of one module, where there are several
 # What decides which kernels a CPU can run
 CPU_FLAGS = (
@@ -44,6 +54,7 @@ INSTRUCTION_SETS = (
 BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")  # instructions that multiply bfloat16
 TOOL_TIMEOUT_S = 10
 LOAD_WINDOW_S = 0.2
+CORES_OF_A_SCORER = 2  # what scores a run keeps so many busy, where there are so many
 
 
 def fingerprint(device: DeviceSettings) -> dict[str, Any]:

@@ -9,13 +9,14 @@ rate.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from engine.contract import SynthesisRequest
+from engine.settings import ModelSettings
+from experiments.common.plain import Config
 from metrics.speed.roofline import Dit
 
 START_S = 9.0
@@ -38,7 +39,7 @@ def product_flop_per_s() -> float:
     return 2.0 * SIDE**3 / min(times)
 
 
-def num_frames(request: SynthesisRequest, model: Mapping[str, Any]) -> int:
+def num_frames(request: SynthesisRequest, model: ModelSettings) -> int:
     """Reference and generated, by upstream's rule: the text is spoken at the reference's bytes a second."""
     rate_hz, hop = int(model["sample_rate_hz"]), int(model["hop_samples"])
     reference = len(request.ref_audio_S) / request.ref_sample_rate_hz * rate_hz / hop
@@ -48,9 +49,7 @@ def num_frames(request: SynthesisRequest, model: Mapping[str, Any]) -> int:
     return round(reference * (1 + ratio / request.speed_ratio))
 
 
-def expected_s(
-    config: Mapping[str, Any], requests: Sequence[SynthesisRequest], num_calls: int, num_evals: int
-) -> float | None:
+def expected_s(config: Config, requests: Sequence[SynthesisRequest], num_calls: int, num_evals: int) -> float | None:
     """Of a variant from its start to its scores; None on a GPU, whose rate nothing here knows before it is measured."""
     if config["device"]["kind"] != "cpu":
         return None

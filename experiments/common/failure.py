@@ -17,11 +17,12 @@ FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 FIRST_REAL_TIME = 32  # the C library keeps some for itself below SIGRTMIN; no fault raises any of them
 CONFIG_ERRORS = ("ConfigError", "InvalidRequest")
 MEMORY_ERRORS = ("MemoryError", "OutOfMemoryError")
-# The last three are a Jetson's: torch's allocator asks NVML for its text, which a Jetson lacks (pytorch issue 185240);
-# the driver's own allocator; cuBLAS where it finds no workspace
+# From nvml on they are a Jetson's: torch's allocator asks NVML for its text, which a Jetson lacks (pytorch issue
+# 185240); the driver's own allocator; libraries that find no workspace; TensorRT and ONNX Runtime in their own words
 MEMORY_WORDS = (
     "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc",
-    "nvml_success == r", "nvmapmemalloc", "cublas_status_alloc_failed",
+    "nvml_success == r", "nvmapmemalloc", "nvmapmemhandlealloc", "status_alloc_failed", "cudaerrormemoryallocation",
+    "failed to allocate memory", "requested amount of gpu memory",
 )  # fmt: skip
 LOG_TAIL_LINES = 5
 LOG_TAIL_CHARS = 600

@@ -173,8 +173,9 @@ class Board:
             self._bar.refresh()
 
     def say(self, line: str) -> None:
-        """A line that stays."""
-        self.console.print(Text(one_line(line)), soft_wrap=True)
+        """A line that stays. A terminal's is broken between words, but for a command, which is to be copied."""
+        whole = not self.console.is_terminal or "`" in line
+        self.console.print(Text(one_line(line), overflow="ignore"), soft_wrap=whole, crop=False)
 
     def summary(self) -> str:
         return ", ".join(f"{count} {state}" for state, count in self.states.items() if count)

@@ -96,9 +96,9 @@ def _imports_of(path: Path, package: tuple[str, ...], num_bytes: int, mtime_ns: 
     return tuple(_names(ast.parse(path.read_bytes()), package))
 
 
-def _names(tree: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
+def _names(tree: ast.Module, package: tuple[str, ...]) -> Iterator[str]:
     """What may be a module: `from a import b` may mean a.b or a name in a."""
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -106,6 +106,16 @@ def _names(tree: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
             base = ".".join([*above, *([node.module] if node.module else [])])
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Every statement, however deep. Expressions hold none, and most nodes are expressions."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for blocks in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting += getattr(node, blocks, ())
 
 
 def _content(path: Path) -> str:

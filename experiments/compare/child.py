@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict, cast
 
 Message = dict[str, Any]
 # What engines import while they are built or called first; another revision may lack some
@@ -36,6 +36,23 @@ PRELOADED = (
     "engine.vocoder", "engine.precision", "engine.denoiser.eager",  # as they were called before
 )  # fmt: skip
 OUR_ERRORS = ("UnsupportedEngine", "ConfigError", "InvalidRequest")
+
+
+class Order(TypedDict):
+    """The first message to a child. requests: path of their JSON; slow_frac: of a slowdown that is put in."""
+
+    config: dict[str, Any]
+    requests: str
+    threads: int
+    slow_frac: float
+
+
+class Call(TypedDict, total=False):
+    """utterance: which request; keep: where its audio goes."""
+
+    utterance: int
+    seed: int
+    keep: str | None
 
 
 def serve(connection: socket.socket) -> None:
@@ -89,7 +106,7 @@ def speak(connection: socket.socket) -> None:
     if order is None:
         return
     with Failure() as failure:
-        side = Side(order)
+        side = Side(cast(Order, order))
     if failure.content is not None:
         send(connection, {"error": failure.content})
         return
@@ -98,14 +115,14 @@ def speak(connection: socket.socket) -> None:
         for message in messages:
             answer: Message = {}
             with Failure() as failure:
-                answer = side.call(message) if message["do"] == "call" else {"counted": side.counted()}
+                answer = side.call(cast(Call, message)) if message["do"] == "call" else {"counted": side.counted()}
             send(connection, answer if failure.content is None else {"error": failure.content})
 
 
 class Side:
-    """A built engine with its requests. order: config, requests (path of their JSON), threads, slow_frac."""
+    """A built engine with its requests."""
 
-    def __init__(self, order: Mapping[str, Any]):
+    def __init__(self, order: Order):
         import torch
 
         clock_module = importlib.import_module("engine.clock")
@@ -133,7 +150,7 @@ class Side:
             counters["device_memory_segments"] = self._events.memory_segments()
         return counters
 
-    def call(self, message: Mapping[str, Any]) -> Message:
+    def call(self, message: Call) -> Message:
         """One timed call of sentence `utterance` with noise of `seed`; its audio goes to `keep` where that is given."""
         request = self._request(message["utterance"], message["seed"])
         gc.collect()
@@ -142,8 +159,8 @@ class Side:
             result, times = self._timed(request)
         finally:
             gc.enable()
-        if message.get("keep"):
-            _keep(Path(message["keep"]), result)
+        if keep := message.get("keep"):
+            _keep(Path(keep), result)
         return {
             **times, "num_evals": result.num_evals, "num_chunks": result.num_chunks,
             "num_frames": len(result.mel_ND), "sample_rate_hz": result.sample_rate_hz,

@@ -56,7 +56,7 @@ class Asked(Protocol):
     @property
     def device(self) -> DeviceSettings: ...
     @property
-    def named(self) -> Mapping[str, Any]: ...
+    def named(self) -> Mapping[str, object]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +74,7 @@ class Prepared:
         return self.specs[0].config["device"]
 
     @property
-    def named(self) -> Mapping[str, Any]:
+    def named(self) -> Mapping[str, object]:
         """Name and identity of what is spoken."""
         described = self.workload.describe()
         return {key: described[key] for key in ("name", "identity_sha256")}

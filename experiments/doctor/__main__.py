@@ -1,6 +1,7 @@
 """Preflight: what is here, what is missing, what that disables, and how to get it.
 
     python -m experiments.doctor [--json]
+    python -m experiments.doctor --resolve aarch64      which dependencies have wheels there; asks the package index
 
 Exit code 0 when the core works, 2 when something that it needs is missing. Only the standard library is needed.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +31,7 @@ from experiments.doctor.host import (
 )
 from experiments.doctor.jetson import jetson_rows, with_remedies
 from experiments.doctor.probe import Found, probe
+from experiments.doctor.resolve import ARCHITECTURES, TARGETS, CannotResolve, requirements, resolve, table_of
 from experiments.jetson.board import Jetson, read_jetson
 from experiments.jetson.tree import Tree
 from metrics.process import settle
@@ -99,14 +102,22 @@ OTHER_PACKAGES = (
     _extra("onnxscript", "onnxscript", "exporting to ONNX", "onnx"),
     _extra("onnxruntime", "onnxruntime", "engines on ONNX Runtime", "onnx", " (on a GPU: '.[gpu]' instead)"),
     _extra("tensorrt", "tensorrt", "engines on TensorRT", "tensorrt", " (Jetson: apt install python3-libnvinfer)"),
+    _extra(
+        "tensorrt_rtx_bindings", "tensorrt-rtx-cu13-bindings", "engines on TensorRT-RTX", "tensorrt-rtx", " (x86-64)"
+    ),
 )
 
 
 def main(argv: Sequence[str]) -> int:
     parser = VerbParser(prog="python -m experiments.doctor", description="what is here and what is not")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+    parser.add_argument(
+        "--resolve", choices=ARCHITECTURES, help="which dependencies have wheels there (asks the index)"
+    )
     options = parser.parse_args(argv)
     settle(argv)
+    if options.resolve is not None:
+        return _resolve(options.resolve)
     print("importing every package once, some seconds ...", file=sys.stderr, flush=True)
     rows = examine()
     works = not any(row.is_fatal for row in rows)
@@ -116,6 +127,20 @@ def main(argv: Sequence[str]) -> int:
     else:
         _print_table(rows)
     return EXIT_OK if works else EXIT_CORE_BROKEN
+
+
+def _resolve(architecture: str) -> int:
+    """EXIT_CORE_BROKEN where the index cannot be asked."""
+    found = {}
+    for python, (release, _) in TARGETS.items():
+        print(f"asking for wheels of Python {python} ({release}) ...", file=sys.stderr, flush=True)
+        try:
+            found[python] = resolve(python, architecture, requirements())
+        except (CannotResolve, subprocess.TimeoutExpired) as error:
+            print(f"error: --resolve {architecture}: {error}; is the package index to be reached?", file=sys.stderr)
+            return EXIT_CORE_BROKEN
+    print("\n".join(table_of(found)))
+    return EXIT_OK
 
 
 def examine() -> list[Row]:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from baselines.paired.data import CANDIDATE, REFERENCE, SENTINEL, Answers
 from engine.settings import DeviceSettings
@@ -50,7 +49,7 @@ class PreparedFunctions:
     commits: Mapping[str, str | None]
     settings: Settings
     device: DeviceSettings
-    named: Mapping[str, Any]
+    named: Mapping[str, object]
     sentences: tuple[str, ...]
 
 

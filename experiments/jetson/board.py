@@ -125,7 +125,7 @@ def read_jetson(tree: Tree | None = None) -> Jetson | None:
     )  # fmt: skip
 
 
-def state_change(before: Mapping[str, Any], after: Jetson | None) -> str | None:
+def state_change(before: Mapping[str, object], after: Jetson | None) -> str | None:
     """What of mode and clocks is another after a run, None where nothing is. before: the content of its record."""
     if after is None:
         return "this was a Jetson when the run began, and is none now"

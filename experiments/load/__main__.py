@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from engine.clock import make_clock
 from engine.contract import ConfigError, UnsupportedEngine
 from experiments.common.cli import (
+    EXIT_ENVIRONMENT,
     EXIT_JOB_FAILED,
     EXIT_OK,
     EXIT_REGRESSION,
@@ -20,13 +22,14 @@ from experiments.common.cli import (
 from experiments.common.device_lock import device_lock
 from experiments.common.presets import with_presets
 from experiments.load.in_process import EngineWorld
-from experiments.load.parts import Order, make_bench, make_report, open_journal, say
+from experiments.load.parts import Order, built_facts, make_bench, make_report, open_journal, say
 from experiments.load.report import LoadReport, markdown_of, write_report
 from experiments.load.scenarios import run_scenario
 from experiments.measuring.engines import build_by_name, facts_content
 from experiments.measuring.running import default_out, sync_tracking
 from experiments.measuring.validate import one_cell, validate_out
 from experiments.serve.settings import LOAD, refuse_unread, split_command
+from experiments.telemetry.watch import watched, watching
 from experiments.workload.requests import load_workload
 from metrics.speed.steady import counted
 
@@ -49,8 +52,9 @@ examples:
   python -m experiments.load 'load.users=[2]' load.soak_min=10
 
 Leaves requests.jsonl (every request), load.json and load.md in out=DIR.
-exit codes: 0 done, 2 usage or configuration, 10 memory leaks, 11 search or leak test cannot tell, 14 the engine failed,
-its audio is invalid or more than max_error_frac of a level's requests were not answered, 130 interrupted
+exit codes: 0 done, 2 usage or configuration, 10 memory leaks, 11 search or leak test cannot tell, 12 a Jetson's power
+mode or clocks changed or it was throttled, 14 the engine failed, its audio is invalid or more than max_error_frac of
+a level's requests were not answered, 130 interrupted
 """
 
 
@@ -69,7 +73,11 @@ def main(argv: Sequence[str]) -> int:
     validate_out(order.out, 1, len(order.workload.lines))
     with ExitStack() as stack:
         lock = stack.enter_context(device_lock(order.device, cell.config["sweep"]["lock"], say))
-        report = in_process(order, stack) if settings.transport == "inprocess" else over_http(order, lock, stack)
+        # A service that runs already may be on another machine, which says what it is itself
+        with watching(order.out) if settings.url is None else nullcontext() as watch:
+            report = in_process(order, stack) if settings.transport == "inprocess" else over_http(order, lock, stack)
+    environment = watched(report.head["environment"], watch, order.out)
+    report = replace(report, head={**report.head, "environment": environment})
     exit_code = publish(report, order.out)
     sync_tracking(order.config, order.out)
     return exit_code
@@ -90,10 +98,10 @@ def in_process(order: Order, stack: ExitStack) -> LoadReport:
     world = stack.enter_context(EngineWorld(lambda: build_by_name(order.config, clock), order.workload.requests, clock))
     rule = order.settings.rule(world.facts.max_batch)
     facts = facts_content(world.facts)
-    bench = make_bench(order, world, rule, journal, facts, lambda: counted(world.facts.proof))
+    bench = make_bench(order, world, rule, journal, built_facts(facts), lambda: counted(world.facts.proof))
     result = run_scenario(bench)
     journal.append("facts", facts_content(world.facts))
-    return make_report(order, facts_content(world.facts), result, bench.check)
+    return make_report(order, built_facts(facts_content(world.facts)), result, bench.check)
 
 
 def over_http(order: Order, lock: int, stack: ExitStack) -> LoadReport:
@@ -118,6 +126,9 @@ def exit_code(report: LoadReport) -> int:
     if report.invalid:
         complain(f"invalid audio: {report.invalid[0]}")
         return EXIT_JOB_FAILED
+    if report.void is not None:
+        complain(f"the load is not valid: {report.void}; set the board as it was and run it again")
+        return EXIT_ENVIRONMENT
     if result.unsteady is not None:
         complain(f"the engine was not steady: {result.unsteady}")
         return EXIT_JOB_FAILED

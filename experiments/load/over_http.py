@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict, cast
 
 import httpx
 
@@ -17,7 +17,7 @@ from experiments.common.quoting import hydra_value
 from experiments.load.audio import AudioCheck
 from experiments.load.cold import ColdBench, cold_vs_warm
 from experiments.load.http import HttpWorld, ask_json, bodies_of, open_client, started_service
-from experiments.load.parts import Counters, Order, make_bench, make_report, open_journal, say
+from experiments.load.parts import BuiltFacts, Counters, Order, built_facts, make_bench, make_report, open_journal, say
 from experiments.load.report import LoadReport
 from experiments.load.scenarios import Result, run_scenario
 from experiments.measuring.job import LOG
@@ -26,6 +26,15 @@ from experiments.serve.settings import Line, Load
 from metrics.speed.steady import counted
 
 UNBOUNDED = 1 << 30
+
+
+class ServedLine(TypedDict):
+    """`batching` of a service's facts: its line as experiments.serve.line.BatchRule has it."""
+
+    max_batch: int
+    window_s: float
+    bucket_chars: list[int]
+    capacity: int
 
 
 def over_http(order: Order, lock: int, stack: ExitStack) -> LoadReport:
@@ -48,18 +57,19 @@ def _passed_on(settings: Load) -> list[str]:
 
 def load_client(client: httpx.Client, order: Order, lock: int, stack: ExitStack) -> LoadReport:
     """The scenario against whatever answers `client`."""
-    load, facts = order.settings, ask_json(client, "/facts")
+    load, served = order.settings, ask_json(client, "/facts")
+    facts, line = built_facts(served), cast(ServedLine, served["batching"])
     if load.url is not None:  # else it was started with this very command line
-        _refuse_other(facts, order)
-        _refuse_other_line(facts["batching"], order)
+        _refuse_other(served, order)
+        _refuse_other_line(line, order)
     journal = open_journal(order, stack)
-    journal.append("facts", facts)
+    journal.append("facts", served)
     clock = make_clock("cpu")  # the device is the service's; here only the wall clock counts
     world = stack.enter_context(HttpWorld(client, bodies_of(order.workload), load.connections, clock))
     # The line on this side only passes on; how long a request waits there is part of its latency
     rule = BatchRule(capacity=UNBOUNDED)
     bench = make_bench(order, world, rule, journal, facts, counters_reader(client, facts))
-    bench.max_batch = int(facts["batching"]["max_batch"])
+    bench.max_batch = line["max_batch"]
     bench.read_pss = lambda: read_pss(client)
     if order.settings.scenario != "cold_vs_warm":
         result = run_scenario(bench)
@@ -74,24 +84,22 @@ def load_client(client: httpx.Client, order: Order, lock: int, stack: ExitStack)
     return replace(_report(client, facts, order, Result(errors=cold["refusal"]), bench.check), cold=cold)
 
 
-def _report(
-    client: httpx.Client, first: Mapping[str, Any], order: Order, result: Result, check: AudioCheck
-) -> LoadReport:
+def _report(client: httpx.Client, first: BuiltFacts, order: Order, result: Result, check: AudioCheck) -> LoadReport:
     """first: the facts as the load began, which stand where the service has died of it: what was measured is kept."""
     try:
-        facts = ask_json(client, "/facts")
+        now = built_facts(ask_json(client, "/facts"))
     except ConfigError as gone:
         # Its counters are those of before the first request, so they cannot show that the answers were fresh
         proof = {key: value for key, value in first["proof"].items() if key != "calls"}
-        facts = {**first, "proof": proof}
+        facts: BuiltFacts = {**first, "proof": proof}
         return replace(
             make_report(order, facts, result, check),
             gone=f"the service was gone at the end of the load: {gone.allowed}",
         )
-    return make_report(order, facts, result, check, first["proof"].get("calls", 0))
+    return make_report(order, now, result, check, first["proof"].get("calls", 0))
 
 
-def counters_reader(client: httpx.Client, first: Mapping[str, Any]) -> Counters:
+def counters_reader(client: httpx.Client, first: BuiltFacts) -> Counters:
     """Reads the service's counters; the last known ones where it does not answer: that it is gone is told by itself."""
     last = counted(first["proof"])
 
@@ -115,7 +123,7 @@ def read_pss(client: httpx.Client) -> int | None:
     return None if reading is None else int(reading)
 
 
-def _refuse_other(facts: Mapping[str, Any], order: Order) -> None:
+def _refuse_other(facts: Mapping[str, object], order: Order) -> None:
     """The service must be the variant whose name the report will bear, as far as its facts tell."""
     config, spec = order.config, solver_spec(order.config["solver"])
     asked = {
@@ -130,12 +138,12 @@ def _refuse_other(facts: Mapping[str, Any], order: Order) -> None:
             raise ConfigError(key, wanted, f"the service runs {found}", f"name the same {key}, or start a service")
 
 
-def _refuse_other_line(line: Mapping[str, Any], order: Order) -> None:
+def _refuse_other_line(line: ServedLine, order: Order) -> None:
     """The report says how requests were batched, and with url= the service decides that."""
     load = order.settings
     asked = dataclasses.asdict(load.rule(UNBOUNDED if load.max_batch is None else load.max_batch))
-    found = {**line, "bucket_chars": tuple(line["bucket_chars"])}
-    batching = found["max_batch"] > 1
+    found: dict[str, object] = {**line, "bucket_chars": tuple(line["bucket_chars"])}
+    batching = line["max_batch"] > 1
     if batching != load.batching:
         raise ConfigError(
             "load.batching", load.batching, f"the service was started with serve.batching={str(batching).lower()}",
@@ -152,8 +160,8 @@ def _refuse_other_line(line: Mapping[str, Any], order: Order) -> None:
                 "give the service's own settings, or start it with these",
             )  # fmt: skip
     in_line = min(load.requests, load.connections)
-    if load.scenario == "offline" and in_line > found["capacity"]:
+    if load.scenario == "offline" and in_line > line["capacity"]:
         raise ConfigError(
             "load.requests", load.requests, f"{in_line} are on their way at once, the service's line takes "
-            f"{found['capacity']}", f"start it with serve.queue_limit={in_line}, or use fewer connections",
+            f"{line['capacity']}", f"start it with serve.queue_limit={in_line}, or use fewer connections",
         )  # fmt: skip

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
+from engine.settings import Proof
 from experiments.common.environment import fingerprint, now_iso
 from experiments.common.journal import JournalWriter
 from experiments.common.plain import Config
@@ -23,6 +24,20 @@ from experiments.workload.requests import Workload
 from metrics.speed.memory import read_memory
 
 Counters = Callable[[], Mapping[str, int]]
+
+
+class BuiltFacts(TypedDict, total=False):
+    """What an engine or a service says of itself, as far as a load reads it; the rest goes into the report as it is.
+    environment: of the service's machine."""
+
+    name: str
+    random_weights: bool
+    proof: Proof
+    environment: dict[str, Any]
+
+
+def built_facts(content: dict[str, Any]) -> BuiltFacts:
+    return cast(BuiltFacts, content)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +65,7 @@ def open_journal(order: Order, stack: ExitStack) -> JournalWriter:
 
 
 def make_bench(
-    order: Order, world: World, rule: BatchRule, journal: JournalWriter, facts: Mapping[str, Any], counters: Counters
+    order: Order, world: World, rule: BatchRule, journal: JournalWriter, facts: BuiltFacts, counters: Counters
 ) -> Bench:
     """counters: of the engine as they are by now (metrics.speed.steady)."""
     lines = order.workload.lines
@@ -76,7 +91,7 @@ def make_bench(
 
 
 def make_report(
-    order: Order, facts: Mapping[str, Any], result: Result, check: AudioCheck, calls_before: int = 0
+    order: Order, facts: BuiltFacts, result: Result, check: AudioCheck, calls_before: int = 0
 ) -> LoadReport:
     """calls_before: what the engine had counted when the load began."""
     if check.num_heard and facts["proof"].get("calls") == calls_before:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from baselines.class_history import machine_fault
 from experiments.load.scenarios import Level, Result
 from metrics.record import to_json, write_atomically
 from metrics.speed.leak import LeakVerdict
 from metrics.speed.load import TOO_MANY_ERRORS, LoadSummary, Percentile
-from reports.render.markdown import escape
 
 SCHEMA_VERSION = 1
 MOST_POINTS = 200
@@ -46,22 +46,33 @@ class LoadReport:
     cold: Mapping[str, Any] | None = None
     gone: str | None = None
 
+    @property
+    def void(self) -> str | None:
+        """What was seen of the machine that makes every figure one of another machine."""
+        return machine_fault(self.head["environment"])
+
 
 def content_of(report: LoadReport) -> dict[str, Any]:
     """load.json. With invalid audio there is no figure in it."""
     unsteady = report.result.unsteady
     gone, errors = report.gone, report.result.errors
-    told = (("invalid", report.invalid), ("failed", gone), ("unsteady", unsteady), ("failed", errors))
+    told = (
+        ("invalid", report.invalid),
+        ("failed", gone),
+        ("void", report.void),
+        ("unsteady", unsteady),
+        ("failed", errors),
+    )
     status = next((word for word, fault in told if fault), "ok")
     audio = {
         "num_heard": report.num_heard, "num_distinct": report.num_distinct, "num_invalid": len(report.invalid),
         "invalid": list(report.invalid[:MOST_FAULTS]),
     }  # fmt: skip
     content = {
-        "schema_version": SCHEMA_VERSION, "status": status, "reason": gone or unsteady or errors, "label": report.label,
-        **report.head, "audio": audio,
+        "schema_version": SCHEMA_VERSION, "status": status, "reason": gone or report.void or unsteady or errors,
+        "label": report.label, **report.head, "audio": audio,
     }  # fmt: skip
-    if report.invalid or unsteady:
+    if report.invalid or report.void or unsteady:
         return content
     result = report.result
     return {
@@ -95,16 +106,18 @@ def markdown_of(report: LoadReport) -> str:
         f"distinct, {len(report.invalid)} invalid.", "",
     ]  # fmt: skip
     if report.invalid:
-        faults = [f"- {escape(fault)}" for fault in report.invalid[:MOST_FAULTS]]
+        faults = [f"- {_escaped(fault)}" for fault in report.invalid[:MOST_FAULTS]]
         return "\n".join([*lines, "No figure is given, because audio is invalid:", "", *faults, ""])
+    if report.void is not None:
+        return "\n".join([*lines, f"No figure is given, because the machine was not in order: {report.void}.", ""])
     if report.result.unsteady is not None:
         return "\n".join(
             [*lines, f"No figure is given, because the engine was not steady: {report.result.unsteady}.", ""]
         )
     if report.gone is not None:
-        lines += [f"**{escape(report.gone)}.** What was not answered counts as an error below.", ""]
+        lines += [f"**{_escaped(report.gone)}.** What was not answered counts as an error below.", ""]
     if report.result.errors is not None:
-        lines += [f"**Not valid: {escape(report.result.errors)}.** Of such a level only the counts are given.", ""]
+        lines += [f"**Not valid: {_escaped(report.result.errors)}.** Of such a level only the counts are given.", ""]
     if report.result.levels:
         lines += [*_table(report.result.levels), "", NOTES, ""]
         lines += [f"- {reason}" for reason in _reasons(report.result.levels)]
@@ -154,7 +167,7 @@ def _reasons(levels: Sequence[Level]) -> list[str]:
         if one.reason is not None and level.summary.refusal is None
     ]
     for level in levels:
-        named = "; ".join(f"{escape(reason)} ({num})" for reason, num in level.summary.error_reasons.items())
+        named = "; ".join(f"{_escaped(reason)} ({num})" for reason, num in level.summary.error_reasons.items())
         found += [f"{level.name}: not answered: {named}"] if named else []
     late = max((level.summary.lag_most_s for level in levels), default=0.0)
     return [*found, f"the harness was at most {1e3 * late:.1f} ms behind its own plan; latencies include it"]
@@ -204,7 +217,7 @@ def leak_line(leak: LeakVerdict) -> str:
 
 def cold_lines(cold: Mapping[str, Any]) -> list[str]:
     lines = [f"{name}: {_seconds(cold[key])}" for name, key in COLD_ROWS]
-    lines += [f"a pair that was not answered: {escape(reason)} ({num})" for reason, num in cold["errors"].items()]
+    lines += [f"a pair that was not answered: {_escaped(reason)} ({num})" for reason, num in cold["errors"].items()]
     ratio = cold["ratio"]
     if ratio is None:
         return [*lines, f"cold / warm: too few pairs for an interval ({cold['num_pairs']}, 6 are needed)"]
@@ -228,3 +241,9 @@ def _seconds(one: Mapping[str, Any]) -> str:
 def write_report(report: LoadReport, folder: Path) -> None:
     write_atomically(folder / "load.json", to_json(content_of(report)) + "\n")
     write_atomically(folder / "load.md", markdown_of(report))
+
+
+def _escaped(text: str) -> str:
+    from reports.render.markdown import escape  # late: plots come with it, a second that --help need not take
+
+    return escape(text)

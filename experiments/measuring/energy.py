@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
 from engine.clock import Clock
 from engine.contract import Engine, SynthesisRequest
@@ -23,7 +23,8 @@ from experiments.measuring.job import RESULT, JobResult, JobSpec, Launcher, laun
 from experiments.telemetry.backends import Backend, choose
 from experiments.telemetry.board_state import read_state
 from experiments.telemetry.sampler import TELEMETRY, Sampler
-from experiments.telemetry.watch import Watch
+from experiments.telemetry.watch import Watch, seen_in
+from experiments.telemetry.zeus import beside_zeus, zeus_window
 from metrics.power.energy import (
     IDLE_S,
     SHORTEST_TAIL_S,
@@ -34,13 +35,38 @@ from metrics.power.energy import (
     energy_of_power,
     unwrapped,
 )
-from metrics.power.figures import energy_scores, no_energy
-from metrics.record import Score, save_record
+from metrics.power.figures import ENVIRONMENT, energy_scores, no_energy
+from metrics.record import Score, save_record, to_json, write_atomically
+from metrics.typed import part_of
 
-FOLDER = "energy"
+FOLDER, ZEUS = "energy", "zeus.json"
 POWER_HZ = 10.0
 # What came before has left the sensor, then the idle board is seen; the same behind the work
 QUIET_S = SHORTEST_TAIL_S + IDLE_S + 1.0
+
+
+class Chip(TypedDict):
+    """A sensor and its filter."""
+
+    name: str
+    samples: int | None
+    update_interval_ms: float | None
+
+
+class Line(TypedDict, total=False):
+    """A line of telemetry.jsonl as experiments.telemetry.sampler writes it: the head has the keys up to chips, samples
+    those from t_s."""
+
+    kind: str
+    source: str
+    rule: str
+    total_of: list[str]
+    periods_s: dict[str, float]
+    span_j: dict[str, float]
+    chips: list[Chip]
+    t_s: float
+    total_w: float
+    counters_j: dict[str, float]
 
 
 def launch_with_energy(spec: JobSpec, launcher: Launcher) -> JobResult:
@@ -51,7 +77,11 @@ def launch_with_energy(spec: JobSpec, launcher: Launcher) -> JobResult:
     if not wanted or result.record.status != "ok":
         return result
     scores = energy_of(spec, launcher, choose(str(spec.config["device"]["kind"])), Tree())
-    record = replace(result.record, scores=(*result.record.scores, *scores))
+    seen, second = seen_in(spec.folder / FOLDER), spec.folder / FOLDER / ZEUS
+    if second.is_file():
+        seen |= json.loads(second.read_text(encoding="utf-8"))
+    environment = {**result.record.environment, ENVIRONMENT: seen}
+    record = replace(result.record, scores=(*result.record.scores, *scores), environment=environment)
     save_record(record, spec.folder / RESULT)
     return replace(result, record=record)
 
@@ -64,14 +94,20 @@ def energy_of(spec: JobSpec, launcher: Launcher, backend: Backend, tree: Tree) -
     folder = spec.folder / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     watch = Watch(tree) if is_jetson(tree) else None
+    kind = str(spec.config["device"]["kind"])
     with Sampler(folder / TELEMETRY, backend, lambda: read_state(tree), power_hz=POWER_HZ) as sampler:
-        ended = launch(replace(spec, folder=folder, kind="energy"), replace(launcher, on_tick=None))
+        time.sleep(2 / POWER_HZ)  # a sample before and one behind the window of the second opinion
+        with zeus_window(kind, backend.source) as window:
+            ended = launch(replace(spec, folder=folder, kind="energy"), replace(launcher, on_tick=None))
+        time.sleep(2 / POWER_HZ)
     if ended.record.status != "ok":
         return no_energy("error", f"the energy pass {ended.record.status}: {ended.record.reason}")
     fault = sampler.problem or (None if watch is None else watch.fault(ended.record.environment))
     if fault is not None:
         return no_energy("not_comparable", fault)
     lines = [json.loads(line) for line in (folder / TELEMETRY).read_text("utf-8").splitlines()]
+    if window is not None:
+        write_atomically(folder / ZEUS, to_json(beside_zeus(lines, window)) + "\n")
     work = read_journal(folder / JOURNAL).energy
     assert work is not None, "a worker that ended well has written it"
     try:
@@ -81,7 +117,7 @@ def energy_of(spec: JobSpec, launcher: Launcher, backend: Backend, tree: Tree) -
     return energy_scores(found, work["audio_s"], _source(lines[0]))
 
 
-def energy_in(lines: Sequence[Mapping[str, Any]], start_s: float, end_s: float) -> Energy:
+def energy_in(lines: Sequence[Line], start_s: float, end_s: float) -> Energy:
     """From the entries of telemetry.jsonl: by the counter where there is one, else by samples of power. Raises
     NoEnergy."""
     head, power = lines[0], [line for line in lines[1:] if line["kind"] == "power"]
@@ -117,12 +153,12 @@ def work_for(engine: Engine, requests: Sequence[SynthesisRequest], clock: Clock,
     return {"start_s": start_s, "end_s": end_s, "audio_s": audio_s, "num_calls": num_calls}
 
 
-def _source(head: Mapping[str, Any]) -> str:
+def _source(head: Line) -> str:
     chips = [
         f"{chip['name']} {chip['samples']} samples, {chip['update_interval_ms']} ms" for chip in head.get("chips", ())
     ]
     return "; ".join([f"source {head['source']}, rule {head['rule']}", *dict.fromkeys(chips)])
 
 
-def _missing(head: Mapping[str, Any]) -> str:
-    return "; ".join(str(reason) for reason in head.get("missing", {}).values()) or "nothing measures it"
+def _missing(head: Mapping[str, object]) -> str:
+    return "; ".join(str(reason) for reason in part_of(head, "missing").values()) or "nothing measures it"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from engine.paths import ROOT
 from experiments.common.environment import fingerprint, now_iso, num_threads
@@ -26,7 +26,7 @@ from experiments.common.failure import FailureKind, by_signal, kind_of_error, ki
 from experiments.common.journal import JOURNAL, Journal, read_journal, set_aside
 from experiments.common.plain import Config, as_config
 from experiments.measuring.machine_check import checked, history_folder
-from experiments.telemetry.watch import watching
+from experiments.telemetry.watch import seen_in, watching
 from metrics.journal_lines import torn_text
 from metrics.power.figures import BETTER
 from metrics.record import RecordError, RunRecord, RunStatus, Score, load_record, save_record, write_atomically
@@ -99,6 +99,20 @@ class Launcher:
     machines: Callable[[], Path] | None = history_folder
 
 
+class Ended(TypedDict):
+    """How a run ended, as its record says it."""
+
+    status: RunStatus
+    reason: str | None
+    remedy: str | None
+
+
+class Ending(Ended, total=False):
+    """The same as its worker says it. error: the exception's name, where there was one."""
+
+    error: str | None
+
+
 def new_job(folder: Path, label: str, kind: JobKind, config: Config) -> JobSpec:
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{label}-{uuid.uuid4().hex[:6]}"
     return JobSpec(folder=folder, run_id=run_id, label=label, kind=kind, config=config)
@@ -146,7 +160,8 @@ def launch(spec: JobSpec, launcher: Launcher) -> JobResult:
         fault = None
         if watch is not None:
             fault = watch.fault(record.environment)
-            record = replace(record, environment={**record.environment, **watch.memory()})
+            seen = {**watch.memory(), "telemetry": seen_in(spec.folder)}
+            record = replace(record, environment={**record.environment, **seen})
         record = checked(record, launcher.machines(), fault)
         save_record(record, spec.folder / RESULT)
     failure: FailureKind | None = None
@@ -163,8 +178,8 @@ def limit_s(config: Config) -> float:
     return float(config["measure"]["time_limit_s"]) + float(config["sweep"]["grace_s"])
 
 
-def compose_record(spec: JobSpec, journal: Journal, end: Mapping[str, Any]) -> RunRecord:
-    """The record that a journal amounts to. end: status, reason, remedy."""
+def compose_record(spec: JobSpec, journal: Journal, end: Ending) -> RunRecord:
+    """The record that a journal amounts to."""
     start, end = journal.start or {}, _with_torn(journal, end)
     workload = dict(start.get("workload") or {"name": spec.config["workload"]["name"], "utterances": []})
     if journal.utterances:
@@ -194,7 +209,7 @@ def compose_record(spec: JobSpec, journal: Journal, end: Mapping[str, Any]) -> R
     )
 
 
-def _with_torn(journal: Journal, end: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_torn(journal: Journal, end: Ending) -> Ending:
     """Torn lines are named; a run that ended well while one of its lines is torn has lost something."""
     if not journal.torn:
         return end
@@ -312,5 +327,5 @@ def _died_record(spec: JobSpec, exit_code: int | None) -> RunRecord:
     else:
         reason = f"the worker ended with exit code {exit_code}: {(log_tail(spec.folder / LOG) or ('no output',))[-1]}"
         remedy = "see log.txt"
-    end = {"status": "failed", "reason": f"{reason}; trials kept: {len(journal.trials)}", "remedy": remedy}
+    end: Ending = {"status": "failed", "reason": f"{reason}; trials kept: {len(journal.trials)}", "remedy": remedy}
     return compose_record(spec, journal, end)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments.common.cli import complain
+from experiments.common.environment import CORES_OF_A_SCORER, usable_cores
 from experiments.common.estimate import expected_s
 from experiments.common.plain import Config
 from experiments.common.progress import Planned
@@ -45,6 +46,11 @@ def make_launcher(lock: int, on_tick: Callable[[Path], None] | None, command: Se
 def score(folder: Path, reference: Path | None, oracle: Path | None) -> bool:
     """Score a run in a process of its own; its result.json is rewritten. False, and one line, where that failed."""
     return finish_scoring(folder, start_scoring(folder, reference, oracle))
+
+
+def scorers_at_once() -> int:
+    """So many keep this machine's cores busy."""
+    return max(1, usable_cores() // CORES_OF_A_SCORER)
 
 
 # glibc hands big arrays back to the kernel and faults them in again: a sixth of the scoring time

@@ -16,7 +16,7 @@ from engine.contract import ConfigError
 from engine.frontend import unknown_tokens
 from engine.paths import find_file
 from engine.settings import ModelSettings
-from engine.weights.checkpoint import locate
+from engine.weights.checkpoint import check_header, locate
 from engine.weights.vocabulary import read_vocabulary
 from experiments.common.cli import refused_limit, resume_command, warn_once
 from experiments.common.plain import Config, MeasureSettings
@@ -72,6 +72,7 @@ def validate(config: Config, *, check_texts: bool = True) -> None:
         _check_quality(config)
         gate_limits(config["gate"])
         if check_texts:
+            check_header(config["model"])  # before anything waits for the device
             workload = load_workload(config)
             validate_texts(workload, config["model"])
             for warning in workload.warnings:

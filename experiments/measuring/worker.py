@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -33,7 +32,7 @@ from experiments.measuring.calibration import make_calibrations
 from experiments.measuring.cold import cold_start
 from experiments.measuring.energy import work_for
 from experiments.measuring.engines import build_by_name, facts_content, resident_peak_bytes
-from experiments.measuring.job import ERROR, RESULT, JobSpec, compose_record, read_job
+from experiments.measuring.job import ERROR, RESULT, Ending, JobSpec, compose_record, read_job
 from experiments.measuring.measure import OutOfTime, Probes, measure, plan_for
 from experiments.measuring.peaks import gemm_peaks
 from experiments.workload.requests import Workload, load_workload
@@ -70,7 +69,7 @@ class _Ending:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self.content: dict[str, Any] = {"status": "ok", "reason": None, "remedy": None, "error": None}
+        self.content: Ending = {"status": "ok", "reason": None, "remedy": None, "error": None}
 
     def __enter__(self) -> _Ending:
         return self
@@ -87,7 +86,7 @@ class _Ending:
         return True
 
 
-def _ending_of(error: Exception) -> dict[str, Any]:
+def _ending_of(error: Exception) -> Ending:
     name = type(error).__name__
     if isinstance(error, UnsupportedEngine):
         return {"status": "skipped", "reason": error.reason, "remedy": error.remedy, "error": name}

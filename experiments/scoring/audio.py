@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import soundfile
@@ -103,8 +103,17 @@ def voice_dc(record: RunRecord, utterance_id: str) -> float:
     return float(_entry(record, utterance_id).get("voice_dc", 0.0))
 
 
-def _entry(record: RunRecord, utterance_id: str) -> Mapping[str, Any]:
-    return next((entry for entry in record.workload.get("utterances", ()) if entry["id"] == utterance_id), {})
+class Spoken(TypedDict, total=False):
+    """An entry of `workload.utterances`: which clip speaks a sentence."""
+
+    id: str
+    prompt_sha256: str
+    voice_dc: float
+
+
+def _entry(record: RunRecord, utterance_id: str) -> Spoken:
+    nothing: Spoken = {}
+    return next((entry for entry in record.workload.get("utterances", ()) if entry["id"] == utterance_id), nothing)
 
 
 def expected_samples(utterance: Utterance, config: Config) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from experiments.scoring.models import model_recipes
 from experiments.scoring.reference import kept_floors
 from experiments.workload.requests import select_lines
 from metrics.fidelity.catalog import by_name
-from metrics.record import RecordError, RunRecord, load_record, to_json, write_atomically
+from metrics.record import Floor, RecordError, RunRecord, load_record, to_json, write_atomically
 
 SCORED = "scored.json"
 
@@ -28,17 +28,24 @@ SCORED = "scored.json"
 Ingredients = Mapping[str, str | None]
 
 
-def ingredients(folder: Path, reference: Path | None, oracle: Path | None) -> Ingredients:
-    """Part -> its hash, as everything is now. Raises RecordError for a folder without a readable record."""
+def ingredients(folder: Path, reference: Path | None, oracle: Path | None, floors: Sequence[Floor]) -> Ingredients:
+    """Part -> its hash, as everything is now. floors: of `floors_beside`.
+
+    Raises RecordError for a folder without a readable record.
+    """
     record = load_record(folder / RESULT)
-    floors = [asdict(floor) for floor in kept_floors(as_config(record.config))] if reference is not None else []
     return {
         "run": _run_hash(folder),
         "reference": _run_hash(reference) if reference is not None else None,
         "oracle": _run_hash(oracle) if oracle is not None else None,
-        "floors": _hash([to_json(floors)]),
+        "floors": _hash([to_json([asdict(floor) for floor in floors])]),
         "means": _hash([scoring_hash(), *_recipes(to_json(record.config["quality"])), *_texts(record)]),
     }
+
+
+def floors_beside(record: RunRecord, reference: Path | None) -> tuple[Floor, ...]:
+    """What scores against a reference are read on; finding them hashes all code that speaks."""
+    return kept_floors(as_config(record.config)) if reference is not None else ()
 
 
 def keep_ingredients(folder: Path, used: Ingredients) -> None:
@@ -51,8 +58,9 @@ def is_scored(folder: Path, reference: Path | None, oracle: Path | None) -> bool
     """Whether the scores of a run are there, and what they were made of is what they would be made of now."""
     try:
         kept = json.loads((folder / SCORED).read_text(encoding="utf-8"))
-        scores = _scores_hash(load_record(folder / RESULT))
-        return bool(kept == {**ingredients(folder, reference, oracle), "scores": scores})
+        record = load_record(folder / RESULT)
+        now = ingredients(folder, reference, oracle, floors_beside(record, reference))
+        return bool(kept == {**now, "scores": _scores_hash(record)})
     except (FileNotFoundError, ValueError):  # never scored, or one of the files is damaged
         return False
 

@@ -16,9 +16,8 @@ from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.plain import QualitySettings, as_config
 from experiments.measuring.job import MEASURED, RESULT
 from experiments.scoring.audio import RANDOM_WEIGHTS, Audio, read_all, validity_scores
-from experiments.scoring.ingredients import ingredients, keep_ingredients
+from experiments.scoring.ingredients import floors_beside, ingredients, keep_ingredients
 from experiments.scoring.models import intelligibility, model_recipes, predicted_mos, second_opinion, speaker
-from experiments.scoring.reference import kept_floors
 from experiments.scoring.scores import Other, _absent, limits_of, lone_scores, paired_scores
 from experiments.scoring.sides import sides_of, widened
 from experiments.settings.reference import is_reference
@@ -60,7 +59,8 @@ def score_run(folder: Path, reference: Path | None, oracle: Path | None, quality
     if quality_set is not None:
         record = replace(record, config={**record.config, "quality": widened(record.config["quality"], quality_set)})
         save_record(record, folder / RESULT)  # first: what the scores are made of is read from there
-    used = ingredients(folder, reference, oracle)
+    floors = floors_beside(record, reference)
+    used = ingredients(folder, reference, oracle, floors)
     quality = record.config["quality"]
     heard, unreadable = read_all(folder, record)
     scores = [score for score in record.scores if score.metric in MEASURED]
@@ -74,9 +74,8 @@ def score_run(folder: Path, reference: Path | None, oracle: Path | None, quality
             scores += paired_scores(record, heard, Other(name="oracle", folder=oracle))
         scores += lone_scores(record, heard)
         scores += _model_scores(record, heard, reference)
-    kept = kept_floors(as_config(record.config)) if refusal is None and reference is not None else ()
     scored = replace(
-        record, scores=tuple(scores), recipes=_recipes(scores, quality), floors=kept,
+        record, scores=tuple(scores), recipes=_recipes(scores, quality), floors=floors if refusal is None else (),
         reference=_compared_with(record, reference) if refusal is None else None,
     )  # fmt: skip
     save_record(scored, folder / RESULT)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.common.environment import CORES_OF_A_SCORER, usable_cores
 from experiments.common.plain import QualitySettings, as_config
 from experiments.measuring.job import RESULT
 from experiments.scoring.audio import Audio, heard_of, read_all, unchanged
@@ -31,7 +32,12 @@ class Other:
 
 
 def limits_of(quality: QualitySettings) -> Limits:
-    return Limits(timeout_s=float(quality["timeout_s"]), memory_bytes=int(quality["child_memory_bytes"]))
+    """Nothing is timed while scores are made, so a second core is used where there is one."""
+    return Limits(
+        timeout_s=float(quality["timeout_s"]),
+        memory_bytes=int(quality["child_memory_bytes"]),
+        at_once=min(CORES_OF_A_SCORER, usable_cores()),
+    )
 
 
 def families_of(record: RunRecord, among: Sequence[str]) -> list[str]:

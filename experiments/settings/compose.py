@@ -311,9 +311,29 @@ def refused(error: Exception, overrides: Sequence[str]) -> ConfigError:
         return ConfigError("overrides", " ".join(overrides), text.splitlines()[0], "see --help")
     key = found.group(1)
     known = _keys_beside(key)
-    near = difflib.get_close_matches(key, known, n=1)
-    remedy = f"did you mean {near[0]}?" if near else "see --cfg job for every key"
+    near = _meant(key, known)
+    remedy = f"did you mean {near}?" if near else "see --cfg job for every key"
     return ConfigError(key, _value_of(key, overrides), f"no such key; known here: {', '.join(known)}", remedy)
+
+
+def _meant(key: str, beside: Sequence[str]) -> str | None:
+    """The same key of the nearest group, where there is no such group; else the nearest key beside it, else elsewhere.
+    Only the last names are compared: two keys of one group are half alike already."""
+    top = _compose([])
+    first, dot, rest = key.partition(".")
+    if first not in top:
+        near = difflib.get_close_matches(first, [*map(str, top), "reference", "candidate"], n=1)
+        return f"{near[0]}{dot}{rest}" if near else None
+    name = key.rpartition(".")[2]
+    groups = {str(group): held for group, held in top.items() if isinstance(held, Mapping)}
+    elsewhere = {str(other): f"{group}.{other}" for group, held in groups.items() for other in held}
+    for known in (
+        {other.rpartition(".")[2]: other for other in beside},
+        elsewhere | {str(one): str(one) for one in top},
+    ):
+        if near := difflib.get_close_matches(name, list(known), n=1):
+            return known[near[0]]
+    return None
 
 
 def _keys_beside(key: str) -> list[str]:

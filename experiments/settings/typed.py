@@ -65,6 +65,10 @@ def _refused(kind: type[Group], key: str, values: Mapping[str, object], error: V
     return ConfigError(dotted, value, f"must be {allowed_of(field)}", _remedy(dotted, field))
 
 
+# Of keys whose form nobody guesses
+EXAMPLES = {"reference.voices": """'reference.voices=[{id: me, audio: me.wav, text: "What is said in it."}]'"""}
+
+
 def unknown_key(key: str, value: object, known: Sequence[str]) -> ConfigError:
     """With the nearest right one, where one is near."""
     near = difflib.get_close_matches(key, known, n=1)
@@ -136,7 +140,9 @@ def takes_text(field: FieldInfo) -> bool:
 
 
 def _remedy(key: str, field: FieldInfo) -> str:
-    """The default where the model has one, else the least that there may be."""
+    """An example where one is held, else the default where the model has one, else the least that there may be."""
+    if key in EXAMPLES:
+        return f"write {EXAMPLES[key]}"
     default, kinds = field.default, _kinds(field.annotation)
     if isinstance(default, str | int | float):
         return f"use {key}={_shown(default)}"

@@ -8,8 +8,8 @@ maps the state's change to the velocity's, to be written into `reuse.rescale`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -39,7 +39,14 @@ def rescale_of(state_change: Sequence[float], velocity_change: Sequence[float]) 
     return [float(value) for value in np.linalg.lstsq(powers, target, rcond=None)[0]] + [0.0]
 
 
-def report(proof: Mapping[str, Any], alphas: Sequence[float]) -> str:
+class Changes(TypedDict):
+    """What the probe adds to a proof: of the velocity per utterance, of the state; each to the evaluation before."""
+
+    velocity_change: list[list[float]]
+    state_change: list[float]
+
+
+def report(proof: Changes, alphas: Sequence[float]) -> str:
     from engine.solver.reuse import schedule_of
 
     changes = proof["velocity_change"]
@@ -86,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
         for request in load_workload(cell.config).requests:
             engine.synthesize([request])
             print(request.utterance_id, file=sys.stderr, flush=True)
-        print(report(engine.facts.proof, alphas))
+        print(report(cast(Changes, engine.facts.proof), alphas))
     return EXIT_OK
 
 

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 from engine.build import target_of
 from engine.clock import make_clock
 from engine.contract import ConfigError, SynthesisRequest, UnsupportedEngine
-from engine.pipeline import F5Engine
 from engine.settings import SolverSettings
-from engine.solver.methods import SolverSpec, solver_spec
 from engine.upstream.build import upstream
 from engine.weights.checkpoint import is_random
 from experiments.common.cli import EXIT_OK, run_verb
@@ -29,6 +27,8 @@ from experiments.workload.requests import load_workload
 from metrics.record import write_atomically
 
 if TYPE_CHECKING:
+    from engine.pipeline import F5Engine
+    from engine.solver.methods import SolverSpec
     from experiments.solvers.fitting import Candidate
 
 HELP = """Fit a solver of few evaluations to a model: its times, guidance strengths and weights.
@@ -81,6 +81,8 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK
     asked = read_asked(argv)
     config = one_cell(asked.rest).config
+    from engine.solver.methods import solver_spec
+
     teacher = solver_spec(config["solver"])
     check(config, teacher, asked.steps)
     requests = load_workload(config).requests
@@ -91,6 +93,8 @@ def main(argv: Sequence[str]) -> int:
     if path.exists():
         raise ConfigError("out", folder, f"already holds {path.name}, and nothing is overwritten", "choose another")
     validate_out(folder, 1, 1)
+    from engine.pipeline import F5Engine
+
     clock = make_clock(str(config["device"]["kind"]))
     with build_by_name({**config, "solver": fine_solver(config, teacher)}, clock) as engine:
         assert isinstance(engine, F5Engine)  # all but upstream are

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from engine.conditioner import Conditioning
 from engine.contract import ConfigError, SynthesisRequest
 from engine.pipeline import F5Engine
 from engine.settings import Proof
@@ -25,6 +24,7 @@ from engine.solver.guidance import Rows, evaluate
 from engine.solver.methods import SolverSpec
 from engine.solver.plan import Evaluation
 from engine.solver.sampler import Denoiser
+from engine.step.conditioner import Conditioning
 
 FINE = 400  # candidate times lie on a grid of this many intervals: each needs a row in the engine's tables
 STRENGTHS = (0.1, 8.0)

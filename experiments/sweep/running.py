@@ -25,7 +25,6 @@ from experiments.common.cli import (
     resume_command,
 )
 from experiments.common.device_lock import device_lock, device_name
-from experiments.common.environment import usable_cores
 from experiments.common.progress import Board, expected_text
 from experiments.measuring.job import LOG, module_environment, new_job, write_job
 from experiments.measuring.running import (
@@ -33,6 +32,7 @@ from experiments.measuring.running import (
     finish_scoring,
     make_launcher,
     planned,
+    scorers_at_once,
     start_scoring,
     sync_tracking,
 )
@@ -253,11 +253,11 @@ class Scores:
 
 
 def _score_all(todo: Sequence[Scoring], held: Sequence[int]) -> int:
-    """As many at a time as there are cores. The number that failed."""
+    """As many at a time as the cores can take. The number that failed."""
     num_failed = 0
     running: list[tuple[Path, subprocess.Popen[str]]] = []
     for folder, reference, oracle in todo:
-        if len(running) >= usable_cores():
+        if len(running) >= scorers_at_once():
             num_failed += not finish_scoring(*running.pop(0))
         running.append((folder, start_scoring(folder, reference, oracle, held)))
     return num_failed + sum(not finish_scoring(folder, process) for folder, process in running)

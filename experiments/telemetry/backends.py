@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from experiments.jetson.board import read_jetson
 from experiments.jetson.tree import NoValue, Tree
@@ -24,7 +24,7 @@ class Backend(Protocol):
     @property
     def source(self) -> str: ...
 
-    def head(self) -> Mapping[str, Any]:
+    def head(self) -> Mapping[str, object]:
         """What stands once at the head of a file: names, units, filters, the rule of the total, what is missing."""
         ...
 
@@ -40,7 +40,7 @@ class Nothing:
     reasons: Mapping[str, str]
     source: str = field(default="none", init=False)
 
-    def head(self) -> Mapping[str, Any]:
+    def head(self) -> Mapping[str, object]:
         return {"missing": dict(self.reasons)}
 
     def read(self) -> Reading:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from experiments.telemetry.backends import Backend
 from metrics.record import to_json
@@ -23,7 +22,7 @@ TELEMETRY = "telemetry.jsonl"
 JOIN_S = 2.0  # a read that a driver holds up is left behind
 STATE_HZ = 1.0
 
-State = Callable[[], Mapping[str, Any]]
+State = Callable[[], Mapping[str, object]]
 
 
 class Sampler:
@@ -71,5 +70,5 @@ class Sampler:
         except OSError as error:
             self.problem = f"{self._path.name}: {error.strerror}"
 
-    def _write(self, kind: str, content: Mapping[str, Any]) -> None:
+    def _write(self, kind: str, content: Mapping[str, object]) -> None:
         self._file.write(to_json({"kind": kind, "t_s": time.monotonic(), "unix_s": time.time(), **content}) + "\n")

@@ -6,17 +6,20 @@ clocks that were let go, a throttle, too little voltage. None of it shows in the
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from baselines.class_history import MACHINE
 from experiments.jetson.board import is_jetson, read_jetson, state_change
 from experiments.jetson.tree import Tree
 from experiments.telemetry.backends import choose
 from experiments.telemetry.board_state import read_slowed, read_state
 from experiments.telemetry.sampler import TELEMETRY, Sampler
+from metrics.power.summary import summary_of
 from metrics.power.throttling import Slowed, throttling
 
 RUN_HZ = 1.0  # beside timed rounds the slow rate alone
@@ -47,7 +50,7 @@ class Watch:
         before, lowest = self._available_bytes[0], min(self._available_bytes)
         return {"unified_memory": {"before_bytes": before, "lowest_bytes": lowest, "lost_bytes": before - lowest}}
 
-    def fault(self, environment: Mapping[str, Any]) -> str | None:
+    def fault(self, environment: Mapping[str, object]) -> str | None:
         """Why the run is void, None where nothing says so. environment: of its record, from its beginning."""
         board = environment.get("jetson")
         changed = state_change(board, read_jetson(self._tree)) if isinstance(board, Mapping) else None
@@ -56,6 +59,22 @@ class Watch:
         if changed is not None:
             found.insert(0, f"{changed}: set them again (nvpmodel, then jetson_clocks) and let nothing change them")
         return "while it was measured: " + "; ".join(found) if found else None
+
+
+def seen_in(folder: Path) -> dict[str, Any]:
+    """The figures of a folder's telemetry.jsonl whose sampler has ended; {} where there is none."""
+    path = folder / TELEMETRY
+    return summary_of([json.loads(line) for line in path.read_text("utf-8").splitlines()]) if path.is_file() else {}
+
+
+def watched(environment: Mapping[str, object], watch: Watch | None, folder: Path) -> dict[str, Any]:
+    """The environment of a record with what was seen of the board; its machine is void where something changed. As it
+    was where nobody watched."""
+    if watch is None:
+        return dict(environment)
+    fault = watch.fault(environment)
+    void = {} if fault is None else {MACHINE: {"valid": False, "reason": fault}}
+    return {**environment, **watch.memory(), "telemetry": seen_in(folder), **void}
 
 
 @contextmanager

@@ -31,7 +31,8 @@ from reports.data.source import REFERENCE, SWEEP, Cell, Source, load_source
 
 QUALITY_FILES = tuple(f"{QUALITY_GATE}/{name}" for name in ("verdict.json", "summary.md"))
 RUN_FILES = (
-    "result.json", "job.json", "journal.jsonl", "log.txt", "error.txt", LISTENING, *RENDERED_FILES, *QUALITY_FILES
+    "result.json", "job.json", "journal.jsonl", "log.txt", "error.txt", "telemetry.jsonl",
+    "energy/telemetry.jsonl", LISTENING, *RENDERED_FILES, *QUALITY_FILES
 )  # fmt: skip
 SWEEP_FILES = ("sweep.json", "search.json", *RENDERED_FILES)
 SWEEP_STATUS = {"done": "FINISHED", "interrupted": "KILLED"}

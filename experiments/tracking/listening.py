@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from metrics.record import RecordError
 
@@ -42,13 +42,29 @@ def heard_of(folder: Path) -> Heard:
             tags[f"{name}.verdict"] = "; ".join(c["sentence"] for c in part["comparisons"]) or part["status"]
             summary[f"{name}.listeners"] = float(part["num_listeners"])
             for comparison in part["comparisons"]:
-                summary.update(_ends(name, comparison, comparison["estimate"]))
+                summary.update(_ends(name, comparison))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{path}: not what `reports.listening collect` leaves ({error}); collect again") from error
     return Heard(tags=tags, summary=summary)
 
 
-def _ends(name: str, comparison: Mapping[str, Any], estimate: Mapping[str, Any]) -> dict[str, float]:
+class Estimate(TypedDict):
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+class ComparisonEntry(TypedDict):
+    """One of `comparisons` that listeners made, of listening.json."""
+
+    candidate: str
+    baseline: str
+    measure: str
+    estimate: Estimate
+
+
+def _ends(name: str, comparison: ComparisonEntry) -> dict[str, float]:
+    estimate = comparison["estimate"]
     pair = f"{comparison['candidate']} over {comparison['baseline']}"
     key = re.sub(r"[^\w ./-]", "_", f"{name}.{comparison['measure']}.{pair}")
     ends = {key: estimate["mean"], f"{key}.low": estimate["low"], f"{key}.high": estimate["high"]}

@@ -29,8 +29,8 @@ class Dataset:
 
     name: str
     digest: str
-    source: Mapping[str, Any]
-    profile: Mapping[str, Any]
+    source: Mapping[str, object]
+    profile: Mapping[str, object]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from metrics.power.figures import BETTER
 from metrics.record import RunRecord, Trial
+from metrics.speed.peak import host_peak
 from metrics.speed.trials import speed_of
 from reports.data.quality import DNSMOS, LOG_MEL, PESQ, QUALITY, SNR, STOI, VALID, WER, sentence_value, summaries_of
 from reports.data.scale import MS_PER_S, mib, trial_ms
@@ -30,9 +32,10 @@ QUALITY_COLUMNS = {
     "speaker_similarity_ecapa": SPEAKER,
 }
 SHOWN_DIGITS = 4  # of a column; the whole number is in scores.json
-ENERGY = "energy_"  # scores of this name, where a record has them, are columns below energy/
+# Scores of the energy pass, where a record has them: energy/j_per_audio_s, energy/power_mean_w, ..
+ENERGY_COLUMNS = {metric: f"energy/{metric.removeprefix('energy_')}" for metric in BETTER}
 COLUMNS = frozenset(
-    (RTF, SPEEDUP, P50, P95, PEAK, DEVICE_PEAK, BEST_RTF, TRIAL, *QUALITY_COLUMNS.values())
+    (RTF, SPEEDUP, P50, P95, PEAK, DEVICE_PEAK, BEST_RTF, TRIAL, *QUALITY_COLUMNS.values(), *ENERGY_COLUMNS.values())
 )  # every number of a run that may have to be withdrawn
 
 
@@ -62,19 +65,18 @@ def trial_points(record: RunRecord) -> tuple[Point, ...]:
 
 def speed_columns(record: RunRecord, speedup: float | None) -> dict[str, float]:
     """speedup: times as fast as upstream. There is no p95 below the trials it needs; memory that was not read has no
-    column. Proportional memory (PSS) where it was read, else resident."""
+    column. Memory as the report's table has it."""
     speed = speed_of(record.trials)
-    peak_bytes = record.peak_pss_bytes if record.peak_pss_bytes is not None else record.peak_rss_bytes
+    peak = host_peak(record)
     values: dict[str, float | None] = {
         RTF: speed.rtf_ratio,
         SPEEDUP: speedup,
         P50: speed.latency_p50_s * MS_PER_S,
         P95: None if speed.latency_p95_s is None else speed.latency_p95_s * MS_PER_S,
-        PEAK: mib(peak_bytes),
+        PEAK: None if peak is None else mib(peak[0]),
         DEVICE_PEAK: mib(record.peak_device_bytes),
     }
-    energies = dict.fromkeys(score.metric for score in record.scores if score.metric.startswith(ENERGY))
-    values.update({f"energy/{metric.removeprefix(ENERGY)}": _mean(record, metric) for metric in energies})
+    values.update({column: _mean(record, metric) for metric, column in ENERGY_COLUMNS.items()})
     return _shown(values)
 
 

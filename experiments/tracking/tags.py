@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from baselines.class_history import MACHINE, machine_fault
 from experiments.tracking.runs import Dataset
 from metrics.record import RunRecord, to_json
 from metrics.speed.trials import speed_of
+from metrics.typed import part_of
 from metrics.verdict import OLD_WORDS
 from reports.data.quality import is_random
 from reports.words import count
@@ -28,7 +29,7 @@ QUALITY_GATE = "quality_gate"
 UNREADABLE = "unreadable"
 
 
-def fingerprint(workload: Any, *configs: Mapping[str, Any]) -> str:
+def fingerprint(workload: Any, *configs: Mapping[str, object]) -> str:
     """Same workload, model, engine, solver and vocoder settings: same fingerprint. The host is a tag of its own."""
     settings = [{group: config.get(group) for group in FINGERPRINTED} for config in configs]
     identity = to_json([workload, *settings])
@@ -39,13 +40,13 @@ def host_tags(record: RunRecord) -> dict[str, str | None]:
     return {**environment_tags(record.environment), **({"random_weights": "true"} if is_random(record) else {})}
 
 
-def environment_tags(known: Mapping[str, Any]) -> dict[str, str | None]:
+def environment_tags(known: Mapping[str, object]) -> dict[str, str | None]:
     """env.valid: whether the machine was as fast as its class; no tag where nobody could say."""
     names = {"host_class": "host.class", "device": "device", "gpu": "gpu", "power_mode": "power_mode"}
     tags = {tag: None if known.get(key) is None else str(known[key]) for key, tag in names.items()}
     if fault := machine_fault(known):
         tags.update({"env.valid": "false", "env.reason": fault})
-    elif (known.get(MACHINE) or {}).get("valid") is True:
+    elif part_of(known, MACHINE).get("valid") is True:
         tags["env.valid"] = "true"
     commit, dirty = known.get("git_commit"), known.get("git_dirty")
     if commit is not None:
@@ -110,9 +111,9 @@ def params_of(record: RunRecord) -> dict[str, str]:
     return found | _texts("", measured)
 
 
-def variant_params(prefix: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]:
+def variant_params(prefix: str, config: Mapping[str, object], facts: Mapping[str, object]) -> dict[str, str]:
     """Of one variant, as it was asked for and, where the engine says so, as it was built."""
-    groups = {name: config.get(name) or {} for name in (*NAMED_GROUPS, "reference", "device")}
+    groups = {name: part_of(config, name) for name in (*NAMED_GROUPS, "reference", "device")}
     engine, solver, device = groups["engine"], groups["solver"], groups["device"]
     values = {
         **{name: groups[name].get("name") for name in NAMED_GROUPS},
@@ -127,12 +128,12 @@ def variant_params(prefix: str, config: Mapping[str, Any], facts: Mapping[str, A
     return _texts(prefix, values)
 
 
-def asked_params(prefix: str, settings: Mapping[str, Any]) -> dict[str, str]:
+def asked_params(prefix: str, settings: Mapping[str, object]) -> dict[str, str]:
     """Settings of a verb of its own, each by its key."""
     return _texts(prefix, settings)
 
 
-def _texts(prefix: str, values: Mapping[str, Any]) -> dict[str, str]:
+def _texts(prefix: str, values: Mapping[str, object]) -> dict[str, str]:
     """As MLflow stores parameters, without those that are not set; long ones are in the folder's own files only."""
     found = {}
     for key, value in values.items():
@@ -147,12 +148,13 @@ def _has_speed(record: RunRecord) -> bool:
     return sum(trial.audio_s for trial in record.steady_trials) > 0
 
 
-def dataset_of(workload: Mapping[str, Any]) -> Dataset | None:
+def dataset_of(workload: Mapping[str, object]) -> Dataset | None:
     """None for a record that never came to its workload."""
     identity = workload.get("identity_sha256")
     if not identity or not workload.get("name"):
         return None
-    spoken = workload.get("utterances") or ()
+    listed = workload.get("utterances")
+    spoken = listed if isinstance(listed, Sequence) else ()
     sentences = {str(entry.get("id")): entry.get("text") for entry in spoken}
     return Dataset(
         name=str(workload["name"]),

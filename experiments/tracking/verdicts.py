@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from experiments.common.journal import KINDS
 from experiments.compare.settings import is_read
@@ -24,6 +23,7 @@ from experiments.tracking.runs import (
     unix_ms,
 )
 from experiments.tracking.series import Point
+from experiments.tracking.stored import AudioEntry, LevelEntry, LoadFile, SideEntry, VerdictFile
 from experiments.tracking.tags import (
     as_tags,
     asked_params,
@@ -42,7 +42,6 @@ COMPARISON_FILES = (VERDICT, "summary.md", "junit.xml", PAIRS, "log.txt")
 LOAD_FILES = (LOAD, "load.md", REQUESTS)
 SAME_RUN, FAILED = "same-run", "FAILED"
 WITHOUT_NUMBERS = ("INVALID_ENV", FAILED)
-PERCENTILES = ("p50", "p95", "p99")
 
 
 def is_comparison(folder: Path) -> bool:
@@ -69,7 +68,7 @@ def verdict_folder(folder: Path) -> FolderContent:
         raise RecordError(f"{folder / name}: holds what cannot be tracked ({error}); measure it again") from error
 
 
-def _comparison(folder: Path, verdict: Mapping[str, Any]) -> FolderContent:
+def _comparison(folder: Path, verdict: VerdictFile) -> FolderContent:
     outcome, end_ms = str(verdict["outcome"]), unix_ms(verdict["created"])
     has_failed, countable = outcome == FAILED, outcome not in WITHOUT_NUMBERS
     sides = {name: side for name, side in verdict.get("sides", {}).items() if "config" in side}
@@ -116,7 +115,7 @@ def _comparison(folder: Path, verdict: Mapping[str, Any]) -> FolderContent:
     return FolderContent(folder=folder, parent=run, children=(), settings=settings)
 
 
-def _verdict_note(verdict: Mapping[str, Any], sides: Mapping[str, Any]) -> str:
+def _verdict_note(verdict: VerdictFile, sides: Mapping[str, SideEntry]) -> str:
     """The verdict in a sentence, for MLflow's description of the run."""
     labels = " against ".join(str(sides[name]["label"]) for name in ("candidate", "reference") if name in sides)
     return f"{verdict['outcome']}{': ' if labels else ''}{labels}" + (
@@ -124,14 +123,14 @@ def _verdict_note(verdict: Mapping[str, Any], sides: Mapping[str, Any]) -> str:
     )
 
 
-def _ratios(verdict: Mapping[str, Any]) -> dict[str, float]:
+def _ratios(verdict: VerdictFile) -> dict[str, float]:
     """Per gated metric the ratio candidate / reference with the bounds that decided, and each side's median call."""
-    found: dict[str, Any] = {"num_blocks": verdict["num_blocks"], "num_turns": verdict["num_turns"]}
+    found: dict[str, object] = {"num_blocks": verdict["num_blocks"], "num_turns": verdict["num_turns"]}
     sentinel = verdict.get("sentinel")
     named = [(finding["metric"], finding) for finding in verdict["findings"]]
     for name, finding in [*named, *([("sentinel", sentinel)] if sentinel else [])]:
         found[f"{name}/ratio"] = finding["ratio"]
-        found.update({f"{name}/ratio_{end}": finding[end] for end in ("low", "high")})
+        found |= {f"{name}/ratio_low": finding["low"], f"{name}/ratio_high": finding["high"]}
         found.update({f"{name}/{side}_p50_s": seconds for side, seconds in finding["median_s"].items()})
     return _finite(found)
 
@@ -149,7 +148,7 @@ def _turns(folder: Path, end_ms: int) -> tuple[Point, ...]:
     )
 
 
-def _load(folder: Path, load: Mapping[str, Any]) -> FolderContent:
+def _load(folder: Path, load: LoadFile) -> FolderContent:
     end_ms, config, status = unix_ms(load["created"]), load["config"], str(load["status"])
     facts, reason, levels = load.get("facts") or {}, load.get("reason"), load.get("levels") or []
     answered = bool(load.get("cold_vs_warm")) or any(level["num_ok"] for level in levels)
@@ -172,9 +171,9 @@ def _load(folder: Path, load: Mapping[str, Any]) -> FolderContent:
         "journal.torn": _torn(folder / REQUESTS),
         "random_weights": "true" if facts.get("random_weights") else None,
     }
-    for name in ("leak", "search"):
-        if load.get(name):
-            tags[f"load.{name}"] = load[name]["outcome"]
+    for name, found in (("leak", load.get("leak")), ("search", load.get("search"))):
+        if found:
+            tags[f"load.{name}"] = found["outcome"]
     run = RunContent(
         key=".",
         run_uuid=run_uuid,
@@ -194,18 +193,18 @@ def _load(folder: Path, load: Mapping[str, Any]) -> FolderContent:
     return FolderContent(folder=folder, parent=run, children=(), settings=settings)
 
 
-def _validity(audio: Mapping[str, Any], is_random: bool) -> str | None:
+def _validity(audio: AudioEntry, is_random: bool) -> str | None:
     """In the words of a run's tag; None where nothing was heard."""
     if not audio["num_heard"]:
         return None
     return "invalid" if audio["num_invalid"] else "random" if is_random else "valid"
 
 
-def _load_summary(load: Mapping[str, Any]) -> dict[str, float]:
+def _load_summary(load: LoadFile) -> dict[str, float]:
     """The levels, or what else the load was for: the rate that holds, the leak's slope, cold over warm."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     if search := load.get("search"):
-        found.update({f"search/{end}_per_s": search[f"{end}_per_s"] for end in ("holds", "fails")})
+        found |= {"search/holds_per_s": search["holds_per_s"], "search/fails_per_s": search["fails_per_s"]}
     else:  # a search's levels are probes, of which it has made its own sense
         for level in load.get("levels") or []:
             found.update(_level(level))
@@ -213,9 +212,9 @@ def _load_summary(load: Mapping[str, Any]) -> dict[str, float]:
         low, high = leak["interval_bytes_per_h"] or (None, None)
         slope = {"": leak["slope_bytes_per_h"], "_low": low, "_high": high}
         found.update({f"leak/bytes_per_h{end}": value for end, value in slope.items()})
-    ratio = (load.get("cold_vs_warm") or {}).get("ratio")
-    if ratio:
-        found.update({f"cold_over_warm/{key}": ratio[key] for key in ("ratio", "low", "high")})
+    compared = load.get("cold_vs_warm")
+    if compared and (ratio := compared["ratio"]):
+        found |= {f"cold_over_warm/{key}": value for key, value in ratio.items() if key in ("ratio", "low", "high")}
     return _finite(found)
 
 
@@ -232,17 +231,20 @@ def _torn(path: Path) -> str | None:
     return f"{path.name}: {torn_text(torn)}" if torn else None
 
 
-def _level(level: Mapping[str, Any]) -> dict[str, Any]:
+def _level(level: LevelEntry) -> dict[str, object]:
     """Named by the level, so that no figure of one stands beside those of another as if they were of one."""
     if level.get("refusal"):
         return {f"load/{level['name']}/error_frac": level["error_frac"]}
-    found = {f"{name}_s": level[f"latency_{name}"]["value_s"] for name in PERCENTILES}
-    found.update({name: level[name] for name in ("requests_per_s", "generated_s_per_s", "error_frac")})
-    found["queue_mean"] = level["queue"]["mean"]
+    found: dict[str, object] = {
+        "p50_s": level["latency_p50"]["value_s"], "p95_s": level["latency_p95"]["value_s"],
+        "p99_s": level["latency_p99"]["value_s"], "requests_per_s": level["requests_per_s"],
+        "generated_s_per_s": level["generated_s_per_s"], "error_frac": level["error_frac"],
+        "queue_mean": level["queue"]["mean"],
+    }  # fmt: skip
     return {f"load/{level['name']}/{name}": value for name, value in found.items()}
 
 
-def _finite(values: Mapping[str, Any]) -> dict[str, float]:
+def _finite(values: Mapping[str, object]) -> dict[str, float]:
     """Without what was not measured and what is no number."""
     numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
     return {key: float(value) for key, value in numbers.items() if not isinstance(value, bool) and math.isfinite(value)}

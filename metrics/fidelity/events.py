@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from metrics.fidelity.pairing import Heard, hann, unfit
 from metrics.outcome import Outcome
@@ -74,7 +74,7 @@ def si_sdr_of(ours_S: np.ndarray, theirs_S: np.ndarray) -> float:
 def new_clicks(ours_S: np.ndarray, theirs_S: np.ndarray, rate_hz: int) -> int:
     """Sharp edges that are twice as sharp as anything of the baseline within 1 ms; those within 5 ms are one."""
     near = 2 * round(CLICK_NEAR_S * rate_hz) + 1
-    allowed_S = CLICK_OVER_BASELINE * ndimage.maximum_filter1d(_sharpness(theirs_S), near)
+    allowed_S = CLICK_OVER_BASELINE * scipy.ndimage.maximum_filter1d(_sharpness(theirs_S), near)
     return _merged(_sharp(ours_S, rate_hz, allowed_S), rate_hz)
 
 

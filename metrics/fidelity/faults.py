@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import signal
 
 from metrics.fidelity.artefacts import rms
 
@@ -78,17 +77,23 @@ def repeated(audio_S: np.ndarray, rate_hz: int, random: np.random.Generator) -> 
 
 def wrong_rate(audio_S: np.ndarray, rate_hz: int, random: np.random.Generator) -> np.ndarray:
     """Sounds as 16 kHz samples played at 24 kHz would: higher and shorter, then silence."""
+    from scipy import signal  # takes a second to import
+
     fast_S = signal.resample_poly(audio_S, 2, 3).astype(np.float32)
     return np.pad(fast_S, (0, audio_S.size - fast_S.size))
 
 
 def low_pass(audio_S: np.ndarray, rate_hz: int, random: np.random.Generator) -> np.ndarray:
     """Nothing over 8 kHz."""
+    from scipy import signal  # takes a second to import
+
     return signal.sosfiltfilt(signal.butter(10, 8000, fs=rate_hz, output="sos"), audio_S).astype(np.float32)
 
 
 def hiss(audio_S: np.ndarray, rate_hz: int, random: np.random.Generator) -> np.ndarray:
     """Noise around 10 kHz, 40 dB under the speech."""
+    from scipy import signal  # takes a second to import
+
     band = signal.butter(6, (9500, 10500), "bandpass", fs=rate_hz, output="sos")
     noise_S = signal.sosfilt(band, random.standard_normal(audio_S.size))
     return (audio_S + rms(audio_S) * 0.01 / rms(noise_S) * noise_S).astype(np.float32)

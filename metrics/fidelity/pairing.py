@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import fft
+import scipy
 
 from metrics.fidelity.artefacts import SILENT_RMS, rms
 from metrics.outcome import Outcome
@@ -137,8 +137,8 @@ def _signal_reason(variant: Heard, against: Heard) -> str | None:
 def _lag_reason(variant: Heard, against: Heard) -> str | None:
     """A clear correlation peak elsewhere is a shift. Without a clear peak (few steps, other phases) nothing is said."""
     ours_S, theirs_S = variant.audio_S.astype(np.float64), against.audio_S.astype(np.float64)
-    size = fft.next_fast_len(ours_S.size + theirs_S.size, real=True)
-    correlation = np.abs(fft.irfft(fft.rfft(ours_S, size) * np.conj(fft.rfft(theirs_S, size)), size))
+    size = scipy.fft.next_fast_len(ours_S.size + theirs_S.size, real=True)
+    correlation = np.abs(scipy.fft.irfft(scipy.fft.rfft(ours_S, size) * np.conj(scipy.fft.rfft(theirs_S, size)), size))
     best = int(np.argmax(correlation))
     lag_samples = best if best < ours_S.size else best - size
     clearness = correlation[best] / (np.linalg.norm(ours_S) * np.linalg.norm(theirs_S))

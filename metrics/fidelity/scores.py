@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from metrics.fidelity.perceptual import pesq_wb, stoi
 from metrics.fidelity.prosody import paired as paired_prosody
 from metrics.fidelity.prosody import tracks_of
 from metrics.fidelity.spectral import band_distances, blind_snr_delta_db, mcd
-from metrics.isolation import Limits
+from metrics.isolation import Limits, side_by_side
 from metrics.outcome import Outcome
 from metrics.record import Score
 
@@ -55,14 +56,21 @@ def score_pairs(
 
 
 def outcomes_of(pairs: Sequence[Pair], families: Sequence[str], limits: Limits) -> list[Found]:
-    """By pair, the outcomes of the families under their keys; no certificate is asked for here."""
+    """By pair, the outcomes of the families under their keys; no certificate is asked for here.
+
+    Foreign code of limits.at_once families runs side by side, and our own beside it.
+    """
+    columns: dict[str, list[Found]] = {}
+
+    def ours() -> None:
+        columns.update({family: [_ONE[family](*pair) for pair in pairs] for family in families if family in _ONE})
+
+    foreign = [family for family in families if family in _MANY]
+    works = [partial(_MANY[family], pairs) for family in foreign]
+    columns.update(zip(foreign, side_by_side(works, limits, meanwhile=ours), strict=True))
     found: list[dict[str, Outcome]] = [{} for _ in pairs]
     for family in families:
-        if family in _MANY:
-            columns = _MANY[family](pairs, limits)
-        else:
-            columns = [_ONE[family](*pair) for pair in pairs]
-        for mine, column in zip(found, columns, strict=True):
+        for mine, column in zip(found, columns[family], strict=True):
             mine.update(column)
     return list(found)
 

@@ -19,8 +19,7 @@ import numpy as np
 import soxr
 
 from metrics.fidelity.artefacts import SILENT_RMS, rms
-from metrics.isolation import Item, Limits
-from metrics.models.side_by_side import run_side_by_side
+from metrics.isolation import Item, Limits, run_shared
 from metrics.models.words import WordErrors, character_edits, corpus_wer, word_edits, words_of
 from metrics.record import Score, ScoreStatus
 
@@ -158,7 +157,7 @@ def transcripts_of(
     kind = str(recogniser["kind"])
     setup = {"texts": list(texts), "folder": recogniser["folder"], "language": recogniser["language"]}
     items = [Item((one.audio_S,), {"sample_rate_hz": one.sample_rate_hz, "text": one.text}) for one in spoken]
-    answers = run_side_by_side(RECOGNISERS[kind], f"the recogniser {kind}", setup, items, limits)
+    answers = run_shared(RECOGNISERS[kind], f"the recogniser {kind}", setup, items, limits)
     return [
         Transcript(utterance_id=one.utterance_id, text=a.payload["asked"], hypothesis=a.payload["heard"])
         if a.status == "ok"

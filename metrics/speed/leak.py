@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import special
+import scipy
 
 LeakOutcome = Literal["leak", "no leak", "cannot tell"]
 SETTLING_FRAC = 0.25  # caches and allocators fill at first, in any service
@@ -86,7 +86,7 @@ def _slope(blocks: np.ndarray, confidence: float) -> tuple[float, float]:
     slope = float(x @ blocks) / spread
     residual = blocks - blocks.mean() - slope * x
     df = blocks.size - 2
-    t = float(special.stdtrit(df, 0.5 + confidence / 2))
+    t = float(scipy.special.stdtrit(df, 0.5 + confidence / 2))
     by_line = t * math.sqrt(float(residual @ residual) / df / spread)
     steps = np.diff(blocks)
     by_steps = t * float(steps.std(ddof=1)) / math.sqrt(steps.size) + abs(float(steps.mean()) - slope)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from scipy import special, stats
+import scipy
 
 from metrics.speed.trials import INTERVAL_CONFIDENCE, tail_of
 from metrics.stats import clopper_pearson, min_trials, quantile, quantile_interval
@@ -191,6 +191,8 @@ def independent_count(latencies_s: Sequence[float]) -> int:
     All of them under 40 latencies, or where the excess lies within chance (95 %); an excess beyond it is taken twice,
     because ten batches do not tell it any better.
     """
+    from scipy import stats  # takes a second to import
+
     num = len(latencies_s)
     if num < FEWEST_FOR_BATCHES:
         return num
@@ -201,7 +203,7 @@ def independent_count(latencies_s: Sequence[float]) -> int:
     if spread == 0:
         return num
     excess = float(ranks.reshape(NUM_BATCHES, size).mean(axis=1).var(ddof=1)) * size / spread
-    by_chance = float(special.chdtri(NUM_BATCHES - 1, 0.05)) / (NUM_BATCHES - 1)
+    by_chance = float(scipy.special.chdtri(NUM_BATCHES - 1, 0.05)) / (NUM_BATCHES - 1)
     return num if excess <= by_chance else max(1, int(num / (2 * excess)))
 
 

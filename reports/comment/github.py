@@ -67,7 +67,7 @@ class GitHub:
         content = {"name": name, "head_sha": commit, "status": "completed", "conclusion": conclusion, "output": output}
         self._ask("POST", "check-runs", content)
 
-    def _ask(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> Any:
+    def _ask(self, method: str, path: str, content: Mapping[str, object] | None = None) -> Any:
         address = f"{self.api}/repos/{self.repository}/{path}"
         request = urllib.request.Request(
             address, method=method, data=None if content is None else json.dumps(content).encode(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from baselines.class_history import MACHINE
 from baselines.paired.selftests import error_sentence, load_errors
@@ -20,12 +20,30 @@ HASH_DIGITS = 12
 VOID = "The machine was not in order"
 
 
+class VoiceEntry(TypedDict):
+    """One of `workload.voices`: what was done to a clip before any engine got it."""
+
+    id: str
+    notes: list[str]
+    resampler: str
+    frontend_s: float
+    warnings: list[str]
+
+
+class Spoken(TypedDict, total=False):
+    """`workload` of a record, as far as a report says it."""
+
+    name: str
+    identity_sha256: str
+    voices: list[VoiceEntry]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Context:
     """Of the first record of a table; warnings say where the other records differ from it."""
 
     environment: Mapping[str, Any]
-    workload: Mapping[str, Any]
+    workload: Spoken
     seed: int | None
     model: str | None
     reference_s: float
@@ -59,7 +77,7 @@ def context_of(table: Table) -> Context | None:
         raise RecordError(f"{first.run_id}: workload.reference_s is missing in its record; run again")
     return Context(
         environment=first.environment,
-        workload=first.workload,
+        workload=cast(Spoken, first.workload),
         seed=first.config.get("seed"),
         model=(first.config.get("model") or {}).get("name"),
         reference_s=float(first.workload["reference_s"]),
@@ -97,7 +115,7 @@ def caption_of(context: Context) -> tuple[tuple[str, str], ...]:
     return tuple(lines)
 
 
-def _prepared(workload: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _prepared(workload: Spoken) -> list[tuple[str, str]]:
     """What was done to each voice's clip before any engine got it; nothing for records that do not say."""
     voices = workload.get("voices") or []
     said = [

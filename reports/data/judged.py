@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 
@@ -103,7 +103,7 @@ def _asked_here(base: RunRecord, own: RunRecord) -> Judged:
     return _of(verdict.outcome, findings, verdict.reason, f"rules {limits.name}")
 
 
-def _of(outcome: str, findings: Sequence[Mapping[str, Any]], reason: str | None, by: str) -> Judged:
+def _of(outcome: str, findings: Sequence[Mapping[str, object]], reason: str | None, by: str) -> Judged:
     left_out = tuple(dict.fromkeys(str(f["metric"]) for f in findings if f["outcome"] == "not judged"))
     heard = [f for f in findings if f["outcome"] != "not judged"]
     if outcome == "FAIL":

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from metrics.record import SWEEP_SCHEMA_VERSION, RecordError, RunRecord, load_record, repeated
 from metrics.reference import is_compared, says_it_is_the_reference
@@ -69,9 +68,7 @@ def load_source(folder: Path) -> Source:
         return _load_sweep(folder)
     if (folder / RESULT).is_file():
         return _load_run(folder)
-    raise RecordError(
-        f"{folder}: no {RESULT} and no {SWEEP} in it; give the folder that experiments.run or experiments.sweep left"
-    )
+    raise RecordError(f"{folder}: no {RESULT} and no {SWEEP} in it; give the folder that `run` or `sweep` left")
 
 
 def _load_run(folder: Path) -> Source:
@@ -117,7 +114,17 @@ def _load_sweep(folder: Path) -> Source:
     )
 
 
-def _load_cell(folder: Path, entry: Mapping[str, Any]) -> Cell:
+class CellEntry(TypedDict, total=False):
+    """A cell as sweep.json has it, as far as it is read here."""
+
+    label: str
+    dir: str
+    state: CellState
+    reason: str | None
+    remedy: str | None
+
+
+def _load_cell(folder: Path, entry: CellEntry) -> Cell:
     """A cell whose record cannot be read becomes a failed row: the others keep their report."""
     label, directory, state = str(entry["label"]), str(entry["dir"]), entry["state"]
     path = folder / directory / RESULT

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, cast
 
 from baselines.class_history import machine_fault
 from metrics.model_identity import model_identity
 from metrics.record import RecordError, RunRecord
+from metrics.speed.peak import host_peak
 from metrics.speed.steady import remedy_of, unsteady_reason
 from metrics.speed.trials import Speed, latency_by_length, speed_of
 from reports.data.quality import QUALITY, Summary, Validity, summaries_of, validity_of
@@ -183,7 +184,7 @@ def _row(source: Source, cell: Cell, timing: Timing | None) -> Row:
         peak_kind=kind,
         device_peak_mib=mib(record.peak_device_bytes) if record else None,
         weights_mib=mib(facts.get("weights_bytes")),
-        text_cache_frac=_hit_rate(facts.get("proof") or {}),
+        text_cache_frac=_hit_rate(cast(TextCache, facts.get("proof") or {})),
         cell=cell,
     )
 
@@ -205,19 +206,22 @@ def _outcome(cell: Cell) -> tuple[RowStatus, str | None, str | None, Validity | 
     return "ok", None, None, validity
 
 
-def _hit_rate(proof: Mapping[str, Any]) -> float | None:
+class TextCache(TypedDict, total=False):
+    """What a proof says of the texts that the front end keeps tokenised."""
+
+    text_cache_lookups: int
+    text_cache_hits: int
+
+
+def _hit_rate(proof: TextCache) -> float | None:
     """Share of the front end's texts that were found tokenised; None where the engine keeps none."""
     lookups = proof.get("text_cache_lookups")
     return proof.get("text_cache_hits", 0) / lookups if lookups else None
 
 
 def _peak_mib(record: RunRecord | None) -> tuple[float | None, str | None]:
-    """PSS counts shared pages once per sharer, so it is preferred; RSS is said where it is all there is."""
-    if record is None:
-        return None, None
-    if record.peak_pss_bytes is not None:
-        return mib(record.peak_pss_bytes), "PSS"
-    return (mib(record.peak_rss_bytes), "RSS") if record.peak_rss_bytes is not None else (None, None)
+    found = None if record is None else host_peak(record)
+    return (None, None) if found is None else (mib(found[0]), found[1])
 
 
 def _setting(cell: Cell, group: str, key: str) -> Any:

@@ -49,7 +49,7 @@ class AnswerBook:
         line = self._checked(body)
         listener = str(line["listener"])
         # Two sessions of one name, or of names that no file name can tell apart, keep journals of their own
-        identity = "\0".join([listener, *([line["result_id"]] if "result_id" in line else [])])
+        identity = "\0".join([listener, *([str(line["result_id"])] if "result_id" in line else [])])
         digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
         path = self._folder / f"{slug(listener)}-{digest}.jsonl"
         stamped = {**line, "received": datetime.now(timezone.utc).isoformat()}
@@ -57,7 +57,7 @@ class AnswerBook:
             lines.append(json.dumps(stamped, allow_nan=False, ensure_ascii=False))
         return path
 
-    def _checked(self, body: bytes) -> Mapping[str, Any]:
+    def _checked(self, body: bytes) -> Mapping[str, object]:
         try:
             line = json.loads(body)
         except ValueError as error:

@@ -11,11 +11,13 @@ from reports.data.quality import VALID, VERSUS_REFERENCE, WER, sentence_value
 from reports.data.source import REFERENCE
 from reports.data.table import Row, Table, all_metrics, sentence_timing_of
 from reports.render.plots import Picture, draw_charts
+from reports.render.power import draw_power
 from reports.render.search import Front, draw_search, front_of, read_search
 from reports.render.spectrograms import draw_spectrograms, example_ids
 from reports.sections.audio import AudioLinks, link_audio
 from reports.sections.columns import Column, built_columns, main_columns, time_columns
 from reports.sections.notes import MissingScore, determinism_of, headline_parts, missing_scores, window_notes
+from reports.sections.power_columns import headline_columns, power_columns
 from reports.sections.scores import METRIC_NAMES, score_text
 from reports.sections.work_columns import work_columns
 from reports.words import ABSENT, significant, without_machine_paths
@@ -45,7 +47,7 @@ class SentenceLine:
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Document:
     """verdict: the first words of the headline; named: the row that they name first. charts are keyed by what they
-    show (rtf_quality, stages, latency); spectrograms by row label."""
+    show (rtf_quality, stages, latency, power, rtf_energy); spectrograms by row label."""
 
     title: str
     verdict: str
@@ -57,6 +59,7 @@ class Document:
     table: Table
     main: tuple[Column, ...]
     times: tuple[Column, ...]
+    power: tuple[Column, ...]
     built: tuple[Column, ...]
     missing: tuple[MissingScore, ...]
     determinism: tuple[str, ...]
@@ -74,7 +77,7 @@ class Document:
     @property
     def legend(self) -> tuple[Column, ...]:
         """Every column once."""
-        return tuple({column.header: column for column in (*self.main, *self.times, *self.built)}.values())
+        return tuple({column.header: column for column in (*self.main, *self.times, *self.power, *self.built)}.values())
 
     def sentences_of(self, row: Row) -> tuple[SentenceLine, ...]:
         record = row.cell.record
@@ -97,10 +100,11 @@ def document_of(table: Table, out: Path, *, small: bool = False) -> Document:
     small: charts in few colours; no audio and no pictures of it."""
     context = context_of(table)
     headline = headline_parts(table, context)
-    charts = draw_charts(table, context, out, SMALL_COLORS if small else None) if context else ()
+    num_colors = SMALL_COLORS if small else None
+    charts = (*draw_charts(table, context, out, num_colors), *draw_power(table, out, num_colors)) if context else ()
     search = read_search(table.source.root)
     if search is not None:
-        charts = (*charts, *draw_search(search, out, SMALL_COLORS if small else None))
+        charts = (*charts, *draw_search(search, out, num_colors))
     return Document(
         title=f"f5bench report: {table.source.name}",
         verdict=headline.verdict,
@@ -110,8 +114,9 @@ def document_of(table: Table, out: Path, *, small: bool = False) -> Document:
         caption=caption_of(context) if context else (),
         warnings=warnings_of(table),
         table=table,
-        main=main_columns(table, all_metrics(table)),
+        main=(*main_columns(table, all_metrics(table)), *headline_columns(table)),
         times=(*time_columns(), *work_columns(table)),
+        power=power_columns(table),
         built=built_columns(),
         missing=missing_scores(table),
         determinism=(*determinism_of(table), *window_notes(table)),

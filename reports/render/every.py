@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metrics.record import RecordError, write_atomically
+from reports.data.export import write_exports
 from reports.data.source import RESULT, SWEEP
 from reports.data.table import Table, load_table
 from reports.render.document import document_of
-from reports.render.export import write_exports
 from reports.render.html import render_html
 from reports.render.markdown import render_markdown
 

@@ -30,6 +30,7 @@ from reports.sections.first import FirstLine, first_lines, unmeasured_lines
 from reports.sections.floors import EXPLANATION as QUALITY_EXPLANATION
 from reports.sections.floors import NO_FLOOR, floors_of
 from reports.sections.notes import left_out, note_of
+from reports.sections.power_columns import EXPLANATION as POWER_EXPLANATION
 from reports.sections.proof import proofs_of
 from reports.sections.score_groups import score_groups, score_rows
 from reports.sections.scores import METRIC_NAMES
@@ -109,7 +110,7 @@ def render_html(document: Document, out: Path) -> str:
         title=document.title,
         document=document,
         sections=_contents(content, document),
-        picture=lambda picture: _data_uri(picture, out),
+        picture=lambda picture: data_uri(picture, out),
         markdown=as_script(short_markdown(document)),
     )
 
@@ -169,6 +170,8 @@ def _folded(document: Document) -> dict[str, Any]:
         ],
         "times": _lines(document.times, timed, {}),
         "time_columns": _filled(document.times, timed),
+        "power": _power(document),
+        "power_explanation": POWER_EXPLANATION,
         "strips": _strips(table),
         "stage_names": list(zip(STAGE_NAMES, STAGE_CLASSES, strict=True)),
         "looks": looks_of(table),
@@ -191,6 +194,7 @@ def _contents(content: Mapping[str, Any], document: Document) -> list[tuple[str,
         ("missing", "Scores that could not be computed", content["missing"]),
         *((id_, title, lines) for id_, title, _, _, lines in content["plain_tables"]),
         ("time", "Where the time goes", content["times"]),
+        ("power", "Power and heat", content["power"]),
         ("look", "Spectrograms", content["looks"]),
         ("sentences", "Sentence by sentence", content["sentences"]),
         ("built", "What was built, with proof", content["built"]),
@@ -199,6 +203,15 @@ def _contents(content: Mapping[str, Any], document: Document) -> list[tuple[str,
         ("files", "Files beside this page", True),
     )
     return [(anchor, name) for anchor, name, is_there in parts if is_there]
+
+
+def _power(document: Document) -> tuple[tuple[str, ...], list[tuple[str, ...]]] | None:
+    """(header, lines) of the table of power, None where nothing was measured."""
+    if not document.power:
+        return None
+    header = ("variant", *(column.header for column in document.power))
+    rows = document.table.timed_rows
+    return header, [(row.label, *(column.text(row) for column in document.power)) for row in rows]
 
 
 def _bar(line: FirstLine, most: float) -> Markup:
@@ -247,5 +260,6 @@ def _lines(columns: Sequence[Column], rows: Sequence[Row], extra: Mapping[str, s
     return lines
 
 
-def _data_uri(picture: Picture, out: Path) -> str:
+def data_uri(picture: Picture, out: Path) -> str:
+    """The drawn file itself, for the page."""
     return "data:image/png;base64," + base64.b64encode((out / picture.path).read_bytes()).decode("ascii")

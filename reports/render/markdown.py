@@ -14,6 +14,7 @@ from reports.sections.first import markdown_lines
 from reports.sections.floors import EXPLANATION as QUALITY_EXPLANATION
 from reports.sections.floors import NO_FLOOR, floors_of, quality_header, quality_lines
 from reports.sections.notes import left_out, note_of
+from reports.sections.power_columns import EXPLANATION as POWER_EXPLANATION
 from reports.sections.scores import METRIC_NAMES
 from reports.words import ABSENT, listed
 
@@ -32,7 +33,7 @@ def render_markdown(document: Document) -> str:
         f"# {escape(document.title)}",
         escape(document.headline),
         *_warnings(document),
-        *_table(("measured on", ""), document.caption),
+        *table_block(("measured on", ""), document.caption),
         "## Results",
         *_results(document),
         *_picture(document.charts.get("rtf_quality")),
@@ -45,6 +46,7 @@ def render_markdown(document: Document) -> str:
         *_lengths(document),
         *_starts(document),
         *_times(document),
+        *_power(document),
         *_built(document),
         *_sentences(document),
         *_listen(document),
@@ -59,7 +61,7 @@ def short_markdown(document: Document) -> str:
     header, lines = markdown_lines(document.table)
     context = document.context
     seconds = [] if context is None else [escape(f"{context.seconds}; {context.environment.get('host_class')}")]
-    table = _table(header, lines, [False, True, True, True, False, True])
+    table = table_block(header, lines, [False, True, True, True, False, True])
     return "\n\n".join([f"**{escape(document.verdict)}**", *table, *seconds]) + "\n"
 
 
@@ -69,7 +71,7 @@ def escape(text: str) -> str:
     return _TAG.sub("&lt;", text).replace("|", "\\|")
 
 
-def _table(header: Sequence[str], lines: Iterable[Sequence[str]], numeric: Sequence[bool] = ()) -> list[str]:
+def table_block(header: Sequence[str], lines: Iterable[Sequence[str]], numeric: Sequence[bool] = ()) -> list[str]:
     """One block: header, rule, lines; numbers to the right."""
     lines = list(lines)
     if not lines:
@@ -83,7 +85,7 @@ def _columns(columns: Sequence[Column], rows: Sequence[Row], extra: str, say: di
     """A table of rows with one more column of words at its end; `say` maps the label to them."""
     header = [*(column.header for column in columns), extra]
     numeric = [*(column.is_numeric for column in columns), False]
-    return _table(header, ([*(c.text(row) for c in columns), say[row.label]] for row in rows), numeric)
+    return table_block(header, ([*(c.text(row) for c in columns), say[row.label]] for row in rows), numeric)
 
 
 def _warnings(document: Document) -> list[str]:
@@ -118,7 +120,7 @@ def _search(document: Document) -> list[str]:
     return [
         "## The front",
         escape(found.sentence),
-        *_table(("variant", *found.header), found.lines, (False, *(True for _ in found.header))),
+        *table_block(("variant", *found.header), found.lines, (False, *(True for _ in found.header))),
         *_picture(document.charts.get("search")),
     ]
 
@@ -133,7 +135,7 @@ def _left_out(document: Document) -> list[str]:
     if not rows:
         return []
     lines = [(row.label, row.status, row.reason or ABSENT, row.remedy or ABSENT) for row in rows]
-    return ["## What has no speed, and why", *_table(("variant", "status", "why", "what to do"), lines)]
+    return ["## What has no speed, and why", *table_block(("variant", "status", "why", "what to do"), lines)]
 
 
 def _missing(document: Document) -> list[str]:
@@ -143,7 +145,7 @@ def _missing(document: Document) -> list[str]:
         (METRIC_NAMES.get(gap.metric, gap.metric), gap.status, gap.reason, listed(gap.where))
         for gap in document.missing
     ]
-    return ["## Scores that could not be computed", *_table(("score", "status", "why", "where"), lines)]
+    return ["## Scores that could not be computed", *table_block(("score", "status", "why", "where"), lines)]
 
 
 def _quality(document: Document) -> list[str]:
@@ -155,7 +157,7 @@ def _quality(document: Document) -> list[str]:
     return [
         "## All scores between their floors",
         *notes,
-        *_table(header, lines, [False, *[True] * (len(header) - 2), False]),
+        *table_block(header, lines, [False, *[True] * (len(header) - 2), False]),
     ]
 
 
@@ -163,14 +165,18 @@ def _lengths(document: Document) -> list[str]:
     lines = lengths.length_lines(document.table)
     if not lines:
         return []
-    return ["## Latency by length", lengths.EXPLANATION, *_table(lengths.HEADER, lines, [False, False, *[True] * 5])]
+    return [
+        "## Latency by length",
+        lengths.EXPLANATION,
+        *table_block(lengths.HEADER, lines, [False, False, *[True] * 5]),
+    ]
 
 
 def _starts(document: Document) -> list[str]:
     lines = starts.start_lines(document.table)
     if not lines:
         return []
-    return ["## Cold start", starts.EXPLANATION, *_table(starts.HEADER, lines, [False, *[True] * 5, False])]
+    return ["## Cold start", starts.EXPLANATION, *table_block(starts.HEADER, lines, [False, *[True] * 5, False])]
 
 
 def _times(document: Document) -> list[str]:
@@ -180,11 +186,26 @@ def _times(document: Document) -> list[str]:
     charts = (document.charts.get(name) for name in ("stages", "latency"))
     return [
         "## Where the time goes",
-        *_table(
+        *table_block(
             [column.header for column in document.times],
             ([column.text(row) for column in document.times] for row in rows),
             [column.is_numeric for column in document.times],
         ),
+        *(line for picture in charts for line in _picture(picture)),
+    ]
+
+
+def _power(document: Document) -> list[str]:
+    if not document.power:
+        return []
+    rows = document.table.timed_rows
+    header = ["variant", *(column.header for column in document.power)]
+    lines = ([row.label, *(column.text(row) for column in document.power)] for row in rows)
+    charts = (document.charts.get(name) for name in ("power", "rtf_energy"))
+    return [
+        "## Power and heat",
+        POWER_EXPLANATION,
+        *table_block(header, lines, [False, *(column.is_numeric for column in document.power)]),
         *(line for picture in charts for line in _picture(picture)),
     ]
 
@@ -203,7 +224,7 @@ def _sentences(document: Document) -> list[str]:
         if not lines:
             continue
         header = ("sentence", "category", "text", *document.sentence_header)
-        table = _table(header, ((s.utterance_id, s.category, s.text, *s.cells) for s in lines))
+        table = table_block(header, ((s.utterance_id, s.category, s.text, *s.cells) for s in lines))
         parts.extend([f"<details><summary>{escape(row.label)}</summary>", *table, "</details>"])
     return ["## Sentence by sentence", *parts] if parts else []
 

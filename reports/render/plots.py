@@ -80,7 +80,7 @@ def _quality_chart(table: Table, context: Context, out: Path, num_colors: int | 
         return None
     figure = Figure(figsize=(6.2 * len(metrics), 5.2), dpi=DPI, layout="constrained")
     panels = figure.subplots(1, len(metrics), squeeze=False)[0]
-    colors = _engine_colors(table)
+    colors = engine_colors(table)
     for axes, metric in zip(panels, metrics, strict=True):
         _quality_panel(axes, table, metric, colors)
     label = f"RTF, wall seconds per generated second ({context.seconds}); left is faster"
@@ -125,8 +125,8 @@ def _quality_panel(axes: Axes, table: Table, metric: str, colors: dict[str, str]
         )
     reference = next((row.timing.rtf for row in table.timed_rows if row.is_reference and row.timing), None)
     spots = [x for _, x, _ in points] + ([reference] if reference else [])
-    _log_axis(axes, spots)
-    _room(axes, [y for _, _, y in points])
+    log_axis(axes, spots)
+    room(axes, [y for _, _, y in points])
     reference_is_right = reference is not None and reference >= 1.0
     for line_x, text, is_right in (
         (1.0, "real time", not reference_is_right),
@@ -207,7 +207,7 @@ def _latency_chart(table: Table, context: Context, out: Path, num_colors: int | 
         return None
     figure = _row_figure(len(rows))
     calls, scatter = figure.subplots(1, 2, sharey=True)
-    colors = _engine_colors(table)
+    colors = engine_colors(table)
     for place, row in enumerate(rows):
         timing, record = row.timing, row.cell.record
         assert timing is not None
@@ -222,7 +222,7 @@ def _latency_chart(table: Table, context: Context, out: Path, num_colors: int | 
         if not deviations:
             scatter.text(0, place, "one round only", fontsize=8, color="#555555", ha="center", va="center", bbox=WHITE)
     _row_axis(calls, rows)
-    _log_axis(calls, [trial_ms(t) for row in rows if row.cell.record for t in row.cell.record.steady_trials], room=1.15)
+    log_axis(calls, [trial_ms(t) for row in rows if row.cell.record for t in row.cell.record.steady_trials], room=1.15)
     widest = max([5.0, *(abs(x) for row in rows for x in _deviations_pct(row))])
     scatter.set_xlim(-1.1 * widest, 1.1 * widest)
     scatter.axvline(0, color="#888888", linewidth=0.9, zorder=0)
@@ -263,7 +263,7 @@ def _row_axis(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_ylim(len(rows) - 0.5, -0.5)
 
 
-def _log_axis(axes: Axes, values: Iterable[float], room: float = 1.6) -> None:
+def log_axis(axes: Axes, values: Iterable[float], room: float = 1.6) -> None:
     """Logarithmic x with plain numbers as ticks and room at both ends for the labels."""
     values = list(values)
     axes.set_xlim(min(values) / room, max(values) * room)
@@ -274,13 +274,15 @@ def _log_axis(axes: Axes, values: Iterable[float], room: float = 1.6) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _room(axes: Axes, values: Sequence[float]) -> None:
+def room(axes: Axes, values: Sequence[float]) -> None:
+    """Above and below the values."""
     low, high = min(values), max(values)
     margin = 0.14 * (high - low) or 0.1 * abs(high) or 0.1
     axes.set_ylim(low - margin, high + margin)
 
 
-def _engine_colors(table: Table) -> dict[str, str]:
+def engine_colors(table: Table) -> dict[str, str]:
+    """One colour an engine, the same in every chart of a table."""
     engines = list(dict.fromkeys(row.engine for row in table.rows))
     return dict(zip(engines, itertools.cycle(COLORS), strict=False))
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -130,7 +129,16 @@ def _axis(search: Search, index: int) -> str:
     return f"{search.names[index]} ({better} is better)"
 
 
-def _found(trial: Mapping[str, Any], names: list[str]) -> Found:
+class SearchTrial(TypedDict):
+    """A trial as search.json has it, as far as it is drawn."""
+
+    label: str
+    values: list[float]
+    is_feasible: bool
+    is_on_front: bool
+
+
+def _found(trial: SearchTrial, names: list[str]) -> Found:
     values = [
         value / BYTES_PER_MIB if name.endswith("_bytes") else float(value)
         for name, value in zip(names, trial["values"], strict=True)

@@ -1,7 +1,10 @@
-"""The table on a terminal of 100 columns: the key columns, then what has no speed and why."""
+"""The table on a terminal: the key columns, as many as fit with whole names, then what has no speed and why."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
@@ -9,13 +12,14 @@ from rich.text import Text
 from metrics.stats import MIN_TRIALS
 from reports.data.context import VOID, context_of, warnings_of
 from reports.data.quality import LOG_MEL, PESQ, RANDOM_WEIGHTS
-from reports.data.table import Row, Table
-from reports.sections.columns import terminal_columns
-from reports.sections.notes import MACHINE_WORD, STATUS_WORDS, headline_of, is_void, left_out, note_of, other_model_of
+from reports.data.table import Row, Table, is_void
+from reports.sections.columns import Column, terminal_columns
+from reports.sections.notes import MACHINE_WORD, STATUS_WORDS, headline_of, left_out, note_of, other_model_of
 from reports.sections.scores import METRIC_NAMES, quality_text
-from reports.words import significant
+from reports.words import ABSENT, listed, significant
 
 WIDTH = 100
+KEYS = 3  # variant, evaluations, RTF
 
 
 def stdout_console() -> Console:
@@ -29,7 +33,10 @@ def print_report(table: Table, console: Console) -> None:
     context = context_of(table)
     console.print(Text(headline_of(table, context)))
     console.print()
-    console.print(_grid(table))
+    columns, narrower = _fitting(table, console)
+    console.print(_grid(table, columns))
+    if narrower:
+        console.print(Text(f"too wide for {console.width} columns, see the report: {listed(narrower)}"))
     if context is not None:
         env = context.environment
         console.print(Text(f"RTF: {context.seconds}; {env.get('host_class')}; workload {context.workload.get('name')}"))
@@ -56,13 +63,32 @@ def row_line(row: Row) -> str:
     return f"{row.label}: {', '.join(said)}"
 
 
-def _grid(table: Table) -> Grid:
-    columns = terminal_columns(table)
+def _fitting(table: Table, console: Console) -> tuple[list[Column], list[str]]:
+    """(columns whose names and figures stay whole side by side, headers of those that had to go).
+
+    Empty ones go first, then from the right; the first KEYS never do.
+    """
+    columns, gone = list(terminal_columns(table)), []
+    while len(columns) > KEYS and _width(table, columns) > console.width:
+        empty = [column for column in columns[KEYS:] if all(column.text(row) == ABSENT for row in table.rows)]
+        gone.append(empty[-1] if empty else columns[-1])
+        columns.remove(gone[-1])
+    return columns, [column.header for column in reversed(gone)]
+
+
+def _width(table: Table, columns: Sequence[Column]) -> int:
+    """Cells of a line in which no name, figure or word of a note is broken."""
+    texts = [[column.header, *(column.text(row) for row in table.rows)] for column in columns]
+    words = ["note", *(word for row in table.rows for word in _word(row).split())]
+    return sum(max(map(cell_len, column)) + 1 for column in texts) + 1 + max(map(cell_len, words))
+
+
+def _grid(table: Table, columns: Sequence[Column]) -> Grid:
     grid = Grid(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for column in columns:
         number = column.is_numeric
-        grid.add_column(Text(column.header), justify="right" if number else "left", no_wrap=number, overflow="fold")
-    grid.add_column(Text(" note"), overflow="fold", min_width=10)
+        grid.add_column(Text(column.header), justify="right" if number else "left", no_wrap=True, overflow="fold")
+    grid.add_column(Text(" note"), overflow="fold")
     for row in table.rows:
         grid.add_row(*(Text(column.text(row)) for column in columns), Text(f" {_word(row)}".rstrip()))
     return grid

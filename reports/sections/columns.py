@@ -242,7 +242,8 @@ _TRIALS = Column(
 _PEAK = Column(
     key="peak_mib",
     header="peak MiB",
-    help="highest memory of the worker process, proportional (PSS) unless RSS is said",
+    help="highest memory of the worker process, proportional (PSS) unless RSS is said; unified: what a board whose "
+    "processor and GPU share one memory had less of, driver and libraries included",
     text=_peak_text,
     sort=lambda row: row.peak_mib,
 )

@@ -23,7 +23,7 @@ STATUS_WORDS = {
     "running": "running",
 }
 
-
+NOTHING = "Nothing was measured yet."
 MACHINE_WORD = "machine not in order"
 
 
@@ -73,22 +73,13 @@ def headline_of(table: Table, context: Context | None) -> str:
 def headline_parts(table: Table, context: Context | None) -> Headline:
     """The same in parts. Raises RecordError for a damaged verdict of the quality gate."""
     if context is None:
-        return _unnamed("Nothing was measured yet.")
-    rows = [row for row in table.timed_rows if row.validity == "valid"] or list(table.timed_rows)
-    if not rows:
-        return _unnamed(f"No variant has a speed to show; {_tally(table)}.")
-    rows = [row for row in rows if not is_void(row)]
-    if not rows:
-        lead = "No variant is named the fastest: the machine was not in order, see below."
-        return Headline(verdict=lead, named=None, text=f"{lead} {_capital(_tally(table))}.")
-    verdict = verdict_of(table, rows)
+        return Headline(verdict=NOTHING, named=None, text=NOTHING)
+    verdict = verdict_of(table)
+    if verdict.row is None:
+        return Headline(verdict=verdict.text, named=None, text=f"{verdict.text} {_capital(_tally(table))}.")
     detail = f"{_speed_sentence(verdict.row, context)} {_quality_sentence(verdict.row)}"
     text = f"{verdict.text} {detail} {_capital(_tally(table))}."
     return Headline(verdict=verdict.text, named=verdict.row.label, text=text)
-
-
-def _unnamed(text: str) -> Headline:
-    return Headline(verdict=text, named=None, text=text)
 
 
 def _speed_sentence(row: Row, context: Context) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from reports.data.table import Row, Table
 from reports.words import plain_json, without_machine_paths
@@ -32,7 +31,7 @@ def _proof(row: Row) -> Proof | None:
     return Proof(label=row.label, line=_line(proof), json=plain_json(proof))
 
 
-def _line(proof: Mapping[str, Any]) -> str:
+def _line(proof: Mapping[str, object]) -> str:
     """As many of its single values as fit: calls 87, num_evals 2784, vocoder.runtime eager, .."""
     words = ""
     for name, value in _leaves(proof):
@@ -43,7 +42,7 @@ def _line(proof: Mapping[str, Any]) -> str:
     return words
 
 
-def _leaves(part: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(part: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Single values first, then those of the parts below."""
     for name, value in part.items():
         if not isinstance(value, (Mapping, list, tuple)):

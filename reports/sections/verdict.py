@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reports.data.judged import Judged, judged_rows
 from reports.data.quality import LOG_MEL
 from reports.data.ratios import Times, times_of
-from reports.data.table import Row, Table
+from reports.data.table import Row, Table, is_void
 from reports.sections.scores import score_text
 from reports.words import listed, plural, significant
 
@@ -24,10 +24,12 @@ BADGES: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Named:
-    """text: the sentence, with its full stop. row: the variant that it names first."""
+    """text: the sentence, with its full stop. row: the variant that it names first, None for none. best: the same where
+    nothing speaks against it, None where it lost something, may have, or has random weights."""
 
     text: str
-    row: Row
+    row: Row | None = None
+    best: Row | None = None
 
 
 def badge_of(judged: Judged) -> str:
@@ -42,8 +44,15 @@ def times_text(times: Times) -> str:
     return f"{significant(times.ratio)} ({significant(times.low)} to {significant(times.high)})"
 
 
-def verdict_of(table: Table, rows: Sequence[Row]) -> Named:
-    """Of the rows that may be named, one at least. Raises RecordError for a damaged verdict of the quality gate."""
+def verdict_of(table: Table) -> Named:
+    """The one rule for "the fastest that lost nothing", of every report and of MLflow. Raises RecordError for a damaged
+    verdict of the quality gate."""
+    rows = [row for row in table.timed_rows if row.validity == "valid"] or table.timed_rows
+    if not rows:
+        return Named(text="No variant has a speed to show.")
+    rows = [row for row in rows if not is_void(row)]
+    if not rows:
+        return Named(text="No variant is named the fastest: the machine was not in order, see below.")
     judged = judged_rows(table)
     by_speed = sorted(rows, key=_rtf)
     kept = next((row for row in by_speed if judged[row.label].kind == "kept" and _is_faster(row, table)), None)
@@ -51,24 +60,29 @@ def verdict_of(table: Table, rows: Sequence[Row]) -> Named:
         return _without_winner(table, by_speed, judged)
     faster = by_speed[: by_speed.index(kept)]
     parts = [f"Fastest that lost nothing: {_named(kept, table)}", *_but(faster, judged)]
-    return Named(text="; ".join(parts) + ".", row=kept)
+    return Named(text="; ".join(parts) + ".", row=kept, best=kept)
 
 
 def _without_winner(table: Table, by_speed: Sequence[Row], judged: Mapping[str, Judged]) -> Named:
     """No variant is recommended; the fastest is named with what speaks against it."""
     asked = [row for row in by_speed if judged[row.label].kind not in ("base", "reference")]
     fastest = by_speed[0]
+    unrefuted = fastest if fastest.validity == "valid" else None
     if len(table.rows) == 1:
-        return Named(text=f"Quality not judged: there is nothing to compare {fastest.label} with.", row=fastest)
+        text = f"Quality not judged: there is nothing to compare {fastest.label} with."
+        return Named(text=text, row=fastest, best=unrefuted)
     kinds = {judged[row.label].kind for row in asked if _is_faster(row, table) or times_of(row, table) is None}
-    if not kinds - {"unjudged"}:
+    if asked and not kinds:
+        lead = "No variant is faster than the base"
+    elif not kinds - {"unjudged"}:
         lead = "Quality not judged" if asked else "Nothing to choose from"
     elif kinds == {"lost"}:
         lead = "Every faster variant loses something"
     else:
         lead = "No faster variant is known to have lost nothing"
     doubt = _doubt(fastest, judged[fastest.label]) + _fidelity(fastest, asked, table, judged[fastest.label])
-    return Named(text=f"{lead}. Fastest: {_named(fastest, table)}{doubt}.", row=fastest)
+    best = None if kinds - {"unjudged"} else unrefuted
+    return Named(text=f"{lead}. Fastest: {_named(fastest, table)}{doubt}.", row=fastest, best=best)
 
 
 def _but(faster: Sequence[Row], judged: Mapping[str, Judged]) -> list[str]:

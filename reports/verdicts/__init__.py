@@ -1,1 +1,1 @@
-"""Verdicts for people and machines: stored baselines, same-run pairs, quality."""
+"""Verdicts for people and machines: three rules fill one sheet, one renderer makes its forms; the comment, the page."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from metrics.record import RecordError
 from metrics.typed import load_json
@@ -116,7 +116,7 @@ def read_spoken(path: Path) -> Spoken:
         raise RecordError(f"{path}: is no verdict that can be shown ({error}); measure again") from error
 
 
-def spoken(content: Mapping[str, Any]) -> Spoken:
+def spoken(content: Mapping[str, object]) -> Spoken:
     """By the kind that the file names; a stored baseline's names none. Raises ValueError or LookupError."""
     kind = content.get("kind")
     if kind == "same-run":
@@ -144,25 +144,36 @@ def heading(one: Measurement, *, is_named: bool) -> str:
 
 
 def _section(one: Measurement, *, is_named: bool) -> str:
+    lines = [f"### {heading(one, is_named=is_named)}", "", *body_lines(one)]
+    if one.link is not None:
+        lines += [f"[Everything that was measured]({one.link})", ""]
+    if details := detail_lines(one):
+        lines += ["<details><summary>How this was measured</summary>", "", *details, "", "</details>", ""]
+    return "\n".join(lines).rstrip()
+
+
+def body_lines(one: Measurement) -> list[str]:
+    """The table and what follows from it."""
     rows = [row for spoken in one.spoken for row in spoken.rows]
     notes = [note for spoken in one.spoken for note in spoken.notes]
-    details = [line for spoken in one.spoken for line in spoken.details]
-    lines = [f"### {heading(one, is_named=is_named)}", ""]
+    lines = []
     if rows:
         lines += ["| | before | after | change | |", "|---|---:|---:|---|---|"]
         lines += [f"| {row.what} | {row.before} | {row.after} | {row.change} | {row.said} |" for row in rows]
         lines.append("")
-    lines += [line for note in notes for line in (note, "")]
-    if one.link is not None:
-        lines += [f"[Everything that was measured]({one.link})", ""]
-    if details:
-        lines += ["<details><summary>How this was measured</summary>", "", *(f"- {line}" for line in details)]
-        if one.ratio is not None:
-            lines.append(
-                '- "12 % faster" means that a call takes 12 % less time, "12 % slower" that it takes 12 % more.'
-            )
-        lines += ["", "</details>", ""]
-    return "\n".join(lines).rstrip()
+    return lines + [line for note in notes for line in (note, "")]
+
+
+def detail_lines(one: Measurement) -> list[str]:
+    """How it was measured, as a list."""
+    lines = [f"- {line}" for spoken in one.spoken for line in spoken.details]
+    if lines and one.ratio is not None:
+        lines.append(
+            '- "12 % faster" means that a call takes 12 % less time, "12 % slower" that it takes 12 % more. '
+            "Times are compared pair by pair, or after division by the machine's own speed: the change need not be the "
+            "quotient of the two medians."
+        )
+    return lines
 
 
 def outputs(one: Measurement) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A same-run verdict for machines and for people: verdict.json, summary.md, junit.xml, lines for a terminal."""
+"""The verdict of same-run pairs: verdict.json, and the sheet that its other forms are rendered from."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from baselines.paired.data import CANDIDATE, REFERENCE, SENTINEL, Answers
 from baselines.paired.rule import PairedFinding, PairedLimits, PairedVerdict
 from metrics.verdict import WORDS, Outcome
-from reports.verdicts.junit import KINDS, Case, junit_suite
+from reports.verdicts.junit import KINDS, Case
 from reports.verdicts.plain import growth, mebibytes
-from reports.verdicts.stored import STICKY_MARK
+from reports.verdicts.sheet import Line, Sheet
 
 COMPARISON_SCHEMA_VERSION = 1
 QUALITY_GATE = "python -m experiments.quality_gate"
@@ -29,8 +29,8 @@ class Comparison:
     limits: PairedLimits
     labels: Mapping[str, str]
     sides: Mapping[str, Mapping[str, Any]]
-    environment: Mapping[str, Any]
-    workload: Mapping[str, Any]
+    environment: Mapping[str, object]
+    workload: Mapping[str, object]
     checked: Mapping[str, int]
     error_rate: str
     wall_s: float
@@ -39,7 +39,7 @@ class Comparison:
     memory_bytes: Mapping[str, float] | None = None
 
 
-def comparison_content(comparison: Comparison, created: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def comparison_content(comparison: Comparison, created: str, settings: Mapping[str, object]) -> dict[str, Any]:
     """verdict.json; everything else is rendered from the same values."""
     return {
         "schema_version": COMPARISON_SCHEMA_VERSION, "kind": "same-run", "created": created,
@@ -53,7 +53,7 @@ def comparison_content(comparison: Comparison, created: str, settings: Mapping[s
 
 
 def failed_content(
-    side: str, reason: str, remedy: str, created: str, asked: Mapping[str, Any], environment: Mapping[str, Any]
+    side: str, reason: str, remedy: str, created: str, asked: Mapping[str, object], environment: Mapping[str, object]
 ) -> dict[str, Any]:
     """verdict.json where a side could not be measured, or must not be: no figure at all. asked: per side its overrides
     and revision."""
@@ -64,58 +64,53 @@ def failed_content(
     }  # fmt: skip
 
 
-def comparison_lines(comparison: Comparison) -> Iterator[str]:
-    verdict = comparison.verdict
-    yield f"{verdict.outcome}: {_title(comparison)}: {_words(verdict)}"
-    for sentence in in_words(comparison):
-        yield f"  {sentence}"
-    for finding in verdict.findings:
-        yield f"  {finding.outcome:<12} {finding.metric:<10} {change(finding)}, {_sentence(finding, comparison)}"
-    if verdict.sentinel is not None:
-        yield f"  {verdict.sentinel.outcome:<12} sentinel   {change(verdict.sentinel)} of the unchanged reference"
-    yield f"  {_evidence(comparison)}"
-    yield f"  {comparison.error_rate}"
-
-
-def comparison_summary(comparison: Comparison) -> str:
-    """For a comment on a pull request."""
-    verdict = comparison.verdict
-    lines = [
-        f"## {verdict.outcome}: {_title(comparison)}", "", " ".join(in_words(comparison)), "",
-        f"{_words(verdict).capitalize()}. {_evidence(comparison)}", "",
-        "| metric | reference | candidate | ratio (bounds) | catch | verdict |", "|---|---:|---:|---|---:|---|",
-    ]  # fmt: skip
-    for finding in [*verdict.findings, *([verdict.sentinel] if verdict.sentinel else [])]:
-        side = SENTINEL if finding is verdict.sentinel else CANDIDATE
-        name = f"{finding.metric} ({SENTINEL})" if side == SENTINEL else finding.metric
-        cells = (
-            name,
-            _ms(finding, REFERENCE),
-            _ms(finding, side),
-            change(finding),
-            f"x{comparison.limits.catch_ratio:g}",
-        )
-        lines.append(f"| {' | '.join(cells)} | {finding.outcome} |")
-    lines += ["", *(f"- **{f.metric}**: {_sentence(f, comparison)}" for f in verdict.findings), ""]
-    lines += [f"{comparison.error_rate[:1].upper()}{comparison.error_rate[1:]}.", "", _environment(comparison), ""]
-    return "\n".join([*lines, STICKY_MARK]) + "\n"
-
-
-def comparison_junit(comparison: Comparison) -> str:
-    """One test case per gated metric; where the environment was invalid, each is an error."""
-    verdict = comparison.verdict
+def comparison_sheet(comparison: Comparison) -> Sheet:
+    """In junit.xml each gated metric is a case; where the environment was invalid, each is an error."""
+    verdict, words = comparison.verdict, _words(comparison.verdict)
     invalid = verdict.outcome == "INVALID_ENV"
     cases = []
     for f in verdict.findings:
         text = f"{change(f)}, {_sentence(f, comparison)}"
         outcome: Outcome = "INVALID_ENV" if invalid else f.outcome
-        cases.append(Case(f.metric, outcome, f"{_words(verdict)}; {text}" if invalid else text, kind=KINDS[outcome]))
-    host_class = str(comparison.environment.get("host_class") or "")
-    return junit_suite("compare", comparison.labels[CANDIDATE], cases, {"host_class": host_class})
+        cases.append(Case(f.metric, outcome, f"{words}; {text}" if invalid else text, kind=KINDS[outcome]))
+    lines = [_line(f, comparison, _sentence(f, comparison)) for f in verdict.findings]
+    if verdict.sentinel is not None:
+        lines.append(_line(verdict.sentinel, comparison))
+    return Sheet(
+        outcome=verdict.outcome,
+        title=f"{comparison.labels[CANDIDATE]} against {comparison.labels[REFERENCE]}",
+        said=words,
+        sentences=tuple(in_words(comparison)),
+        evidence=_evidence(comparison),
+        columns=("metric", "reference", "candidate", "ratio (bounds)", "catch"),
+        lines=tuple(lines),
+        notes=(comparison.error_rate,),
+        background=(_environment(comparison),),
+        suite="compare",
+        label=comparison.labels[CANDIDATE],
+        cases=tuple(cases),
+        properties={"host_class": str(comparison.environment.get("host_class") or "")},
+    )
 
 
-def failed_junit(side: str, reason: str) -> str:
-    return junit_suite("compare", side, [Case("measurement", "FAILED", f"{side}: {reason}", kind="error")], {})
+def failed_sheet(side: str, reason: str, remedy: str) -> Sheet:
+    case = Case("measurement", "FAILED", f"{side}: {reason}", kind="error")
+    return Sheet(
+        outcome="FAILED", title=side, sentences=(f"{reason}; {remedy}.",), suite="compare", label=side, cases=(case,)
+    )
+
+
+def _line(finding: PairedFinding, comparison: Comparison, explanation: str = "") -> Line:
+    """The unchanged reference, timed a second time, explains nothing."""
+    is_sentinel = finding is comparison.verdict.sentinel
+    catch, side = f"x{comparison.limits.catch_ratio:g}", SENTINEL if is_sentinel else CANDIDATE
+    return Line(
+        name=f"{finding.metric} ({SENTINEL})" if is_sentinel else finding.metric,
+        outcome=finding.outcome,
+        change=f"{change(finding)} of the unchanged reference" if is_sentinel else change(finding),
+        cells=(_ms(finding, REFERENCE), _ms(finding, side), change(finding), catch),
+        explanation=explanation,
+    )
 
 
 def _words(verdict: PairedVerdict) -> str:
@@ -201,10 +196,6 @@ def _sentence(finding: PairedFinding, comparison: Comparison) -> str:
     time = comparison.seconds_per_block
     cost = "" if quick or time is None or more <= 0 else f" (about {more * time:.0f} s)"
     return f"{text}: about {max(1, more)} more {unit}{cost} would settle it, were mean and spread to stay"
-
-
-def _title(comparison: Comparison) -> str:
-    return f"{comparison.labels[CANDIDATE]} against {comparison.labels[REFERENCE]}"
 
 
 def _evidence(comparison: Comparison) -> str:

@@ -14,6 +14,7 @@ SHOWN_CHARS = 240
 NAMES: Mapping[str, str] = {
     "wall_time": "time of a call", "cpu_time": "processor time of a call", "device_time": "time on the GPU of a call",
     "peak_rss_bytes": "memory", "peak_pss_bytes": "memory", "peak_device_bytes": "GPU memory",
+    "energy_j_per_audio_s": "energy per second of speech",
     "audio_valid": "sentences that came out whole", "steady_counters": "nothing prepared while the clock ran",
     "snr_vs_reference_db": "closeness to the model's own best speech",
     "blind_snr_delta_vs_reference_db": "speech over background noise", "wer_frac": "words said wrongly",
@@ -80,6 +81,8 @@ def score(metric: str, value: float, *, sign: bool = False) -> str:
     scale, unit = (100, " points" if sign else " %") if metric.endswith("_frac") else (1, "")
     if metric.endswith("_db"):
         unit = " dB"
+    if metric.endswith("_j_per_audio_s"):
+        unit = " J"
     shown = f"{scale * value:+.2g}" if sign else f"{scale * value:.3g}"
     return f"{'0' if abs(value) < 1e-6 else shown}{unit}"
 

@@ -1,16 +1,16 @@
-"""The quality gate's verdict for machines and for people: verdict.json, summary.md, junit.xml, lines for a terminal."""
+"""The verdict of the quality gate: verdict.json, and the sheet that its other forms are rendered from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from baselines.quality.gate import AS_OUTCOME, QualityVerdict
+from baselines.quality.gate import AS_OUTCOME, QualityFinding, QualityVerdict
 from baselines.quality.rules import QualityLimits
 from metrics.record import RunRecord
-from reports.verdicts.junit import KINDS, Case, junit_suite
-from reports.verdicts.stored import STICKY_MARK
+from reports.verdicts.junit import KINDS, Case
+from reports.verdicts.sheet import Line, Sheet
 
 QUALITY_SCHEMA_VERSION = 1
 WORDS: Mapping[str, str] = {
@@ -54,46 +54,8 @@ def _side(run: RunRecord) -> dict[str, Any]:
     return {"run_id": run.run_id, "label": run.label, "status": run.status, "workload": run.workload.get("name")}
 
 
-def quality_lines(judged: JudgedQuality) -> Iterator[str]:
-    verdict = judged.verdict
-    yield f"{verdict.outcome}: {judged.title}: {judged.said}"
-    for finding in verdict.findings:
-        yield f"  {finding.outcome:<12} {finding.rule}"
-        yield f"               {finding.explanation}"
-    for typed in judged.to_judge:
-        yield f"  missing scores: {typed}"
-    for text in _pairing(verdict):
-        yield f"  {text}"
-    yield f"  {_error_rate(verdict)}"
-
-
-def quality_summary(judged: JudgedQuality) -> str:
-    """For a comment on a pull request."""
-    verdict = judged.verdict
-    said = judged.said
-    lines = [
-        f"## {verdict.outcome}: quality of {judged.title}",
-        "",
-        f"{said.capitalize()}. {_error_rate(verdict)}.",
-        "",
-    ]
-    if verdict.findings:
-        lines += [
-            "| rule | baseline | candidate | effect (bounds) | limit | sentences | verdict |",
-            "|---|---:|---:|---|---:|---:|---|",
-        ]
-    for f in verdict.findings:
-        bounds = "-" if f.effect is None else f"{f.effect:+.4g} ({_number(f.low)} to {_number(f.high)})"
-        cells = (f.rule, _number(f.baseline), _number(f.candidate), bounds, _number(f.limit))
-        lines.append(f"| {' | '.join(cells)} | {f.num_sentences} of {f.num_expected} | {f.outcome} |")
-    lines += ["", *(f"- **{f.rule}**: {_cell(f.explanation)}" for f in verdict.findings), ""]
-    lines += [*(f"- missing scores: `{typed}`" for typed in judged.to_judge)]
-    lines += [*(f"- {text}" for text in _pairing(verdict)), "", STICKY_MARK]
-    return "\n".join(lines) + "\n"
-
-
-def quality_junit(judged: JudgedQuality) -> str:
-    """One test case per rule; a rule that judged nothing is skipped, and nothing to compare is an error."""
+def quality_sheet(judged: JudgedQuality) -> Sheet:
+    """In junit.xml a rule that judged nothing is skipped, and nothing to compare is an error."""
     verdict = judged.verdict
     cases = [
         Case(f.rule, "NOT_JUDGED" if f.outcome == "not judged" else AS_OUTCOME[f.outcome], f.explanation,
@@ -102,8 +64,29 @@ def quality_junit(judged: JudgedQuality) -> str:
     ]  # fmt: skip
     if verdict.reason is not None:
         cases = [Case("quality", "ERROR", verdict.reason, kind="error")]
-    host_class = str(judged.candidate.environment.get("host_class") or "")
-    return junit_suite("quality", judged.candidate.label, cases, {"host_class": host_class})
+    return Sheet(
+        outcome=verdict.outcome,
+        title=f"quality of {judged.title}",
+        said=judged.said,
+        evidence=_error_rate(verdict),
+        columns=("rule", "baseline", "candidate", "effect (bounds)", "limit", "sentences"),
+        lines=tuple(_line(finding) for finding in verdict.findings),
+        todo=tuple(("missing scores", typed) for typed in judged.to_judge),
+        notes=tuple(_pairing(verdict)),
+        suite="quality",
+        label=judged.candidate.label,
+        cases=tuple(cases),
+        properties={"host_class": str(judged.candidate.environment.get("host_class") or "")},
+    )
+
+
+def _line(f: QualityFinding) -> Line:
+    bounds = "-" if f.effect is None else f"{f.effect:+.4g} ({_number(f.low)} to {_number(f.high)})"
+    values = (_number(f.baseline), _number(f.candidate), bounds, _number(f.limit))
+    return Line(
+        name=f.rule, outcome=f.outcome, explanation=f.explanation,
+        cells=(*values, f"{f.num_sentences} of {f.num_expected}"),
+    )  # fmt: skip
 
 
 def _pairing(verdict: QualityVerdict) -> list[str]:
@@ -126,7 +109,3 @@ def _error_rate(verdict: QualityVerdict) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")

@@ -58,7 +58,7 @@ def pick(kind: type[Kind], data: Any) -> Kind:
     return from_json(kind, {f.name: data[f.name] for f in fields(kind) if f.name in data})  # type: ignore[arg-type]
 
 
-def outcome_of(content: Mapping[str, Any]) -> Outcome:
+def outcome_of(content: Mapping[str, object]) -> Outcome:
     """The word of today for a word of before. Raises ValueError."""
     word = str(content["outcome"])
     return pick(_Word, {"outcome": OLD_WORDS.get(word, word)}).outcome
@@ -76,7 +76,7 @@ def interval(ratio: float, low: float, high: float) -> str:
     return speed(ratio, low, high) if high < 1.0 or low > 1.0 else between(low, high)
 
 
-def machine_line(content: Mapping[str, Any]) -> tuple[str, ...]:
+def machine_line(content: Mapping[str, object]) -> tuple[str, ...]:
     machine = pick(Machine, content.get("environment", {}))
     if machine.host_class is None:
         return ()

@@ -11,6 +11,7 @@ from reports.verdicts.plain import between, code, counted, growth, is_bounded, m
 from reports.verdicts.spoken import UNSURE, Row, Spoken, interval, machine_line, outcome_of, pick
 
 CLOCKS = ("wall_time", "cpu_time", "device_time")
+ENERGY = "energy_j_per_audio_s"
 MEMORY = ("peak_rss_bytes", "peak_pss_bytes", "peak_device_bytes")
 SEVERITY = ("FAIL", "INCONCLUSIVE", "WARN", "PASS")
 WORDS: Mapping[str, str] = {
@@ -125,6 +126,9 @@ def _stored_row(finding: StoredFinding) -> Row:
     if sizes is not None:
         before, after = map(mebibytes, sizes)
         return Row(what=what, before=before, after=after, change=growth(*sizes), said=said)
+    if finding.metric == ENERGY and finding.effect is not None:
+        before, after = (_value(finding, side) for side in (finding.baseline, finding.new))
+        return Row(what=what, before=before, after=after, change=growth(1.0, finding.effect), said=said)
     if finding.metric in CLOCKS and finding.effect is not None and finding.interval is not None:
         change = interval(finding.effect, *finding.interval)
         return Row(what=what, before="", after="", change=change, said=said)

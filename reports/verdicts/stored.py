@@ -1,4 +1,4 @@
-"""A verdict for machines and for people: verdict.json, junit.xml, a comment on a pull request, lines for a terminal."""
+"""The verdict of a stored baseline: verdict.json, and the sheet that its other forms are rendered from."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from baselines.stored.store import Baseline
 from baselines.stored.verdict import Finding, Limits, Verdict
 from metrics.record import RunRecord
 from metrics.verdict import EXIT_RUN_FAILED, WORDS
-from reports.verdicts.junit import KINDS, Case, junit_suite
+from reports.verdicts.junit import KINDS, Case
+from reports.verdicts.sheet import Line, Sheet
 
 # 2 has what each metric can find, and the baseline's approval; 3 says INCONCLUSIVE where 2 said CANNOT_TELL
 VERDICT_SCHEMA_VERSION = 3
-STICKY_MARK = "<!-- f5bench-gate -->"  # by which a bot finds the comment to update
+BOUNDS = (
+    "Intervals are one-sided bounds: the one that fails a metric holds at its share of the false alarm rate, the one "
+    "that passes it at {:g} %. Finds from: the slowdown that fails in 95 % of gates."
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,55 +61,52 @@ def verdict_content(gated: Gated, created: str) -> dict[str, Any]:
     }
 
 
-def terminal_lines(gated: Gated) -> Iterator[str]:
-    verdict = gated.verdict
-    yield f"{verdict.outcome}: {gated.run.label} against baseline {gated.baseline.name}: {WORDS[verdict.outcome]}"
-    for finding in verdict.findings:
-        yield f"  {finding.outcome:<11} {finding.metric:<20} {_change(finding)}".rstrip(" -")
-        yield f"              {' '.join(finding.explanation.split())}"
-    yield _error_rate(verdict)
-    yield gated.stored
-    yield gated.same_run
-    yield from _warnings(gated)
+def gate_sheet(gated: Gated) -> Sheet:
+    verdict, environment = gated.verdict, gated.run.environment
+    failed = verdict.exit_code == EXIT_RUN_FAILED
+    return Sheet(
+        outcome=verdict.outcome,
+        title=f"{gated.run.label} against baseline {gated.baseline.name}",
+        said=WORDS[verdict.outcome],
+        evidence=_error_rate(verdict),
+        columns=("metric", "baseline", "new", "change (interval)", "limit", "finds from"),
+        lines=tuple(_line(finding) for finding in verdict.findings),
+        warnings=tuple(_warnings(gated)),
+        notes=(gated.stored, gated.same_run),
+        background=(BOUNDS.format(100 * gated.limits.pass_confidence), _environment(gated)),
+        suite=f"gate.{gated.baseline.name}",
+        label=gated.run.label,
+        cases=tuple(
+            Case(one.metric, one.outcome, one.explanation, kind="error" if failed else KINDS[one.outcome])
+            for one in verdict.findings
+        ),
+        properties={
+            **{name: str(environment.get(name) or "") for name in ("host_class", "device", "git_commit")},
+            "outcome": verdict.outcome,
+        },
+    )
+
+
+def _line(finding: Finding) -> Line:
+    finds = "-" if finding.detectable is None else f"x{finding.detectable:.3f}"
+    values = (_value(finding, finding.baseline), _value(finding, finding.new), _change(finding))
+    return Line(
+        name=finding.metric, outcome=finding.outcome, change=_change(finding), explanation=finding.explanation,
+        cells=(*values, _limit(finding), finds),
+    )  # fmt: skip
 
 
 def _warnings(gated: Gated) -> Iterator[str]:
-    """What the reader of any verdict must know: nobody vouches for the baseline, or the gate is blind to the limit."""
+    """Nobody vouches for the baseline, or the gate is blind to the limit."""
     problem = approval_problem(gated.baseline)
     if problem is not None:
-        yield f"warning: baseline {gated.baseline.name}: {problem}"
+        yield f"baseline {gated.baseline.name}: {problem}"
     for finding in gated.verdict.findings:
         if finding.detectable is not None and finding.limit is not None and finding.detectable > finding.limit:
             yield (
-                f"warning: {finding.metric}: this gate finds a slowdown surely from x{finding.detectable:.3f} on, not "
+                f"{finding.metric}: this gate finds a slowdown surely from x{finding.detectable:.3f} on, not "
                 f"from x{finding.limit:g}; for that use `python -m experiments.compare`, or a baseline of more sessions"
             )
-
-
-def summary_markdown(gated: Gated) -> str:
-    """For a comment on a pull request: verdict, table, error rate, environment; the words to each row below."""
-    verdict, baseline, run = gated.verdict, gated.baseline, gated.run
-    lines = [
-        f"## {verdict.outcome}: {run.label} against baseline {baseline.name}",
-        "",
-        f"{WORDS[verdict.outcome].capitalize()}. {_error_rate(verdict)}",
-        "",
-        "| metric | baseline | new | change (interval) | limit | finds from | verdict |",
-        "|---|---:|---:|---|---:|---:|---|",
-    ]
-    for finding in verdict.findings:
-        cells = (finding.metric, _value(finding, finding.baseline), _value(finding, finding.new), _change(finding))
-        finds = "-" if finding.detectable is None else f"x{finding.detectable:.3f}"
-        lines.append(f"| {' | '.join(_cell(text) for text in (*cells, _limit(finding), finds))} | {finding.outcome} |")
-    lines += ["", *(_cell(warning.capitalize()) + "." for warning in _warnings(gated))]
-    lines += ["", *(f"- **{f.metric}**: {_cell(f.explanation)}" for f in verdict.findings), ""]
-    bounds = (
-        "Intervals are one-sided bounds: the one that fails a metric holds at its share of the false alarm rate, "
-        f"the one that passes it at {100 * gated.limits.pass_confidence:g} %. "
-        "Finds from: the slowdown that fails in 95 % of gates."
-    )
-    rates = f"{_cell(gated.stored)}. {_cell(gated.same_run)}."
-    return "\n".join([*lines, bounds, "", rates, "", _environment(gated), "", STICKY_MARK]) + "\n"
 
 
 def _environment(gated: Gated) -> str:
@@ -117,20 +118,6 @@ def _environment(gated: Gated) -> str:
         f"Host class {environment.get('host_class')}, device {environment.get('device')}, "
         f"{environment.get('threads')} threads{others}; this run {here}, "
         f"baseline {there} of {baseline.recorded} ({len(baseline.runs)} session(s))."
-    )
-
-
-def junit_xml(gated: Gated) -> str:
-    """One test case per finding; where the run failed, each is an error."""
-    failed = gated.verdict.exit_code == EXIT_RUN_FAILED
-    cases = [
-        Case(finding.metric, finding.outcome, finding.explanation, kind="error" if failed else KINDS[finding.outcome])
-        for finding in gated.verdict.findings
-    ]
-    environment = gated.run.environment
-    properties = {name: str(environment.get(name) or "") for name in ("host_class", "device", "git_commit")}
-    return junit_suite(
-        f"gate.{gated.baseline.name}", gated.run.label, cases, {**properties, "outcome": gated.verdict.outcome}
     )
 
 
@@ -165,7 +152,3 @@ def _limit(finding: Finding) -> str:
     if finding.metric.endswith("_bytes"):
         return _value(finding, finding.limit)
     return f"x{finding.limit:g}" if finding.effect_kind == "ratio" else f"{finding.limit:g}"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")

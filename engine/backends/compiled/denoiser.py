@@ -23,12 +23,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from engine.backends.eager.denoiser import EagerDenoiser, Placed
-from engine.conditioner import Conditioning
+from engine.backends.eager.denoiser import EagerDenoiser
 from engine.contract import ConfigError
 from engine.runtimes.inductor import CountingInductor, ready_compiler
 from engine.settings import Proof
 from engine.solver.guidance import Rows
+from engine.step.conditioner import Conditioning
+from engine.step.placed import Placed
 from engine.step.unett import Step
 
 STEPS_KEPT = 2

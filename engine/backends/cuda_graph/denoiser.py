@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
-from engine.backends.eager.denoiser import Placed
-from engine.conditioner import Conditioning
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.settings import Proof
 from engine.solver.guidance import Rows
 from engine.solver.methods import SolverSpec
 from engine.solver.sampler import planned_velocity
+from engine.step.conditioner import Conditioning
+from engine.step.placed import Placed
 
 WARM_UP_RUNS = 3  # kernels are chosen, compiled and given their workspaces before the capture
 Key = tuple[int, int, bool, int]
@@ -118,7 +118,7 @@ class GraphSampler:
     def sample(self, conditioning: Conditioning, x0: torch.Tensor, which: int = 0) -> torch.Tensor:
         """The mel is a copy: the graph's own buffer belongs to its next replay."""
         placed = self._denoiser.place(conditioning)
-        key = (len(placed.projected), x0.shape[1], placed.masks is not None, which)
+        key = (len(placed.projected), x0.shape[1], placed.padded, which)
         if key not in self._graphs:
             self._graphs[key] = self._capture(placed, conditioning, x0, which)
             if len(self._graphs) > self._max_graphs:
@@ -163,13 +163,10 @@ class GraphSampler:
 
 def copied(placed: Placed) -> Placed:
     """The same constants in memory of their own; the tables of the length are shared, nobody writes them."""
-    masks = None if placed.masks is None else (placed.masks[0].clone(), placed.masks[1].clone())
-    return Placed(placed.batch, placed.projected.clone(), placed.convolved.clone(), placed.cos, placed.sin, masks)
+    return replace(placed, **{name: tensor.clone() for name, tensor in placed.own().items()})
 
 
 def copy_into(target: Placed, source: Placed) -> None:
-    target.projected.copy_(source.projected)
-    target.convolved.copy_(source.convolved)
-    if target.masks is not None and source.masks is not None:
-        for mine, theirs in zip(target.masks, source.masks, strict=True):
-            mine.copy_(theirs)
+    theirs = source.own()
+    for name, mine in target.own().items():
+        mine.copy_(theirs[name])

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from engine.conditioner import Conditioning
-from engine.step.kept import KeptTables
 from engine.settings import Proof
 from engine.solver.guidance import Rows
-from engine.step.dit import Arch, Masks, padding_masks, rope_table
+from engine.step.conditioner import Conditioning
+from engine.step.dit import Arch, rope_table
+from engine.step.kept import KeptTables
+from engine.step.placed import Placed
 from engine.step.precision import PreparedStep, count_packed, count_quantized, weight_histogram
 from engine.step.tables import Tables
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Placed:
-    """A batch's constants on the device in the step's dtype: all that an evaluation reads beside x and the tables.
-    projected (R, N, C), convolved (R, C, N), cos and sin (N, 1 or H, dim_head); masks where utterances are padded."""
-
-    batch: int
-    projected: torch.Tensor
-    convolved: torch.Tensor
-    cos: torch.Tensor
-    sin: torch.Tensor
-    masks: Masks | None
 
 
 class EagerDenoiser:
@@ -52,30 +39,17 @@ class EagerDenoiser:
 
     def place(self, conditioning: Conditioning, masked: bool = False) -> Placed:
         """masked: with masks also where nothing is padded."""
-        cos, sin = self._rope.of(conditioning.num_frames)
-        masks = None
-        if masked or conditioning.padded:
-            rows, num_frames = len(conditioning.projected), conditioning.num_frames
-            frames, keys = padding_masks(conditioning.lengths, rows, num_frames, self._dtype)
-            masks = frames.to(self._device), keys.to(self._device)
-        return Placed(
-            len(conditioning.lengths), conditioning.projected.to(self._device, self._dtype),
-            conditioning.convolved.to(self._device, self._dtype), cos, sin, masks,
-        )  # fmt: skip
+        return Placed.of(conditioning, self._rope.of(conditioning.num_frames), self._dtype, masked)
 
     def rows(self, placed: Placed) -> Rows:
         device_type = torch.device(self._device).type
 
         def rows(x: torch.Tensor, index: int, guided: bool) -> torch.Tensor:
             self.num_evals += 1
-            used = slice(None) if guided else slice(placed.batch)
-            masks = None if placed.masks is None else (placed.masks[0][used], placed.masks[1][used])
+            inputs = placed.at(x.to(self._dtype), self._modulation[index], self._final[index], guided)
             context: Any = torch.autocast(device_type, self._autocast) if self._autocast else nullcontext()
             with context:
-                velocity = self._step(
-                    x.to(self._dtype), placed.projected[used], placed.convolved[used], placed.cos, placed.sin,
-                    self._modulation[index], self._final[index], masks,
-                )  # fmt: skip
+                velocity = self._step(inputs)
             return velocity.float()
 
         return rows

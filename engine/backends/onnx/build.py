@@ -6,19 +6,20 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from engine.backends.onnx.denoiser import Graphs, OnnxDenoiser, _no_padding
-from engine.backends.onnx.export import cached_step, example_feeds
+from engine.backends.onnx.denoiser import Graphs, OnnxDenoiser, no_padding
+from engine.backends.onnx.export import cached_step
 from engine.context import Build, Context, Materials, assemble, materials, needs_dit
 from engine.contract import Engine
 from engine.runtimes.onnx_profiles import Planned, planned_of
 from engine.runtimes.onnx_session import SessionSettings, file_bytes
 from engine.settings import CalibrationSettings, OnnxSession
 from engine.solver.sampler import StepSampler
-from engine.step.dit import Feeds
+from engine.step.examples import example_feeds
+from engine.step.inputs import Feeds, StepInputs
 from engine.weights.checkpoint import locate
 
 
@@ -89,7 +90,7 @@ def onnx_int8(
         feeds = _with_masks(recorded) if recorded and masked else recorded
         graphs[masked] = quantized(graph, identity, float_layers, feeds, plan.method if plan else "dynamic")
     engine = _engine(context, made, graphs, settings, _Build(name, "int8", max_batch, max_padding_frac))
-    refuse_unquantized(engine.facts.proof["quantized_linears"], len(in_int8))
+    refuse_unquantized(cast(int, engine.facts.proof["quantized_linears"]), len(in_int8))
     return engine
 
 
@@ -105,26 +106,22 @@ def _recorded_once(context: Context, made: Materials, sentences: Sequence[str]) 
 
 
 def _with_masks(recorded: Callable[[], list[Feeds]]) -> Callable[[], list[Feeds]]:
-    return lambda: [{**feeds, **_no_padding(feeds)} for feeds in recorded()]
+    return lambda: [{**feeds, **no_padding(feeds)} for feeds in recorded()]
 
 
 def record_feeds(context: Context, made: Materials, sentences: Sequence[str]) -> list[Feeds]:
     """Every input of the step while the eager engine speaks the sentences with every voice: all evaluations of the
     solver, conditional and unconditional rows. Changes `made.step`: give a copy."""
     from engine.backends.eager.denoiser import EagerDenoiser
-    from engine.backends.onnx.export import INPUTS
     from engine.contract import SynthesisRequest
     from engine.step.precision import apply_precision
     from engine.voice.clip import load_clip, prepare_settings
 
     feeds: list[Feeds] = []
 
-    def keep(_: Any, given: tuple[Any, ...]) -> None:
-        tensors = dict(zip(INPUTS, given, strict=False))
-        batch = len(tensors["x"])
-        for constant in ("projected", "convolved"):
-            tensors[constant] = tensors[constant].unflatten(0, (-1, batch))
-        feeds.append({name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()})
+    def keep(_: Any, given: tuple[StepInputs]) -> None:
+        inputs = given[0].grouped().feeds()
+        feeds.append({name: tensor.to("cpu", copy=True) for name, tensor in inputs.items()})
 
     device = context.device
     denoiser = EagerDenoiser(apply_precision(made.step, "fp32", device), made.arch, made.tables, device)

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 
 from engine.backends.onnx.export import OUTPUT
-from engine.conditioner import Conditioning
-from engine.step.kept import KeptTables
 from engine.runtimes.onnx_profiles import Planned
 from engine.runtimes.onnx_session import (
     Opened,
@@ -23,7 +21,11 @@ from engine.runtimes.onnx_session import (
 )
 from engine.settings import Proof
 from engine.solver.guidance import Rows
-from engine.step.dit import Arch, Feeds, padding_masks, rope_table
+from engine.step.conditioner import Conditioning
+from engine.step.dit import Arch, rope_table
+from engine.step.inputs import CHANGING, Feeds, mask_feeds
+from engine.step.kept import KeptTables
+from engine.step.placed import Placed
 from engine.step.tables import Tables
 
 INT8_OPS = ("QGemm", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QLinearMatMul")
@@ -63,7 +65,7 @@ class OnnxDenoiser:
         if masked not in self._opened:
             feeds = {name: tensor.to(self._settings.device) for name, tensor in self._example.items()}
             if masked:
-                feeds |= {name: mask.to(self._settings.device) for name, mask in _no_padding(feeds).items()}
+                feeds |= {name: mask.to(self._settings.device) for name, mask in no_padding(feeds).items()}
             shape = (*feeds["projected"].shape[:3], feeds["x"].shape[-1])
             planned = self._planned.shapes(feeds) if self._planned else None
             self._opened[masked] = open_session(
@@ -83,37 +85,22 @@ class OnnxDenoiser:
         return cos.to(self._settings.device), sin.to(self._settings.device)
 
     def bind(self, conditioning: Conditioning) -> Rows:
-        batch, num_rows = len(conditioning.lengths), len(conditioning.projected)
         if self._planned:
-            self._planned.check(conditioning.num_frames, batch)
-        device, split = self._settings.device, (num_rows // batch, batch)
-        cos, sin = self._rope.of(conditioning.num_frames)
-        constants = {
-            "projected": conditioning.projected.to(device).contiguous().unflatten(0, split),
-            "convolved": conditioning.convolved.to(device).contiguous().unflatten(0, split),
-        }
-        if conditioning.padded:
-            masks = padding_masks(conditioning.lengths, num_rows, conditioning.num_frames, torch.float32)
-            constants |= {n: m.to(device).unflatten(0, split) for n, m in zip(("frames", "keys"), masks, strict=True)}
+            self._planned.check(conditioning.num_frames, len(conditioning.lengths))
+        placed = Placed.of(conditioning, self._rope.of(conditioning.num_frames), torch.float32)
         session = self._session(conditioning.padded)
         bindings: dict[bool, Any] = {}
 
-        def binding_of(guided: bool) -> Any:
-            if guided not in bindings:
-                bindings[guided] = session.io_binding()
-                for name, tensor in constants.items():
-                    bind(bindings[guided], name, tensor if guided else tensor[:1])
-                bind(bindings[guided], "cos", cos)
-                bind(bindings[guided], "sin", sin)
-            return bindings[guided]
-
         def rows(x: torch.Tensor, index: int, guided: bool) -> torch.Tensor:
             self.num_evals += 1
-            binding, x = binding_of(guided), x.contiguous()
-            velocity = torch.empty(split[0] if guided else 1, *x.shape, device=x.device)
-            bind(binding, "x", x)
-            bind(binding, "modulation", self._modulation[index])
-            bind(binding, "final", self._final[index])
+            inputs = placed.at(x.contiguous(), self._modulation[index], self._final[index], guided).grouped()
+            feeds, is_first = inputs.feeds(), guided not in bindings
+            if is_first:
+                bindings[guided] = session.io_binding()
+            binding = bindings[guided]
+            for name in feeds if is_first else CHANGING:
+                bind(binding, name, feeds[name])
+            velocity = torch.empty(len(inputs.projected), *x.shape, device=x.device)
             bind_result(binding, OUTPUT, velocity)
             run_bound(session, binding, x.device)
             return velocity.flatten(0, 1)
@@ -136,7 +123,7 @@ class OnnxDenoiser:
         }
 
 
-def _no_padding(feeds: Feeds) -> Feeds:
+def no_padding(feeds: Feeds) -> Feeds:
+    """The masks of a batch in which every utterance is as long as the longest."""
     groups, batch, frames = feeds["projected"].shape[:3]
-    speech, keys = padding_masks([frames] * batch, groups * batch, frames, torch.float32)
-    return {"frames": speech.unflatten(0, (groups, batch)), "keys": keys.unflatten(0, (groups, batch))}
+    return mask_feeds([frames] * batch, groups, frames)

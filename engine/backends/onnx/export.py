@@ -23,71 +23,36 @@ from engine.cache import cached_folder, source_sha256
 from engine.contract import UnsupportedEngine
 from engine.runtimes.onnx_package import required, versions
 from engine.step.attention import Attend
-from engine.step.dit import DiTStep, Feeds, padding_masks, rope_table
+from engine.step.dit import DiTStep
+from engine.step.examples import example_feeds, run_step
+from engine.step.inputs import Feeds, StepInputs
 
 OPSET = 20  # the first with Gelu; LayerNormalization is 17
-INPUTS = ("x", "projected", "convolved", "cos", "sin", "modulation", "final")
-MASKS = ("frames", "keys")
 OUTPUT = "velocity"
 CHECKED_FRAMES = (37, 128, 301)
 MAX_FRAMES = 8192
 EXTERNAL_ABOVE_BYTES = 1 << 30  # a single ONNX file ends at 2 GiB
 STEP_TOLERANCE = 1e-4  # relative L2 of one step, float32
+CODE = (
+    "engine.step.dit", "engine.step.inputs", "engine.step.attention", "engine.step.examples",
+    "engine.backends.onnx.export", "engine.backends.onnx.rewrite",
+)  # fmt: skip
 
 Runner = Callable[[Feeds], torch.Tensor]
 
 
 class ExportForm(nn.Module):
-    """The step with guidance rows and utterances as axes of their own, so that each can vary in the graph:
-    x (B, N, D), projected (G, B, N, C), convolved (G, B, C, N), cos, sin (N, 1 or H, dim_head), modulation (L, 6, C),
-    final (2, C), and where masked frames (G, B, N, 1), keys (G, B, 1, 1, N) -> velocity (G, B, N, D)."""
+    """The step with guidance rows and utterances as axes of their own, so that each can vary in the graph: `StepInputs`
+    grouped, with both masks or none -> velocity (G, B, N, D)."""
 
     def __init__(self, step: DiTStep):
         super().__init__()
         self.step = step
 
-    def forward(
-        self,
-        x: torch.Tensor,
-        projected: torch.Tensor,
-        convolved: torch.Tensor,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
-        modulation: torch.Tensor,
-        final: torch.Tensor,
-        *masks: torch.Tensor,
-    ) -> torch.Tensor:
-        frames_keys = (masks[0].flatten(0, 1), masks[1].flatten(0, 1)) if masks else None
-        velocity = self.step(
-            x, projected.flatten(0, 1), convolved.flatten(0, 1), cos, sin, modulation, final, frames_keys
-        )
-        return velocity.unflatten(0, projected.shape[:2])
-
-
-def example_feeds(step: DiTStep, groups: int, lengths: tuple[int, ...], masked: bool, seed: int = 0) -> Feeds:
-    """Normal noise in every input but RoPE and masks, in the step's dtype: enough to tell two graphs apart."""
-    generator = torch.Generator().manual_seed(seed)
-    weight = step.x_proj.weight
-    batch, frames, (dim, mel_bins) = len(lengths), max(lengths), weight.shape
-
-    def drawn(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    cos, sin = rope_table(frames, step.arch)
-    feeds = dict(
-        zip(
-            INPUTS,
-            (
-                drawn(batch, frames, mel_bins), drawn(groups, batch, frames, dim), drawn(groups, batch, dim, frames),
-                cos, sin, drawn(step.arch.depth, 6, dim), drawn(2, dim),
-            ),
-            strict=True,
-        )
-    )  # fmt: skip
-    if masked:
-        speech, keys = padding_masks(lengths, groups * batch, frames, torch.float32)
-        feeds |= {"frames": speech.unflatten(0, (groups, batch)), "keys": keys.unflatten(0, (groups, batch))}
-    return {name: value.to(weight.dtype) for name, value in feeds.items()}
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        inputs = StepInputs(*tensors)
+        velocity: torch.Tensor = self.step(inputs.flat())
+        return velocity.unflatten(0, inputs.projected.shape[:2])
 
 
 def dynamic_axes(masked: bool) -> Mapping[str, Mapping[int, Any]]:
@@ -166,11 +131,8 @@ def export_step(step: DiTStep, path: Path, *, masked: bool, fused: bool = False)
 
 
 def _trace(step: DiTStep, feeds: Feeds, path: Path, fused: bool) -> None:
-    masked = MASKS[0] in feeds
-    axes = dynamic_axes(masked)
-    shapes: tuple[Any, ...] = tuple(axes[name] for name in INPUTS)
-    if masked:
-        shapes = (*shapes, tuple(axes[name] for name in MASKS))
+    axes = dynamic_axes("frames" in feeds)
+    shapes = (tuple(axes[name] for name in feeds),)  # of the one argument, all tensors
     num_bytes = sum(p.numel() * p.element_size() for p in step.parameters())
     with mixed_by(step, fused_mix if fused else None), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # axes named alike, torchvision absent: nothing a user can act on
@@ -209,8 +171,7 @@ def check_step(step: DiTStep, run: Runner, masked: bool, tolerance: float) -> fl
         for groups in (1, 2):
             lengths = (frames, frames - 5, frames // 2)[: 1 + groups] if masked else (frames,) * groups
             feeds = example_feeds(step, groups, lengths, masked, seed=frames)
-            with torch.inference_mode():
-                expected = ExportForm(step)(*feeds.values()).double()
+            expected = run_step(step, feeds).double()
             found = run(feeds).double()
             for i, length in enumerate(lengths):  # what stands in the padding is nobody's
                 gap = (found[:, i, :length] - expected[:, i, :length]).norm() / expected[:, i, :length].norm()
@@ -230,8 +191,7 @@ def cached_step(identity: Mapping[str, object], step: DiTStep, *, masked: bool, 
     graph and the versions that write it are added here."""
     parts = {
         **identity, "dtype": str(step.x_proj.weight.dtype), "masked": masked, "fused": fused, "opset": OPSET,
-        "code": source_sha256("engine.step.dit", "engine.step.attention", "engine.backends.onnx.export",
-        "engine.backends.onnx.rewrite"), "versions": versions("torch", "onnx", "onnxruntime"),
+        "code": source_sha256(*CODE), "versions": versions("torch", "onnx", "onnxruntime"),
     }  # fmt: skip
     folder = cached_folder(
         "onnx_step", parts, lambda new: export_step(step, new / "step.onnx", masked=masked, fused=fused)

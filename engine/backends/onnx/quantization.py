@@ -26,18 +26,19 @@ from engine.weights.checkpoint import content_sha256, locate
 if TYPE_CHECKING:
     from engine.runtimes.onnx_session import SessionSettings
     from engine.solver.methods import SolverSpec
-    from engine.step.dit import Feeds
+    from engine.step.inputs import Feeds
 
 MIN_SENTENCES = 4
 METHODS = ("minmax", "percentile", "entropy")
 # Modules that decide what a recording holds (engine.backends.onnx.build.record_feeds); a test walks one
 RECORDING = (
     "engine.step.attention", "engine.batching", "engine.context", "engine.weights.checkpoint", "engine.text.chunks",
-    "engine.conditioner", "engine.backends.eager.denoiser", "engine.backends.onnx.build", "engine.solver.fitted",
+    "engine.step.conditioner", "engine.backends.eager.denoiser", "engine.backends.onnx.build", "engine.solver.fitted",
     "engine.step.tables", "engine.frontend", "engine.solver.grid", "engine.solver.guidance", "engine.step.kept",
     "engine.mel", "engine.noise", "engine.step.packed", "engine.paths", "engine.pipeline", "engine.solver.plan",
     "engine.step.precision", "engine.solver.reuse", "engine.solver.sampler", "engine.solver.methods",
-    "engine.step.dit", "engine.weights.vocabulary", "engine.voice.clip", "engine.voice.ffmpeg",
+    "engine.step.dit", "engine.step.inputs", "engine.step.placed", "engine.weights.vocabulary", "engine.voice.clip",
+    "engine.voice.ffmpeg",
     "engine.voice.preparation", "engine.voice.recording", "engine.voice.resampling", "engine.weights.file",
     "engine.weights.fit",
 )  # fmt: skip

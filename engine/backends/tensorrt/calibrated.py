@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from engine.backends.tensorrt.check import Feeds, unpadded_masks
 from engine.backends.tensorrt.qdq import layer_ranges, quantize
 from engine.cache import cached_folder, source_sha256
 from engine.context import Context, Materials
 from engine.step.dit import Arch, rope_table
+from engine.step.inputs import Feeds, mask_feeds
 
 if TYPE_CHECKING:
     from engine.backends.onnx.quantization import Calibration
@@ -89,4 +89,4 @@ def stretched(given: Feeds, arch: Arch, masked: bool, num_frames: int) -> Feeds:
         **given, "x": given["x"][:, at], "projected": given["projected"][:, :, at],
         "convolved": given["convolved"][..., at], "cos": cos, "sin": sin,
     }  # fmt: skip
-    return {**feeds, **unpadded_masks(len(given["projected"]), num_frames)} if masked else feeds
+    return {**feeds, **mask_feeds([num_frames], len(given["projected"]), num_frames)} if masked else feeds

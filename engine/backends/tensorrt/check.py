@@ -7,14 +7,16 @@ Shape letters as in engine.step.dit; G guidance rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from engine.contract import UnsupportedEngine
 from engine.runtimes.profiles import Profile
-from engine.step.dit import DiTStep, Masks, padding_masks, rope_table
+from engine.step.dit import DiTStep
+from engine.step.examples import example_feeds, run_step
+from engine.step.inputs import Feeds, mask_feeds
 
 # Relative L2 of one step against float32, about four times what PyTorch's own arithmetic of that precision loses. int8:
 # ONNX Runtime finds up to 0.016 in the graph itself with six blocks; errors of blocks add up as a root does, so about
@@ -22,57 +24,25 @@ from engine.step.dit import DiTStep, Masks, padding_masks, rope_table
 TOLERANCE = {"fp32": 1e-4, "fp16": 0.02, "bf16": 0.1, "int8_fp16": 0.1, "int8_bf16": 0.15}
 ENERGY = (0.8, 1.25)
 
-Feeds = Mapping[str, torch.Tensor]
 Run = Callable[[Feeds], torch.Tensor]
 ExamplesAt = Callable[[int], Sequence[Feeds]]
 
 
-def drawn_feeds(step: DiTStep, groups: int, num_frames: int, masked: bool) -> dict[str, torch.Tensor]:
-    """Inputs of one utterance at normal noise, float32 on the CPU, by the graph's names."""
-    generator = torch.Generator().manual_seed(num_frames)
-    dim, mel_bins = step.x_proj.weight.shape
-
-    def drawn(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    cos, sin = rope_table(num_frames, step.arch)
-    feeds = {
-        "x": drawn(1, num_frames, mel_bins), "projected": drawn(groups, 1, num_frames, dim),
-        "convolved": drawn(groups, 1, dim, num_frames), "cos": cos, "sin": sin,
-        "modulation": drawn(step.arch.depth, 6, dim), "final": drawn(2, dim),
-    }  # fmt: skip
-    return feeds | unpadded_masks(groups, num_frames) if masked else feeds
+def drawn_feeds(step: DiTStep, groups: int, num_frames: int, masked: bool) -> Feeds:
+    """Inputs of one utterance at normal noise, by the graph's names; another draw for every length."""
+    return example_feeds(step, groups, (num_frames,), masked, seed=num_frames)
 
 
-def unpadded_masks(groups: int, num_frames: int) -> dict[str, torch.Tensor]:
-    """The masks of one utterance alone."""
-    frames, keys = padding_masks((num_frames,), groups, num_frames, torch.float32)
-    return {"frames": frames.unflatten(0, (groups, 1)), "keys": keys.unflatten(0, (groups, 1))}
-
-
-def batched(feeds: Feeds, batch: int) -> dict[str, torch.Tensor]:
+def batched(feeds: Feeds, batch: int) -> Feeds:
     """One utterance's inputs -> those of `batch` utterances in one solve, the i-th shorter than the one before and
     masked behind its end, down to about half the frames."""
     groups, num_frames = feeds["projected"].shape[0], feeds["x"].shape[1]
     lengths = [num_frames - i * num_frames // (2 * batch) for i in range(batch)]
-    frames, keys = padding_masks(lengths, groups * batch, num_frames, torch.float32)
     return {
-        **feeds, "x": torch.cat([feeds["x"].roll(i, 1) for i in range(batch)]),
+        **feeds, **mask_feeds(lengths, groups, num_frames),
+        "x": torch.cat([feeds["x"].roll(i, 1) for i in range(batch)]),
         "projected": feeds["projected"].repeat(1, batch, 1, 1), "convolved": feeds["convolved"].repeat(1, batch, 1, 1),
-        "frames": frames.unflatten(0, (groups, batch)), "keys": keys.unflatten(0, (groups, batch)),
     }  # fmt: skip
-
-
-@torch.inference_mode()
-def run_step(step: DiTStep, feeds: Feeds) -> torch.Tensor:
-    """The PyTorch module on the same inputs: velocity (G, B, N, D)."""
-    masks: Masks | None = (feeds["frames"].flatten(0, 1), feeds["keys"].flatten(0, 1)) if "keys" in feeds else None
-    projected = feeds["projected"]
-    velocity = step(
-        feeds["x"], projected.flatten(0, 1), feeds["convolved"].flatten(0, 1), feeds["cos"], feeds["sin"],
-        feeds["modulation"], feeds["final"], masks,
-    )  # fmt: skip
-    return velocity.unflatten(0, projected.shape[:2])
 
 
 def check_plan(

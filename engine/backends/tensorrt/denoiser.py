@@ -4,54 +4,70 @@ the state. Run on the engine's own stream; the caller's stream waits for it on t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import Any
 
 import torch
 
 from engine.backends.tensorrt.plan_file import PlanIdentity
-from engine.conditioner import Conditioning
+from engine.backends.tensorrt.rtx import (
+    REBUILD,
+    KernelCache,
+    RtxSettings,
+    Slots,
+    execution_context,
+    most_elements,
+    refuse_invalid,
+)
 from engine.contract import UnsupportedEngine
 from engine.runtimes.profiles import choose_profile
 from engine.settings import Proof
 from engine.solver.guidance import Rows
-from engine.step.dit import Arch, padding_masks, rope_table
+from engine.step.conditioner import Conditioning
+from engine.step.dit import Arch, rope_table
+from engine.step.inputs import Feeds
+from engine.step.placed import Placed
 from engine.step.tables import Tables
-
-if TYPE_CHECKING:
-    import tensorrt as trt
 
 OUTPUT = "velocity"
 
 
 class PlanRunner:
-    """A deserialised plan with its context: inputs by name in, velocity out."""
+    """A deserialised plan with its context: inputs by name in, velocity out. trt: the module of the plan's runtime;
+    rtx: of TensorRT-RTX, None for TensorRT."""
 
-    def __init__(self, plan: bytes, device: str):
-        import tensorrt as trt
-
-        self._device = torch.device(device)
+    def __init__(self, plan: bytes, device: str, trt: Any, rtx: RtxSettings | None = None):
+        self._device, self._trt = torch.device(device), trt
         self._logger = trt.Logger(trt.Logger.WARNING)
         self._runtime = trt.Runtime(self._logger)
+        if rtx is not None:
+            refuse_invalid(trt, self._runtime, plan)
         engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
-            raise UnsupportedEngine(
-                "TensorRT cannot read this plan (its log is on stderr)", "use engine.plan=null to build one here"
-            )
+            raise UnsupportedEngine("TensorRT cannot read this plan (its log is on stderr)", REBUILD)
         self._engine = engine
-        self._context = engine.create_execution_context()
+        self._kernels: KernelCache | None = None
+        if rtx is None:
+            self._context = engine.create_execution_context()
+        else:
+            self._context, self._kernels = execution_context(trt, engine, rtx)
         self._stream = torch.cuda.Stream(self._device)
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._profile = 0
         self.enqueues = 0
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        self.dtypes = {name: torch_dtype(engine.get_tensor_dtype(name)) for name in names}
+        self.dtypes = {name: torch_dtype(trt, engine.get_tensor_dtype(name)) for name in names}
+        self._slots = self._made_slots(names) if rtx is not None and rtx.cuda_graph else None
+
+    def _made_slots(self, names: list[str]) -> Slots:
+        sizes = most_elements(self._engine, {name: name != OUTPUT for name in names})
+        rows = sizes["projected"] // self._engine.get_tensor_shape("projected")[3]  # guidance rows, batch, frames
+        return Slots({**sizes, OUTPUT: rows * self._engine.get_tensor_shape("x")[2]}, self.dtypes, self._device)
 
     def information(self) -> str:
         """The engine inspector's text, JSON."""
-        import tensorrt as trt
-
         inspector = self._engine.create_engine_inspector()
-        return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+        return str(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
 
     def context_bytes(self) -> int:
         """Device memory of the one context (the largest profile's)."""
@@ -69,18 +85,15 @@ class PlanRunner:
         """As the plan reads it: its dtype, contiguous, on the device."""
         return tensor.to(self._device, self.dtypes[name]).contiguous()
 
-    def __call__(self, feeds: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def __call__(self, feeds: Feeds) -> torch.Tensor:
         """Placed inputs -> velocity (G, B, N, D) in the plan's dtype. Valid on the caller's stream."""
-        for name, tensor in feeds.items():
-            shape = tuple(tensor.shape)
-            if self._shapes.get(name) != shape:
-                if not self._context.set_input_shape(name, shape):
-                    raise RuntimeError(f"TensorRT refuses shape {shape} for {name}")
-                self._shapes[name] = shape
-            self._context.set_tensor_address(name, tensor.data_ptr())
+        is_new = self._set(feeds)
         dims = self._context.get_tensor_shape(OUTPUT)
         shape = tuple(dims[i] for i in range(len(dims)))
-        velocity = torch.empty(shape, dtype=self.dtypes[OUTPUT], device=self._device)
+        if self._slots is None:
+            velocity = torch.empty(shape, dtype=self.dtypes[OUTPUT], device=self._device)
+        else:
+            velocity = self._slots.of(OUTPUT, shape)
         self._context.set_tensor_address(OUTPUT, velocity.data_ptr())
         caller = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(caller)
@@ -88,12 +101,25 @@ class PlanRunner:
             raise RuntimeError("TensorRT could not enqueue the step (its log is on stderr)")
         caller.wait_stream(self._stream)
         self.enqueues += 1
-        return velocity
+        if is_new and self._kernels is not None:
+            self._kernels.keep()  # in the call that waited for them anyway
+        return velocity if self._slots is None else velocity.clone()
+
+    def _set(self, feeds: Mapping[str, torch.Tensor]) -> bool:
+        """Shapes and addresses of the inputs; whether a shape is another one than before."""
+        is_new = False
+        for name, tensor in feeds.items():
+            shape = tuple(tensor.shape)
+            if self._shapes.get(name) != shape:
+                if not self._context.set_input_shape(name, shape):
+                    raise RuntimeError(f"TensorRT refuses shape {shape} for {name}")
+                self._shapes[name], is_new = shape, True
+            lying = tensor if self._slots is None else self._slots.put(name, tensor)
+            self._context.set_tensor_address(name, lying.data_ptr())
+        return is_new
 
 
-def torch_dtype(dtype: trt.DataType) -> torch.dtype:
-    import tensorrt as trt
-
+def torch_dtype(trt: Any, dtype: Any) -> torch.dtype:
     known = {
         trt.DataType.FLOAT: torch.float32, trt.DataType.HALF: torch.float16, trt.DataType.BF16: torch.bfloat16,
     }  # fmt: skip
@@ -115,34 +141,21 @@ class TensorRTDenoiser:
         runner, identity = self._runner, self._identity
         batch, num_frames = len(conditioning.lengths), conditioning.num_frames
         runner.use_profile(choose_profile(identity.profiles, num_frames, batch, identity.max_batch))
-        feeds = self._constants(conditioning)
+        placed = self._placed(conditioning)
 
         def rows(x: torch.Tensor, index: int, guided: bool) -> torch.Tensor:
             self.num_evals += 1
-            used = {name: value if guided or name in ("cos", "sin") else value[:1] for name, value in feeds.items()}
-            velocity = runner(
-                {
-                    "x": runner.place("x", x), **used, "modulation": self._modulation[index],
-                    "final": self._final[index],
-                }
-            )  # fmt: skip
-            return velocity.flatten(0, 1).float()
+            inputs = placed.at(runner.place("x", x), self._modulation[index], self._final[index], guided)
+            return runner(inputs.grouped().feeds()).flatten(0, 1).float()
 
         return rows
 
-    def _constants(self, conditioning: Conditioning) -> dict[str, torch.Tensor]:
-        """Inputs that stay for the whole loop, guidance rows as an axis of their own."""
-        batch, num_frames = len(conditioning.lengths), conditioning.num_frames
-        shape = (len(conditioning.projected) // batch, batch)
-        cos, sin = rope_table(num_frames, self._arch)
-        feeds = {
-            "projected": conditioning.projected.unflatten(0, shape),
-            "convolved": conditioning.convolved.unflatten(0, shape), "cos": cos, "sin": sin,
-        }  # fmt: skip
-        if self._identity.max_batch > 1:
-            frames, keys = padding_masks(conditioning.lengths, shape[0] * batch, num_frames, torch.float32)
-            feeds |= {"frames": frames.unflatten(0, shape), "keys": keys.unflatten(0, shape)}
-        return {name: self._runner.place(name, value) for name, value in feeds.items()}
+    def _placed(self, conditioning: Conditioning) -> Placed:
+        """Each constant in the dtype in which the plan reads it."""
+        cos, sin = rope_table(conditioning.num_frames, self._arch)
+        rope = self._runner.place("cos", cos), self._runner.place("sin", sin)
+        placed = Placed.of(conditioning, rope, torch.float32, masked=self._identity.max_batch > 1)
+        return replace(placed, **{name: self._runner.place(name, value) for name, value in placed.own().items()})
 
     def proof(self) -> Proof:
         return {**self._proof, "num_evals": self.num_evals, "tensorrt_enqueues": self._runner.enqueues}

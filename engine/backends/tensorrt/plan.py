@@ -1,14 +1,15 @@
-"""ONNX -> TensorRT plan: a strongly typed network, so every tensor has the precision that the graph states; float32
-without TF32. Plans are kept by their identity; a new one is checked against the oracle before it is kept."""
+"""ONNX -> plan of TensorRT or TensorRT-RTX: a strongly typed network, so every tensor has the precision that the
+graph states; float32 without TF32. Plans are kept by their identity, and none is used before it was held against the
+oracle."""
 
 from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -22,13 +23,12 @@ from engine.backends.tensorrt.plan_file import (
     read_plan,
     write_plan,
 )
+from engine.backends.tensorrt.report import PlanReport, Said, listening, parsed
+from engine.backends.tensorrt.runtime import RTX, load_runtime, title
 from engine.cache import cache_root
 from engine.contract import UnsupportedEngine
 from engine.settings import Proof
 from engine.step.dit import Arch, DiTStep
-
-if TYPE_CHECKING:
-    import tensorrt as trt
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -48,22 +48,6 @@ class Demands:
     examples_at: ExamplesAt
     fused_attention: int = 0
     int8_products: int = 0
-
-
-def versions_here(device: str) -> tuple[str, str]:
-    """(TensorRT's version, compute capability). Raises UnsupportedEngine where either is missing."""
-    if device == "cpu":
-        raise UnsupportedEngine(
-            "TensorRT needs a CUDA device and device.kind is cpu", "use device=cuda, or engine=compiled_bf16 here"
-        )
-    try:
-        import tensorrt as trt
-    except ImportError as absent:
-        raise UnsupportedEngine(
-            f"TensorRT is not installed ({absent})", "pip install '.[tensorrt]', JetPack's own on a Jetson"
-        ) from absent
-    major, minor = torch.cuda.get_device_capability(device)
-    return str(trt.__version__), f"{major}.{minor}"
 
 
 def exported(step: DiTStep, weights_sha256: str, arch: Arch, precision: str, masked: bool) -> Path:
@@ -95,19 +79,57 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def provide(onnx: Path, identity: PlanIdentity, demands: Demands, device: str, given: Path | None) -> Ready:
-    """The plan of `identity`: `given`, else from the cache, else built, checked and kept. Raises UnsupportedEngine."""
-    path = given or cache_root() / "tensorrt" / f"{identity.key()}.plan"
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Built:
+    """A new plan. report: what the builder said of it, None of TensorRT, whose inspector tells on the device."""
+
+    plan: bytes
+    report: PlanReport | None
+
+    def counts(self) -> dict[str, int]:
+        return {} if self.report is None else self.report.counts()
+
+
+Start = Callable[[bytes], PlanRunner]
+
+
+def plan_path(identity: PlanIdentity) -> Path:
+    return cache_root() / "tensorrt" / f"{identity.key()}.plan"
+
+
+def provide(onnx: Path, identity: PlanIdentity, demands: Demands, start: Start, given: Path | None) -> Ready:
+    """The plan of `identity`: `given`, else from the cache, else built; checked on the device, and kept. Raises
+    UnsupportedEngine."""
+    path = given or plan_path(identity)
     kept = cached(path, identity) if given is None else read_plan(path, identity)
-    if kept is not None:
-        plan, checks = kept
-        refuse_fewer(checks, demands)  # no part of the identity: it may have been built where none were demanded
-        return Ready(PlanRunner(plan, device), checks, len(plan))
-    plan = build_plan(onnx, identity, step_shapes(demands.oracle, identity))
-    runner = PlanRunner(plan, device)
-    checks = verified(runner, identity, demands)
-    write_plan(path, plan, identity, checks)
+    plan, checks = kept or new_plan(onnx, identity, demands)
+    if checks:  # no part of the identity: it may have been built where none were demanded
+        refuse_fewer(checks, demands)
+    runner = start(plan)
+    if "lengths" not in checks:  # new, or built where there was no device to run it
+        checks = verified(runner, identity, demands, checks)
+        if given is None:
+            write_plan(path, plan, identity, checks)
     return Ready(runner, checks, len(plan))
+
+
+def new_plan(onnx: Path, identity: PlanIdentity, demands: Demands) -> tuple[bytes, Proof]:
+    """(plan, what its builder counted in it)."""
+    built = build_plan(onnx, identity, step_shapes(demands.oracle, identity))
+    return built.plan, built.counts()
+
+
+def kept_plan(onnx: Path, identity: PlanIdentity, demands: Demands) -> Path:
+    """The plan in the cache, built where there is none: by TensorRT-RTX also without a device. What only a device shows
+    is checked where it is used. Raises UnsupportedEngine."""
+    path = plan_path(identity)
+    kept = cached(path, identity)
+    plan, checks = kept or new_plan(onnx, identity, demands)
+    if checks:
+        refuse_fewer(checks, demands)
+    if kept is None:
+        write_plan(path, plan, identity, checks)
+    return path
 
 
 def cached(path: Path, identity: PlanIdentity) -> tuple[bytes, Proof] | None:
@@ -121,9 +143,10 @@ def cached(path: Path, identity: PlanIdentity) -> tuple[bytes, Proof] | None:
         return None
 
 
-def verified(runner: PlanRunner, identity: PlanIdentity, demands: Demands) -> dict[str, Any]:
-    """What the plan shows at every profile's ends, how much of its attention is fused and of its products int8."""
-    counts = counted(runner.information(), demands)
+def verified(runner: PlanRunner, identity: PlanIdentity, demands: Demands, counts: Proof) -> dict[str, Any]:
+    """What the plan shows at every profile's ends, how much of its attention is fused and of its products int8. counts:
+    of the builder, empty where only the inspector tells."""
+    counts = counts or counted(runner.information(), demands)
 
     def run(feeds: Mapping[str, torch.Tensor]) -> torch.Tensor:
         num_frames = feeds["x"].shape[1]
@@ -189,25 +212,33 @@ def step_shapes(step: DiTStep, identity: PlanIdentity) -> list[Shapes]:
     return rows
 
 
-def build_plan(onnx: Path, identity: PlanIdentity, shapes: list[Shapes]) -> bytes:
-    """Takes minutes. Raises UnsupportedEngine with TensorRT's first complaint."""
-    import tensorrt as trt
-
-    logger = trt.Logger(trt.Logger.WARNING)
+def build_plan(onnx: Path, identity: PlanIdentity, shapes: list[Shapes]) -> Built:
+    """Takes minutes with TensorRT and a device, seconds with TensorRT-RTX and none. Raises UnsupportedEngine with the
+    parser's first complaint, or where the builder refuses."""
+    trt, name = load_runtime(identity.runtime), title(identity.runtime)
+    said = Said()
+    logger = listening(trt, said) if identity.runtime == RTX else trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx)):
         first = parser.get_error(0).desc() if parser.num_errors else "no reason given"
-        raise UnsupportedEngine(f"TensorRT cannot read the exported step: {first}", "use engine=cuda_graph")
-    config = builder_config(builder, identity, profile_shapes(shapes, network))
+        raise UnsupportedEngine(f"{name} cannot read the exported step: {one_line(first)}", "use engine=cuda_graph")
+    config = builder_config(trt, builder, identity, profile_shapes(shapes, network))
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise UnsupportedEngine("TensorRT could not build the plan (its log is on stderr)", "use engine=cuda_graph")
-    return bytes(memoryview(plan))  # type: ignore[arg-type, unused-ignore]  # a buffer, which its stub does not say
+        why = said.errors[0] if said.errors else "its log is on stderr"
+        raise UnsupportedEngine(
+            f"{name} could not build the plan ({why})", "give it more engine.workspace_bytes, or use engine=cuda_graph"
+        )
+    return Built(plan=bytes(memoryview(plan)), report=parsed(said.messages) if identity.runtime == RTX else None)
 
 
-def profile_shapes(shapes: list[Shapes], network: trt.INetworkDefinition) -> list[Shapes]:
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def profile_shapes(shapes: list[Shapes], network: Any) -> list[Shapes]:
     """Of the inputs whose size the network leaves open, also where a profile has one size only: TensorRT wants every
     such input in every profile, and no other."""
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
@@ -216,12 +247,10 @@ def profile_shapes(shapes: list[Shapes], network: trt.INetworkDefinition) -> lis
     return [{name: extents for name, extents in profile.items() if name in dynamic} for profile in shapes]
 
 
-def builder_config(builder: trt.Builder, identity: PlanIdentity, shapes: list[Shapes]) -> trt.IBuilderConfig:
-    import tensorrt as trt
-
+def builder_config(trt: Any, builder: Any, identity: PlanIdentity, shapes: list[Shapes]) -> Any:
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and not float32
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # names the fused kernels to the inspector
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # names the fused kernels to the inspector and the log
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, identity.workspace_bytes)
     for inputs in shapes:
         profile = builder.create_optimization_profile()

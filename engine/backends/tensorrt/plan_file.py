@@ -19,6 +19,7 @@ from engine.settings import Proof
 PRECISIONS = ("fp32", "fp16", "bf16")
 INT8_PRECISIONS = ("int8_fp16", "int8_bf16")  # linear layers in int8, the other products in the type named last
 KNOWN = {"identity", "plan_sha256", "checks"}  # of the file beside a plan
+OPEN = ("tensorrt_version", "compute_capability")  # of an identity: null where the plan is built elsewhere
 # What fused attention is called in the inspector's layer names, tactics and metadata (TensorRT 8.6 to 11)
 FUSED_ATTENTION = ("_mha", "mha_", "fmha", "flash", "fused_attention", "attention_v2")
 # What a product of int8 operands is called there: tactics of its own libraries and of Myelin
@@ -35,7 +36,8 @@ def checked_precision(precision: str, known: Sequence[str] = PRECISIONS) -> None
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlanIdentity:
-    """Everything a plan depends on. onnx_sha256 covers weights and graph; groups: guidance rows (1 or 2)."""
+    """Everything a plan depends on. onnx_sha256 covers weights and graph; groups: guidance rows (1 or 2);
+    tensorrt_version: of the runtime, whichever of the two it is."""
 
     onnx_sha256: str
     precision: str
@@ -45,6 +47,7 @@ class PlanIdentity:
     workspace_bytes: int
     tensorrt_version: str
     compute_capability: str
+    runtime: str = "tensorrt"
 
     def key(self) -> str:
         """Name of the plan in the cache."""
@@ -60,13 +63,22 @@ def write_plan(path: Path, plan: bytes, identity: PlanIdentity, checks: Proof) -
     described(path).write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
+def write_described(path: Path, identity: PlanIdentity) -> None:
+    """PATH.json of a plan that trtexec is going to build at PATH: for which version and card, and of which bytes, is
+    known there only. What a description leaves open is checked when the plan is used."""
+    left_open = dict.fromkeys(OPEN)
+    meta = {"identity": {**asdict(identity), **left_open}, "plan_sha256": None, "checks": {}}
+    described(path).write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
 def described(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
 def read_plan(path: Path, here: PlanIdentity) -> tuple[bytes, Proof]:
     """(plan, its checks). Raises UnsupportedEngine for a damaged file and for a plan of another GPU, version, graph or
-    profile, naming each difference with both values."""
+    profile, naming each difference with both values. What a description of `write_described` leaves open differs from
+    nothing."""
     remedy = "use engine.plan=null to build one here"
     try:
         plan, meta = path.read_bytes(), json.loads(described(path).read_text("utf-8"))
@@ -75,19 +87,25 @@ def read_plan(path: Path, here: PlanIdentity) -> tuple[bytes, Proof]:
         raise UnsupportedEngine(
             f"{path.name} and {described(path).name} cannot be read as a plan and its description ({error!r})", remedy
         ) from error
-    if hashlib.sha256(plan).hexdigest() != digest:
-        raise UnsupportedEngine(f"{path.name} is not the file that {described(path).name} describes", remedy)
-    expected = json.loads(json.dumps(asdict(here)))
     if not isinstance(found, dict) or not isinstance(checks, dict):
         raise UnsupportedEngine(
             f"{described(path).name} describes no plan (identity and checks must be objects)", remedy
         )
+    found = {"runtime": "tensorrt", **found}  # plans of before there was a choice
+    left_open = OPEN if digest is None and all(found.get(key, "") is None for key in OPEN) else ()
+    if not left_open and hashlib.sha256(plan).hexdigest() != digest:
+        raise UnsupportedEngine(f"{path.name} is not the file that {described(path).name} describes", remedy)
+    expected = json.loads(json.dumps(asdict(here)))
     unknown = [*sorted(meta.keys() - KNOWN), *(f"identity.{key}" for key in sorted(found.keys() - expected.keys()))]
     if unknown:
         raise UnsupportedEngine(
             f"{described(path).name} says {', '.join(unknown)} of its plan, which this version does not know", remedy
         )
-    differing = [f"{key} {found.get(key)}, here {value}" for key, value in expected.items() if found.get(key) != value]
+    differing = [
+        f"{key} {found.get(key)}, here {value}"
+        for key, value in expected.items()
+        if found.get(key) != value and key not in left_open
+    ]
     if differing:
         raise UnsupportedEngine(f"{path.name} is a plan for something else: " + "; ".join(differing), remedy)
     return plan, checks

@@ -22,7 +22,8 @@ from engine.contract import ConfigError, UnsupportedEngine
 if TYPE_CHECKING:
     import torch
 
-    from engine.step.dit import DiTStep, Feeds
+    from engine.step.dit import DiTStep
+    from engine.step.inputs import Feeds
 
 INT8_MAX = 127  # symmetric: -128 is not used
 LAYERS = ("qkv", "out", "ff_in", "ff_out")
@@ -63,7 +64,7 @@ def layer_ranges(step: DiTStep, feeds: Sequence[Feeds], layers: Sequence[str], m
 
 def _layer_inputs(step: DiTStep, feeds: Sequence[Feeds], layers: Sequence[str]) -> Iterator[Mapping[str, torch.Tensor]]:
     """What every layer reads, one evaluation after the other."""
-    from engine.backends.tensorrt.check import run_step
+    from engine.step.examples import run_step
 
     found: dict[str, torch.Tensor] = {}
 

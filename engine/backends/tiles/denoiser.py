@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from engine.conditioner import Conditioning
 from engine.contract import UnsupportedEngine
-from engine.step.kept import KeptTables
 from engine.native.library import ALIGNMENT, INSTEAD, Batch, BlockWeights, Compiled, Model, aligned
 from engine.settings import Proof
 from engine.solver.guidance import Rows
+from engine.step.conditioner import Conditioning
 from engine.step.dit import Arch, Block, DiTStep, rope_table
+from engine.step.kept import KeptTables
 from engine.step.tables import Tables
 
 GROUPS, TAPS = 16, 31  # of the input's convolutions

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special, stats
 
+from baselines.refused import SettingRefused
+
 MIN_CLUSTERS = 2
 
 
@@ -194,9 +196,12 @@ def power_of(n: int, share: float, alpha: float = 0.05) -> float:
 
 
 def votes_needed(share: float, power: float = 0.8, alpha: float = 0.05) -> int:
-    """Fewest independent votes from which on the power at a true preference of `share` is reached."""
+    """Fewest independent votes from which on the power at a true preference of `share` is reached.
+
+    Raises SettingRefused.
+    """
     if not 0.5 < share < 1:
-        raise ValueError(f"share={share}: must lie between 0.5 and 1")
+        raise SettingRefused("share", share, "must lie between 0.5 and 1", "0.6 is a preference that listeners notice")
     normal = ((stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)) / (share - 0.5) / 2) ** 2
     # The power of an exact test goes up in a saw tooth: the last n that falls short decides
     short = [n for n in range(4, int(1.4 * normal) + 30) if power_of(n, share, alpha) < power]

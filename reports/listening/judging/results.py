@@ -11,16 +11,47 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from metrics.typed import parse_json
-from reports.listening.judging.sessions import Session, read_sent, sessions_of
+from reports.listening.judging.sessions import Given, Result, Session, read_sent, sessions_of
+from reports.listening.study.rules import Rules
 from reports.listening.study.settings import METHODS, ListeningError
 
 SCHEMA_VERSION = 1
 PREFERENCES = ("first", "second", "none")
 MAX_LISTENER_CHARS = 40
 SHOWN_ID = 8  # characters of an id beside a name
+
+
+class KeyTrial(TypedDict):
+    """One of a key's `trials`. of: the trial that it repeats."""
+
+    kind: str
+    utterance_id: str
+    clips: list[str]
+    of: str | None
+
+
+class KeyClip(TypedDict):
+    """One of a key's `clips`, as far as it is read here. treatment: what a control was done to."""
+
+    system: str
+    treatment: str | None
+    duration_s: float
+    gain_db: float
+
+
+class Response(TypedDict, total=False):
+    """What was said to one screen: which keys there are is decided by the method."""
+
+    preference: str
+    rating_a: int
+    rating_b: int
+    ratings: list[Any]  # None for the open reference, else whole numbers
+    match: int
+    ccr: int
+    dcr: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,9 +63,9 @@ class Key:
     method: str
     reference: str | None
     systems: tuple[Mapping[str, str], ...]
-    trials: Mapping[str, Mapping[str, Any]]
-    clips: Mapping[str, Mapping[str, Any]]
-    rules: Mapping[str, Any]
+    trials: Mapping[str, KeyTrial]
+    clips: Mapping[str, KeyClip]
+    rules: Rules
     folder: Path
 
     @property
@@ -52,7 +83,7 @@ class Answer:
     of: str | None
     systems: tuple[str, ...]
     x: int | None
-    response: Mapping[str, Any]
+    response: Response
     time_s: float
     audio_s: tuple[float, ...]
 
@@ -144,7 +175,7 @@ def _named(listeners: Sequence[Listener]) -> tuple[tuple[Listener, ...], list[st
     return tuple(named), notes
 
 
-def _refuse_other_set(path: Path, data: Mapping[str, Any], key: Key) -> None:
+def _refuse_other_set(path: Path, data: Result, key: Key) -> None:
     if data.get("key_sha256") != key.sha256:
         raise ListeningError(
             f"{path}: was committed to another key (its page names {str(data.get('key_sha256'))[:12]}.., this key is "
@@ -174,7 +205,7 @@ def _listener(session: Session, key: Key) -> Listener:
         raise ListeningError(f"{session.path}: damaged result ({error}); ask for it again") from error
 
 
-def _answer(entry: Mapping[str, Any], key: Key) -> Answer:
+def _answer(entry: Given, key: Key) -> Answer:
     trial = key.trials[entry["trial"]]
     shown = list(entry["shown"])
     if sorted(shown) != sorted(trial["clips"]):
@@ -197,20 +228,23 @@ def _answer(entry: Mapping[str, Any], key: Key) -> Answer:
     )
 
 
-def _checked(method: str, response: Mapping[str, Any], num_clips: int) -> Mapping[str, Any]:
+def _checked(method: str, response: Response, num_clips: int) -> Response:
     """The response with whole numbers in its scale's range, or ValueError."""
     if method == "ab":
         if response["preference"] not in PREFERENCES:
             raise ValueError(f"preference {response['preference']!r}")
-        ratings = {name: _within(response[name], 1, 5) for name in ("rating_a", "rating_b")}
-        return {"preference": response["preference"], **ratings}
+        rated = [_within(given, 1, 5) for given in (response["rating_a"], response["rating_b"])]
+        return {"preference": response["preference"], "rating_a": rated[0], "rating_b": rated[1]}
     if method == "mushra":
         ratings_given = list(response["ratings"])
         if len(ratings_given) != num_clips:
             raise ValueError("a rating is missing")
         return {"ratings": [None, *(_within(value, 0, 100) for value in ratings_given[1:])]}
-    name, low, high = {"abx": ("match", 0, 1), "ccr": ("ccr", -3, 3), "dcr": ("dcr", 1, 5)}[method]
-    return {name: _within(response[name], low, high)}
+    if method == "abx":
+        return {"match": _within(response["match"], 0, 1)}
+    if method == "ccr":
+        return {"ccr": _within(response["ccr"], -3, 3)}
+    return {"dcr": _within(response["dcr"], 1, 5)}
 
 
 def lead_of_first(answer: Answer) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reports.listening.judging.results import Answer, Listener, lead_of_first
 from reports.listening.making.plan import ANCHOR, DEGRADED
+from reports.listening.study.rules import Rules
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +38,7 @@ class Screened:
         return tuple(f"{check.name}: {check.num_failed} of {check.num}" for check in failed)
 
 
-def screen(listener: Listener, rules: Mapping[str, Any], method: str, reference: str | None) -> Screened:
+def screen(listener: Listener, rules: Rules, method: str, reference: str | None) -> Screened:
     checks = [_counted("too fast to have heard both ends", listener.answers, _is_fast(rules), rules["max_fast_frac"])]
     if method == "mushra":
         good, share = rules["mushra_good"], rules["max_mushra_frac"]
@@ -65,7 +66,7 @@ def _places(answer: Answer, system: str | None) -> list[int]:
     return [place for place, name in enumerate(answer.systems) if name == system]
 
 
-def _is_fast(rules: Mapping[str, Any]) -> Any:
+def _is_fast(rules: Rules) -> Any:
     """The page asks for every clip to its end, so less time than that was not spent on it (times add up to 0.01 s)."""
 
     def is_fast(answer: Answer) -> bool:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from metrics.journal_lines import Lines, split_lines, torn_text
 from metrics.record import to_json
@@ -24,12 +24,43 @@ RESULT_ID = re.compile(r"[0-9a-f]{16,64}")
 ASK = "ask the listener for the JSON download"
 
 
+class Given(TypedDict, total=False):
+    """One of a result's `answers`. position: which screen of the session; given: when."""
+
+    position: int
+    trial: str
+    shown: list[str]
+    x: int | None
+    response: Any
+    time_s: float
+    given: str
+
+
+class Result(TypedDict, total=False):
+    """A page's download; journals are read into the same form."""
+
+    kind: str
+    result_id: str
+    set_sha256: str
+    key_sha256: str
+    method: str
+    schedule: int
+    listener: str
+    device: str
+    hearing: str
+    comment: str
+    started: str
+    finished: str
+    num_turns: int
+    answers: list[Given]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sent:
     """One session as one file has it, in the form of a page's download."""
 
     path: Path
-    data: Mapping[str, Any]
+    data: Result
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +69,7 @@ class Session:
 
     result_id: str
     path: Path
-    data: Mapping[str, Any]
+    data: Result
 
 
 def read_sent(path: Path) -> tuple[list[Sent], str | None]:
@@ -58,7 +89,7 @@ def read_sent(path: Path) -> tuple[list[Sent], str | None]:
     except ValueError as error:
         data, problem = None, f"not a result ({error})"
     if isinstance(data, dict) and data.get("kind") == RESULT:
-        return [Sent(path=path, data=data)], None
+        return [Sent(path=path, data=cast(Result, data))], None
     lines = split_lines(content, LINE_KINDS)
     is_journal = bool(lines.whole) and all(entry["kind"] in LINE_KINDS for entry in lines.entries)
     if not is_journal and (lines.whole or path.suffix != ".jsonl"):  # nothing in it is whole: only its name is left
@@ -85,11 +116,13 @@ def _of_journal(path: Path, lines: Lines) -> list[Sent]:
             except (KeyError, TypeError, ValueError) as error:
                 raise ListeningError(f"{path}: line {number} is no answer ({error}); {ASK}") from error
     return [
-        Sent(
-            path=path, data={**head, "kind": RESULT, "answers": [answers[key][place] for place in sorted(answers[key])]}
-        )
+        Sent(path=path, data=cast(Result, {**head, "kind": RESULT, "answers": _in_order(answers[key])}))
         for key, head in heads.items()
     ]
+
+
+def _in_order(answers: Mapping[int, Given]) -> list[Given]:
+    return [answers[place] for place in sorted(answers)]
 
 
 def sessions_of(sent: Sequence[Sent]) -> tuple[list[Session], list[str]]:
@@ -147,7 +180,7 @@ def _merged(result_id: str, group: Sequence[Sent], notes: list[str]) -> Session:
             "give the files as they were sent"
         )
     ranked = sorted(group, key=lambda one: (len(_answers(one)), str(one.data.get("finished") or ""), to_json(one.data)))
-    answers: dict[int, Mapping[str, Any]] = {}
+    answers: dict[int, Given] = {}
     for one in ranked:
         for place, answer in _answers(one).items():
             known = answers.get(place)
@@ -160,11 +193,11 @@ def _merged(result_id: str, group: Sequence[Sent], notes: list[str]) -> Session:
             f"; {'screen' if len(changed) == 1 else 'screens'} {_listed(changed)} as answered last" if changed else ""
         )
         notes.append(f"{files}: one session of {names.pop()}, counted once{said}")
-    data = ranked[-1].data if len(group) == 1 else {**ranked[-1].data, "answers": [answers[p] for p in sorted(answers)]}
+    data = ranked[-1].data if len(group) == 1 else {**ranked[-1].data, "answers": _in_order(answers)}
     return Session(result_id=result_id, path=group[0].path, data=data)
 
 
-def _answers(sent: Sent) -> dict[int, Mapping[str, Any]]:
+def _answers(sent: Sent) -> dict[int, Given]:
     try:
         return {int(answer["position"]): answer for answer in sent.data["answers"]}
     except (KeyError, TypeError, ValueError) as error:
@@ -173,7 +206,7 @@ def _answers(sent: Sent) -> dict[int, Mapping[str, Any]]:
 
 def _changed(group: Sequence[Sent], is_same: bool = False) -> list[int]:
     """Screens with two different answers; without is_same only where neither is the later one."""
-    seen: dict[int, list[Mapping[str, Any]]] = {}
+    seen: dict[int, list[Given]] = {}
     for one in group:
         for place, answer in _answers(one).items():
             seen.setdefault(place, []).append(answer)
@@ -186,12 +219,12 @@ def _changed(group: Sequence[Sent], is_same: bool = False) -> list[int]:
     ]
 
 
-def _said(answer: Mapping[str, Any]) -> list[Any]:
+def _said(answer: Given) -> list[object]:
     """Without the times, which go on where somebody looks at a screen again."""
-    return [answer.get(name) for name in ("trial", "shown", "x", "response")]
+    return [answer.get("trial"), answer.get("shown"), answer.get("x"), answer.get("response")]
 
 
-def _given(answer: Mapping[str, Any]) -> str:
+def _given(answer: Given) -> str:
     return str(answer.get("given") or "")
 
 

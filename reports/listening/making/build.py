@@ -246,7 +246,7 @@ def _clip_entry(clip: Clip, rate_hz: int) -> dict[str, Any]:
     return {**entry, "duration_s": clip.pcm_S.size / rate_hz, "num_padded_samples": clip.num_padded}
 
 
-def _committed(content: Mapping[str, Any], key: Mapping[str, Any], names: Names) -> tuple[dict[str, Any], str]:
+def _committed(content: Mapping[str, object], key: Mapping[str, object], names: Names) -> tuple[dict[str, Any], str]:
     """The page's payload with both hashes, and the key file's text.
 
     Drawn again in the rare case that a hash spells a name (bf16 is made of hexadecimal digits).

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -77,7 +76,7 @@ def masked_clip(clip_id: str, pcm_S: np.ndarray, names: Names, rng: np.random.Ge
     raise ListeningError("a run's name is so short that encoded audio always contains it; give the run a longer label")
 
 
-def render_page(payload: Mapping[str, Any], clips: Iterable[MaskedClip], names: Names) -> str:
+def render_page(payload: Mapping[str, object], clips: Iterable[MaskedClip], names: Names) -> str:
     """Raises ListeningError where a name would be in the page, which only a title or a sentence can bring in."""
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

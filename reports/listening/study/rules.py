@@ -5,9 +5,25 @@ Sources: ITU-T P.808 (traps and gold items), ITU-R BS.1534-3 section 4.1.2 (hidd
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
-RULES: dict[str, Any] = {
+
+class Rules(TypedDict):
+    """`rules` of a key."""
+
+    min_heard_frac: float
+    max_fast_frac: float
+    max_catch_wrong_frac: float
+    max_identical_frac: float
+    max_repeat_contradicted_frac: float
+    mushra_good: int
+    max_mushra_frac: float
+    confidence: float
+    ties: str
+    decision: str
+
+
+RULES: Rules = {
     # The page lets a listener go on only after this share of every clip; a faster answer was not made on the page
     "min_heard_frac": 0.95,
     "max_fast_frac": 0.1,

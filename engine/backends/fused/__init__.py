@@ -1,0 +1,1 @@
+"""The step as a few kernels of our own, in Triton."""

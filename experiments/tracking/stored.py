@@ -1,0 +1,105 @@
+"""verdict.json of a comparison and load.json as they lie on disk, as far as MLflow gets them.
+
+A key that files of an earlier form, or of a failed measurement, lack may be missing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class SideEntry(TypedDict, total=False):
+    """One of a verdict's `sides`."""
+
+    label: str
+    commit: str | None
+    config: dict[str, Any]
+    facts: dict[str, Any]
+
+
+class PairEntry(TypedDict):
+    """One of a verdict's `findings`, or its `sentinel`: candidate / reference with the bounds that decided."""
+
+    metric: str
+    ratio: float
+    low: float
+    high: float
+    median_s: dict[str, float]
+
+
+class VerdictFile(TypedDict, total=False):
+    outcome: str
+    created: str
+    reason: str | None
+    wall_s: float
+    num_blocks: int
+    num_turns: int
+    findings: list[PairEntry]
+    sentinel: PairEntry | None
+    sides: dict[str, SideEntry]
+    environment: dict[str, Any]
+    workload: dict[str, Any]
+    tracking: dict[str, Any]
+
+
+class AudioEntry(TypedDict):
+    num_heard: int
+    num_invalid: int
+
+
+class PercentileEntry(TypedDict):
+    value_s: float | None
+
+
+class QueueEntry(TypedDict):
+    mean: float
+
+
+class LevelEntry(TypedDict, total=False):
+    """One of a load's `levels`. refusal: why only its errors are counted."""
+
+    name: str
+    num_ok: int
+    refusal: str | None
+    error_frac: float
+    latency_p50: PercentileEntry
+    latency_p95: PercentileEntry
+    latency_p99: PercentileEntry
+    requests_per_s: float | None
+    generated_s_per_s: float | None
+    queue: QueueEntry
+
+
+class LeakEntry(TypedDict):
+    outcome: str
+    slope_bytes_per_h: float | None
+    interval_bytes_per_h: tuple[float, float] | None
+
+
+class SearchEntry(TypedDict):
+    outcome: str
+    holds_per_s: float | None
+    fails_per_s: float | None
+
+
+class ColdEntry(TypedDict):
+    """ratio: cold / warm with its interval, None where the pairs were too few."""
+
+    ratio: dict[str, float] | None
+
+
+class LoadFile(TypedDict, total=False):
+    created: str
+    status: str
+    reason: str | None
+    label: str
+    config: dict[str, Any]
+    settings: dict[str, Any]
+    facts: dict[str, Any]
+    environment: dict[str, Any]
+    workload: dict[str, Any]
+    audio: AudioEntry
+    levels: list[LevelEntry]
+    leak: LeakEntry | None
+    search: SearchEntry | None
+    cold_vs_warm: ColdEntry | None

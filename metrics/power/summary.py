@@ -1,0 +1,52 @@
+"""What a telemetry.jsonl says in a few figures: watts, heat and throttling, for a record and its report."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+GPU_ZONE = "gpu"  # a card's own thermometer, which has no zone
+
+
+def summary_of(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """entries: the lines of a telemetry.jsonl, its head first. Only what was read is in it; {} where nothing was.
+
+    power_mean_w: over the samples, idle time included; throttles: whatever acted at any sample; events: what the
+    board's counters rose by; longest_gap_s: between two samples of power.
+    """
+    if not entries:
+        return {}
+    head, samples = entries[0], entries[1:]
+    power = [entry for entry in samples if entry.get("kind") == "power"]
+    watts = [float(entry["total_w"]) for entry in power if "total_w" in entry]
+    times_s = [float(entry["t_s"]) for entry in power]
+    hottest = max(temperatures_c(samples), default=None)
+    found: dict[str, Any] = {
+        "source": head.get("source"), "rule": head.get("rule"), "num_samples": len(power) or None,
+        "power_mean_w": statistics.fmean(watts) if watts else None, "power_max_w": max(watts, default=None),
+        "longest_gap_s": max((two - one for one, two in pairwise(times_s)), default=None),
+        "hottest_c": None if hottest is None else hottest[0], "hottest_zone": None if hottest is None else hottest[1],
+        "throttles": _throttles(samples), "events": _events(samples),
+    }  # fmt: skip
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def temperatures_c(samples: Iterable[Mapping[str, Any]]) -> list[tuple[float, str]]:
+    """(degrees, zone) of everything that was read."""
+    found = [(float(value), str(zone)) for entry in samples for zone, value in entry.get("zones_c", {}).items()]
+    return [*found, *((float(entry["gpu_c"]), GPU_ZONE) for entry in samples if "gpu_c" in entry)]
+
+
+def _throttles(samples: Sequence[Mapping[str, Any]]) -> list[str] | None:
+    """None where nobody looked: an empty list says that nothing throttled."""
+    looked = [entry["throttles"] for entry in samples if "throttles" in entry]
+    return sorted({name for names in looked for name in names}) if looked else None
+
+
+def _events(samples: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:
+    counted = [entry["events"] for entry in samples if entry.get("events")]
+    if len(counted) < 2:
+        return None
+    return {name: counted[-1][name] - first for name, first in counted[0].items() if name in counted[-1]}

@@ -1,0 +1,81 @@
+"""The words of a load test: what the service held, in one sentence, from load.json alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reports.verdicts.plain import counted, seconds
+from reports.verdicts.spoken import pick
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Latency:
+    """Of a level; value_s None where its requests were too few."""
+
+    value_s: float | None = None
+    interval_s: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadLevel:
+    name: str
+    requests_per_s: float | None = None
+    latency_p50: Latency = Latency()
+    latency_p95: Latency = Latency()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Search:
+    outcome: str
+    holds_per_s: float | None = None
+    fails_per_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Audio:
+    num_heard: int
+    num_invalid: int
+
+
+def load_levels(content: Mapping[str, Any]) -> tuple[LoadLevel, ...]:
+    """In the order of the test. Raises ValueError for what is no level."""
+    return tuple(_level(entry) for entry in content.get("levels") or ())
+
+
+def _level(entry: Mapping[str, Any]) -> LoadLevel:
+    found = {key: pick(Latency, entry.get(key) or {}) for key in ("latency_p50", "latency_p95")}
+    return LoadLevel(name=str(entry["name"]), requests_per_s=entry.get("requests_per_s"), **found)
+
+
+def spoken_load(content: Mapping[str, Any]) -> str:
+    """2.1 requests/s, half of them answered within 480 ms, 95 % within 910 ms. Raises ValueError or LookupError."""
+    if content.get("status", "ok") == "invalid":
+        audio = pick(_Audio, content["audio"])
+        return f"no figures: {audio.num_invalid} of {counted(audio.num_heard, 'answer')} heard are no whole speech"
+    if content.get("status") == "void":
+        return f"no figures: the machine was not in order, {content.get('reason')}"
+    if content.get("status") == "unsteady":
+        return "no figures: the engine was not steady while it was measured"
+    if content.get("status") == "failed":
+        return f"not valid: {content.get('reason')}"
+    if content.get("search"):
+        return _held(pick(_Search, content["search"]), content)
+    timed = [level for level in load_levels(content) if level.requests_per_s is not None]
+    if not timed:
+        return "no figures: too few requests were answered"
+    most = max(timed, key=lambda level: level.requests_per_s or 0.0)
+    p50, p95 = most.latency_p50.value_s, most.latency_p95.value_s
+    parts = [f"{'up to ' if len(timed) > 1 else ''}{most.requests_per_s:.3g} requests/s"]
+    parts += [] if p50 is None else [f"half of them answered within {seconds(p50)}"]
+    parts += [] if p95 is None else [f"95 % within {seconds(p95)}"]
+    return ", ".join(parts)
+
+
+def _held(found: _Search, content: Mapping[str, Any]) -> str:
+    limit = f"95 % of answers within {seconds(float(content['settings']['limit_s']))}"
+    if found.holds_per_s is None:
+        return f"no rate was shown to hold {limit}"
+    fails = "" if found.fails_per_s is None else f"; {found.fails_per_s:.3g} do not"
+    return f"{found.holds_per_s:.3g} requests/s hold {limit}{fails}"

@@ -10,11 +10,12 @@ import soundfile
 from engine.pocket import __path__ as pocket
 from metrics.isolation import Limits, Refused
 from metrics.models.intelligibility import Spoken, transcripts_of, wer_scores
+from metrics.models.mel import mel_power
 from metrics.models.packaged import PREDICTORS, WHISPER, identity_of, weights_of
 from metrics.models.predicted_mos import predictions
-from metrics.models.whisper import most_tokens, normaliser
+from metrics.models.whisper import most_tokens, normaliser, until_timestamp
 
-WHISPERER = {"kind": "faster_whisper", "folder": None, "language": "en"}
+WHISPERER = {"kind": "whisper", "folder": None, "language": "en"}
 LIMITS = Limits(timeout_s=120)
 TEXT = "We walk to the sea."
 RATE_HZ = 24_000
@@ -46,11 +47,14 @@ def noises():
 @pytest.fixture(scope="module")
 def heard():
     """Name -> transcript; one start of the model for all."""
-    pytest.importorskip("faster_whisper")
+    pytest.importorskip("ctranslate2")
     clips = [spoken("slt", *recorded("slt")), spoken("rms", *recorded("rms"))]
     audio_S, rate_hz = recorded("rms")
     clips.append(spoken("8 kHz", audio_S[:: rate_hz // 8000], 8000))
     clips += [spoken(name, audio_S) for name, audio_S in noises().items()]
+    late_S = np.pad(recorded("slt")[0], (RATE_HZ * 30, 0))
+    late_S[: recorded("slt")[0].size] = recorded("slt")[0]
+    clips.append(spoken("32 s", late_S))
     clips += [spoken("silence", np.zeros(RATE_HZ)), spoken("nan", np.full(RATE_HZ, np.nan))]
     found = transcripts_of(clips, [], WHISPERER, LIMITS)
     return {one.utterance_id: one for one in found}
@@ -69,14 +73,14 @@ def test_no_words_are_made_up_where_nobody_speaks(heard):
 
 
 def test_the_same_audio_is_the_same_words_in_another_process(heard):
-    pytest.importorskip("faster_whisper")
+    pytest.importorskip("ctranslate2")
     clip = spoken("slt", *recorded("slt"))
     again = transcripts_of([clip], [], WHISPERER, LIMITS)
     assert wer_scores(again) == wer_scores([heard["slt"]])
 
 
 def test_english_ears_do_not_judge_spanish():
-    pytest.importorskip("faster_whisper")
+    pytest.importorskip("ctranslate2")
     (found,) = transcripts_of([spoken("es", *recorded("slt"))], [], {**WHISPERER, "language": "es"}, LIMITS)
     assert found.status == "not_applicable"
     assert "quality.recogniser.folder" in found.reason
@@ -98,9 +102,38 @@ def test_numbers_case_and_spelling_are_no_errors():
     assert spanish("el a\u00f1o") != spanish("el ano")
 
 
+def test_audio_longer_than_a_window_is_heard_to_its_end(heard):
+    assert heard["32 s"].hypothesis.count("to the sea") == 2
+
+
 def test_a_loop_ends_after_more_words_than_anybody_can_say():
     assert most_tokens(2 * 16_000) == 46
-    assert most_tokens(600 * 16_000) == most_tokens(30 * 16_000)
+    assert most_tokens(600 * 16_000) == most_tokens(30 * 16_000) < 448
+
+
+@pytest.mark.parametrize(
+    ("tokens", "kept", "frames"),
+    [
+        ([100, 1, 2, 150], [100, 1, 2, 150], 0),  # one phrase
+        ([100, 1, 150, 150, 2, 200], [100, 1, 150, 150, 2, 200], 0),  # nothing is said after the last one
+        ([100, 1, 150, 150, 2], [100, 1, 150], 100),  # the second phrase has no end: heard again from 1.0 s
+        ([100, 1, 150, 160, 2, 200, 200], [100, 1, 150, 160, 2, 200], 200),
+        ([], [], 0),
+    ],
+)
+def test_a_phrase_without_an_end_is_heard_again_in_the_next_window(tokens, kept, frames):
+    assert until_timestamp(tokens, first_timestamp=100) == (kept, frames)
+
+
+def test_mel_bands_are_those_of_librosa():
+    import librosa
+
+    audio_S = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    for n_fft, bands, edges in ((400, 80, "reflect"), (321, 120, "constant")):
+        theirs = librosa.feature.melspectrogram(
+            y=audio_S, sr=16_000, n_fft=n_fft, hop_length=160, n_mels=bands, pad_mode=edges
+        )
+        np.testing.assert_allclose(mel_power(audio_S, n_fft, 160, bands, edges), theirs, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(("model", "name"), [("dnsmos", "ovrl"), ("dnsmos_p808", "p808")])

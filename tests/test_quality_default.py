@@ -14,10 +14,11 @@ import pytest
 
 from baselines.quality.gate import judge_quality
 from baselines.quality.rules import QualityLimits
-from experiments.common.cli import run_verb
+from experiments.common.cli import report_command, run_verb
 from experiments.measuring import worker
 from experiments.measuring.job import new_job, write_job
 from experiments.quality_gate import main
+from experiments.scoring.ingredients import is_scored
 from experiments.scoring.score import main as score
 from experiments.scoring.sides import sides_of
 from experiments.settings.compose import compose_config
@@ -178,6 +179,29 @@ def test_the_command_adds_scores_and_loses_none(sweep: dict[str, Path]) -> None:
     wanted = compose_config(["quality=standard"])["quality"]["metrics"]
     assert set(wanted) <= set(after.config["quality"]["metrics"])
     assert (after.run_id, after.trials) == (before.run_id, before.trials)
+
+
+def test_all_cells_of_a_sweep_are_scored_by_one_command_and_stay_so(
+    sweep: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "conf" / "quality"
+    own.mkdir(parents=True)
+    (own / "two.yaml").write_text("defaults: [standard]\nmetrics: [log_mel]\n")
+    monkeypatch.setenv("F5BENCH_CONFIG_DIR", str(own.parent))
+    folder = sweep["variant"].parents[1]
+    (sweep["six"] / "result.json").unlink()
+    assert run_verb(score, [str(folder), "--quality", "two"]) == 0
+    assert f"report   {report_command(folder)}" in capsys.readouterr().out
+    for name in ("reference", "oracle", "variant"):
+        record = load_record(sweep[name] / "result.json")
+        assert {"snr_vs_reference_db", "log_mel_mae_vs_reference"} <= {score.metric for score in record.scores}
+        assert is_scored(sweep[name], *sides_of(sweep[name]))
+
+
+def test_a_sweep_without_a_measured_cell_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cells" / "bf16").mkdir(parents=True)
+    assert run_verb(score, [str(tmp_path)]) == 2
+    assert "no variant of this sweep was measured to its end; go on with it first" in capsys.readouterr().err
 
 
 def test_a_run_of_its_own_finds_the_reference_beside_it(sweep: dict[str, Path], tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class MeasureSettings(Named, total=False):
 
 
 class RecogniserSettings(TypedDict, total=False):
-    """`quality.recogniser`. folder: a CTranslate2 model for faster_whisper, null: the packaged Whisper tiny.en."""
+    """`quality.recogniser`. folder: of a CTranslate2 Whisper, null: the packaged tiny.en."""
 
     kind: str
     folder: str | None

@@ -94,7 +94,7 @@ OTHER_PACKAGES = (
     _core("jiwer", "jiwer", "word error rates"),
     _extra("pesq", "pesq", "the score PESQ-WB", "quality", " (needs a C compiler: apt install build-essential)"),
     _extra("pystoi", "pystoi", "the score STOI", "quality"),
-    _extra("faster_whisper", "faster-whisper", "the word error rate", "ears"),
+    _extra("ctranslate2", "ctranslate2", "the word error rate", "ears"),
     _extra("speechmos", "speechmos", "predicted MOS (DNSMOS)", "ears"),
     _extra("pocketsphinx", "pocketsphinx", "a second opinion on words", "quality"),
     _extra("mlflow", "mlflow", "tracking (python -m experiments.tracking sync)", "mlflow"),

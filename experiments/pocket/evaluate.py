@@ -44,11 +44,12 @@ from metrics.record import RecordError, write_atomically
 
 log = logging.getLogger("pocket_eval")
 SETS = ("en_core", "en_heldout")
-LIMITS = Limits(timeout_s=120.0)
+LIMITS = Limits(timeout_s=120.0, at_once=2)
 HELP = f"""{__doc__}
 examples:
   python -m experiments.pocket.evaluate
   python -m experiments.pocket.evaluate device.threads=2 out=outputs/words
+  python -m experiments.pocket.evaluate workload.limit=12    # the first twelve sentences of each set
 """
 Speak = Callable[[dict[str, str], str], np.ndarray]
 
@@ -115,7 +116,7 @@ def by_ears(kind: str, spoken: Sequence[Spoken]) -> dict[str, float]:
 
     Raises RecordError where one has none, with the reason.
     """
-    recogniser: Recogniser = {"kind": "faster_whisper", "folder": None, "language": "en"}
+    recogniser: Recogniser = {"kind": "whisper", "folder": None, "language": "en"}
     transcripts = transcripts_of(spoken, [], recogniser, LIMITS)
     for one in transcripts:
         log.info("%s whisper %s: %r heard as %r", kind, one.utterance_id, one.text, one.hypothesis)
@@ -140,13 +141,13 @@ def _mean(outcomes: Sequence[Outcome]) -> Outcome:
     return missing if missing is not None else Outcome.ok(sum(values) / len(values))
 
 
-def _spoken(speak: Speak, name: str) -> list[Spoken]:
+def _spoken(speak: Speak, name: str, most: int | None) -> list[Spoken]:
     return [
         Spoken(
             utterance_id=one["id"], text=one["text"], audio_S=speak(one, ("slt", "rms")[i % 2]),
             sample_rate_hz=SAMPLE_RATE_HZ,
         )
-        for i, one in enumerate(sentences(name))
+        for i, one in enumerate(sentences(name)[:most])
     ]  # fmt: skip
 
 
@@ -158,7 +159,7 @@ def main(argv: Sequence[str]) -> int:
     torch.set_num_threads(cfg.device.threads or torch.get_num_threads())
     rates: dict[str, float] = {}
     for kind, speak in speakers(cfg):
-        heard = {name: _spoken(speak, name) for name in SETS}
+        heard = {name: _spoken(speak, name, cfg.workload.limit) for name in SETS}
         found = by_closed_vocabulary(kind, heard) | by_ears(kind, [one for spoken in heard.values() for one in spoken])
         rates |= found
         for name, value in found.items():

@@ -29,7 +29,7 @@ from metrics.models.intelligibility import (
     wer_scores,
 )
 from metrics.models.packaged import PREDICTORS as PACKAGED
-from metrics.models.packaged import WHISPER, identity_of
+from metrics.models.packaged import SILERO, WHISPER, identity_of
 from metrics.models.predicted_mos import MODELS as PREDICTORS
 from metrics.models.predicted_mos import predictions
 from metrics.models.speaker import Encoder, Voices, similarities
@@ -56,8 +56,8 @@ def model_recipes(quality: QualitySettings) -> dict[str, str]:
 def _whisper_recipe(folder: str | None, language: str) -> str:
     """With everything that changes a word: the model, how it is asked, and the normaliser."""
     model = identity_of(WHISPER) if folder is None else f"model {_hash_of(find_file(folder) / 'model.bin')}"
-    packages = ", ".join(map(version_of, ("faster-whisper", "ctranslate2", "whisper-normalizer")))
-    return f"{model}; {packages}, {language}, int8, beam 5, temperature 0, Silero's detector first"
+    packages = ", ".join(map(version_of, ("ctranslate2", "tokenizers", "whisper-normalizer")))
+    return f"{model}; {packages}, {language}, int8, beam 5, temperature 0; first {identity_of(SILERO)}"
 
 
 def _hash_of(path: str | Path | None) -> str:

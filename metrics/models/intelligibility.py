@@ -30,8 +30,9 @@ MIN_DURATION_S = 0.1
 SEEN_WEIGHT = 0.5  # of a word's continuations seen in the texts; the rest is spread over all words
 CLOSED = "pocketsphinx"
 RECOGNISERS: Mapping[str, str] = {
-    "faster_whisper": "metrics.models.whisper:faster_whisper_task",
+    "whisper": "metrics.models.whisper:whisper_task",
     CLOSED: "metrics.models.tasks:pocketsphinx_task",
+    "faster_whisper": "metrics.models.whisper:whisper_task",  # as it was called before
 }
 REMEDY = "pip install pocketsphinx (extra `quality`)"
 
@@ -139,7 +140,7 @@ def bigram_arpa(sentences: Sequence[Sequence[str]]) -> str:
 
 
 class Recogniser(TypedDict):
-    """kind: of RECOGNISERS. folder: a CTranslate2 model for faster_whisper, None: the packaged tiny.en."""
+    """kind: of RECOGNISERS. folder: of a CTranslate2 Whisper, None: the packaged tiny.en."""
 
     kind: str
     folder: str | None

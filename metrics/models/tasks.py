@@ -6,7 +6,8 @@ it; one that needs a file which the user must supply, with the name of the file 
 | model | code | weights | where from |
 |---|---|---|---|
 | pocketsphinx en-us | BSD-like | BSD-like | bundled in the package |
-| faster-whisper | MIT | MIT (OpenAI Whisper) | tiny.en in a package, or a local CTranslate2 folder (whisper.py) |
+| CTranslate2 | MIT | MIT (OpenAI Whisper) | tiny.en in a package, or a local CTranslate2 folder (whisper.py) |
+| Silero VAD | - | MIT | in a package (whisper.py) |
 | Resemblyzer | Apache-2.0 | Apache-2.0 | bundled in the package |
 | WavLM-large + ECAPA (as in seed-tts-eval) | - | CC BY-SA 3.0 (UniSpeech) | a local TorchScript or ONNX export |
 | ECAPA-TDNN (SpeechBrain) | Apache-2.0 | Apache-2.0 | a local TorchScript or ONNX export |
@@ -25,10 +26,10 @@ from typing import TypedDict
 import numpy as np
 
 from metrics.isolation import Item, Refused, Work
+from metrics.models.mel import RATE_HZ, mel_power
 from metrics.models.packaged import PREDICTORS, weights_of
 from metrics.tasks import import_or_refuse
 
-RATE_HZ = 16_000  # of all these models; the parent resamples
 DNSMOS_S = 9.01
 # microsoft/DNS-Challenge, DNSMOS/dnsmos_local.py, not personalised: raw outputs -> MOS scale, highest power first
 DNSMOS_FITS: Mapping[str, tuple[float, float, float]] = {
@@ -147,14 +148,12 @@ def dnsmos_p808_task(setup: PredictorSetup) -> Work:
     """Set-up file model_v8.onnx; item (audio_S,) at 16 kHz -> {p808}, on the log-mel of the looped 9.01 s."""
     path = _predictor(setup["file"], "dnsmos_p808", "model_v8.onnx of microsoft/DNS-Challenge")
     run = _runner(path, axes=3, numbers=1)
-    import librosa
 
     def work(item: Item) -> dict[str, float]:
         looped_S, num = _looped(item.arrays[0])
-        power = librosa.feature.melspectrogram(
-            y=looped_S[: num - 160], sr=RATE_HZ, n_fft=321, hop_length=160, n_mels=120
-        )
-        mel_ND = ((librosa.power_to_db(power, ref=np.max) + 40) / 40).T
+        power_DN = mel_power(looped_S[: num - 160], n_fft=321, hop=160, num_mels=120)
+        db_DN = 10 * np.log10(np.maximum(power_DN, 1e-10))
+        mel_ND = (np.maximum(db_DN - db_DN.max(), -80) + 40).T / 40
         return _finite_all({"p808": float(run(mel_ND[None].astype(np.float32)).reshape(-1)[0])})
 
     return work

@@ -112,7 +112,7 @@ class Whisper:
 
 
 def log_mel(audio_S: np.ndarray, num_mels: int) -> np.ndarray:
-    """(D, N) float32, a frame every 10 ms, at most 80 dB below the loudest, scaled to -1..1.5 or so (whisper/audio.py)."""
+    """(D, N) float32, a frame every 10 ms, at most 80 dB below the loudest, as whisper/audio.py scales it."""
     power_DN = mel_power(np.pad(audio_S, (0, HOP)), N_FFT, HOP, num_mels, edges="reflect")[:, :-1]
     log_DN = np.log10(np.maximum(power_DN, 1e-10))
     scaled_DN = (np.maximum(log_DN, log_DN.max() - 8) + 4) / 4

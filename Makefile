@@ -1,7 +1,7 @@
 # Two commands that are enough by themselves from a clean clone: `make bench` (the main job) and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= quality,speaker,mlflow,onnx,optimize,serve,watch,torchao,docs,dev
+EXTRAS ?= quality,speaker,ears,mlflow,onnx,optimize,serve,watch,torchao,docs,dev
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +33,7 @@ from metrics.record import ScoreStatus
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
+FEWEST_ITEMS = 4  # for a child of its own: fewer cost less than another child's start
 LOOK_S = 0.2  # how often somebody who waits for a child looks whether it is to stop
 
 _MEMORY = Path("/dev/shm")  # where there is one, arrays change hands without a disk
@@ -142,6 +144,23 @@ def run_isolated(
             if child is not None:
                 child.end()
     return answers
+
+
+def run_shared(
+    task: str, name: str, setup: Mapping[str, object], items: Sequence[Item], limits: Limits
+) -> list[Answer]:
+    """What `run_isolated` answers, by limits.at_once children where there are items enough for them.
+
+    For models that take long for each item. Items know nothing of each other, so sharing them out changes no answer.
+    """
+    num = max(1, min(limits.at_once, len(items) // FEWEST_ITEMS))
+    shares = [partial(run_isolated, task, name, setup, items[i::num]) for i in range(num)]
+    found = side_by_side(shares, limits, meanwhile=_nothing)
+    return [found[i % num][i // num] for i in range(len(items))]
+
+
+def _nothing() -> None:
+    """What is done meanwhile where there is nothing else."""
 
 
 class _Child:

@@ -17,11 +17,13 @@ BLIND = "blind_snr_delta_vs_reference_db"
 WER = "wer_frac"
 SIMILARITY = "speaker_similarity_resemblyzer"
 ARTIFACT = "artifact_vs_reference"
+DNSMOS = "mos_pred_dnsmos_ovrl"
 # Sentences differ from one another far more than variants do
 LEVELS: Mapping[str, tuple[float, float]] = {
     BLIND: (0.0, 1.0), WER: (0.02, 0.005), SIMILARITY: (0.92, 0.02), ARTIFACT: (0.0, 0.0),
+    DNSMOS: (3.0, 0.2),
 }  # fmt: skip
-SPREADS: Mapping[str, float] = {BLIND: 0.3, WER: 0.002, SIMILARITY: 0.004, ARTIFACT: 0.0}
+SPREADS: Mapping[str, float] = {BLIND: 0.3, WER: 0.002, SIMILARITY: 0.004, ARTIFACT: 0.0, DNSMOS: 0.02}
 
 
 def scored(audio: str, shifts: Mapping[str, float] | None = None, ids: tuple[str, ...] = IDS30) -> RunRecord:

@@ -9,7 +9,8 @@ import yaml
 
 from experiments.pocket.speech import Token, warp_mel, warp_plan
 from experiments.pocket.text import SentenceSource, past, third_person, words_of
-from metrics.models.intelligibility import ClosedVocabularyRecogniser, corpus_wer, word_error
+from metrics.models.intelligibility import ClosedVocabularyRecogniser
+from metrics.models.words import corpus_wer, word_error
 from tests.engines import ROOT, engine, request
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import shutil
@@ -13,10 +14,11 @@ import pytest
 
 from baselines.quality.gate import judge_quality
 from baselines.quality.rules import QualityLimits
-from experiments.common.cli import run_verb
+from experiments.common.cli import report_command, run_verb
 from experiments.measuring import worker
 from experiments.measuring.job import new_job, write_job
 from experiments.quality_gate import main
+from experiments.scoring.ingredients import is_scored
 from experiments.scoring.score import main as score
 from experiments.scoring.sides import sides_of
 from experiments.settings.compose import compose_config
@@ -24,10 +26,11 @@ from experiments.settings.words import read_quality_limits
 from metrics.record import RunRecord, load_record
 from tests import fakes
 from tests.engines import config
-from tests.scored_runs import ARTIFACT, BLIND, IDS30, SIMILARITY, WER, scored, without, write_run
+from tests.scored_runs import ARTIFACT, BLIND, DNSMOS, IDS30, SIMILARITY, WER, scored, without, write_run
 
 IDS12 = IDS30[:12]
-FULL_ONLY = (WER, SIMILARITY)
+EARS = (WER, DNSMOS)
+FULL_ONLY = (*EARS, SIMILARITY)
 
 
 def default_run(audio: str, shift: float = 0.0) -> RunRecord:
@@ -52,16 +55,16 @@ def test_default_runs_can_pass_and_what_was_not_scored_is_named_with_the_command
     assert outcomes == {
         **dict.fromkeys(("audio_valid", BLIND, ARTIFACT), "not worse"), **dict.fromkeys(FULL_ONLY, "not judged"),
     }  # fmt: skip
-    assert "PASS: quality of engine-b against engine-a: not worse by every rule; 2 of 4 rules were not judged" in said
+    assert "PASS: quality of engine-b against engine-a: not worse by every rule; 3 of 5 rules were not judged" in said
     typed = [shlex.split(line.split("scores: ")[1]) for line in said.splitlines() if "missing scores: " in line]
     assert [words[1:] for words in typed] == [
         ["-m", "experiments.scoring.score", str(tmp_path / name), "--quality", "full"] for name in ("a run", "b's run")
     ]
     summary = (tmp_path / "b's run" / "quality_gate" / "summary.md").read_text()
-    assert "2 of 4 rules were not judged" in summary
+    assert "3 of 5 rules were not judged" in summary
     assert f"- missing scores: `{verdict['to_judge'][0]}`" in summary  # type: ignore[index]
     junit = ElementTree.parse(tmp_path / "b's run" / "quality_gate" / "junit.xml").getroot()
-    assert (junit.get("failures"), junit.get("skipped")) == ("0", "2")
+    assert (junit.get("failures"), junit.get("skipped")) == ("0", "3")
 
 
 def test_what_was_judged_still_fails(tmp_path: Path) -> None:
@@ -81,6 +84,18 @@ def test_a_score_that_was_tried_in_vain_is_judged(tmp_path: Path) -> None:
         candidate = without(candidate, WER, name, "unavailable", "no pocketsphinx")
     found = judge_quality(base, candidate, read_quality_limits({"preset": "standard"}))
     assert next(f.outcome for f in found.findings if f.metric == WER) == "inconclusive"
+
+
+def test_where_no_run_can_have_ears_their_rules_are_not_judged_and_the_reason_is_said(tmp_path: Path) -> None:
+    base, candidate = scored("a", ids=IDS12), scored("b", ids=IDS12)
+    for name, metric in itertools.product(IDS12, EARS):
+        base = without(base, metric, name, "unavailable", "pip install -e '.[ears]'")
+        candidate = without(candidate, metric, name, "unavailable", "pip install -e '.[ears]'")
+    found = judge_quality(base, candidate, read_quality_limits({"preset": "standard"}))
+    assert found.outcome == "PASS"
+    unheard = {f.metric: f for f in found.findings if f.metric in EARS}
+    assert {f.outcome for f in unheard.values()} == {"not judged"}
+    assert all("pip install -e '.[ears]'" in f.explanation for f in unheard.values())
 
 
 def test_the_strict_rules_stay_and_leave_nothing_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,6 +179,29 @@ def test_the_command_adds_scores_and_loses_none(sweep: dict[str, Path]) -> None:
     wanted = compose_config(["quality=standard"])["quality"]["metrics"]
     assert set(wanted) <= set(after.config["quality"]["metrics"])
     assert (after.run_id, after.trials) == (before.run_id, before.trials)
+
+
+def test_all_cells_of_a_sweep_are_scored_by_one_command_and_stay_so(
+    sweep: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "conf" / "quality"
+    own.mkdir(parents=True)
+    (own / "two.yaml").write_text("defaults: [standard]\nmetrics: [log_mel]\n")
+    monkeypatch.setenv("F5BENCH_CONFIG_DIR", str(own.parent))
+    folder = sweep["variant"].parents[1]
+    (sweep["six"] / "result.json").unlink()
+    assert run_verb(score, [str(folder), "--quality", "two"]) == 0
+    assert f"report   {report_command(folder)}" in capsys.readouterr().out
+    for name in ("reference", "oracle", "variant"):
+        record = load_record(sweep[name] / "result.json")
+        assert {"snr_vs_reference_db", "log_mel_mae_vs_reference"} <= {score.metric for score in record.scores}
+        assert is_scored(sweep[name], *sides_of(sweep[name]))
+
+
+def test_a_sweep_without_a_measured_cell_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cells" / "bf16").mkdir(parents=True)
+    assert run_verb(score, [str(tmp_path)]) == 2
+    assert "no variant of this sweep was measured to its end; go on with it first" in capsys.readouterr().err
 
 
 def test_a_run_of_its_own_finds_the_reference_beside_it(sweep: dict[str, Path], tmp_path: Path) -> None:

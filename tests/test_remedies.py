@@ -33,7 +33,7 @@ OPTIONAL = (
 )
 EXTRAS = re.findall(r"^([\w-]+) = \[", OPTIONAL, re.MULTILINE)
 # Not here, and looked up by hand in the index: what they are for is optional, or another kind of machine's
-ABSENT = {"faster-whisper", "triton", "onnxruntime-gpu", "tensorrt", "locust"}
+ABSENT = {"triton", "onnxruntime-gpu", "tensorrt", "locust"}
 # Packages of Debian 12 and Ubuntu 22.04, the last three of JetPack
 SYSTEM = {
     "git", "make", "g++", "python3-dev", "python3-venv", "build-essential", "ffmpeg", "flite", "libflite1",

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from metrics.fidelity.scores import score_pairs
-from metrics.isolation import Answer, Item, Limits, Stopped, run_isolated, side_by_side
+from metrics.isolation import Answer, Item, Limits, Stopped, run_isolated, run_shared, side_by_side
 from tests.heard import heard, speech_like
 
 # A task that says who it is and then waits for the file that its set-up names; 0 as an item ends its process
@@ -76,6 +76,20 @@ def test_a_work_that_breaks_is_what_one_hears_of(waiters) -> None:  # type: igno
     with pytest.raises(ZeroDivisionError, match="a defect") as error:
         side_by_side([waiters("a", "never", [1]), broken], replace(LIMITS, timeout_s=600), lambda: None)
     assert not isinstance(error.value, Stopped)
+
+
+def test_items_that_two_children_share_are_answered_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "counting.py").write_text(
+        "import os\ndef first(setup):\n    return lambda item: [float(item.arrays[0][0]), os.getpid()]\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for num, children in ((9, 2), (3, 1)):
+        items = [Item((np.full(4, i, np.float32),)) for i in range(num)]
+        answers = run_shared("counting:first", "a stand-in", {}, items, LIMITS)
+        assert [answer.payload[0] for answer in answers] == list(range(num))
+        assert len({answer.payload[1] for answer in answers}) == children
 
 
 def test_scores_are_the_same_one_after_another_and_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:

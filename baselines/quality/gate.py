@@ -147,6 +147,9 @@ def judge_rule(baseline: RunRecord, candidate: RunRecord, rule: QualityRule, lim
     if unscored:
         said = f"the {' and the '.join(unscored)} {'hold' if len(unscored) > 1 else 'holds'} no score {rule.metric}"
         return replace(finding, outcome=limits.unscored, explanation=said, unscored=unscored)
+    impossible = _impossible(baseline, candidate, rule)
+    if impossible is not None:
+        return replace(finding, outcome=limits.unscored, explanation=impossible)
     problem = _problem(baseline, candidate, rule, pairs, limits)
     if problem is not None:
         return replace(finding, explanation=problem)
@@ -177,6 +180,16 @@ def _unscored(baseline: RunRecord, candidate: RunRecord, rule: QualityRule) -> t
     if rule.kind == "difference":
         sides = {"baseline": baseline, **sides}
     return tuple(side for side, run in sides.items() if not run.scores_of(rule.metric))
+
+
+def _impossible(baseline: RunRecord, candidate: RunRecord, rule: QualityRule) -> str | None:
+    """Why no sentence of either run can have the score: its model is not installed, or hears another language. Where
+    one run has a single number it is no matter of what is installed."""
+    runs = (baseline, candidate) if rule.kind == "difference" else (candidate,)
+    scores = [score for run in runs for score in run.scores_of(rule.metric)]
+    if any(score.status not in ("unavailable", "not_applicable") for score in scores):
+        return None
+    return f"no sentence has the score {rule.metric}: {scores[0].reason}"
 
 
 def _problem(

@@ -43,7 +43,7 @@ class MeasureSettings(Named, total=False):
 
 
 class RecogniserSettings(TypedDict, total=False):
-    """`quality.recogniser`. folder: a CTranslate2 model, for faster_whisper."""
+    """`quality.recogniser`. folder: of a CTranslate2 Whisper, null: the packaged tiny.en."""
 
     kind: str
     folder: str | None
@@ -58,7 +58,7 @@ class SpeakerSettings(TypedDict, total=False):
 
 
 class PredictedMosSettings(TypedDict, total=False):
-    """`quality.predicted_mos`: local files, never downloaded."""
+    """`quality.predicted_mos`: local files, never downloaded; null: the packaged one, where there is one."""
 
     dnsmos: str | None
     dnsmos_p808: str | None

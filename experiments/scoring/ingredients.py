@@ -36,8 +36,8 @@ def ingredients(folder: Path, reference: Path | None, oracle: Path | None, floor
     record = load_record(folder / RESULT)
     return {
         "run": _run_hash(folder),
-        "reference": _run_hash(reference) if reference is not None else None,
-        "oracle": _run_hash(oracle) if oracle is not None else None,
+        "reference": _run_hash(reference, is_side=True) if reference is not None else None,
+        "oracle": _run_hash(oracle, is_side=True) if oracle is not None else None,
         "floors": _hash([to_json([asdict(floor) for floor in floors])]),
         "means": _hash([scoring_hash(), *_recipes(to_json(record.config["quality"])), *_texts(record)]),
     }
@@ -65,16 +65,21 @@ def is_scored(folder: Path, reference: Path | None, oracle: Path | None) -> bool
         return False
 
 
-def _run_hash(folder: Path) -> str:
-    """Of what was measured, not of its scores: the record and the bytes of the audio and mel files that it names."""
+def _run_hash(folder: Path, is_side: bool = False) -> str:
+    """Of what was measured, not of its scores: the record and the bytes of the audio and mel files that it names.
+
+    is_side: a run that another is compared with, whatever itself is scored for.
+    """
     try:
         record = load_record(folder / RESULT)
     except RecordError as error:
         return _hash([f"no record: {error}"])
     measured = tuple(score for score in record.scores if score.metric in MEASURED)
+    config = {key: value for key, value in record.config.items() if not (is_side and key == "quality")}
+    bare = replace(record, config=config, scores=measured, recipes={}, floors=(), reference=None)
     files = [folder / path for one in record.utterances for path in (one.audio_path, one.mel_path)]
     contents = (hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing" for path in files)
-    return _hash([to_json(asdict(replace(record, scores=measured, recipes={}, floors=(), reference=None))), *contents])
+    return _hash([to_json(asdict(bare)), *contents])
 
 
 def _scores_hash(record: RunRecord) -> str:
@@ -90,7 +95,7 @@ def _recipes(quality: str) -> tuple[str, ...]:
 
 def _texts(record: RunRecord) -> list[str]:
     """Of the whole text list, which is what the recogniser may hear."""
-    if "wer" not in record.config["quality"]["metrics"]:
+    if not {"wer", "wer_closed"} & set(record.config["quality"]["metrics"]):
         return []
     return [
         line.text for line in select_lines({"texts": record.config["workload"]["texts"], "select": None, "limit": None})

@@ -13,12 +13,23 @@ from experiments.measuring.job import RESULT
 from experiments.scoring.audio import Audio, heard_of, read_all
 from experiments.scoring.reference import model_names
 from experiments.workload.requests import select_lines
+from experiments.workload.texts import languages_of
 from experiments.workload.voices import Voice, load_voices_of_record
 from metrics.fidelity.catalog import MODELS, Metric
 from metrics.fidelity.pairing import Heard, certificate
 from metrics.fidelity.scores import score_of
 from metrics.isolation import Limits
-from metrics.models.intelligibility import Recogniser, Spoken, Transcript, transcripts_of, wer_scores
+from metrics.models.intelligibility import (
+    CLOSED,
+    SECOND,
+    Recogniser,
+    Spoken,
+    Transcript,
+    transcripts_of,
+    wer_scores,
+)
+from metrics.models.packaged import PREDICTORS as PACKAGED
+from metrics.models.packaged import SILERO, WHISPER, identity_of
 from metrics.models.predicted_mos import MODELS as PREDICTORS
 from metrics.models.predicted_mos import predictions
 from metrics.models.speaker import Encoder, Voices, similarities
@@ -29,19 +40,24 @@ from metrics.tasks import version_of
 def model_recipes(quality: QualitySettings) -> dict[str, str]:
     """Family -> which model, from which file: the part of a recipe that only the configuration knows."""
     recogniser, speaker_file = quality["recogniser"], quality["speaker"]["file"]
-    if recogniser["kind"] == "pocketsphinx":
-        listener = f"{version_of('pocketsphinx')}, en-us, bigrams of the workload's texts (a closed vocabulary)"
-    else:
-        folder = recogniser["folder"]
-        model = find_file(str(folder)) / "model.bin"
-        listener = f"{version_of('faster-whisper')}, int8, beam 5, temperature 0, {_hash_of(model if folder else None)}"
+    kind, folder, language = recogniser["kind"], recogniser["folder"], recogniser["language"]
+    closed = f"{version_of(CLOSED)}, en-us, bigrams of the workload's texts (a closed vocabulary)"
     predictors: Mapping[str, Any] = quality["predicted_mos"]
     files = [f"{name} {_hash_of(path)}" for name, path in predictors.items() if path is not None]
+    packaged = [identity_of(model) for name, model in PACKAGED.items() if predictors.get(name) is None]
     return {
-        "wer": listener,
+        "wer": closed if kind == CLOSED else _whisper_recipe(folder, language),
+        "wer_closed": closed,
         "speaker": f"weights {_hash_of(speaker_file)}" if speaker_file else "the package's own weights",
-        "predicted_mos": ", ".join(files),
+        "predicted_mos": ", ".join([*files, *packaged]),
     }
+
+
+def _whisper_recipe(folder: str | None, language: str) -> str:
+    """With everything that changes a word: the model, how it is asked, and the normaliser."""
+    model = identity_of(WHISPER) if folder is None else f"model {_hash_of(find_file(folder) / 'model.bin')}"
+    packages = ", ".join(map(version_of, ("ctranslate2", "tokenizers", "whisper-normalizer")))
+    return f"{model}; {packages}, {language}, int8, beam 5, temperature 0; first {identity_of(SILERO)}"
 
 
 def _hash_of(path: str | Path | None) -> str:
@@ -60,11 +76,30 @@ def _from_anywhere(path: str | None) -> str | None:
 
 
 def intelligibility(record: RunRecord, heard: Mapping[str, Audio], limits: Limits) -> list[Score]:
-    """Word and character errors on the text that was asked for.
+    """Word and character errors on the text that was asked for, by the recogniser of `quality`."""
+    asked: Recogniser = record.config["quality"]["recogniser"]
+    return wer_scores(_transcripts(record, heard, {**asked, "folder": _from_anywhere(asked["folder"])}, limits))
 
-    The closed vocabulary is that of the whole text list, so that a subset is not easier to recognise. A sentence
-    without audio has no transcript, and the corpus then has no number.
-    """
+
+def second_opinion(record: RunRecord, heard: Mapping[str, Audio], limits: Limits) -> list[Score]:
+    """The same by the recogniser that knows only the workload's words."""
+    recogniser: Recogniser = {"kind": CLOSED, "folder": None, "language": "en"}
+    return wer_scores(_transcripts(record, heard, recogniser, limits), SECOND)
+
+
+def _transcripts(
+    record: RunRecord, heard: Mapping[str, Audio], recogniser: Recogniser, limits: Limits
+) -> list[Transcript]:
+    """One per utterance. The closed vocabulary is that of the whole text list, so that a subset is not easier to
+    recognise. A sentence without audio has no transcript, and the corpus then has no number."""
+    refusal = _other_language(record, recogniser["language"])
+    if refusal is not None:
+        return [
+            Transcript(
+                utterance_id=one.utterance_id, text=one.text, hypothesis=None, status="not_applicable", reason=refusal
+            )
+            for one in record.utterances
+        ]
     lines = select_lines({"texts": record.config["workload"]["texts"], "select": None, "limit": None})
     spoken = [
         Spoken(
@@ -76,15 +111,24 @@ def intelligibility(record: RunRecord, heard: Mapping[str, Audio], limits: Limit
         for utterance in record.utterances
         if utterance.utterance_id in heard
     ]
-    asked: Recogniser = record.config["quality"]["recogniser"]
-    recogniser: Recogniser = {**asked, "folder": _from_anywhere(asked["folder"])}
     transcripts = transcripts_of(spoken, [line.text for line in lines], recogniser, limits)
     unheard = [
         Transcript(utterance_id=u.utterance_id, text=u.text, hypothesis=None, status="error", reason="no audio")
         for u in record.utterances
         if u.utterance_id not in heard
     ]
-    return wer_scores([*transcripts, *unheard])
+    return [*transcripts, *unheard]
+
+
+def _other_language(record: RunRecord, language: str) -> str | None:
+    """Why a recogniser of one language cannot judge texts of another; texts that state none are taken as they are."""
+    others = [found for found in languages_of(record.config["workload"]["texts"]) if found != language]
+    if not others:
+        return None
+    return (
+        f"the texts are in {', '.join(others)} and the recogniser hears {language}: set "
+        f"quality.recogniser.language={others[0]}, and quality.recogniser.folder to a multilingual Whisper"
+    )
 
 
 def speaker(record: RunRecord, heard: Mapping[str, Audio], reference: Path | None, limits: Limits) -> list[Score]:
@@ -141,10 +185,10 @@ def _prompts(record: RunRecord) -> dict[str, Voice]:
 
 
 def predicted_mos(record: RunRecord, heard: Mapping[str, Audio], limits: Limits) -> list[Score]:
-    """Numbers of every predictor that has a file; without any, each says which file it needs."""
+    """Numbers of every predictor that is packaged or has a file."""
     asked: Mapping[str, str | None] = record.config["quality"]["predicted_mos"]
     files = {name: _from_anywhere(path) for name, path in asked.items()}
-    given = [name for name, path in files.items() if path is not None] or list(PREDICTORS)
+    given = [name for name in PREDICTORS if name in PACKAGED or files.get(name) is not None]
     names = [utterance.utterance_id for utterance in record.utterances if utterance.utterance_id in heard]
     audios = [(heard[name].audio_S, heard[name].rate_hz) for name in names]
     scores = []

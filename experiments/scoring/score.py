@@ -1,4 +1,4 @@
-"""Scores of the audio that was timed: `python -m experiments.scoring.score RUN_DIR [--quality NAME]`.
+"""Scores of the audio that was timed: `python -m experiments.scoring.score DIR [--quality NAME]`.
 
 Runs in a process of its own after the measurement, reads the WAV and mel files back, and rewrites result.json. The
 reference (float32, 32 euler steps) says how good the audio is; the oracle (float32 on the same grid) says how exactly
@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.common.cli import EXIT_OK, run_verb
+from experiments.common.cli import EXIT_OK, report_command, run_verb
 from experiments.common.plain import QualitySettings, as_config
 from experiments.measuring.job import MEASURED, RESULT
 from experiments.scoring.audio import RANDOM_WEIGHTS, Audio, read_all, validity_scores
 from experiments.scoring.ingredients import floors_beside, ingredients, keep_ingredients
-from experiments.scoring.models import intelligibility, model_recipes, predicted_mos, speaker
+from experiments.scoring.models import intelligibility, model_recipes, predicted_mos, second_opinion, speaker
 from experiments.scoring.scores import Other, _absent, limits_of, lone_scores, paired_scores
-from experiments.scoring.sides import sides_of, widened
+from experiments.scoring.sides import runs_in, sides_of, widened
 from experiments.settings.reference import is_reference
 from metrics.fidelity.catalog import by_name
 from metrics.model_identity import reference_model_of
@@ -33,11 +33,12 @@ from metrics.record import (
 )
 from reports.commands import VerbParser
 
-DESCRIPTION = """Score the audio of a finished run, or of a cell of a sweep, and rewrite its result.json.
+DESCRIPTION = """Score the audio of a finished run, of a cell of a sweep or of all its cells, and rewrite result.json.
 
 examples:
   python -m experiments.scoring.score outputs/DIR
   python -m experiments.scoring.score outputs/DIR/cells/bf16-euler_7 --quality full
+  python -m experiments.scoring.score outputs/SWEEP --quality full    # its table then has words and predicted MOS
 
 exit codes: 0 done, 2 usage or no such run, 130 interrupted
 """
@@ -111,6 +112,8 @@ def _model_scores(record: RunRecord, heard: Mapping[str, Audio], reference: Path
     scores: list[Score] = []
     if "wer" in families:
         scores += intelligibility(record, heard, limits)
+    if "wer_closed" in families:
+        scores += second_opinion(record, heard, limits)
     if "speaker" in families:
         scores += speaker(record, heard, reference, limits)
     if "predicted_mos" in families:
@@ -120,19 +123,23 @@ def _model_scores(record: RunRecord, heard: Mapping[str, Audio], reference: Path
 
 def main(argv: Sequence[str]) -> int:
     parser = VerbParser(prog="python -m experiments.scoring.score", description=DESCRIPTION)
-    parser.add_argument("folder", type=Path, help="the folder of the run (result.json, audio/, mel/)")
+    parser.add_argument("folder", type=Path, help="of a run (result.json, audio/, mel/), or of a sweep (cells/)")
     parser.add_argument("--quality", metavar="NAME", help="add the scores of another choice of `quality`, as full")
     parser.add_argument("--reference", type=Path, help="folder of the quality reference; default: the run's own")
     parser.add_argument("--oracle", type=Path, help="folder of the float32 run on the same grid; default: of the sweep")
     options = parser.parse_args(argv)
-    reference, oracle = options.reference, options.oracle
-    if reference is None and oracle is None:
-        reference, oracle = sides_of(options.folder, options.quality)
-    if reference is not None and reference.resolve() == options.folder.resolve():
-        reference = None
-    record = score_run(options.folder, reference, oracle, options.quality)
-    num_ok = sum(score.status == "ok" for score in record.scores)
-    print(f"{record.label}: {num_ok} of {len(record.scores)} scores have a number")
+    runs = runs_in(options.folder)
+    for run in runs:
+        reference, oracle = options.reference, options.oracle
+        if reference is None and oracle is None:
+            reference, oracle = sides_of(run, options.quality)
+        if reference is not None and reference.resolve() == run.resolve():
+            reference = None
+        record = score_run(run, reference, oracle, options.quality)
+        num_ok = sum(score.status == "ok" for score in record.scores)
+        print(f"{record.label}: {num_ok} of {len(record.scores)} scores have a number", flush=True)
+    if runs != [options.folder]:
+        print(f"report   {report_command(options.folder)}")
     return EXIT_OK
 
 

@@ -33,6 +33,16 @@ def sides_of(folder: Path, quality_set: str | None = None) -> tuple[Path | None,
     return _reference(folder, as_config(config)), _oracle(folder, record)
 
 
+def runs_in(folder: Path) -> list[Path]:
+    """The run of a folder, or the cells of a sweep that were measured to their end. Raises RecordError for none."""
+    if (folder / RESULT).exists() or not (folder / CELLS).is_dir():
+        return [folder]
+    found = [cell for cell, _ in _records(sorted((folder / CELLS).iterdir()))]
+    if not found:
+        raise RecordError(f"{folder}: no variant of this sweep was measured to its end; go on with it first")
+    return found
+
+
 def _reference(folder: Path, config: Config) -> Path | None:
     """As a run and a sweep take it: the one that is named, else a cell of the sweep, else the one kept beside."""
     if not needs_reference(config):

@@ -13,7 +13,7 @@ from metrics.power.figures import BETTER
 from metrics.record import RunRecord, Trial
 from metrics.speed.peak import host_peak
 from metrics.speed.trials import speed_of
-from reports.data.quality import LOG_MEL, PESQ, QUALITY, SNR, STOI, VALID, WER, sentence_value, summaries_of
+from reports.data.quality import DNSMOS, LOG_MEL, PESQ, QUALITY, SNR, STOI, VALID, WER, sentence_value, summaries_of
 from reports.data.scale import MS_PER_S, mib, trial_ms
 
 RTF, SPEEDUP, P50, P95 = "rtf", "speedup_vs_upstream", "latency/p50_ms", "latency/p95_ms"
@@ -26,6 +26,7 @@ QUALITY_COLUMNS = {
     PESQ: "quality/pesq_wb",
     STOI: "quality/stoi",
     WER: "quality/wer_frac",
+    DNSMOS: "quality/dnsmos_ovrl",
     "speaker_similarity_resemblyzer": SPEAKER,
     "speaker_similarity_wavlm": SPEAKER,
     "speaker_similarity_ecapa": SPEAKER,
@@ -80,7 +81,7 @@ def speed_columns(record: RunRecord, speedup: float | None) -> dict[str, float]:
 
 
 def quality_columns(record: RunRecord, is_reference: bool) -> dict[str, float]:
-    """Means of the six scores of the table."""
+    """Means of the scores of the table."""
     found = summaries_of(record, is_reference)
     means = ((column, found[metric].mean) for metric, column in QUALITY_COLUMNS.items() if metric in found)
     return _shown({column: mean for column, mean in means if mean is not None})

@@ -21,6 +21,7 @@ COLUMNS = {
     "metrics.`latency/p50_ms`": 130,
     "metrics.`memory/peak_mib`": 145,
     "metrics.`quality/wer_frac`": 135,
+    "metrics.`quality/dnsmos_ovrl`": 150,
     "metrics.`quality/log_mel`": 130,
     "metrics.`quality/pesq_wb`": 130,
     "params.`engine`": 110,

@@ -59,6 +59,20 @@ def select_lines(workload: LineSettings) -> list[Line]:
     return lines
 
 
+def languages_of(texts: Any) -> list[str]:
+    """The languages that the lists say they are in; a list that says nothing adds none."""
+    names = texts if isinstance(texts, list) else [texts]
+    files = (find_file(name) if is_own_file(name) else preset_file("texts", name) for name in names)
+    found = [_stated_language(path) for path in files if path is not None and path.suffix in YAML_ENDINGS]
+    return list(dict.fromkeys(language for language in found if language is not None))
+
+
+def _stated_language(path: Path) -> str | None:
+    document = read_document(path)
+    node = dict(items_of(document.root)).get("language") if isinstance(document.root, yaml.MappingNode) else None
+    return node.value if isinstance(node, yaml.ScalarNode) else None
+
+
 def is_own_file(texts: object) -> bool:
     """A path, not the name of a list of conf/texts."""
     return isinstance(texts, str) and ("/" in texts or texts.endswith((*YAML_ENDINGS, *PLAIN_ENDINGS)))

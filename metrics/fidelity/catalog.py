@@ -166,6 +166,11 @@ def _speaker(encoder: str) -> tuple[Metric, ...]:
     )  # fmt: skip
 
 
+def _words(name: str, recipe: str, family: str = "wer") -> Metric:
+    key = name.removesuffix("_frac")
+    return Metric(key=key, name=name, family=family, better="lower", towards=(), recipe=recipe)
+
+
 def _predicted(model: str, number: str, recipe: str) -> Metric:
     name = f"mos_pred_{model}" if model == number else f"mos_pred_{model}_{number}"
     return Metric(
@@ -175,8 +180,15 @@ def _predicted(model: str, number: str, recipe: str) -> Metric:
 
 _DNSMOS = "P.835, not personalised, looped to 9.01 s, a window each second, polynomial fit"
 MODELS: tuple[Metric, ...] = (
-    Metric(key="wer", name="wer_frac", family="wer", better="lower", towards=(), recipe="words: letters, lower case"),
-    Metric(key="cer", name="cer_frac", family="wer", better="lower", towards=(), recipe="characters of the words"),
+    _words("wer_frac", "wrong words over the words of the text"),
+    _words("cer_frac", "wrong characters over those of the text"),
+    _words("word_substitutions", "words heard as others"),
+    _words("word_deletions", "words that were not heard"),
+    _words("word_insertions", "words that the text has not"),
+    _words("repeated_words", "words said again right after themselves, beyond what the text repeats"),
+    _words("lost_ending_words", "words of the text after the last one that was heard as anything"),
+    _words("wer_closed_frac", "wrong words over the words of the text", "wer_closed"),
+    _words("cer_closed_frac", "wrong characters over those of the text", "wer_closed"),
     *(metric for encoder in ENCODERS for metric in _speaker(encoder)),
     *(_predicted("dnsmos", number, _DNSMOS) for number in ("sig", "bak", "ovrl")),
     _predicted("dnsmos_p808", "p808", "P.808, 120 mel bands, looped to 9.01 s"),

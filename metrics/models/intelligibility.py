@@ -1,7 +1,7 @@
-"""Word error rate by a recogniser that knows only the words of the workload: offline, deterministic, small.
+"""Word errors by two recognisers: Whisper, which may hear anything, and one that knows only the workload's words.
 
-pocketsphinx with a bigram model over the workload's texts. The closed vocabulary makes it far better than open
-dictation and its number *not* comparable with published WERs: compare variants of one workload with it.
+The second opinion is pocketsphinx with a bigram model over the workload's texts. The closed vocabulary makes it far
+better than open dictation and its number *not* comparable with published WERs: compare variants of one workload.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
-import jiwer
 import numpy as np
 import soxr
 
 from metrics.fidelity.artefacts import SILENT_RMS, rms
-from metrics.isolation import Item, Limits, run_isolated
+from metrics.isolation import Item, Limits, run_shared
+from metrics.models.words import WordErrors, character_edits, corpus_wer, word_edits, words_of
 from metrics.record import Score, ScoreStatus
 
 METRIC = "wer_frac"
@@ -28,33 +28,19 @@ CER = "cer_frac"
 SAMPLE_RATE_HZ = 16_000
 MIN_DURATION_S = 0.1
 SEEN_WEIGHT = 0.5  # of a word's continuations seen in the texts; the rest is spread over all words
+CLOSED = "pocketsphinx"
 RECOGNISERS: Mapping[str, str] = {
-    "pocketsphinx": "metrics.models.tasks:pocketsphinx_task",
-    "faster_whisper": "metrics.models.tasks:faster_whisper_task",
+    "whisper": "metrics.models.whisper:whisper_task",
+    CLOSED: "metrics.models.tasks:pocketsphinx_task",
+    "faster_whisper": "metrics.models.whisper:whisper_task",  # as it was called before
 }
 REMEDY = "pip install pocketsphinx (extra `quality`)"
 
-_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 _START, _END = "<s>", "</s>"
 
 
 class VocabularyError(ValueError):
     """Texts that the recogniser cannot be built for: digits, or words without a pronunciation."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WordErrors:
-    """Word-level edit counts; the sum of several is the corpus."""
-
-    substitutions: int
-    deletions: int
-    insertions: int
-    reference_words: int
-
-    @property
-    def wer_frac(self) -> float:
-        """Errors per reference word; above 1 where many words were inserted."""
-        return (self.substitutions + self.deletions + self.insertions) / self.reference_words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -69,7 +55,10 @@ class Spoken:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transcript:
-    """What was understood; hypothesis None with a status and a reason where the audio could not be listened to."""
+    """What was asked for and what was understood, both as words with single spaces between them.
+
+    hypothesis None with a status and a reason where the audio could not be listened to.
+    """
 
     utterance_id: str
     text: str
@@ -124,11 +113,6 @@ def listenable(audio_S: np.ndarray, sample_rate_hz: int) -> None:
         raise ValueError("silent: a recogniser would make up words")
 
 
-def words_of(text: str) -> list[str]:
-    """Lower-case words: letters and inner apostrophes only."""
-    return _WORD.findall(text.lower().replace("\u2019", "'"))
-
-
 def bigram_arpa(sentences: Sequence[Sequence[str]]) -> str:
     """A bigram model in ARPA form where every word can follow every word.
 
@@ -155,49 +139,8 @@ def bigram_arpa(sentences: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, "", "\\end\\", ""])
 
 
-def word_error(reference: str, hypothesis: str) -> WordErrors:
-    """Edit counts between normalised texts (jiwer). Raises ValueError where the reference has no word."""
-    return _edits(reference, hypothesis, str.split, jiwer.process_words)
-
-
-def character_error(reference: str, hypothesis: str) -> WordErrors:
-    """The same edit counts over characters, single spaces between words included. Raises ValueError on no word."""
-    return _edits(reference, hypothesis, list, jiwer.process_characters)
-
-
-def _edits(
-    reference: str, hypothesis: str, units: Callable[[str], list[str]], process: Callable[[str, str], Any]
-) -> WordErrors:
-    """units: what is counted in a text; process: jiwer's alignment of two texts over such units."""
-    wanted, got = (" ".join(words_of(text)) for text in (reference, hypothesis))
-    if not wanted:
-        raise ValueError(f"no words in the reference {reference!r}")
-    num = len(units(wanted))
-    if not got:
-        return WordErrors(substitutions=0, deletions=num, insertions=0, reference_words=num)
-    counts = process(wanted, got)
-    return WordErrors(
-        substitutions=counts.substitutions,
-        deletions=counts.deletions,
-        insertions=counts.insertions,
-        reference_words=num,
-    )
-
-
-def corpus_wer(errors: Sequence[WordErrors]) -> WordErrors:
-    """All utterances as one text (micro average). Raises ValueError on none."""
-    if not errors:
-        raise ValueError("no utterances")
-    return WordErrors(
-        substitutions=sum(error.substitutions for error in errors),
-        deletions=sum(error.deletions for error in errors),
-        insertions=sum(error.insertions for error in errors),
-        reference_words=sum(error.reference_words for error in errors),
-    )
-
-
 class Recogniser(TypedDict):
-    """kind: of RECOGNISERS. folder: a CTranslate2 model, for faster_whisper."""
+    """kind: of RECOGNISERS. folder: of a CTranslate2 Whisper, None: the packaged tiny.en."""
 
     kind: str
     folder: str | None
@@ -214,44 +157,72 @@ def transcripts_of(
     """
     kind = str(recogniser["kind"])
     setup = {"texts": list(texts), "folder": recogniser["folder"], "language": recogniser["language"]}
-    items = [Item((one.audio_S,), {"sample_rate_hz": one.sample_rate_hz}) for one in spoken]
-    answers = run_isolated(RECOGNISERS[kind], f"the recogniser {kind}", setup, items, limits)
+    items = [Item((one.audio_S,), {"sample_rate_hz": one.sample_rate_hz, "text": one.text}) for one in spoken]
+    answers = run_shared(RECOGNISERS[kind], f"the recogniser {kind}", setup, items, limits)
     return [
-        Transcript(utterance_id=one.utterance_id, text=one.text, hypothesis=a.payload, status=a.status, reason=a.reason)
+        Transcript(utterance_id=one.utterance_id, text=a.payload["asked"], hypothesis=a.payload["heard"])
+        if a.status == "ok"
+        else Transcript(utterance_id=one.utterance_id, text=one.text, hypothesis=None, status=a.status, reason=a.reason)
         for one, a in zip(spoken, answers, strict=True)
     ]
 
 
-def wer_scores(transcripts: Sequence[Transcript]) -> list[Score]:
-    """`wer_frac` and `cer_frac` of each utterance, then of the corpus (utterance_id None).
+Number = Callable[[WordErrors, WordErrors], float]  # of the edits of words and of those of characters
+RATES: Mapping[str, Number] = {
+    METRIC: lambda words, characters: words.wer_frac,
+    CER: lambda words, characters: characters.wer_frac,
+}
+COUNTS: Mapping[str, Number] = {
+    "word_substitutions": lambda words, characters: words.substitutions,
+    "word_deletions": lambda words, characters: words.deletions,
+    "word_insertions": lambda words, characters: words.insertions,
+    "repeated_words": lambda words, characters: words.repeated,
+    "lost_ending_words": lambda words, characters: words.lost_ending,
+}
+OPEN: Mapping[str, Number] = {**RATES, **COUNTS}
+SECOND: Mapping[str, Number] = {"wer_closed_frac": RATES[METRIC], "cer_closed_frac": RATES[CER]}
+
+
+def wer_scores(transcripts: Sequence[Transcript], numbers: Mapping[str, Number] = OPEN) -> list[Score]:
+    """Each number of each utterance, then of the corpus (utterance_id None): rates over all words, counts as sums.
 
     An empty hypothesis is all words deleted. The corpus has no number where one utterance has none: leaving out what
     could not be listened to would make a broken engine look better.
     """
+    counted = [_edits(one) for one in transcripts]
     scores: list[Score] = []
-    for metric, count in ((METRIC, word_error), (CER, character_error)):
-        errors = []
-        for one in transcripts:
-            if one.hypothesis is None:
+    for metric, number in numbers.items():
+        for one, edits in zip(transcripts, counted, strict=True):
+            if edits is not None:
+                scores.append(_score(metric, one.utterance_id, float(number(*edits)), "ok", None))
+            elif one.hypothesis is None:
                 scores.append(_score(metric, one.utterance_id, None, one.status, one.reason))
-                continue
-            if not words_of(one.text):
+            else:
                 scores.append(_score(metric, one.utterance_id, None, "not_applicable", "the text has no words"))
-                continue
-            errors.append(count(one.text, one.hypothesis))
-            scores.append(_score(metric, one.utterance_id, errors[-1].wer_frac, "ok", None))
-        scores.append(_corpus(metric, transcripts, errors))
+        scores.append(_corpus(metric, transcripts, [edits for edits in counted if edits is not None], number))
     return scores
 
 
-def _corpus(metric: str, transcripts: Sequence[Transcript], errors: Sequence[WordErrors]) -> Score:
+def _edits(one: Transcript) -> tuple[WordErrors, WordErrors] | None:
+    """Of words and of characters; None where nothing was heard or nothing was asked for."""
+    wanted = one.text.split()
+    if one.hypothesis is None or not wanted:
+        return None
+    got = one.hypothesis.split()
+    return word_edits(wanted, got), character_edits(wanted, got)
+
+
+def _corpus(
+    metric: str, transcripts: Sequence[Transcript], counted: Sequence[tuple[WordErrors, WordErrors]], number: Number
+) -> Score:
     missing = [one for one in transcripts if one.hypothesis is None]
     if missing:
         reason = f"{len(missing)} of {len(transcripts)} utterances have no transcript: {missing[0].reason}"
         return _score(metric, None, None, missing[0].status, reason)
-    if not errors:
+    if not counted:
         return _score(metric, None, None, "error", "no utterance to listen to")
-    return _score(metric, None, corpus_wer(errors).wer_frac, "ok", None)
+    words, characters = (corpus_wer(errors) for errors in zip(*counted, strict=True))
+    return _score(metric, None, float(number(words, characters)), "ok", None)
 
 
 def _score(

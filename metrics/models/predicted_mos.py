@@ -11,7 +11,7 @@ import numpy as np
 
 from metrics.fidelity.artefacts import SILENT_RMS, rms
 from metrics.fidelity.perceptual import resampled
-from metrics.isolation import Item, Limits, run_isolated
+from metrics.isolation import Item, Limits, run_shared
 from metrics.models.tasks import RATE_HZ
 from metrics.outcome import Outcome
 
@@ -34,7 +34,7 @@ def predictions(
         for (audio_S, rate_hz), refusal in zip(audios, refusals, strict=True)
         if refusal is None
     ]
-    answers = iter(run_isolated(task, f"the MOS predictor {model}", {"file": file}, items, limits))
+    answers = iter(run_shared(task, f"the MOS predictor {model}", {"file": file}, items, limits))
     found = []
     for refusal in refusals:
         if refusal is None:

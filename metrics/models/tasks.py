@@ -1,16 +1,17 @@
 """Models inside the child of metrics.isolation: recognisers, speaker encoders, MOS predictors. All from local files.
 
-Nothing is ever downloaded. A model that needs a file which the user must supply is `unavailable` with the name of the
-file and the setting it belongs in.
+Nothing is ever downloaded. A model whose package is missing (packaged.py) is `unavailable` with the line that installs
+it; one that needs a file which the user must supply, with the name of the file and the setting it belongs in.
 
 | model | code | weights | where from |
 |---|---|---|---|
 | pocketsphinx en-us | BSD-like | BSD-like | bundled in the package |
-| faster-whisper | MIT | MIT (OpenAI Whisper) | a local CTranslate2 folder |
+| CTranslate2 | MIT | MIT (OpenAI Whisper) | tiny.en in a package, or a local CTranslate2 folder (whisper.py) |
+| Silero VAD | - | MIT | in a package (whisper.py) |
 | Resemblyzer | Apache-2.0 | Apache-2.0 | bundled in the package |
 | WavLM-large + ECAPA (as in seed-tts-eval) | - | CC BY-SA 3.0 (UniSpeech) | a local TorchScript or ONNX export |
 | ECAPA-TDNN (SpeechBrain) | Apache-2.0 | Apache-2.0 | a local TorchScript or ONNX export |
-| DNSMOS P.835, P.808 | MIT | CC BY 4.0 (microsoft/DNS-Challenge) | local sig_bak_ovr.onnx, model_v8.onnx |
+| DNSMOS P.835, P.808 | MIT | CC BY 4.0 (microsoft/DNS-Challenge) | in a package, or local .onnx files |
 | UTMOS22 strong | MIT | MIT (sarulab-speech) | a local TorchScript export |
 """
 
@@ -25,9 +26,10 @@ from typing import TypedDict
 import numpy as np
 
 from metrics.isolation import Item, Refused, Work
+from metrics.models.mel import RATE_HZ, mel_power
+from metrics.models.packaged import PREDICTORS, weights_of
 from metrics.tasks import import_or_refuse
 
-RATE_HZ = 16_000  # of all these models; the parent resamples
 DNSMOS_S = 9.01
 # microsoft/DNS-Challenge, DNSMOS/dnsmos_local.py, not personalised: raw outputs -> MOS scale, highest power first
 DNSMOS_FITS: Mapping[str, tuple[float, float, float]] = {
@@ -53,14 +55,15 @@ class EncoderSetup(TypedDict):
 
 
 class PredictorSetup(TypedDict):
-    """file: of a local model."""
+    """file: of a local model; None: the packaged one, where there is one."""
 
     file: str | None
 
 
 def pocketsphinx_task(setup: RecogniserSetup) -> Work:
-    """Set-up texts; item (audio_S,), info sample_rate_hz -> the words that were understood."""
+    """Set-up texts; item (audio_S,), info sample_rate_hz and text -> {asked, heard}: lower-case words."""
     from metrics.models.intelligibility import REMEDY, ClosedVocabularyRecogniser, VocabularyError
+    from metrics.models.words import words_of
 
     try:
         recogniser = ClosedVocabularyRecogniser(setup["texts"])
@@ -69,43 +72,12 @@ def pocketsphinx_task(setup: RecogniserSetup) -> Work:
     except VocabularyError as error:
         raise Refused("not_applicable", str(error)) from None
 
-    def work(item: Item) -> str:
+    def work(item: Item) -> dict[str, str]:
         try:
-            return recogniser.transcribe(item.arrays[0], int(item.info["sample_rate_hz"]))
+            heard = recogniser.transcribe(item.arrays[0], int(item.info["sample_rate_hz"]))
         except ValueError as error:
             raise Refused("error", str(error)) from None
-
-    return work
-
-
-def faster_whisper_task(setup: RecogniserSetup) -> Work:
-    """Set-up folder (CTranslate2), language; item (audio_S,) at 16 kHz -> the text that was understood.
-
-    Language fixed, beam 5, temperature 0 only (the fallback is the source of run-to-run change), no memory of earlier
-    text, no VAD, one thread.
-    """
-    from metrics.fidelity.perceptual import resampled
-    from metrics.models.intelligibility import listenable, words_of
-
-    folder = _present(
-        setup["folder"], "quality.recogniser.folder", "a CTranslate2 folder of a Whisper model (model.bin)"
-    )
-    faster_whisper = import_or_refuse("faster_whisper", "pip install faster-whisper")
-    model = faster_whisper.WhisperModel(
-        str(folder), device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True
-    )
-
-    def work(item: Item) -> str:
-        rate_hz = int(item.info["sample_rate_hz"])
-        try:
-            listenable(item.arrays[0], rate_hz)
-        except ValueError as error:
-            raise Refused("error", str(error)) from None
-        segments, _ = model.transcribe(
-            resampled(item.arrays[0], rate_hz, RATE_HZ), language=setup["language"], beam_size=5, temperature=0.0,
-            condition_on_previous_text=False, vad_filter=False,
-        )  # fmt: skip
-        return " ".join(words_of(" ".join(segment.text for segment in segments)))
+        return {"asked": " ".join(words_of(str(item.info["text"]))), "heard": heard}
 
     return work
 
@@ -135,7 +107,7 @@ RESEMBLYZER_REMEDY = 'pip install Resemblyzer "setuptools<81" (extra `speaker`)'
 
 def speaker_file_task(setup: EncoderSetup) -> Work:
     """Set-up file: (1, S) float32 at 16 kHz -> (1, E), a TorchScript (.pt, .ts) or ONNX (.onnx) export."""
-    path = _present(setup["file"], "quality.speaker.file", "a TorchScript or ONNX export of a speaker encoder")
+    path = present(setup["file"], "quality.speaker.file", "a TorchScript or ONNX export of a speaker encoder")
     run = _runner(path, axes=2, numbers=None)
 
     def work(item: Item) -> list[float]:
@@ -153,7 +125,7 @@ def dnsmos_task(setup: PredictorSetup) -> Work:
 
     As Microsoft's script: the clip is looped to 9.01 s (a click at every join), windows of 9.01 s each second.
     """
-    path = _present(setup["file"], "quality.predicted_mos.dnsmos", "sig_bak_ovr.onnx of microsoft/DNS-Challenge")
+    path = _predictor(setup["file"], "dnsmos", "sig_bak_ovr.onnx of microsoft/DNS-Challenge")
     run = _runner(path, axes=2, numbers=len(DNSMOS_FITS))
 
     def work(item: Item) -> dict[str, float]:
@@ -174,16 +146,14 @@ def dnsmos_task(setup: PredictorSetup) -> Work:
 
 def dnsmos_p808_task(setup: PredictorSetup) -> Work:
     """Set-up file model_v8.onnx; item (audio_S,) at 16 kHz -> {p808}, on the log-mel of the looped 9.01 s."""
-    path = _present(setup["file"], "quality.predicted_mos.dnsmos_p808", "model_v8.onnx of microsoft/DNS-Challenge")
+    path = _predictor(setup["file"], "dnsmos_p808", "model_v8.onnx of microsoft/DNS-Challenge")
     run = _runner(path, axes=3, numbers=1)
-    import librosa
 
     def work(item: Item) -> dict[str, float]:
         looped_S, num = _looped(item.arrays[0])
-        power = librosa.feature.melspectrogram(
-            y=looped_S[: num - 160], sr=RATE_HZ, n_fft=321, hop_length=160, n_mels=120
-        )
-        mel_ND = ((librosa.power_to_db(power, ref=np.max) + 40) / 40).T
+        power_DN = mel_power(looped_S[: num - 160], n_fft=321, hop=160, num_mels=120)
+        db_DN = 10 * np.log10(np.maximum(power_DN, 1e-10))
+        mel_ND = (np.maximum(db_DN - db_DN.max(), -80) + 40).T / 40
         return _finite_all({"p808": float(run(mel_ND[None].astype(np.float32)).reshape(-1)[0])})
 
     return work
@@ -191,7 +161,7 @@ def dnsmos_p808_task(setup: PredictorSetup) -> Work:
 
 def utmos_task(setup: PredictorSetup) -> Work:
     """Set-up file: TorchScript or ONNX, (1, S) float32 at 16 kHz -> one score; item (audio_S,) at 16 kHz -> {utmos}."""
-    path = _present(setup["file"], "quality.predicted_mos.utmos", "a TorchScript or ONNX export of UTMOS22 strong")
+    path = present(setup["file"], "quality.predicted_mos.utmos", "a TorchScript or ONNX export of UTMOS22 strong")
     run = _runner(path, axes=2, numbers=1)
 
     def work(item: Item) -> dict[str, float]:
@@ -201,7 +171,13 @@ def utmos_task(setup: PredictorSetup) -> Work:
     return work
 
 
-def _present(value: str | None, key: str, what: str) -> Path:
+def _predictor(file: str | None, model: str, what: str) -> Path:
+    """The file that the setting names, else the packaged one."""
+    return weights_of(PREDICTORS[model]) if file is None else present(file, f"quality.predicted_mos.{model}", what)
+
+
+def present(value: str | None, key: str, what: str) -> Path:
+    """The file or folder that a setting names. Raises Refused, with the setting, where there is none."""
     if value is None:
         raise Refused("unavailable", f"no model file: set {key} to {what}; nothing is downloaded")
     path = Path(value).expanduser()

@@ -18,12 +18,13 @@ LOG_MEL = "log_mel_mae_vs_reference"
 PESQ = "pesq_wb_vs_reference"
 STOI = "stoi_vs_reference"
 WER = "wer_frac"
+DNSMOS = "mos_pred_dnsmos_ovrl"
 ORACLE_SNR = "snr_vs_oracle_db"
 ORACLE_LOG_MEL = "log_mel_mae_vs_oracle"
 
 VERSUS_REFERENCE = (LOG_MEL, SNR, PESQ, STOI)
 VERSUS_ORACLE = (ORACLE_LOG_MEL, ORACLE_SNR)
-QUALITY = (*VERSUS_REFERENCE, WER, *VERSUS_ORACLE)  # the headline; every other score stands in its own table
+QUALITY = (*VERSUS_REFERENCE, WER, DNSMOS, *VERSUS_ORACLE)  # the headline; every other score stands in its own table
 ALL_SCORES = tuple(dict.fromkeys((*QUALITY, *by_name())))
 
 RANDOM_WEIGHTS = "random weights: no quality"

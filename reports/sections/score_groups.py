@@ -14,7 +14,8 @@ GROUPS: Mapping[str, str] = {
     "log_mel": "spectrum", "lsd": "spectrum", "mcd": "spectrum", "snr": "waveform", "si_sdr": "waveform",
     "gain": "waveform", "pesq": "by ear models", "stoi": "by ear models", "estoi": "by ear models",
     "predicted_mos": "by ear models", "blind_snr": "noise and faults", "artifacts": "noise and faults",
-    "prosody": "melody and pauses", "loudness": "melody and pauses", "wer": "words", "speaker": "voice",
+    "prosody": "melody and pauses", "loudness": "melody and pauses", "wer": "words", "wer_closed": "words",
+    "speaker": "voice",
 }  # fmt: skip
 ORDER = ("words", "voice", "noise and faults", "spectrum", "by ear models", "waveform", "melody and pauses")
 ORACLE = "against the oracle on the same grid"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metrics.fidelity.scores import SNR_CAP_DB
-from reports.data.quality import LOG_MEL, ORACLE_LOG_MEL, ORACLE_SNR, PESQ, SNR, STOI, WER, Summary
+from reports.data.quality import DNSMOS, LOG_MEL, ORACLE_LOG_MEL, ORACLE_SNR, PESQ, SNR, STOI, WER, Summary
 from reports.data.scale import PERCENT
 from reports.data.table import Row
 from reports.words import ABSENT
@@ -14,6 +14,7 @@ METRIC_NAMES = {
     PESQ: "PESQ-WB",
     STOI: "STOI",
     WER: "WER %",
+    DNSMOS: "DNSMOS",
     ORACLE_LOG_MEL: "log-mel vs oracle",
     ORACLE_SNR: "SNR dB vs oracle",
 }
@@ -26,11 +27,13 @@ METRIC_HELP = {
     "nothing above 8 kHz",
     STOI: "short-time intelligibility against the reference (up to 1, higher is better); hears nothing above 4.3 kHz",
     WER: "word error rate of the offline recogniser over all sentences in percent, lower is better",
+    DNSMOS: "overall quality (P.835 OVRL, 1 to 5, higher is better) as a model guesses it: it hears damage and noise, "
+    "hardly melody; for comparing rows, and no listener",
     ORACLE_LOG_MEL: "log-mel error against float32 on the same solver and grid: what the engine changed, without what "
     "the solver changed",
     ORACLE_SNR: "SNR against float32 on the same solver and grid",
 }
-DECIMALS = {LOG_MEL: 3, SNR: 1, PESQ: 2, STOI: 3, WER: 1, ORACLE_LOG_MEL: 3, ORACLE_SNR: 1}
+DECIMALS = {LOG_MEL: 3, SNR: 1, PESQ: 2, STOI: 3, WER: 1, DNSMOS: 2, ORACLE_LOG_MEL: 3, ORACLE_SNR: 1}
 
 
 def quality_text(row: Row, metric: str) -> str:

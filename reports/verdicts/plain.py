@@ -18,6 +18,7 @@ NAMES: Mapping[str, str] = {
     "audio_valid": "sentences that came out whole", "steady_counters": "nothing prepared while the clock ran",
     "snr_vs_reference_db": "closeness to the model's own best speech",
     "blind_snr_delta_vs_reference_db": "speech over background noise", "wer_frac": "words said wrongly",
+    "mos_pred_dnsmos_ovrl": "quality as a listening model guesses it",
     "speaker_similarity_resemblyzer": "likeness of the voice", "artifact_vs_reference": "clicks, gaps and cuts",
     "mos_pred": "predicted liking", "mos_listener": "liking by listeners",
     "machine.calibration": "speed of the machine itself", "machine.other_cpu_frac": "other programs on the machine",

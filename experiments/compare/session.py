@@ -181,6 +181,7 @@ def write_requests(workload: Workload, folder: Path) -> Path:
                 "utterance_id": request.utterance_id, "text": request.text, "ref_audio": f"{i}.npy",
                 "ref_sample_rate_hz": request.ref_sample_rate_hz, "ref_text": request.ref_text,
                 "speed_ratio": request.speed_ratio, "num_frames": request.num_frames,
+                **({"style": request.style} if request.style else {}),  # revisions of before know no such field
             }
         )  # fmt: skip
     path = folder / "requests.json"

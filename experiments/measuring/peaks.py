@@ -8,6 +8,7 @@ from typing import Any
 from engine.clock import Clock
 from experiments.common.plain import Config
 from experiments.measuring.calibration import GemmShape, gemm_shape
+from metrics.speed.roofline import TYPICAL_ARCH
 
 REPEATS = 5  # the best counts: a peak is what the device can do, not what it did between other programs
 DTYPES = ("float32", "bfloat16")
@@ -20,7 +21,7 @@ def gemm_peaks(config: Config, clock: Clock) -> dict[str, Any]:
     if not config["measure"]["gemm_peak"]:
         return {}
     device = str(config["device"]["kind"])
-    shape = gemm_shape(config["model"]["arch"], device)
+    shape = gemm_shape(config["model"].get("arch", TYPICAL_ARCH), device)
     from engine.step.precision import has_int8
 
     kinds = (*DTYPES, INT8) if device == "cpu" and has_int8() else DTYPES

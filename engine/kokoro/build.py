@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from engine.clock import Clock
-from engine.contract import ConfigError, Engine, EngineFacts, UnsupportedEngine
+from engine.contract import ConfigError, Engine, EngineFacts
 from engine.kokoro.phonemes import CACHES, Phonemes, package_folder, package_speller, vocabulary
 from engine.kokoro.weights import Weights, load_weights, open_voices, style_names, voices_path, voices_sha256
 from engine.settings import EngineConfig
@@ -149,5 +149,5 @@ def _facts(
             "weight_elements_by_dtype": dict(weights.elements_by_dtype),
             "voices_sha256": voices_sha256(model),
             "licences": LICENCES,
-        },  # fmt: skip
+        },
     )

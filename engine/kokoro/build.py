@@ -12,7 +12,7 @@ import numpy as np
 from engine.clock import Clock
 from engine.contract import ConfigError, Engine, EngineFacts
 from engine.kokoro.phonemes import CACHES, Phonemes, package_folder, package_speller, vocabulary
-from engine.kokoro.weights import Weights, load_weights, open_voices, style_names, voices_path, voices_sha256
+from engine.kokoro.weights import AS_FILE, Weights, load_weights, open_voices, style_names, voices_path, voices_sha256
 from engine.settings import EngineConfig
 
 NOT_APPLICABLE = "not_applicable"
@@ -51,13 +51,13 @@ def kokoro(
     *,
     context: KokoroContext,
     name: str,
-    precision: str | None = None,
+    precision: str = AS_FILE,
     provider: str = "cpu",
     session: Mapping[str, Any] | None = None,
     optimised_file: bool = True,
     phoneme_cache: str = "disk",
 ) -> Engine:
-    """Ours. precision: null for the file's own, fp32 for dequantised weights. optimised_file: the graph is read as ONNX
+    """Ours. precision: file for the file's own, fp32 for dequantised weights. optimised_file: the graph is read as ONNX
     Runtime has rewritten it for this CPU, kept on disk; false: rewritten at every start."""
     from engine.kokoro.engine import KokoroEngine, Parts
     from engine.kokoro.session import Model, graph_of
@@ -79,7 +79,9 @@ def kokoro(
         clock=context.clock,
     )
     proof = {"providers": model.session.get_providers(), "optimised_file": optimised_file and provider == "cpu"}
-    facts = _facts(context, name, weights, precision or weights.precision, "onnxruntime", proof)
+    facts = _facts(
+        context, name, weights, weights.precision if precision == AS_FILE else precision, "onnxruntime", proof
+    )
     return KokoroEngine(parts, facts)
 
 

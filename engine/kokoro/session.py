@@ -11,11 +11,11 @@ import numpy as np
 
 from engine.cache import cached_folder, source_sha256
 from engine.contract import ConfigError, UnsupportedEngine
-from engine.kokoro.weights import Weights
+from engine.kokoro.weights import AS_FILE, Weights
 from engine.runtimes.onnx_package import required, versions
 from engine.runtimes.onnx_session import SessionSettings, make_session, open_session, optimised, session_options
 
-PRECISIONS = (None, "fp32")
+PRECISIONS = (AS_FILE, "fp32")
 TYPES = {
     "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(float)": np.float32, "tensor(float16)": np.float16,
 }  # fmt: skip
@@ -24,14 +24,14 @@ TRIED = (50, 83, 54)  # any tokens: what a provider does not run is seen with th
 DEQUANTISE = "engine.kokoro.dequantise"
 
 
-def graph_of(weights: Weights, precision: str | None) -> Path:
-    """The file that is run. precision: None as it is, fp32 with dequantised weights, made once and kept.
+def graph_of(weights: Weights, precision: str) -> Path:
+    """The file that is run. precision: file as it is, fp32 with dequantised weights, made once and kept.
 
     Raises ConfigError for another precision, UnsupportedEngine where the weights cannot be put back.
     """
     if precision not in PRECISIONS:
-        raise ConfigError("engine.precision", precision, "must be fp32, or null for the file's own", "use null")
-    if precision is None or weights.precision == precision:
+        raise ConfigError("engine.precision", precision, "must be fp32, or file for its own", "use file")
+    if precision == AS_FILE or weights.precision == precision:
         return weights.path
     if weights.precision != "int8":
         raise UnsupportedEngine(

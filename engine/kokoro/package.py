@@ -7,7 +7,6 @@ what the graph was given; they change nothing.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -39,7 +38,7 @@ class PackageEngine:
 
     def __init__(self, make: Make, language: str, keep: bool, facts: EngineFacts, clock: Clock):
         self._make, self._language, self._facts, self._clock = make, language, facts, clock
-        self._spent: Counter[str] = Counter()
+        self._spent = dict.fromkeys(("session", "phonemes", "inference"), 0.0)
         self._fed: list[Mapping[str, np.ndarray]] = []
         self._calls = self._sessions = self._runs = 0
         self._kept = self._made() if keep else None
@@ -73,14 +72,14 @@ class PackageEngine:
         return [self._one(request) for request in requests]
 
     def _one(self, request: SynthesisRequest) -> Synthesis:
-        started_s, before = self._clock.now_s(), Counter(self._spent)
+        started_s, before = self._clock.now_s(), dict(self._spent)
         package = self._begin(request)
         try:
             audio_S, _ = package.create(request.text, request.style, speed=request.speed_ratio, lang=self._language)
         except ValueError as error:
             raise _refused(request, error) from error
         total_s = self._clock.now_s() - started_s
-        spent = Counter({stage: self._spent[stage] - before[stage] for stage in self._spent})
+        spent = {stage: seconds - before[stage] for stage, seconds in self._spent.items()}
         frontend_s = spent["session"] + spent["phonemes"]
         stages = StageTimes(
             frontend_s=frontend_s, denoise_s=spent["inference"], vocoder_s=0.0,

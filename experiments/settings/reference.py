@@ -11,7 +11,7 @@ from engine.families.family import family_of
 from engine.settings import ModelSettings, VocoderSettings
 from engine.weights.checkpoint import is_random
 from experiments.common.plain import Config, as_plain
-from experiments.settings.compose import compose_config, options
+from experiments.settings.compose import compose_config, names_of, options
 from metrics.fidelity.catalog import PAIR_FAMILIES
 from metrics.record import to_json
 
@@ -48,9 +48,7 @@ def reference_config(config: Config) -> Config:
 
 def reference_label(config: Config) -> str:
     """ENGINE-SOLVER of the reference; ENGINE alone where there is no solver."""
-    wanted = reference_config(config)
-    solver = [str(wanted["solver"]["name"])] if len(wanted["solver"]) > 1 else []
-    return "-".join([str(wanted["engine"]["name"]), *solver])
+    return "-".join(names_of(reference_config(config)))
 
 
 def reference_model(config: Config) -> ModelSettings:

@@ -65,11 +65,12 @@ class ArchSettings(TypedDict, total=False):
 class ModelSettings(Named, total=False):
     """`model`. checkpoint, vocab: a path, hub:OWNER/REPO/FILE, f5_tts:FILE or random:SEED. release: which of upstream's
     releases the weights are of, where the file does not tell. family: the module of engine.families.family that it is
-    of; voices, language: of models that have voices of their own."""
+    of; voices, language, trim: of models that have voices of their own."""
 
     family: str | None
     voices: str
     language: str
+    trim: bool
     backbone: str
     arch: ArchSettings
     release: Annotated[str | None, Elsewhere()]

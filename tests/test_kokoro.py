@@ -12,7 +12,8 @@ from engine.build import build_engine, validate_config
 from engine.clock import HostClock
 from engine.contract import ConfigError, InvalidRequest, SynthesisRequest, UnsupportedEngine
 from engine.kokoro import weights
-from engine.kokoro.phonemes import MOST_PHONEMES, Phonemes, package_speller, vocabulary
+from engine.kokoro.engine import ended
+from engine.kokoro.phonemes import MOST_PHONEMES, Batch, Phonemes, package_speller, vocabulary
 from engine.kokoro.trim import trimmed
 from experiments.measuring.engines import build_by_name
 from experiments.measuring.job import RESULT, new_job
@@ -281,3 +282,9 @@ def test_a_dynamically_quantised_graph_is_put_back_in_float32(tmp_path: Path) ->
     wanted, int8, again = (onnxruntime.InferenceSession(path).run(None, feeds)[0] for path in paths)
     assert np.abs(again - wanted).max() < 0.5 * np.abs(int8 - wanted).max() + 0.02
     assert np.corrcoef(again.ravel(), wanted.ravel())[0, 1] > 0.999
+
+
+def test_what_is_not_trimmed_is_as_long_as_the_model_made_it() -> None:
+    raw_S = np.concatenate([np.zeros(4096), np.ones(4096), np.zeros(4096)]).astype(np.float32)
+    assert np.concatenate(ended(raw_S, Batch((1, 2), 0.25), trim=False)).shape == raw_S.shape
+    assert len(np.concatenate(ended(raw_S, Batch((1, 2), 0.25), trim=True))) == 6000 + len(trimmed(raw_S)) < 15000

@@ -75,6 +75,7 @@ def kokoro(
         phonemes=Phonemes(package_speller(known, language), known, language, phoneme_cache),
         model=model,
         voices=_voices(config),
+        trim=config["model"]["trim"],
         stream=stream_rule(config["stream"]),
         clock=context.clock,
     )
@@ -110,7 +111,7 @@ def kokoro_onnx(
 
     proof = {"session_options": "the package's own" if session is None else "ours", "session_kept": keep}
     facts = _facts(context, name, weights, weights.precision, "kokoro_onnx", proof)
-    return PackageEngine(make, config["model"]["language"], keep, facts, context.clock)
+    return PackageEngine(make, config["model"], keep, facts, context.clock)
 
 
 def _voices(config: EngineConfig) -> dict[str, np.ndarray]:

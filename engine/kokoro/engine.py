@@ -30,11 +30,13 @@ WHOLE_TEXT = 1 << 30
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Parts:
-    """What a KokoroEngine is composed of. voices: name -> (510, 1, 256) float32, a row for every number of tokens."""
+    """What a KokoroEngine is composed of. voices: name -> (510, 1, 256) float32, a row for every number of tokens.
+    trim: silence off both ends of every run."""
 
     phonemes: Phonemes
     model: Model
     voices: Mapping[str, np.ndarray]
+    trim: bool
     stream: StreamRule
     clock: Clock
 
@@ -65,7 +67,7 @@ class KokoroEngine:
         raw = [self._run(batch, voice, request.speed_ratio) for batch in batches]
         marks.append(clock.now_s())
         audio_S = np.concatenate(
-            [piece for one, batch in zip(raw, batches, strict=True) for piece in ended(one, batch)]
+            [piece for one, batch in zip(raw, batches, strict=True) for piece in ended(one, batch, self._parts.trim)]
         )
         marks.append(clock.now_s())
         stages = StageTimes(
@@ -81,7 +83,7 @@ class KokoroEngine:
         for place, text in enumerate(texts):
             voice, batches = self._begin(replace(request, text=text))
             for batch in batches:
-                audio_S = np.concatenate(ended(self._run(batch, voice, request.speed_ratio), batch))
+                audio_S = np.concatenate(ended(self._run(batch, voice, request.speed_ratio), batch, self._parts.trim))
                 yield AudioBlock(audio_S=audio_S, sample_rate_hz=RATE_HZ, chunk=place, num_evals=1)
 
     def _begin(self, request: SynthesisRequest) -> tuple[np.ndarray, list[Batch]]:
@@ -107,8 +109,10 @@ class KokoroEngine:
         self.close()
 
 
-def ended(raw_S: np.ndarray, batch: Batch) -> list[np.ndarray]:
-    """Without the silence at both ends, and with the pause that the text asks for."""
+def ended(raw_S: np.ndarray, batch: Batch, trim: bool) -> list[np.ndarray]:
+    """Without the silence at both ends, and with the pause that the text asks for; untrimmed as it is."""
+    if not trim:
+        return [raw_S]
     return [trimmed(raw_S), np.zeros(int(batch.pause_s * RATE_HZ), dtype=np.float32)]
 
 

@@ -18,6 +18,7 @@ from engine.clock import Clock
 from engine.contract import AudioBlock, EngineFacts, InvalidRequest, StageTimes, Synthesis, SynthesisRequest
 from engine.kokoro.engine import check_request, inputs_sha256, refuse_batch, spoken
 from engine.kokoro.phonemes import Batch
+from engine.settings import ModelSettings
 
 Make = Callable[[], Any]
 
@@ -36,8 +37,9 @@ class PackageEngine:
     """Implements engine.contract.Engine over kokoro_onnx.Kokoro. make: the package with its session; keep: made once,
     not anew for every call."""
 
-    def __init__(self, make: Make, language: str, keep: bool, facts: EngineFacts, clock: Clock):
-        self._make, self._language, self._facts, self._clock = make, language, facts, clock
+    def __init__(self, make: Make, model: ModelSettings, keep: bool, facts: EngineFacts, clock: Clock):
+        self._make, self._facts, self._clock = make, facts, clock
+        self._options = {"lang": model["language"], "trim": model["trim"]}
         self._spent = dict.fromkeys(("session", "phonemes", "inference"), 0.0)
         self._fed: list[Mapping[str, np.ndarray]] = []
         self._calls = self._sessions = self._runs = 0
@@ -75,7 +77,7 @@ class PackageEngine:
         started_s, before = self._clock.now_s(), dict(self._spent)
         package = self._begin(request)
         try:
-            audio_S, _ = package.create(request.text, request.style, speed=request.speed_ratio, lang=self._language)
+            audio_S, _ = package.create(request.text, request.style, speed=request.speed_ratio, **self._options)
         except ValueError as error:
             raise _refused(request, error) from error
         total_s = self._clock.now_s() - started_s
@@ -90,7 +92,7 @@ class PackageEngine:
     def stream(self, request: SynthesisRequest) -> Iterator[AudioBlock]:
         """The package's own create_stream: a block for every 510 phonemes at most, so one for most texts."""
         package, loop = self._begin(request), asyncio.new_event_loop()
-        blocks = package.create_stream(request.text, request.style, speed=request.speed_ratio, lang=self._language)
+        blocks = package.create_stream(request.text, request.style, speed=request.speed_ratio, **self._options)
         place = 0
         try:
             while True:

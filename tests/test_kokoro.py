@@ -110,7 +110,7 @@ def test_two_runs_pair_by_tokens_style_and_speed(runs: Any) -> None:
 
 @needs_extra
 def test_what_cannot_be_spoken_is_refused_and_a_stream_is_cut_by_clause() -> None:
-    with build_engine(config(*OURS), HostClock()) as engine:
+    with build_engine(config(*OURS, "stream.first_chunk_max_bytes=12"), HostClock()) as engine:
         for asked, says in (
             (ask("  "), "is empty"), (ask("_"), "no phonemes"), (ask(style="af_heart"), "must be one of jf_alpha"),
             (ask(speed_ratio=2.5), "from 0.5 to 2"), (ask(num_frames=100), "its own lengths"),

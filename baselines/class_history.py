@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from metrics.record import RecordError, RunRecord, to_json, write_atomically
+from metrics.speed.roofline import TYPICAL_ARCH
 
 SHIPPED = Path(__file__).resolve().parent / "class_history"
 SCHEMA_VERSION = 1
@@ -49,7 +50,7 @@ class MachineState:
 
 def calibration_key(record: RunRecord) -> str:
     """What must be equal before two calibrations may be compared, beside the host class."""
-    arch, env = record.config["model"]["arch"], record.environment
+    arch, env = record.config["model"].get("arch", TYPICAL_ARCH), record.environment
     device = str(env.get("device")).partition(":")[0]
     power = f", {env['power_mode']}" if env.get("power_mode") else ""
     return f"{WORK} {arch['dim']}x{arch['ff_mult']}, {env.get('threads')} threads, {device}{power}"

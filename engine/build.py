@@ -5,18 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.clock import Clock
-from engine.context import Context, fade_of
 from engine.contract import ConfigError, Engine
-from engine.mel import check_vocoder
+from engine.families.family import family_of, refuse_strangers
 from engine.settings import DeviceSettings, EngineConfig
-from engine.weights.checkpoint import check_backbone, is_random, locate, random_seed
-from engine.weights.releases import check_release
-
-if TYPE_CHECKING:
-    pass
 
 
 def target_of(engine_config: Mapping[str, object]) -> Callable[..., Engine]:
@@ -50,31 +44,14 @@ def engine_arguments(engine_config: Mapping[str, object]) -> dict[str, Any]:
 
 
 def validate_config(config: EngineConfig) -> None:
-    """Everything about engine, solver, model, vocoder and device that can be refused before anything is built."""
+    """Everything about engine, model, device and post-processing that can be refused before anything is built, and what
+    else the model's family reads: solver, vocoder, voices."""
     from engine.enhance.stages import check_enhancement
-    from engine.solver.methods import solver_spec
-    from engine.text.chunks import chunk_bound
-    from engine.text.streaming import stream_rule
 
-    chunk_bound(config)
-    check_enhancement(config)
-    solver_spec(config["solver"])
-    stream_rule(config["stream"])
-    fade_of(config["reference"], config["model"]["sample_rate_hz"])
     engine_arguments(config["engine"])
-    model = config["model"]
-    check_backbone(model)
-    check_vocoder(config["vocoder"], model)
-    locate("model.vocab", model["vocab"])
-    for key, source in (
-        ("model.checkpoint", model["checkpoint"]),
-        ("vocoder.checkpoint", config["vocoder"]["checkpoint"]),
-    ):
-        if is_random(source):
-            random_seed(key, source)
-        else:
-            locate(key, source)
-    check_release(model, None if is_random(model["checkpoint"]) else locate("model.checkpoint", model["checkpoint"]))
+    check_enhancement(config)
+    refuse_strangers(config["engine"], config["model"])
+    family_of(config["model"]).validate(config)
     check_device(config["device"])
 
 
@@ -99,25 +76,9 @@ def build_engine(config: EngineConfig, clock: Clock) -> Engine:
     """Resolved configuration -> engine. Raises ConfigError for settings, UnsupportedEngine for what cannot be built."""
     from engine.enhance.enhanced import EnhancedEngine
     from engine.enhance.stages import enhancement
-    from engine.solver.methods import solver_spec
 
     validate_config(config)
-    context = Context(config, solver_spec(config["solver"]), clock)
-    prepare_device(context.device)
-    fitted, model = context.solver.fitted, config["model"]
-    if fitted is not None and not is_random(model["checkpoint"]):  # drawn weights have a speed only
-        fitted.check_model(str(model["name"]))
+    context = family_of(config["model"]).context(config, clock)
     engine = target_of(config["engine"])(context=context, **engine_arguments(config["engine"]))
     enhance = enhancement(config)
     return engine if enhance is None else EnhancedEngine(engine, enhance, clock)
-
-
-def prepare_device(device: str) -> None:
-    """What holds for the whole process before an engine is built in it."""
-    import torch
-
-    # float32 means float32: convolutions are allowed TF32 by default, and the oracle is made of them
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    if device != "cpu":  # TensorRT and ONNX Runtime take the current device where torch is told one
-        torch.cuda.set_device(int(device.partition(":")[2] or 0))

@@ -41,7 +41,8 @@ class InvalidRequest(ConfigError):
 class SynthesisRequest:
     """One utterance to speak.
 
-    ref_audio_S: mono float32 in [-1, 1] at ref_sample_rate_hz, the voice to clone; ref_text: its transcript.
+    ref_audio_S: mono float32 in [-1, 1] at ref_sample_rate_hz, the voice to clone; ref_text: its transcript. Both are
+    empty where `style` names one of the model's own voices.
     seed: with the utterance id and the number of frames it keys the initial noise (see engine.noise).
     speed_ratio: 1.0 speaks at the reference's rate. num_frames: frames to generate, None for upstream's duration rule.
     """
@@ -54,12 +55,13 @@ class SynthesisRequest:
     seed: int = 0
     speed_ratio: float = 1.0
     num_frames: int | None = None
+    style: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageTimes:
-    """Wall seconds per stage of one call, device-synchronised where the engine's clock synchronises. enhance_s: 0.0
-    where nothing is done to the sound after the join."""
+    """Wall seconds per stage of one call, device-synchronised where the engine's clock synchronises. denoise_s: of the
+    model; vocoder_s: 0 where the model makes audio by itself; enhance_s: 0 where nothing is done after the join."""
 
     frontend_s: float
     denoise_s: float
@@ -73,9 +75,11 @@ class Synthesis:
     """What one request became.
 
     audio_S: float32 mono at sample_rate_hz, generated part only. mel_ND: natural log-mel of the generated frames before
-    the vocoder, chunks in order. num_evals: velocity evaluations counted while running, a guided pair counts as one.
-    noise_sha256: of the float32 noise really used, None where the engine cannot know it. num_cut_samples: how many
-    fewer samples there are than the vocoder and the joins made, where silence was taken out.
+    the vocoder, chunks in order; a model without a mel has D = 0 and a frame for every sample. num_evals: velocity
+    evaluations (of another model: its runs) counted while running, a guided pair counts as one.
+    noise_sha256: what two answers must share before they may be paired: of the float32 noise really used, None where
+    the engine cannot know it; where no noise is drawn `inputs:` and the hash of all that the model was given.
+    num_cut_samples: how many fewer samples there are than the vocoder and the joins made, where silence was taken out.
     """
 
     utterance_id: str
@@ -95,6 +99,9 @@ class EngineFacts:
 
     time_grid: the explicit t values. evals_per_step: 1 euler, 2 midpoint and heun, 4 rk4. max_batch: largest
     `synthesize` call. random_weights: True when the weights were drawn, not trained: speed only, no quality.
+    noise: request, or not_applicable where the model draws none: the same text then sounds the same with any seed.
+    solver: not_applicable where there is none; steps and evals_per_step are then 1, time_grid is empty, sway and
+    cfg_strength are 0. vocoder: not_applicable where the model makes audio by itself.
     proof: what shows that the engine ran as named (counters, dtype histogram, quantised linears, providers).
     solver_options: what the solver does beyond a guided evaluation at every point of one grid: guidance on part of the
     interval, reuse of steps, grids chosen by length (then steps and time_grid are those of the longest), the weights of
@@ -124,6 +131,7 @@ class EngineFacts:
     proof: Mapping[str, object]
     solver_options: Mapping[str, object] = field(default_factory=dict)
     enhance: Mapping[str, object] = field(default_factory=dict)
+    noise: str = "request"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

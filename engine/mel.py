@@ -65,7 +65,7 @@ def _bigvgan_mel(rate_hz: int, hop: int, bins: int) -> Callable[[torch.Tensor], 
 
 def chunk_samples(num_frames: int, vocoder: VocoderSettings, hop: int) -> int:
     """Samples that a vocoder makes of N frames: N * hop, but (N - 1) * hop where an inverse STFT is centred."""
-    centred = vocoder["kind"] == "vocos" and vocoder["head"]["padding"] == "center"
+    centred = vocoder.get("kind") == "vocos" and vocoder["head"]["padding"] == "center"
     return (num_frames - 1 if centred else num_frames) * hop
 
 

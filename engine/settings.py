@@ -64,8 +64,13 @@ class ArchSettings(TypedDict, total=False):
 
 class ModelSettings(Named, total=False):
     """`model`. checkpoint, vocab: a path, hub:OWNER/REPO/FILE, f5_tts:FILE or random:SEED. release: which of upstream's
-    releases the weights are of, where the file does not tell."""
+    releases the weights are of, where the file does not tell. family: the module of engine.families.family that it is
+    of; voices, language, trim: of models that have voices of their own."""
 
+    family: str | None
+    voices: str
+    language: str
+    trim: bool
     backbone: str
     arch: ArchSettings
     release: Annotated[str | None, Elsewhere()]
@@ -170,14 +175,16 @@ class WrittenVoice(TypedDict):
     """What every entry of `reference.voices` has."""
 
     id: Annotated[str, Elsewhere()]
-    audio: Annotated[str, Elsewhere()]
-    text: Annotated[str, Elsewhere()]
 
 
 class VoiceSettings(WrittenVoice, total=False):
-    """One entry of `reference.voices`. cut_text: what is left of text where the preparation cuts speech off."""
+    """One entry of `reference.voices`: a clip with its text, or the style that names one of the model's own voices.
+    cut_text: what is left of text where the preparation cuts speech off."""
 
+    audio: Annotated[str, Elsewhere()]
+    text: Annotated[str, Elsewhere()]
     cut_text: Annotated[str, Elsewhere()]
+    style: Annotated[str, Elsewhere()]
 
 
 class ReferenceSettings(Named, total=False):

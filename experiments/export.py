@@ -6,9 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.build import prepare_device
 from engine.clock import HostClock
-from engine.context import Context
+from engine.families import f5tts
 from experiments.common.cli import EXIT_OK, note, run_verb
 from experiments.common.presets import with_presets
 from experiments.measuring.running import default_out
@@ -42,8 +41,8 @@ def main(argv: Sequence[str]) -> int:
     config = one_cell(argv).config
     folder = Path(config["out"] or default_out("export"))
     validate_out(folder, 1, 0)
-    context = Context(config, solver_spec(config["solver"]), HostClock())
-    prepare_device(context.device)
+    solver_spec(config["solver"])  # refuses a model without one
+    context = f5tts.context(config, HostClock())
     made = export_plan(context, folder)
     print(f"graph  {made.onnx}")
     if made.plan is not None:

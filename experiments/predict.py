@@ -143,8 +143,11 @@ class Predictor:
     """Bounds of one composed model and solver, and what the H200's rows reached of theirs."""
 
     def __init__(self, asked: Asked):
+        from engine.solver.methods import solver_spec  # brings torch, which --help does without
+
         self.asked = asked
         self.config = compose_run(list(asked.overrides)).config
+        solver_spec(self.config["solver"])  # refuses a model without one, whose arithmetic nothing here knows
         self.precisions = {name: precision_of(name) for name in ENGINES}
         full = compose_run(list(DEFAULTS)).config  # what was measured elsewhere was of this model, guided
         self.shares = {row.engine: self._bound(row, full) / row.rtf for row in H200}

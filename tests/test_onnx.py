@@ -164,7 +164,9 @@ def test_a_provider_that_was_dropped_is_named_before_anything_runs(
             return ["CPUExecutionProvider"]
 
     monkeypatch.setattr(SessionSettings, "check", lambda self: None)
-    monkeypatch.setattr("engine.runtimes.onnx_session._session", lambda path, options, settings, profiles: Dropped())
+    monkeypatch.setattr(
+        "engine.runtimes.onnx_session.make_session", lambda path, options, settings, profiles: Dropped()
+    )
     ran: list[object] = []
     with pytest.raises(UnsupportedEngine, match=r"did not activate CUDAExecutionProvider \(active: CPU"):
         open_session(tmp_path / "step.onnx", SessionSettings(provider="cuda", device="cuda:0"), ran.append)

@@ -109,7 +109,7 @@ class Course:
 
 
 def judge_course(
-    values: Sequence[float], limits: CourseLimits, *, better: Better, is_ratio: bool, since: int = 0
+    values: Sequence[float] | np.ndarray, limits: CourseLimits, *, better: Better, is_ratio: bool, since: int = 0
 ) -> Course:
     """values: by time, all finite; is_ratio: above 0, and changes are ratios. since: the first run under review.
 

@@ -109,7 +109,7 @@ def open_session(
         options = session_options(settings, "none" if source != path else settings.optimization)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        session = _session(source, options, settings, shapes)
+        session = make_session(source, options, settings, shapes)
         refuse_inactive(settings.provider, session.get_providers())  # before it runs: the CPU cannot read its inputs
         first_run(session)
         events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
@@ -149,12 +149,13 @@ def optimised(path: Path, settings: SessionSettings) -> Path:
             options.add_session_config_entry(
                 "session.optimized_model_external_initializers_file_name", "step.onnx.data"
             )
-        _session(path, options, settings, None)
+        make_session(path, options, settings, None)
 
     return cached_folder("onnx_optimised", parts, make) / "step.onnx"
 
 
-def _session(path: Path, options: Any, settings: SessionSettings, shapes: Shapes | None) -> Any:
+def make_session(path: Path, options: Any, settings: SessionSettings, shapes: Shapes | None = None) -> Any:
+    """No other provider in its place. Raises UnsupportedEngine for a file or a provider that cannot be opened."""
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as states
 

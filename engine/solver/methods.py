@@ -178,6 +178,8 @@ KEYS = (
 
 def solver_spec(config: SolverSettings) -> SolverSpec:
     """The `solver` group -> SolverSpec. Raises ConfigError for what cannot be run as asked."""
+    if set(config) <= {"name"}:
+        raise ConfigError("solver", config.get("name"), "is no solver", "use a model that has one: model=pocket")
     for key, value in config.items():
         if key not in KEYS:
             allowed = f"is not a key of a solver ({', '.join(KEYS)})"

@@ -41,7 +41,10 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     import torch
 
+    from engine.solver.methods import solver_spec
+
     config, clock = compose_run(options.overrides).config, HostClock()
+    solver_spec(config["solver"])  # refuses a model without one, whose arithmetic nothing here knows
     torch.set_num_threads(num_threads(config["device"]))
     workload, dit = load_workload(config), Dit.of(config["model"])
     request = workload.requests[0]

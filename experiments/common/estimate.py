@@ -50,8 +50,9 @@ def num_frames(request: SynthesisRequest, model: ModelSettings) -> int:
 
 
 def expected_s(config: Config, requests: Sequence[SynthesisRequest], num_calls: int, num_evals: int) -> float | None:
-    """Of a variant from its start to its scores; None on a GPU, whose rate nothing here knows before it is measured."""
-    if config["device"]["kind"] != "cpu":
+    """Of a variant from its start to its scores; None where nothing here knows, before it is measured, how fast the
+    device is (a GPU) or what the model's arithmetic is."""
+    if config["device"]["kind"] != "cpu" or "arch" not in config["model"]:
         return None
     dit = Dit.of(config["model"])
     flop = [dit.evaluation_flop(num_frames(request, config["model"]), ROWS) for request in requests]

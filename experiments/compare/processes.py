@@ -95,6 +95,7 @@ class Built(TypedDict, total=False):
     evals_per_step: int
     solver_options: SolverOptions | None
     random_weights: bool
+    noise: str
     proof: Mapping[str, object]
 
 

@@ -20,6 +20,7 @@ from metrics.record import Utterance
 from metrics.speed.steady import changed_text
 
 JUDGED = (CANDIDATE, REFERENCE)
+NO_NOISE = "not_applicable"  # of facts.noise
 REMEDY = "no figure is given for such a side; mend it and compare again"
 
 
@@ -48,7 +49,7 @@ class Proof:
     def facts(self, side: str, facts: Built) -> None:
         """What was built is what was asked for."""
         config = self._configs[side]
-        name, steps = config["engine"]["name"], config["solver"]["steps"]
+        name, steps = config["engine"]["name"], config["solver"].get("steps")
         if facts.get("name") != name:
             raise _invalid(side, f"engine {facts.get('name')} was built, {name} was asked for")
         if steps is not None and facts.get("steps") != steps:
@@ -64,7 +65,7 @@ class Proof:
             raise _invalid(side, f"{answer['num_evals']} velocity evaluations were counted, {wanted} were asked for")
         if not answer["finite"] or not answer["peak"]:
             raise _invalid(side, "its audio is not finite" if not answer["finite"] else "its audio is all zero")
-        self._refuse_replay(side, order, answer)
+        self._refuse_replay(side, facts, order, answer)
         self._shas.setdefault(order, {})[side] = answer["audio_sha256"]
         self._num_evals.setdefault(side, set()).add(int(answer["num_evals"]))
         other, said = self._said.setdefault(order, (side, answer))
@@ -84,7 +85,7 @@ class Proof:
         """What both sides said, compared."""
         pairs = [said for said in self._shas.values() if CANDIDATE in said and REFERENCE in said]
         mels = [(said[CANDIDATE], said[REFERENCE]) for said in self._mels.values() if len({*said} & {*JUDGED}) == 2]
-        apart = [mel_distance(ours, theirs) for ours, theirs in mels if ours.shape == theirs.shape]
+        apart = [mel_distance(ours, theirs) for ours, theirs in mels if ours.shape == theirs.shape and ours.size]
         return Answers(
             num_evals={side: (min(found), max(found)) for side, found in self._num_evals.items()},
             num_pairs=len(pairs),
@@ -93,10 +94,13 @@ class Proof:
             num_sentences=len(apart),
         )
 
-    def _refuse_replay(self, side: str, order: tuple[int, int], answer: Called) -> None:
-        seed = self._heard.setdefault((side, answer["audio_sha256"]), order[1])
-        if seed != order[1]:
-            raise _invalid(side, "two calls with different noise gave the same audio: an earlier answer was replayed")
+    def _refuse_replay(self, side: str, facts: Built, order: tuple[int, int], answer: Called) -> None:
+        """Of a model that draws no noise another sentence has to sound otherwise, of one that does another seed."""
+        noiseless = facts.get("noise") == NO_NOISE
+        drawn = order[0 if noiseless else 1]
+        if self._heard.setdefault((side, answer["audio_sha256"]), drawn) != drawn:
+            what = "of different sentences" if noiseless else "with different noise"
+            raise _invalid(side, f"two calls {what} gave the same audio: an earlier answer was replayed")
 
     def steady(self, side: str, before: Mapping[str, int], after: Mapping[str, int]) -> None:
         """What the engine counted before and after the timed calls: one that compiles is not what a user waits for."""

@@ -29,7 +29,7 @@ from experiments.compare.proof import Proof
 from experiments.compare.revision import refuse_uncommitted, worktree
 from experiments.compare.settings import SIDES, Command, Settings, SideRequest
 from experiments.measuring.validate import refuse_cuts, validate, validate_out
-from experiments.settings.compose import VARIANT_KEYS, compose_config
+from experiments.settings.compose import VARIANT_KEYS, compose_config, names_of
 from experiments.workload.requests import Workload, load_workload
 from metrics.verdict import EXIT_CODES
 from reports.verdicts.paired import Comparison
@@ -139,7 +139,7 @@ def _commit(side: str, request: SideRequest) -> str | None:
 
 def _label(request: SideRequest, config: Config, commit: str | None) -> str:
     """ENGINE-SOLVER, what else makes this side a variant, and the revision."""
-    parts = [str(config["engine"]["name"]), str(config["solver"]["name"])]
+    parts = names_of(config)
     parts += [text for text in request.overrides if text.startswith(VARIANT_PREFIXES)]
     label = "-".join(parts)
     return label if request.revision is None else f"{label}@{request.revision}({str(commit)[:9]})"
@@ -183,6 +183,7 @@ def write_requests(workload: Workload, folder: Path) -> Path:
                 "utterance_id": request.utterance_id, "text": request.text, "ref_audio": f"{i}.npy",
                 "ref_sample_rate_hz": request.ref_sample_rate_hz, "ref_text": request.ref_text,
                 "speed_ratio": request.speed_ratio, "num_frames": request.num_frames,
+                **({"style": request.style} if request.style else {}),  # revisions of before know no such field
             }
         )  # fmt: skip
     path = folder / "requests.json"

@@ -101,6 +101,7 @@ OTHER_PACKAGES = (
     _extra("onnx", "onnx", "exporting to ONNX", "onnx"),
     _extra("onnxscript", "onnxscript", "exporting to ONNX", "onnx"),
     _extra("onnxruntime", "onnxruntime", "engines on ONNX Runtime", "onnx", " (on a GPU: '.[gpu]' instead)"),
+    _extra("kokoro_onnx", "kokoro-onnx", "model=kokoro", "kokoro"),
     _extra("tensorrt", "tensorrt", "engines on TensorRT", "tensorrt", " (Jetson: apt install python3-libnvinfer)"),
     _extra(
         "tensorrt_rtx_bindings", "tensorrt-rtx-cu13-bindings", "engines on TensorRT-RTX", "tensorrt-rtx", " (x86-64)"

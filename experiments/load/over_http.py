@@ -12,7 +12,7 @@ import httpx
 
 from engine.clock import make_clock
 from engine.contract import ConfigError
-from engine.solver.methods import solver_spec
+from engine.families.family import family_of
 from experiments.common.quoting import hydra_value
 from experiments.load.audio import AudioCheck
 from experiments.load.cold import ColdBench, cold_vs_warm
@@ -125,11 +125,10 @@ def read_pss(client: httpx.Client) -> int | None:
 
 def _refuse_other(facts: Mapping[str, object], order: Order) -> None:
     """The service must be the variant whose name the report will bear, as far as its facts tell."""
-    config, spec = order.config, solver_spec(order.config["solver"])
+    config = order.config
     asked = {
         "engine": ("name", config["engine"]["name"]), "model": ("model", config["model"]["name"]),
-        "solver": ("solver", spec.name), "solver.steps": ("steps", spec.steps), "solver.grid": ("time_grid", spec.grid),
-        "solver.cfg_strength": ("cfg_strength", spec.cfg_strength),
+        **family_of(config["model"]).asked(config),
     }  # fmt: skip
     for key, (fact, wanted) in asked.items():
         found = facts.get(fact)

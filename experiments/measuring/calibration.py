@@ -12,11 +12,12 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from engine.clock import Clock
 from engine.contract import ConfigError
-from engine.settings import ArchSettings
 from experiments.common.plain import Config
+from metrics.speed.roofline import TYPICAL_ARCH
 
 WORKS = ("gemm", "memory", "dispatch")
 KINDS = ("all", *WORKS, "none")
@@ -52,7 +53,7 @@ class GemmShape:
         return 4 * (self.rows * self.inner + self.inner * self.columns + self.rows * self.columns)
 
 
-def gemm_shape(arch: ArchSettings, device_kind: str) -> GemmShape:
+def gemm_shape(arch: Mapping[str, Any], device_kind: str) -> GemmShape:
     """The model's largest product (the feed-forward's first linear over both guided rows) for this much work."""
     rows, inner = GUIDED_ROWS * TYPICAL_FRAMES, int(arch["dim"])
     columns = int(arch["dim"] * arch["ff_mult"])
@@ -76,7 +77,7 @@ def make_calibrations(config: Config, clock: Clock) -> Calibrations:
         raise ConfigError("measure.calibration", chosen, f"must be one of {', '.join(KINDS)}", "use all")
     device = str(config["device"]["kind"])
     kind = device.split(":")[0]
-    shape = gemm_shape(config["model"]["arch"], device)
+    shape = gemm_shape(config["model"].get("arch", TYPICAL_ARCH), device)
     works: dict[str, tuple[Callable[[], Callable[[], None]], int]] = {
         "gemm": (lambda: _gemm(shape, device), shape.num_bytes),
         "memory": (lambda: _memory(*MEMORY_WORK[kind], device), 2 * MEMORY_WORK[kind][0]),

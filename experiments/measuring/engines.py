@@ -6,6 +6,7 @@ from typing import Any
 
 from engine.clock import Clock
 from engine.contract import Engine, EngineFacts
+from engine.families.family import family_of
 from experiments.common.environment import num_threads
 from experiments.common.plain import Config
 from metrics.speed.memory import read_memory
@@ -29,10 +30,8 @@ def resident_peak_bytes() -> int:
 
 
 def build_by_name(config: Config, clock: Clock) -> Engine:
-    """The engine that conf/engine names, with torch on the configured number of threads."""
-    import torch
-
+    """The engine that conf/engine names, on the configured number of threads."""
     from engine.build import build_engine
 
-    torch.set_num_threads(num_threads(config["device"]))
+    family_of(config["model"]).use_threads(num_threads(config["device"]))
     return build_engine(config, clock)

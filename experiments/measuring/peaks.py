@@ -8,7 +8,7 @@ from typing import Any
 from engine.clock import Clock
 from experiments.common.plain import Config
 from experiments.measuring.calibration import GemmShape, gemm_shape
-from metrics.speed.roofline import PEAK_OF
+from metrics.speed.roofline import PEAK_OF, TYPICAL_ARCH
 
 REPEATS = 5  # the best counts: a peak is what the device can do, not what it did between other programs
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
@@ -24,7 +24,7 @@ def gemm_peaks(config: Config, clock: Clock) -> dict[str, Any]:
     if not config["measure"]["gemm_peak"]:
         return {}
     device = str(config["device"]["kind"])
-    shape = gemm_shape(config["model"]["arch"], device)
+    shape = gemm_shape(config["model"].get("arch", TYPICAL_ARCH), device)
     kinds = (_own_kind(config),) if device == "cpu" else (FLOAT32, BFLOAT16)
     found = {kind: _peak(shape, kind, device, clock) for kind in kinds}
     return {

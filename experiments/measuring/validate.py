@@ -14,11 +14,9 @@ from baselines.stored.verdict import Limits
 from engine.build import validate_config
 from engine.contract import ConfigError
 from engine.enhance.stages import cutting
-from engine.frontend import unknown_tokens
+from engine.families.family import family_of
 from engine.paths import find_file
 from engine.settings import ModelSettings
-from engine.weights.checkpoint import check_header, locate
-from engine.weights.vocabulary import read_vocabulary
 from experiments.common.cli import refused_limit, resume_command, warn_once
 from experiments.common.plain import Config, MeasureSettings
 from experiments.jetson.memory import refused_allocator
@@ -64,7 +62,7 @@ def validate(config: Config, *, check_texts: bool = True) -> None:
     """Raises ConfigError (or InvalidRequest) for the first setting that cannot be run as asked."""
     _check_keys(config)
     refuse_infinite("", config)
-    _refuse_deleted("", config, _defaults())
+    _refuse_deleted("", config, _defaults(), family_of(config["model"]).UNREAD)
     check_groups(config)
     try:
         _check_allocator(str(config["device"]["kind"]))
@@ -73,7 +71,7 @@ def validate(config: Config, *, check_texts: bool = True) -> None:
         _check_quality(config)
         gate_limits(config["gate"])
         if check_texts:
-            check_header(config["model"])  # before anything waits for the device
+            family_of(config["model"]).check_weights(config["model"])  # before anything waits for the device
             workload = load_workload(config)
             validate_texts(workload, config["model"])
             for warning in workload.warnings:
@@ -110,25 +108,13 @@ def gate_limits(gate: Mapping[str, object]) -> Limits:
 
 
 def validate_texts(workload: Workload, model: ModelSettings) -> None:
-    """Every sentence and transcript has words, in characters of the model's vocabulary."""
-    vocabulary = read_vocabulary(locate("model.vocab", model["vocab"]))
+    """The model can speak every sentence, and knows the words of every clip."""
+    check = family_of(model).text_check(model)
     for line in workload.lines:
-        check_text(f"text of {line.utterance_id}", line.text, vocabulary)
+        check(f"text of {line.utterance_id}", line.text)
     for voice in {voice.voice_id: voice for voice in workload.voices}.values():
-        check_text(f"reference.text of {voice.voice_id}", voice.text, vocabulary)
-
-
-def check_text(key: str, text: str, vocabulary: Mapping[str, int]) -> None:
-    """Raises ConfigError for a text without words, or with characters that the vocabulary lacks."""
-    shown = repr(text if len(text) <= 60 else text[:57] + "...")
-    if not text.strip():
-        raise ConfigError(key, shown, "is empty", "write a sentence")
-    unknown = unknown_tokens(text, vocabulary)
-    if unknown:
-        raise ConfigError(
-            key, shown, f"the model's vocabulary lacks {' '.join(map(repr, unknown))}",
-            "write it in characters of the vocabulary (numbers as words) or use a model that has them",
-        )  # fmt: skip
+        if not voice.style:
+            check(f"reference.text of {voice.voice_id}", voice.text)
 
 
 def _check_keys(config: Mapping[str, object]) -> None:
@@ -145,15 +131,18 @@ def _defaults() -> Config:
     return compose_config([])
 
 
-def _refuse_deleted(key: str, settings: Mapping[str, object], default: Mapping[str, object]) -> None:
-    """Raises ConfigError for a key of these groups that the default configuration has and this one has not."""
+def _refuse_deleted(
+    key: str, settings: Mapping[str, object], default: Mapping[str, object], unread: Sequence[str]
+) -> None:
+    """Raises ConfigError for a key of these groups that the default configuration has and this one has not. unread: of
+    this kind of model."""
     for name, known in default.items():
         inner = f"{key}.{name}" if key else name
         found = settings.get(name)
-        if name not in settings and key.partition(".")[0] in NEEDED and inner not in OPTIONAL:
+        if name not in settings and key.partition(".")[0] in NEEDED and inner not in (*OPTIONAL, *unread):
             raise ConfigError(inner, "(deleted)", "is needed", "leave it in")
         if isinstance(known, Mapping) and isinstance(found, Mapping):
-            _refuse_deleted(inner, found, known)
+            _refuse_deleted(inner, found, known, unread)
 
 
 def _check_energy(measure: MeasureSettings) -> None:
@@ -237,7 +226,4 @@ def validate_out(out: Path, num_runs: int, num_utterances: int) -> None:
 
 def planned_evals(config: Config) -> int:
     """Velocity evaluations of one chunk, from a validated configuration."""
-    from engine.solver.methods import solver_spec
-
-    solver = solver_spec(config["solver"])
-    return solver.steps * solver.evals_per_step
+    return family_of(config["model"]).num_evals(config)

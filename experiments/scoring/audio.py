@@ -120,7 +120,7 @@ def expected_samples(utterance: Utterance, config: Config) -> int:
     """Exact length from the generated frames: the vocoder's rule for each chunk, less the overlaps of the joins, less
     the silence that `enhance` says it took out."""
     hop, joins = int(config["model"]["hop_samples"]), utterance.num_chunks - 1
-    fade = int(config["reference"]["cross_fade_s"] * utterance.sample_rate_hz)
+    fade = int(config["reference"].get("cross_fade_s", 0.0) * utterance.sample_rate_hz)
     lost = utterance.num_frames * hop - chunk_samples(utterance.num_frames, config["vocoder"], hop)
     return utterance.num_frames * hop - utterance.num_chunks * lost - joins * fade - utterance.num_cut_samples
 

@@ -25,7 +25,7 @@ from experiments.scoring.audio import read_all
 from experiments.scoring.reference import floor_path, provide_reference
 from experiments.scoring.scores import Other, lone_scores, paired_scores
 from experiments.settings.front import answered
-from experiments.settings.reference import LABEL, needs_reference, reference_config
+from experiments.settings.reference import needs_reference, reference_config, reference_label
 from metrics.fidelity.floors import floors_from
 from metrics.record import Floor, RecordError, RunRecord, Score, load_record, to_json, write_atomically
 
@@ -58,7 +58,7 @@ def make_floors(config: Config, folder: Path, launcher: Launcher) -> list[Floor]
 
 def _spoken(config: Config, folder: Path, launcher: Launcher) -> Path:
     folder.mkdir(parents=True)
-    record = launch(new_job(folder, LABEL, "reference", config), launcher).record
+    record = launch(new_job(folder, reference_label(config), "reference", config), launcher).record
     if record.status != "ok":
         raise RecordError(f"{folder.name}: {record.status}: {record.reason}; {record.remedy}")
     return folder

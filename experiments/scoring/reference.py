@@ -10,18 +10,18 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from engine.cache import MANIFEST, damage_of, seal
 from engine.contract import ConfigError
+from engine.families.family import family_of
 from engine.paths import find_file
-from engine.weights.checkpoint import content_sha256, is_random, locate
 from experiments.common.cli import warn_once
 from experiments.common.plain import Config, as_config
 from experiments.common.sources import code_hash, package_versions
 from experiments.measuring.job import RESULT, Launcher, launch, new_job
-from experiments.settings.reference import LABEL, is_own_model, reference_config, reference_model
+from experiments.settings.reference import is_own_model, reference_config, reference_label, reference_model
 from experiments.workload.requests import load_workload
 from metrics.record import Floor, RecordError, RunRecord, load_record, to_json, write_atomically
 from reports.commands import here, typed
@@ -60,7 +60,7 @@ def provide_reference(config: Config, folder: Path, launcher: Launcher, say: Say
         say(f"reference: {_and(here)}copied from {cached}, made earlier of the same code, weights and texts")
         _copy(cached, folder)
         return folder
-    say(f"reference: {_and(here, there)}{LABEL} is made")
+    say(f"reference: {_and(here, there)}{reference_label(config)} is made")
     _make(wanted, folder, key, launcher)
     if _fault_of(folder, key) is None:
         _keep(folder, cached)
@@ -80,7 +80,7 @@ def _make(wanted: Config, folder: Path, key: str, launcher: Launcher) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (KEY, MANIFEST):
         (folder / name).unlink(missing_ok=True)
-    launch(new_job(folder, LABEL, "reference", wanted), launcher)
+    launch(new_job(folder, reference_label(wanted), "reference", wanted), launcher)
     if _is_finished(folder):
         write_atomically(folder / KEY, key + "\n")
         seal(folder, {"key": key})  # last: a folder with it is whole and made by this code
@@ -107,12 +107,12 @@ def cache_key(config: Config) -> str:
     content = {
         "workload": load_workload(config).identity_sha256,
         "reference": [
-            *(config["reference"][key] for key in ("target_rms", "cross_fade_s")),
+            *(config["reference"].get(key) for key in ("target_rms", "cross_fade_s")),
             config["reference"].get("cross_fade", "linear"),
         ],
-        "model": {**config["model"], "checkpoint": _weights(config["model"]["checkpoint"])},
-        "vocab": content_sha256(locate("model.vocab", config["model"]["vocab"])),
-        "vocoder": {**config["vocoder"], "checkpoint": _weights(config["vocoder"]["checkpoint"])},
+        "files": family_of(config["model"]).files(config),
+        "model": _without_places(config["model"]),
+        "vocoder": _without_places(config["vocoder"]),
         "solver": config["solver"],
         "device": config["device"]["kind"],
         "code": code_hash(),
@@ -145,8 +145,9 @@ def kept_floors(config: Config) -> tuple[Floor, ...]:
         return ()
 
 
-def _weights(source: str) -> str:
-    return source if is_random(source) else content_sha256(locate("checkpoint", source))
+def _without_places(group: Mapping[str, object]) -> dict[str, object]:
+    """Files count by content, wherever they lie."""
+    return {key: value for key, value in group.items() if key not in ("checkpoint", "vocab", "voices")}
 
 
 def _is_finished(folder: Path) -> bool:

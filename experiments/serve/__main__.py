@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 
 from engine.clock import make_clock
 from engine.contract import ConfigError, SynthesisRequest, UnsupportedEngine
-from engine.weights.checkpoint import locate
-from engine.weights.vocabulary import read_vocabulary
+from engine.families.family import family_of
 from experiments.common.cli import EXIT_OK, note, one_line, run_verb
 from experiments.common.environment import fingerprint
 from experiments.common.plain import Config
 from experiments.common.presets import with_presets
 from experiments.measuring.engines import build_by_name, facts_content
-from experiments.measuring.validate import check_text, one_cell
+from experiments.measuring.validate import one_cell
 from experiments.serve.app import READY
 from experiments.serve.service import Service
 from experiments.serve.settings import SERVE, Serve, refuse_unserved
@@ -214,9 +213,9 @@ def voices_of(config: Config) -> dict[str, Voice]:
 
 
 def text_check(config: Config) -> Callable[[str], None]:
-    """What raises ConfigError for a text with characters that the model does not know."""
-    vocabulary = read_vocabulary(locate("model.vocab", config["model"]["vocab"]))
-    return lambda text: check_text("text", text, vocabulary)
+    """What raises ConfigError for a text that the model cannot speak."""
+    check = family_of(config["model"]).text_check(config["model"])
+    return lambda text: check("text", text)
 
 
 if __name__ == "__main__":

@@ -126,5 +126,5 @@ def request_by(voice: Voice, text: str, speed_ratio: float) -> SynthesisRequest:
     """What is asked of the engine. The same text in the same voice gets the same noise, and so the same audio."""
     return SynthesisRequest(
         utterance_id="request", text=text, ref_audio_S=voice.audio_S, ref_sample_rate_hz=voice.rate_hz,
-        ref_text=voice.text, speed_ratio=speed_ratio,
+        ref_text=voice.text, speed_ratio=speed_ratio, style=voice.style,
     )  # fmt: skip

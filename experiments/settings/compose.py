@@ -176,9 +176,15 @@ def _shared(value: Any) -> Any:
     return _GROUPS_SEEN.setdefault(to_json(value), value) if isinstance(value, dict) else value
 
 
+def names_of(config: Config) -> list[str]:
+    """Of the engine, and of the solver where the model has one."""
+    solver = [str(config["solver"]["name"])] if len(config["solver"]) > 1 else []
+    return [str(config["engine"]["name"]), *solver]
+
+
 def _label(config: Config, parsed: Iterable[Override], varying: Collection[str]) -> str:
     """ENGINE-SOLVER, then every override that makes the variant another one or that differs between cells."""
-    parts = [str(config["engine"]["name"]), str(config["solver"]["name"])]
+    parts = names_of(config)
     for override in parsed:
         key = override.key_or_group
         if key in ("engine", "solver", "experiment"):

@@ -7,18 +7,13 @@ from functools import lru_cache
 from typing import cast
 
 from engine.contract import ConfigError
-from engine.settings import ModelSettings, SolverSettings, VocoderSettings
+from engine.families.family import family_of
+from engine.settings import ModelSettings, VocoderSettings
 from engine.weights.checkpoint import is_random
 from experiments.common.plain import Config, as_plain
-from experiments.settings.compose import compose_config, options
+from experiments.settings.compose import compose_config, names_of, options
 from metrics.fidelity.catalog import PAIR_FAMILIES
 from metrics.record import to_json
-
-ENGINE, SOLVER = "fp32", "euler_32"
-
-
-LABEL = f"{ENGINE}-{SOLVER}"
-
 
 SHARED_KEYS = ("model", "vocoder", "workload", "reference", "seed", "text")
 
@@ -29,26 +24,33 @@ OWN = "own"
 VOCODER_RUNTIME = ("runtime", "precision", "inductor")
 
 
-@lru_cache(maxsize=1)
-def _groups() -> tuple[Mapping[str, object], SolverSettings]:
-    config = compose_config([f"engine={ENGINE}", f"solver={SOLVER}"])
-    return config["engine"], config["solver"]
+@lru_cache(maxsize=8)
+def _composed(overrides: tuple[str, ...]) -> Config:
+    return compose_config(overrides)
 
 
 def reference_config(config: Config) -> Config:
-    """What the reference of a configuration is made with: its guidance strength, but fp32, 32 euler steps, the
-    reference model, the vocoder without a runtime or a precision of its own, and nothing done to the sound after it."""
-    engine, solver = _groups()
-    strength, vocoder = config["solver"]["cfg_strength"], config["vocoder"]
+    """What the reference of a configuration is made with: its guidance strength, but the engine and solver of its
+    family (of F5-TTS fp32 and 32 euler steps), the reference model, the vocoder without a runtime or a precision of its
+    own, and nothing done to the sound after it."""
+    wanted = _composed(family_of(config["model"]).REFERENCE)
+    engine, solver, vocoder = wanted["engine"], wanted["solver"], config["vocoder"]
+    if "cfg_strength" in config["solver"]:
+        solver = {**solver, "cfg_strength": config["solver"]["cfg_strength"]}
     if any(key in vocoder for key in VOCODER_RUNTIME):
         plain = {key: value for key, value in vocoder.items() if key not in VOCODER_RUNTIME}
         vocoder = cast(VocoderSettings, {**plain, "name": vocoder["kind"]})
     found: Config = {
-        **config, "engine": dict(engine), "solver": {**solver, "cfg_strength": strength},
+        **config, "engine": dict(engine), "solver": solver,
         "model": reference_model(config), "vocoder": vocoder,
     }  # fmt: skip
     found.pop("enhance", None)
     return found
+
+
+def reference_label(config: Config) -> str:
+    """ENGINE-SOLVER of the reference; ENGINE alone where there is no solver."""
+    return "-".join(names_of(reference_config(config)))
 
 
 def reference_model(config: Config) -> ModelSettings:
@@ -82,7 +84,7 @@ def is_reference(config: Config) -> bool:
 def needs_reference(config: Config) -> bool:
     """Random weights and disabled scores have nothing to compare."""
     models = config["model"], reference_model(config), config["vocoder"]
-    sources = [str(part["checkpoint"]) for part in models]
+    sources = [str(part.get("checkpoint")) for part in models]
     wanted = [family for family in config["quality"]["metrics"] if family in (*PAIR_FAMILIES, "speaker")]
     return bool(config["quality"]["enabled"] and wanted and not any(map(is_random, sources)))
 
@@ -91,5 +93,5 @@ def reference_key(config: Config) -> str:
     """Equal for configurations that one reference serves."""
     wanted = as_plain(reference_config(config))
     content = {key: wanted.get(key) for key in SHARED_KEYS}
-    strength, device = config["solver"]["cfg_strength"], config["device"]["kind"]
+    strength, device = config["solver"].get("cfg_strength"), config["device"]["kind"]
     return to_json([content, strength, device, config["quality"]["reference_dir"]])

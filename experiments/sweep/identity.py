@@ -17,8 +17,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from engine.families.family import family_of
 from engine.paths import ROOT
-from engine.weights.checkpoint import content_sha256, is_random, locate
+from engine.weights.checkpoint import content_sha256
 from experiments.common.environment import fingerprint
 from experiments.common.plain import Config, as_plain
 from experiments.common.sources import code_hash, package_versions
@@ -72,12 +73,8 @@ def identity_of(config: Config, root: Path = ROOT) -> Identity:
 
 def _weights(config: Config) -> dict[str, str]:
     """Everything that is read from files: by content, wherever it lies."""
-    sources = {
-        "model.checkpoint": config["model"]["checkpoint"],
-        "model.vocab": config["model"]["vocab"],
-        "vocoder.checkpoint": config["vocoder"]["checkpoint"],
-    }
-    hashes = {key: _hash_of(key, str(source)) for key, source in sources.items()}
+    sources = family_of(config["model"]).files(config)
+    hashes = dict(sources)
     hashes["workload"] = load_workload(config).identity_sha256
     for group in sorted(config.keys() - {*NOT_MEASURED, *SPOKEN}):
         for key, text in _texts(group, as_plain(config)[group]):
@@ -102,10 +99,6 @@ def _named(text: str) -> list[Path]:
     """The files that a setting names, from here or from the root, and what describes them (a plan's .json)."""
     places = [os.path.expanduser(text), str(ROOT / text)]
     return [Path(name) for place in places for name in (place, f"{place}.json") if os.path.isfile(name)]
-
-
-def _hash_of(key: str, source: str) -> str:
-    return source if is_random(source) else content_sha256(locate(key, source))
 
 
 @lru_cache(maxsize=8)

@@ -47,13 +47,16 @@ class Workload:
     @property
     def voice_dc(self) -> dict[str, float]:
         """Mean of the clip that speaks each sentence, by utterance id."""
-        return {request.utterance_id: offset_of(request.ref_audio_S) for request in self.requests}
+        return {
+            request.utterance_id: 0.0 if request.style else offset_of(request.ref_audio_S) for request in self.requests
+        }
 
     def describe(self) -> dict[str, Any]:
         """RunRecord.workload before anything is spoken: `generated_s` is still null.
 
         chunks_beyond_window_s, where there are any: by sentence, the seconds of chunks beyond upstream's window."""
-        long = {request.utterance_id: beyond_window(request, self.max_chunk_s) for request in self.requests}
+        cloned = [request for request in self.requests if not request.style]
+        long = {request.utterance_id: beyond_window(request, self.max_chunk_s) for request in cloned}
         beyond = {name: [round(length, 2) for length in seconds] for name, seconds in long.items() if seconds}
         voice_dc = self.voice_dc
         return {
@@ -94,6 +97,7 @@ def load_workload(config: Config) -> Workload:
             ref_text=voice.text,
             seed=int(config["seed"]),
             speed_ratio=speed_ratio,
+            style=voice.style,
         )
         for line, voice in zip(lines, voices, strict=True)
     )

@@ -26,6 +26,7 @@ NOT_USABLE = "cannot be a file name"
 USE_INSTEAD = "use at most 100 letters, digits, _ . -"
 NEEDED_KEYS = ("id", "audio", "text")
 VOICE_KEYS = (*NEEDED_KEYS, "cut_text")
+STYLE_KEYS = ("id", "style")
 NOT_PREPARED: PrepareSettings = {
     "audio": "none",
     "text": "none",
@@ -34,7 +35,8 @@ NOT_PREPARED: PrepareSettings = {
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Voice:
-    """A reference clip as every engine gets it: mono float32 (S,) at rate_hz, its transcript.
+    """A reference clip as every engine gets it: mono float32 (S,) at rate_hz, its transcript. style: the name of one of
+    the model's own voices, which has neither.
 
     file_sha256: of the file's bytes. content_sha256: of what is spoken from: the file where nothing was done to it,
     else the prepared samples. file_s: seconds of the file. frontend_s: what reading and preparing it took.
@@ -50,6 +52,7 @@ class Voice:
     frontend_s: float = 0.0
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    style: str = ""
 
     @property
     def duration_s(self) -> float:
@@ -77,12 +80,14 @@ class Voice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WrittenVoice:
-    """An entry of `reference.voices` as it is written. text: None for a made-up clip, which has its own."""
+    """An entry of `reference.voices` as it is written. text: None for a made-up clip, which has its own. style: of a
+    model's own voice, which has no clip."""
 
     voice_id: str
     audio: str
     text: str | None
     cut_text: str | None
+    style: str | None = None
 
 
 def written_voices(reference: ReferenceSettings) -> list[WrittenVoice]:
@@ -94,6 +99,8 @@ def written_voices(reference: ReferenceSettings) -> list[WrittenVoice]:
 
 
 def _written_voice(where: str, entry: Any) -> WrittenVoice:
+    if isinstance(entry, Mapping) and "style" in entry:
+        return _written_style(where, entry)
     example = """write '{id: me, audio: "my file.wav", text: "The words, as spoken."}'"""
     unknown = [key for key in entry if key not in VOICE_KEYS] if isinstance(entry, Mapping) else []
     if unknown:
@@ -117,6 +124,18 @@ def _written_voice(where: str, entry: Any) -> WrittenVoice:
     )
 
 
+def _written_style(where: str, entry: Mapping[str, Any]) -> WrittenVoice:
+    if set(entry) != set(STYLE_KEYS):
+        raise ConfigError(where, dict(entry), "a model's own voice has id and style alone", "leave out the rest")
+    texts = {}
+    for key in STYLE_KEYS:
+        try:
+            texts[key] = checked_text(entry[key], "it")
+        except NotWritten as error:
+            raise refuse_unwritten(f"{where}.{key}", entry[key], error) from error
+    return WrittenVoice(voice_id=texts["id"], audio="", text="", cut_text=None, style=texts["style"])
+
+
 def load_voices(reference: ReferenceSettings) -> list[Voice]:
     """The clips of the `reference` group. Raises ConfigError or InvalidRequest for what cannot be a voice."""
     settings = prepare_settings(reference["prepare"])
@@ -132,6 +151,8 @@ def load_voices_of_record(config: Config) -> list[Voice]:
 
 def _voice(entry: WrittenVoice, settings: Prepare) -> Voice:
     voice_id, text = entry.voice_id, entry.text
+    if entry.style is not None:
+        return _own_voice(voice_id, entry.style)
     if text is None:
         return _synthetic_voice(voice_id, entry.audio)
     if not text.strip():
@@ -172,6 +193,15 @@ def _check_ids(ids: list[str]) -> None:
             same = f"two voices are called {seen[voice_id.lower()]}"
             raise ConfigError("reference.voices", voice_id, same, "give each voice an id of its own")
         seen[voice_id.lower()] = voice_id
+
+
+def _own_voice(voice_id: str, style: str) -> Voice:
+    """Of the model: no clip. Its name is all that the workload knows; the engine hashes what it stands for."""
+    digest = hashlib.sha256(f"style {style}".encode()).hexdigest()
+    return Voice(
+        voice_id=voice_id, audio_S=np.zeros(0, dtype=np.float32), rate_hz=RATE_HZ, text="", file_sha256=digest,
+        content_sha256=digest, file_s=0.0, notes=("the model's own voice: no clip",), style=style,
+    )  # fmt: skip
 
 
 def _synthetic_voice(voice_id: str, audio: str) -> Voice:

@@ -118,6 +118,8 @@ def log_mel_mae(variant: Heard, against: Heard) -> Outcome:
     """Mean absolute difference of the natural log-mels before the vocoder, in nats."""
     if variant.mel_ND.shape != against.mel_ND.shape:
         return Outcome.none("not_comparable", f"mel shapes {variant.mel_ND.shape} and {against.mel_ND.shape}")
+    if variant.mel_ND.shape[1:] == (0,):
+        return Outcome.none("not_applicable", "the model makes audio without a mel")
     if variant.mel_ND.size == 0 or not (np.isfinite(variant.mel_ND).all() and np.isfinite(against.mel_ND).all()):
         return Outcome.none("error", "a mel is empty or not finite")
     return Outcome.ok(mel_distance(variant.mel_ND, against.mel_ND))

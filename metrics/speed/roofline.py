@@ -19,6 +19,10 @@ PEAK_OF = {"fp32": "float32", "amp": "bfloat16", "bf16": "bfloat16", "fp16": "bf
 WEIGHT_BYTES = {"fp32": 4, "amp": 4, "bf16": 2, "fp16": 2, "int8": 1}
 
 
+# The product that a machine is calibrated with for a model that is no DiT
+TYPICAL_ARCH: Mapping[str, int] = {"dim": 768, "ff_mult": 4}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dit:
     """The sizes that decide the work. A UNetT has a token before the frames, and products in its skip connections."""

@@ -53,10 +53,8 @@ class Context:
     @property
     def seconds(self) -> str:
         """The two figures that every RTF stands beside."""
-        return (
-            f"reference {self.reference_s:.1f} s, {self.generated_s:.1f} s generated in "
-            f"{plural(self.num_utterances, 'sentence')}"
-        )
+        clip = f"reference {self.reference_s:.1f} s" if self.reference_s else "no reference clip"
+        return f"{clip}, {self.generated_s:.1f} s generated in {plural(self.num_utterances, 'sentence')}"
 
     @property
     def commit(self) -> str:

@@ -81,11 +81,12 @@ def requests(instance: str, served: float, failed: float) -> list[dict[str, str]
     ]
 
 
-def memory(instance: str, values: str) -> list[dict[str, str]]:
+def memory(instance: str, values: str, started_s: int = 0) -> list[dict[str, str]]:
     where = f'instance="{instance}",job="f5"'
     return [
         labelled("process_resident_memory_bytes", where, values),
         labelled("f5bench_engine_info", where, f"1x{LATER_DAYS * DAY}"),
+        labelled("process_start_time_seconds", where, f"{started_s}x{LATER_DAYS * DAY}"),
     ]
 
 
@@ -105,10 +106,11 @@ CASES: dict[str, tuple[str, list[dict[str, str]], list[dict[str, str]]]] = {
         "F5benchErrors", [*requests("busy", 245, 5), *requests("quiet", 14.5, 0.5), *requests("good", 250, 0)],
         [{"instance": "busy", "severity": "page"}],
     ),
-    "a leak, and a cache that fills once": (
+    "a leak, a cache that fills once, and a process that is young": (
         "F5benchMemoryGrows",
         [*memory("leak", f"1e9+{MIB_A_STEP}x{LATER_DAYS * DAY}"),
-         *memory("cache", f"1e9x{(LATER_DAYS - 1) * DAY} 5e9x{DAY}")],
+         *memory("cache", f"1e9x{(LATER_DAYS - 1) * DAY} 5e9x{DAY}"),
+         *memory("young", f"1e9+{MIB_A_STEP}x{LATER_DAYS * DAY}", (LATER_DAYS - 1) * 86400 + 50000)],
         [{"instance": "leak", "job": "f5", "severity": "ticket"}],
     ),
     "an engine that sleeps, and one that works": (

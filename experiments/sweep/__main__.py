@@ -21,6 +21,7 @@ from experiments.settings.compose import compose_cells
 from experiments.settings.front import MULTIRUN, answered, is_config, is_help, without_multirun
 from experiments.settings.suited import suited
 from experiments.sweep.cells import read_cells
+from experiments.sweep.fleet import is_fleet, is_fleet_folder, resume_fleet, run_fleet
 from experiments.sweep.ledger import load_ledger
 from experiments.sweep.running import resume_folder, resumed_sweep, run_cells, run_sweep
 
@@ -32,6 +33,7 @@ examples:
   python -m experiments.sweep experiment=bench workload=smoke measure.rounds=1 out=outputs/try
   python -m experiments.sweep engine=fp32 solver.sway=-1,-0.5,0
   python -m experiments.sweep resume=outputs/20260101-120000-bench
+  python -m experiments.sweep launcher=ray 'sweep.hosts=[jetson-*]'    on the machines of a fleet, see docs/fleet.md
 """
 
 
@@ -43,7 +45,11 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK
     argv = without_multirun(argv)
     folder = resume_folder(argv)
-    return run_cells(argv) if folder is None else run_sweep(resumed_sweep(folder))
+    if folder is None:
+        return run_fleet(argv) if is_fleet(argv) else run_cells(argv)
+    if is_fleet_folder(folder):
+        return resume_fleet(folder)
+    return run_sweep(resumed_sweep(folder))
 
 
 def _show_cells(overrides: Sequence[str]) -> int:

@@ -18,18 +18,13 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
-from engine.contract import ConfigError
-from engine.settings import DeviceSettings
 from experiments.common.cli import EXIT_ENVIRONMENT, EXIT_OK, note, run_verb
-from experiments.common.environment import fingerprint
 from experiments.fleet.cluster import ADDRESS, QUIET, Cluster, connected, free_classes, ray_module
-from experiments.fleet.facts import DEVICE, RESOURCE
-from experiments.fleet.node import KINDS
+from experiments.fleet.facts import LOOPBACK, RESOURCE, offered
 from experiments.fleet.relay import PYTHON
 from experiments.measuring.job import module_environment
 from reports.commands import VerbParser
 
-LOOPBACK = "127.0.0.1"
 PORT = 6379
 # A board's memory is for the model: Ray takes a third of it where it is not told otherwise
 STORE_BYTES = 100_000_000
@@ -88,20 +83,6 @@ def join_fleet(options: argparse.Namespace) -> int:
         f"--resources={json.dumps(resources)}",
     ]  # fmt: skip
     return _ray_start(command, options.listen)
-
-
-def offered(device: str | None) -> dict[str, int]:
-    """What Ray is told that this machine has: its host classes, and one measurement at a time.
-
-    device: cpu, cuda, both; None: the GPU where there is one. Raises ConfigError for a GPU that is not there.
-    """
-    devices: list[DeviceSettings] = [{"name": kind, "kind": kind, "threads": None} for kind in KINDS]
-    known = {one["kind"].partition(":")[0]: fingerprint(one) for one in devices}
-    has_gpu = known["cuda"]["gpu"] is not None
-    if device in ("cuda", "both") and not has_gpu:
-        raise ConfigError("join", device, "there is no NVIDIA GPU here that its driver names", "join with cpu")
-    wanted = {"both": ("cpu", "cuda"), None: ("cuda",) if has_gpu else ("cpu",)}.get(device, (device,))
-    return {**{f"{RESOURCE}{known[str(kind)]['host_class']}": 1 for kind in wanted}, DEVICE: 1}
 
 
 def _ray_start(command: Sequence[str], listen: str) -> int:

@@ -24,6 +24,9 @@ from metrics.record import to_json
 
 RESOURCE = "f5_host:"  # of Ray, followed by the host class
 DEVICE = "f5_device"  # of Ray: one measurement at a time on a machine
+# Loopback too, and none of the names that Ray replaces by the address of a network card
+LOOPBACK = "127.0.0.2"
+KINDS = ("cpu", "cuda:0")
 ROUGH = ("memory_bytes",)  # two machines of one make differ by what their firmware keeps
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SHOWN = 3  # differences that are named
@@ -39,6 +42,20 @@ def facts_of(device: DeviceSettings) -> dict[str, Any]:
         **kept, "memory_gib": round(known["memory_bytes"] / (1 << 30)), "packages": package_versions(),
         "driver": None if known["device"] == "cpu" else driver_version(), "clocks": known.get("jetson"),
     }  # fmt: skip
+
+
+def offered(device: str | None) -> dict[str, int]:
+    """What Ray is told that this machine has: its host classes, and one measurement at a time.
+
+    device: cpu, cuda, both; None: the GPU where there is one. Raises ConfigError for a GPU that is not there.
+    """
+    devices: list[DeviceSettings] = [{"name": kind, "kind": kind, "threads": None} for kind in KINDS]
+    known = {one["kind"].partition(":")[0]: fingerprint(one) for one in devices}
+    has_gpu = known["cuda"]["gpu"] is not None
+    if device in ("cuda", "both") and not has_gpu:
+        raise ConfigError("join", device, "there is no NVIDIA GPU here that its driver names", "join with cpu")
+    wanted = {"both": ("cpu", "cuda"), None: ("cuda",) if has_gpu else ("cpu",)}.get(device, (device,))
+    return {**{f"{RESOURCE}{known[str(kind)]['host_class']}": 1 for kind in wanted}, DEVICE: 1}
 
 
 def environment_of(facts: Facts) -> str:

@@ -40,7 +40,6 @@ from metrics.record import save_record
 
 Send = Callable[[News], None]
 Request = Mapping[str, Any]
-KINDS = ("cpu", "cuda:0")
 
 
 def about(request: Request, send: Send) -> None:

@@ -24,9 +24,12 @@ bench: $(READY)  ## the default sweep: table, audio, MLflow runs, report
 
 # Two processes, one file each at a time; products on one core each, or two processes wait for each other's threads.
 # NVIDIA's builder makes real plans without a card; nobody else needs its 95 MB on a machine that has none
+# Ray is 80 MB, and a fleet's own choice
 test: $(READY)
 	@$(RUN) -c 'import tensorrt_rtx_bindings' 2>/dev/null \
 	  || $(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[tensorrt-rtx]"
+	@$(RUN) -c 'import ray' 2>/dev/null \
+	  || $(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[ray]"
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(READY)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 
 from engine.contract import ConfigError
 from experiments.common.cli import run_verb
@@ -30,6 +31,9 @@ from experiments.sweep.__main__ import main as sweep_main
 from experiments.sweep.fleet import matched, resume_fleet, run_fleet
 from experiments.sweep.running import new_sweep, run_sweep
 from metrics.record import RunRecord, load_record
+from reports.__main__ import main as reports_main
+from reports.data.table import load_table
+from reports.render.every import Rendered
 from tests.fleets import ALL_CORES, ONE_CORE, Pipes, class_of
 
 FAKE = (sys.executable, "-m", "tests.fakes")
@@ -46,6 +50,16 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("F5BENCH_STATE_DIR", str(tmp_path / "locks"))
     monkeypatch.setenv("F5BENCH_CACHE", str(tmp_path / "cache"))
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report of a class is that of any sweep; here its tables are enough."""
+    monkeypatch.setattr("experiments.sweep.running.publish", lambda sweep: 0)
+    monkeypatch.setattr(fleet, "report", lambda folder: reports_main([str(folder), "--print"]) == 0)
+    monkeypatch.setattr(
+        "reports.render.fleet.render_report", lambda folder: Rendered(table=load_table(folder), paths=())
+    )
 
 
 @pytest.fixture
@@ -70,8 +84,12 @@ def records(folder: Path) -> dict[str, RunRecord]:
 
 
 def spoken(folder: Path) -> dict[str, dict[str, bytes]]:
+    """The samples of every file: its header holds the hour."""
     return {
-        label: {one.audio_path: (folder / "cells" / label / one.audio_path).read_bytes() for one in record.utterances}
+        label: {
+            one.audio_path: soundfile.read(folder / "cells" / label / one.audio_path, dtype="float32")[0].tobytes()
+            for one in record.utterances
+        }
         for label, record in records(folder).items()
     }
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from omegaconf import OmegaConf
 
+from engine.contract import ConfigError
 from experiments.common.cli import (
     EXIT_OK,
     run_verb,
@@ -49,6 +50,8 @@ def main(argv: Sequence[str]) -> int:
         return run_fleet(argv) if is_fleet(argv) else run_cells(argv)
     if is_fleet_folder(folder):
         return resume_fleet(folder)
+    if is_fleet_folder(folder.parent):
+        raise ConfigError("resume", folder, "is one host class of a sweep on a fleet", f"use resume={folder.parent}")
     return run_sweep(resumed_sweep(folder))
 
 

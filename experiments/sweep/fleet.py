@@ -256,11 +256,7 @@ def _published(folder: Path, tables: list[Table], num_unscored: int) -> int:
     sweeps = [table.sweep for table in tables]
     for sweep in sweeps:
         sweep.ledger.end("interrupted" if sweep.ledger.count("pending") else "done")
-    command = [sys.executable, "-m", "reports", str(folder), "--print"]
-    sys.stdout.flush()
-    done = subprocess.run(command, env=module_environment(), check=False)
-    if done.returncode != 0:
-        complain(f"the report failed; everything measured is in {folder}; `{report_command(folder)}`")
+    is_reported = report(folder)
     for sweep in sweeps:
         print(sync_tracking(sweep.cells[0].config, sweep.folder), end="")
     num_failed, num_pending = (sum(sweep.ledger.count(state) for sweep in sweeps) for state in ("failed", "pending"))
@@ -271,4 +267,15 @@ def _published(folder: Path, tables: list[Table], num_unscored: int) -> int:
         return EXIT_USAGE if misconfigured == sum(len(sweep.cells) for sweep in sweeps) else EXIT_JOB_FAILED
     if num_pending:
         return EXIT_ENVIRONMENT  # its machines are not there
-    return EXIT_OK if done.returncode == 0 else EXIT_UNEXPECTED
+    return EXIT_OK if is_reported else EXIT_UNEXPECTED
+
+
+def report(folder: Path) -> bool:
+    """The tables of all classes and the overview, made by a process of its own. False, and one line, where it fails."""
+    sys.stdout.flush()
+    done = subprocess.run(
+        [sys.executable, "-m", "reports", str(folder), "--print"], env=module_environment(), check=False
+    )
+    if done.returncode != 0:
+        complain(f"the report failed; everything measured is in {folder}; `{report_command(folder)}`")
+    return done.returncode == 0

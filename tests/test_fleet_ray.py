@@ -21,7 +21,7 @@ from experiments.sweep.fleet import run_fleet
 from experiments.sweep.running import new_sweep, run_sweep
 from metrics.record import load_record
 from tests.fleets import ALL_CORES, ONE_CORE, class_of
-from tests.test_fleet import FAKE, SMALL, never_two_at_once, no_plots, records, spoken, trials
+from tests.test_fleet import FAKE, SMALL, never_two_at_once, no_reports, records, spoken, trials
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 pytestmark = [
@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(len(ALL_CORES) < 2, reason="a second host class needs a second core"),
 ]  # fmt: skip
 PATIENCE_S = 120.0
-__all__ = ["no_plots"]  # a fixture of the other file, for these tests as well
+__all__ = ["no_reports"]  # a fixture of the other file, for these tests as well
 
 
 @pytest.fixture(scope="module")

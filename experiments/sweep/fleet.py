@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -29,7 +30,7 @@ from experiments.common.cli import (
 )
 from experiments.common.environment import instruction_set
 from experiments.common.plain import Config
-from experiments.fleet.cluster import Cluster, Node, connected
+from experiments.fleet.cluster import HELD_S, Cluster, Node, connected
 from experiments.fleet.facts import HostClass, chosen, classes_of, environment_of
 from experiments.fleet.machines import Machine, MachineLost, Place
 from experiments.fleet.travel import PACKAGES
@@ -82,12 +83,16 @@ class Fleet:
 
     def _meet(self, node: Node) -> Machine | None:
         machine = self.cluster.open(node)
+        held = threading.Timer(HELD_S, note, (f"{node.name} does not answer yet: another sweep may hold it; waiting",))
+        held.start()
         try:
             machine.introduce(node.kinds)
         except MachineLost as lost:
             note(f"{lost}; it takes no part")
             machine.close()
             return None
+        finally:
+            held.cancel()
         gone = sorted(set(node.classes) & set(self.asked) - set(machine.classes))
         if gone:
             note(f"{node.name} joined as {', '.join(gone)} and is now {', '.join(sorted(machine.classes))}: join again")
@@ -103,10 +108,9 @@ class Fleet:
 
 
 def is_fleet(argv: Sequence[str]) -> bool:
-    """Whether the overrides ask for other machines."""
-    return any(one.key_or_group in ("launcher", "launcher.name") for one in parse(argv)) and (
-        launcher_of(compose_cells(argv)[0].config) != LOCAL
-    )
+    """Whether the overrides, or a preset that they name, ask for other machines."""
+    keys = {override.key_or_group.partition(".")[0] for override in parse(argv)}
+    return bool(keys & {"launcher", "experiment"}) and launcher_of(compose_cells(argv)[0].config) != LOCAL
 
 
 def is_fleet_folder(folder: Path) -> bool:

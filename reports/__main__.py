@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _fleet(folder: Path, *, with_tables: bool) -> int:
     """Every host class by itself, then the overview."""
-    from reports.render.fleet import render_fleet
+    from reports.overview import render_fleet
     from reports.render.terminal import print_report, stdout_console
 
     rendered, overview = render_fleet(folder)

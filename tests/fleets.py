@@ -65,7 +65,7 @@ class Pipes:
                 "PYTHONPATH": str(ROOT), **self.environment,
             }  # fmt: skip
             with cores(self.machines[name]):
-                self.relays[name] = Relay(own)
+                self.relays[name] = Relay(None, own)
             self.opened[name] = Machine(
                 name=name, talk=lambda line: self._talk(name, line), close=lambda: self._close(name)
             )

@@ -298,7 +298,7 @@ def test_the_overview_has_a_line_a_class_and_divides_nothing(
         rows = [Judgeable(label=f"{name}-euler_7", audio="a", slowness=slowness) for name in ("fp32", "bf16")]
         write_judgeable(out / host["name"], rows)
     (out / "fleet.json").write_text(json.dumps({"schema_version": 1, "hosts": hosts}), "utf-8")
-    tables = "reports.render.fleet.render_report"
+    tables = "reports.overview.render_report"
     monkeypatch.setattr(tables, lambda folder: Rendered(table=load_table(folder), paths=()))
     assert reports_main([str(out)]) == 0
     text = (out / "overview.md").read_text("utf-8")

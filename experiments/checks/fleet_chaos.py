@@ -13,10 +13,10 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -77,12 +77,12 @@ class FleetChaos:
         seen: set[tuple[str, str]] = set()
         until_s, code = time.monotonic() + PATIENCE_S, None
         while code is None:
-            pid = self._start(out)
+            sweep = self._start(out)
             while code is None and time.monotonic() < until_s:
-                code = self._wait(pid, num_kills)
+                code = self._wait(sweep, num_kills)
                 if code is None:
                     target = self._chance.choice(TARGETS)
-                    is_killed = self._kill(target, pid)
+                    is_killed = self._kill(target, sweep)
                     self.tally.kills[target] += is_killed
                     seen |= _trials(out)
                     if is_killed and target == "sweep":
@@ -95,45 +95,27 @@ class FleetChaos:
             self.tally.problems.append(f"{out.name}: ended with {code}: {last}")
         self._judge(out, seen)
 
-    def _start(self, out: Path) -> int:
-        """A new sweep, or one that goes on, in a process of its own."""
-        pid = os.fork()
-        if pid:
-            return pid
-        log = os.open(out.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        fleet.report = lambda folder: True  # the tables are not what is tried here
-        code = 1
-        try:
-            going = fleet.is_fleet_folder(out)
-            if not going:
-                shutil.rmtree(out, ignore_errors=True)  # it died before it had begun
-            words = [*SETTINGS, f"engine={self._cells}", f"out={out}"]
-            code = fleet.resume_fleet(out, FAKE) if going else fleet.run_fleet(words, FAKE)
-        finally:
-            if sys.exc_info()[0] is not None:
-                traceback.print_exc()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+    def _start(self, out: Path) -> subprocess.Popen[bytes]:
+        """A new sweep, or one that goes on. A fresh process: Ray's connection does not survive a fork."""
+        command = [sys.executable, "-m", "experiments.checks.fleet_chaos", "--cells", self._cells, "--sweep", str(out)]
+        with out.with_suffix(".log").open("ab") as log:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
-    def _wait(self, pid: int, num_kills: int) -> int | None:
+    def _wait(self, sweep: subprocess.Popen[bytes], num_kills: int) -> int | None:
         """The exit code of the sweep, None when the moment to kill comes first."""
         is_quiet = self.tally.kills.total() >= num_kills
         until_s = time.monotonic() + (PATIENCE_S if is_quiet else self._chance.uniform(0, self._reach_s))
         while time.monotonic() < until_s:
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                return os.waitstatus_to_exitcode(status)
+            if sweep.poll() is not None:
+                return sweep.returncode
             time.sleep(0.02)
         return None
 
-    def _kill(self, target: str, pid: int) -> bool:
+    def _kill(self, target: str, sweep: subprocess.Popen[bytes]) -> bool:
         """False where there is nothing of the kind at this moment."""
         if target == "sweep":
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            sweep.kill()
+            sweep.wait()
             return True
         if target == "node":
             name = self._chance.choice(sorted(self._cores))
@@ -166,6 +148,15 @@ class FleetChaos:
                     tally.problems.append(f"{place}: was measured on {record.environment['host_class']}")
         if any(before[1] > after[0] for before, after in itertools.pairwise(_spans(out))):
             tally.problems.append(f"{out.name}: two cells at once on one device")
+
+
+def go_on(out: Path, cells: str) -> int:
+    """The sweep of `out`, from its beginning or from where it was killed."""
+    fleet.report = lambda folder: True  # the tables are not what is tried here
+    if fleet.is_fleet_folder(out):
+        return fleet.resume_fleet(out, FAKE)
+    shutil.rmtree(out, ignore_errors=True)  # it died before it had begun
+    return fleet.run_fleet([*SETTINGS, f"engine={cells}", f"out={out}"], FAKE)
 
 
 def _all_cores() -> set[int]:
@@ -209,7 +200,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reach-s", type=float, default=10.0, help="kills fall into this long after one another")
     parser.add_argument("--cells", default="fp32,bf16,upstream,amp", help="engines, each a cell of both classes")
+    parser.add_argument("--sweep", type=Path, default=None, help="go on with this one alone")
     options = parser.parse_args(argv)
+    if options.sweep is not None:
+        return go_on(options.sweep, options.cells)
     if options.kills < 0:
         raise ConfigError("--kills", options.kills, "must be a whole number from 0", "use --kills 30")
     with tempfile.TemporaryDirectory(prefix="f5bench-fleet-") as folder:

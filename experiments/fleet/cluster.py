@@ -15,10 +15,10 @@ from typing import Any
 
 from engine.contract import ConfigError
 from experiments.common.plain import LauncherSettings
+from experiments.fleet import relay
 from experiments.fleet.facts import DEVICE, RESOURCE
 from experiments.fleet.machines import Machine, MachineLost
-from experiments.fleet.relay import Relay
-from experiments.fleet.travel import code_folder
+from experiments.fleet.travel import code_archive
 
 ADDRESS = "RAY_ADDRESS"
 INSTALL = "pip install -c constraints.txt -e '.[ray]'"
@@ -60,9 +60,10 @@ def ray_module() -> ModuleType:
 
 @dataclass(slots=True, eq=False)
 class Cluster:
-    """A connection. opened: the relays by node."""
+    """A connection. code: what a relay starts with, as a reference of Ray's. opened: the relays by node."""
 
     ray: ModuleType
+    code: Any
     opened: dict[str, Machine] = field(default_factory=dict)
 
     def nodes(self) -> list[Node]:
@@ -83,9 +84,9 @@ class Cluster:
 
             held = {DEVICE: 1, **{f"{RESOURCE}{name}": 1 for name in node.classes}}
             where = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
-            actor = self.ray.remote(Relay).options(
+            actor = self.ray.remote(relay.Relay).options(
                 num_cpus=0, resources=held, max_restarts=0, scheduling_strategy=where
-            ).remote()  # fmt: skip
+            ).remote(self.code)  # fmt: skip
             self.opened[node.node_id] = Machine(
                 name=node.name, talk=lambda line: self._talk(node, actor, line), close=lambda: self._close(node, actor)
             )
@@ -127,15 +128,18 @@ def connected(settings: LauncherSettings, more: Collection[str] = ()) -> Iterato
         )  # fmt: skip
     try:
         ray.init(
-            address=address, namespace="f5bench", log_to_driver=False, logging_level="error",
-            runtime_env={"working_dir": str(code_folder(more))},
-        )  # fmt: skip
+            address=address,
+            namespace="f5bench",
+            log_to_driver=False,
+            logging_level="error",
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(
             "launcher.address", address, f"no fleet answers there ({_said(error)})", f"start one with `{START}`"
         ) from error
     try:
-        yield Cluster(ray)
+        ray.cloudpickle.register_pickle_by_value(relay)
+        yield Cluster(ray, ray.put(code_archive(more)))
     finally:
         ray.shutdown()
 

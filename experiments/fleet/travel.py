@@ -9,9 +9,11 @@ asked.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,32 +34,17 @@ SHOWN = 12  # digits of a hash
 Expected = Mapping[str, Sequence[str]]
 
 
-def code_folder(more: Collection[str] = (), root: Path = ROOT) -> Path:
-    """A copy of the packages alone, named by its content: what Ray is given as the working directory.
-
-    more: further packages beside them (a worker of tests).
-    """
+def code_archive(more: Collection[str] = (), root: Path = ROOT) -> tuple[str, bytes]:
+    """(hash of its content, a zip) of the packages. more: further packages beside them (a worker of tests)."""
     names = sorted({*PACKAGES, *more})
     files = sorted(path for name in names for path in (root / name).rglob("*") if _travels(path))
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path.relative_to(root).as_posix()} {content_sha256(path)}\n".encode())
-    shelf = cache_root() / "fleet" / "code"
-    place = shelf / digest.hexdigest()[:32]
-    if not place.is_dir():
-        shelf.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=shelf, prefix=".new-") as beside:
-            fresh = Path(beside) / "code"
-            for path in files:
-                target = fresh / path.relative_to(root)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
-            try:
-                fresh.rename(place)
-            except OSError:  # another sweep was faster
-                if not place.is_dir():
-                    raise
-    return place
+    digest, archive = hashlib.sha256(), io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as pack:
+        for path in files:
+            name = path.relative_to(root).as_posix()
+            digest.update(f"{name} {content_sha256(path)}\n".encode())
+            pack.write(path, name)
+    return digest.hexdigest()[:32], archive.getvalue()
 
 
 def _travels(path: Path) -> bool:

@@ -24,12 +24,14 @@ bench: $(READY)  ## the default sweep: table, audio, MLflow runs, report
 
 # Two processes, one file each at a time; products on one core each, or two processes wait for each other's threads.
 # NVIDIA's builder makes real plans without a card; nobody else needs its 95 MB on a machine that has none. Kokoro's
-# weights and voices are 84 MB of wheels
+# weights and voices are 84 MB of wheels; Ray is 80 MB, and a fleet's own choice
 test: $(READY)
 	@$(RUN) -c 'import tensorrt_rtx_bindings' 2>/dev/null \
 	  || $(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[tensorrt-rtx]"
 	@$(RUN) -c 'import importlib.util as u, sys; sys.exit(not (u.find_spec("kokoro_onnx") or sys.version_info < (3, 11)))' \
 	  || $(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[kokoro]"
+	@$(RUN) -c 'import ray' 2>/dev/null \
+	  || $(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[ray]"
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(READY)

@@ -22,6 +22,7 @@ HELP = ("-h", "--help", "help")
 INTERNAL = (
     "measuring.worker",
     "compare.child",
+    "fleet.node",
     "functions.child",
     "load.cold",
     "doctor.probe",

@@ -9,6 +9,7 @@ from pathlib import Path
 from metrics.process import settle
 from metrics.record import RecordError
 from reports.commands import VerbParser
+from reports.data.fleet import FLEET
 from reports.data.source import RESULT, SWEEP
 
 EXIT_OK = 0
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if _is_verdict(options.folder) and options.publish is None:
             print(render_verdict(options.folder, options.out or options.folder))
             return EXIT_OK
+        if (options.folder / FLEET).is_file() and options.publish is None and options.out is None:
+            return _fleet(options.folder, with_tables=options.print)
         rendered = render_report(options.folder, options.publish or options.out, small=options.publish is not None)
     except RecordError as error:
         return _complain(str(error))
@@ -43,6 +46,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_report(rendered.table, stdout_console())
     for path in rendered.paths:
         print(path)
+    return EXIT_OK
+
+
+def _fleet(folder: Path, *, with_tables: bool) -> int:
+    """Every host class by itself, then the overview."""
+    from reports.overview import render_fleet
+    from reports.render.terminal import print_report, stdout_console
+
+    rendered, overview = render_fleet(folder)
+    for name, one in rendered.items():
+        print(f"\n{name}\n")
+        if with_tables:
+            print_report(one.table, stdout_console())
+        for path in one.paths:
+            print(path)
+    print(f"\n{overview.read_text('utf-8')}\n{overview}")
     return EXIT_OK
 
 

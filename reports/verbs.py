@@ -37,6 +37,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "watch": ("experiments.watch", "a gate every night or hour, its history, and what alerts stand on"),
     },
     "look after": {
+        "fleet": ("experiments.fleet", "machines that measure for one sweep: head, join, status"),
         "doctor": ("experiments.doctor", "what is here, what is missing, what that disables"),
         "setup-jetson": ("experiments.setup_jetson", "set up a Jetson: what make jetson runs"),
         "telemetry": ("experiments.telemetry", "power and temperature: what this machine tells; a log of tegrastats"),
@@ -54,6 +55,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "onnx-profile": ("experiments.checks.onnx_profile", "where an ONNX engine's evaluation spends its time"),
         "roofline": ("experiments.checks.roofline", "the denoiser's share of the device's products"),
         "chaos": ("experiments.checks.chaos", "kill -9 at random moments: is anything lost?"),
+        "fleet-chaos": ("experiments.checks.fleet_chaos", "the same on a fleet: workers, nodes, the sweep"),
         "sweep-cost": ("experiments.checks.sweep_cost", "what a sweep costs beyond its workers"),
         "score-cost": ("experiments.checks.score_cost", "what scoring costs once the audio exists"),
         "enhance-check": (

@@ -18,7 +18,7 @@ from experiments.common import environment
 from experiments.jetson.board import jetpack_of, read_jetson, state_change
 from experiments.jetson.mode import PowerMode, parse_nvpmodel, read_power_mode
 from experiments.jetson.tree import NoValue, Tree, read_once
-from experiments.sweep.identity import STABLE
+from experiments.settings.identity import STABLE
 from reports.data.context import caption_of, context_of
 from reports.data.table import load_table
 from tests.engines import config

@@ -13,8 +13,8 @@ from experiments.gate import overrides_of
 from experiments.measuring.validate import validate
 from experiments.scoring.models import model_recipes
 from experiments.settings.compose import compose_config
+from experiments.settings.identity import identity_of
 from experiments.settings.words import read_yaml
-from experiments.sweep.identity import identity_of
 from experiments.tracking.store import Destination
 from experiments.workload.requests import load_workload
 from metrics.record import save_record

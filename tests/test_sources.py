@@ -24,7 +24,7 @@ from experiments.common.sources import (
     scoring_hash,
 )
 from experiments.scoring import reference
-from experiments.sweep.identity import identity_of
+from experiments.settings.identity import identity_of
 from tests.engines import ROOT, config
 
 PARTS = ("config", "code", "weights", "environment")
@@ -219,6 +219,6 @@ def test_the_texts_of_a_workload_count_by_what_is_spoken(tmp_path: Path) -> None
 
 @given(st.text(max_size=300))
 def test_no_text_of_a_setting_is_too_odd_to_be_looked_for(text: str) -> None:
-    from experiments.sweep.identity import _named
+    from experiments.settings.identity import _named
 
     assert all(path.is_file() for path in _named(text))

@@ -13,9 +13,9 @@ from experiments.checks.chaos import Chaos
 from experiments.common.failure import kind_of_error, kind_of_exit, log_tail, oom_kills
 from experiments.common.sources import ROOMS, TIMED_PATH, code_hash, imported
 from experiments.settings.compose import compose_cells
+from experiments.settings.identity import identity_of
 from experiments.sweep import cells as cells_module
 from experiments.sweep.cells import Sweep, folder_lock
-from experiments.sweep.identity import identity_of
 from experiments.sweep.ledger import load_ledger
 from experiments.sweep.running import new_sweep, resumed_sweep, run_sweep
 from metrics.record import load_record

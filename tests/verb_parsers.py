@@ -220,9 +220,11 @@ PARSERS: dict[str, Parser] = {
     "experiments.plan_samples": _flags("experiments.plan_samples", plan_samples.KEYS, 2),
     **{f"experiments.{name}": _flags(f"experiments.{name}") for name in (
         "scoring.score", "trim_reference", "setup_jetson", "selftest.quality", "history", "checks.chaos",
-        "checks.sweep_cost", "checks.score_cost",
+        "checks.sweep_cost", "checks.score_cost", "checks.fleet_chaos",
     )},
-    **{f"experiments.{name}": _flags(f"experiments.{name}.__main__") for name in ("tracking", "doctor", "telemetry")},
+    **{f"experiments.{name}": _flags(f"experiments.{name}.__main__") for name in (
+        "tracking", "doctor", "telemetry", "fleet",
+    )},
     **{f"experiments.checks.{name}": _flags(f"experiments.checks.{name}", composes=True) for name in (
         "onnx_profile", "roofline",
     )},

@@ -91,9 +91,11 @@ class RetrySettings(TypedDict, total=False):
 
 
 class SweepSettings(Named, total=False):
-    """`sweep`. grace_s: beyond measure.time_limit_s, to build and to write. From num_trials on: of a search."""
+    """`sweep`. hosts: patterns of host classes, for launcher=ray; None: all that there are. grace_s: beyond
+    measure.time_limit_s, to build and to write. From num_trials on: of a search."""
 
     all: bool
+    hosts: list[str] | None
     fail_fast: bool
     max_failures: FromOne | None
     resume: str | None
@@ -106,6 +108,17 @@ class SweepSettings(Named, total=False):
     objectives: list[str]
     constraints: str | list[str]
     space: Mapping[str, object]
+
+
+class LauncherSettings(Named, total=False):
+    """`launcher`: where cells are measured, local or ray. address: HOST:PORT of the fleet's head, None for RAY_ADDRESS.
+    losses: so often a cell goes on elsewhere when its machine is lost. wait_s: for a machine of a class that has none
+    left; small_bytes: files that travel, larger ones have to be on the machines."""
+
+    address: str | None
+    losses: FromZero
+    wait_s: Annotated[float, Ge(0), Le(LONGEST_S)]
+    small_bytes: Annotated[int, Ge(0), Le(MOST_BYTES)]
 
 
 class TrackingSettings(Named, total=False):
@@ -142,6 +155,7 @@ class Config(EngineConfig, total=False):
     gate: Mapping[str, object]
     tracking: TrackingSettings
     sweep: SweepSettings
+    launcher: LauncherSettings
     seed: Seed
     out: str | None
 

@@ -72,6 +72,8 @@ class Line(TypedDict, total=False):
 def launch_with_energy(spec: JobSpec, launcher: Launcher) -> JobResult:
     """As launch_with_cold_starts; then the pass that the configuration asks for, whose figures are scores of the
     record. A pass that fails is their reason: the times stand."""
+    if launcher.elsewhere is not None:  # cold starts and energy are of the machine that measures
+        return launcher.elsewhere(spec, launcher)
     result = launch_with_cold_starts(spec, launcher)
     wanted = spec.kind == "measure" and float(spec.config["measure"].get("energy_busy_s", 0)) > 0
     if not wanted or result.record.status != "ok":

@@ -91,12 +91,14 @@ class Launcher:
     """How workers are started. lock: a descriptor they inherit. on_tick: called with the journal twice a second.
 
     machines: where the history of calibrations lies; None asks nothing of the machine (workers of tests).
+    elsewhere: carries the whole job out on another machine (experiments.fleet); the folder is filled from there.
     """
 
     lock: int | None = None
     on_tick: Callable[[Path], None] | None = None
     command: tuple[str, ...] = (sys.executable, "-m", "experiments.measuring.worker")
     machines: Callable[[], Path] | None = history_folder
+    elsewhere: Callable[[JobSpec, Launcher], JobResult] | None = None
 
 
 class Ended(TypedDict):
@@ -143,6 +145,8 @@ def read_job(folder: Path) -> JobSpec:
 
 def launch(spec: JobSpec, launcher: Launcher) -> JobResult:
     """Run the job in a fresh process and return its record, whatever became of it. Ctrl-C ends the worker first."""
+    if launcher.elsewhere is not None:
+        return launcher.elsewhere(spec, launcher)
     for name in (RESULT, ERROR, LOG):
         (spec.folder / name).unlink(missing_ok=True)
     set_aside(spec.folder / JOURNAL)

@@ -37,7 +37,9 @@ def default_out(name: str) -> Path:
     return Path("outputs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
 
 
-def make_launcher(lock: int, on_tick: Callable[[Path], None] | None, command: Sequence[str] | None = None) -> Launcher:
+def make_launcher(
+    lock: int | None, on_tick: Callable[[Path], None] | None, command: Sequence[str] | None = None
+) -> Launcher:
     if command is None:
         return Launcher(lock=lock, on_tick=on_tick)
     return Launcher(lock=lock, on_tick=on_tick, command=tuple(command), machines=None)

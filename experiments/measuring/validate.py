@@ -32,12 +32,14 @@ from metrics.record import RecordError, load_record
 
 GROUPS = (
     "model", "engine", "solver", "vocoder", "reference", "workload", "stream", "device", "measure", "quality", "gate",
-    "tracking", "sweep", "seed", "text", "enhance", "out",
+    "tracking", "sweep", "launcher", "seed", "text", "enhance", "out",
 )  # fmt: skip
-LATER = ("text", "enhance")  # not yet in what older versions have stored
+LATER = ("text", "enhance", "launcher")  # not yet in what older versions have stored
 # Groups that are read without asking whether a key is there; what older presets lack
 NEEDED = ("workload", "stream", "device", "measure", "quality", "tracking", "sweep", "reference")
-OPTIONAL = ("reference.cross_fade", "measure.energy_busy_s")
+OPTIONAL = ("reference.cross_fade", "measure.energy_busy_s", "sweep.hosts")
+LOCAL = "local"
+LAUNCHERS = (LOCAL, "ray")
 BYTES_PER_UTTERANCE = 4 << 20  # 20 s of float32 audio and its mel
 BYTES_PER_RUN = 8 << 20
 
@@ -49,21 +51,23 @@ def one_cell(overrides: Sequence[str]) -> Cell:
     return cell
 
 
-def validate_cells(cells: Sequence[Cell]) -> None:
-    """All cells, before the first is started; what several cells share is checked once."""
+def validate_cells(cells: Sequence[Cell], *, elsewhere: bool = False) -> None:
+    """All cells, before the first is started; what several cells share is checked once. elsewhere: the verb can have
+    them measured by other machines."""
     checked: set[str] = set()
     for cell in cells:
         spoken = repr([cell.config.get(key) for key in ("model", "workload", "reference", "seed")])
-        validate(cell.config, check_texts=spoken not in checked)
+        validate(cell.config, check_texts=spoken not in checked, elsewhere=elsewhere)
         checked.add(spoken)
 
 
-def validate(config: Config, *, check_texts: bool = True) -> None:
+def validate(config: Config, *, check_texts: bool = True, elsewhere: bool = False) -> None:
     """Raises ConfigError (or InvalidRequest) for the first setting that cannot be run as asked."""
     _check_keys(config)
     refuse_infinite("", config)
     _refuse_deleted("", config, _defaults(), family_of(config["model"]).UNREAD)
     check_groups(config)
+    _check_launcher(config, elsewhere)
     try:
         _check_allocator(str(config["device"]["kind"]))
         validate_config(config)
@@ -88,6 +92,23 @@ def refuse_cuts(config: Config, what: str) -> None:
             "enhance", ", ".join(forms), f"shortens audio, and {what} checks every answer by its length",
             "use f5bench sweep with it, or enhance=denoise or deess",
         )  # fmt: skip
+
+
+def _check_launcher(config: Config, elsewhere: bool) -> None:
+    """What measures elsewhere is asked for by name alone, and by a verb that can. Raises ConfigError."""
+    name, hosts = launcher_of(config), config["sweep"].get("hosts")
+    if name not in LAUNCHERS:
+        raise ConfigError("launcher.name", name, f"must be {' or '.join(LAUNCHERS)}", "use launcher=local")
+    if name != LOCAL and not elsewhere:
+        remedy = "use `python -m experiments.sweep` with it, or launcher=local"
+        raise ConfigError("launcher", name, "only a sweep is measured on other machines", remedy)
+    if name == LOCAL and hosts is not None:
+        raise ConfigError("sweep.hosts", hosts, "chooses machines of a fleet", "set launcher=ray, or sweep.hosts=null")
+
+
+def launcher_of(config: Config) -> str:
+    """Records of before there was the choice were measured here."""
+    return str(config["launcher"]["name"]) if "launcher" in config else LOCAL
 
 
 def _check_allocator(kind: str) -> None:

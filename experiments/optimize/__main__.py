@@ -260,6 +260,7 @@ def _measured(search: Search, cell: Cell, watch: Watch) -> Told | None:
     if index is None:
         index = sweep.add(cell)
     if not sweep.ledger.entries[index].is_settled:
+        assert isinstance(watch.board, Board)
         position = watch.board.add(planned(cell))
         measure_cell(sweep, index, position, watch)
     folder = sweep.dir_of(index)

@@ -14,8 +14,8 @@ from engine.contract import ConfigError
 from experiments.common.plain import SweepSettings
 from experiments.optimize.space import Constraint, NoFigure, Space, figure_of
 from experiments.settings.compose import Cell
+from experiments.settings.identity import identity_of
 from experiments.sweep.cells import Sweep
-from experiments.sweep.identity import identity_of
 from metrics.pareto import Direction, pareto_front
 from metrics.record import RecordError, RunRecord, write_atomically
 

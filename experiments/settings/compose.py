@@ -13,6 +13,7 @@ import itertools
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -46,6 +47,8 @@ VARIANT_KEYS = (
 UNENHANCED = {"name": "none"}
 MAX_LABEL = 120
 TEXTS = "workload.texts"
+# The instruction set that presets choose their cells for, where that is not this machine's
+COMPOSED_FOR: ContextVar[str | None] = ContextVar("composed_for", default=None)
 INSTRUCTIONS = (*(name for _, name in INSTRUCTION_SETS), "otherwise")  # keys of `cells` in a preset
 
 
@@ -143,7 +146,8 @@ def _for_this_cpu(cells: Any) -> Any:
     unknown = [key for key in cells if key not in INSTRUCTIONS]
     if unknown:
         raise ConfigError("cells", unknown[0], "names no instruction set", f"use {', '.join(INSTRUCTIONS)}")
-    return cells.get(cpu_instructions(), cells.get("otherwise"))
+    instructions = COMPOSED_FOR.get()
+    return cells.get(cpu_instructions() if instructions is None else instructions, cells.get("otherwise"))
 
 
 def compose_cell(overrides: tuple[str, ...], varying: Collection[str]) -> Cell:

@@ -25,7 +25,7 @@ GROUPS: Mapping[str, type] = {
     "vocoder": engines.VocoderSettings, "reference": engines.ReferenceSettings, "workload": plain.WorkloadSettings,
     "stream": engines.StreamSettings, "device": engines.DeviceSettings, "measure": plain.MeasureSettings,
     "quality": plain.QualitySettings, "sweep": plain.SweepSettings, "tracking": plain.TrackingSettings,
-    "text": engines.TextSettings, "enhance": engines.EnhanceSettings,
+    "launcher": plain.LauncherSettings, "text": engines.TextSettings, "enhance": engines.EnhanceSettings,
     "gate": plain.GateSettings,
 }  # fmt: skip
 OPEN = (

@@ -27,11 +27,14 @@ def unsuited(config: Config, cpu_flags: Sequence[str]) -> str | None:
     return None
 
 
-def suited(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
-    """(the cells to run, a line for every reason to leave some out). All of them where none would be left."""
+def suited(cells: Sequence[Cell], cpu_flags: Sequence[str] | None = None) -> tuple[list[Cell], list[str]]:
+    """(the cells to run, a line for every reason to leave some out). All of them where none would be left.
+
+    cpu_flags: of the machine that measures; None: this one's.
+    """
     if cells[0].config["sweep"]["all"] or not is_from_preset(cells):
         return list(cells), []
-    flags = read_cpu(CPUINFO)[1]
+    flags = read_cpu(CPUINFO)[1] if cpu_flags is None else cpu_flags
     reasons = [unsuited(cell.config, flags) for cell in cells]
     kept = [cell for cell, reason in zip(cells, reasons, strict=True) if reason is None]
     lines = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from engine.contract import ConfigError
 from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.presets import with_presets
 from experiments.settings.front import MULTIRUN, answered, is_config, is_help, without_multirun
@@ -22,6 +23,7 @@ examples:
   python -m experiments.sweep experiment=bench workload=smoke measure.rounds=1 out=outputs/try
   python -m experiments.sweep engine=fp32 solver.sway=-1,-0.5,0
   python -m experiments.sweep resume=outputs/20260101-120000-bench
+  python -m experiments.sweep launcher=ray 'sweep.hosts=[jetson-*]'    on the machines of a fleet, see docs/fleet.md
 """
 
 
@@ -31,11 +33,18 @@ def main(argv: Sequence[str]) -> int:
         return _show_cells([arg for arg in argv if "=" in arg and not arg.startswith("-")])
     if answered(argv, HELP, taken=MULTIRUN):
         return EXIT_OK
+    from experiments.sweep.fleet import is_fleet, is_fleet_folder, resume_fleet, run_fleet
     from experiments.sweep.running import resume_folder, resumed_sweep, run_cells, run_sweep
 
     argv = without_multirun(argv)
     folder = resume_folder(argv)
-    return run_cells(argv) if folder is None else run_sweep(resumed_sweep(folder))
+    if folder is None:
+        return run_fleet(argv) if is_fleet(argv) else run_cells(argv)
+    if is_fleet_folder(folder):
+        return resume_fleet(folder)
+    if is_fleet_folder(folder.parent):
+        raise ConfigError("resume", folder, "is one host class of a sweep on a fleet", f"use resume={folder.parent}")
+    return run_sweep(resumed_sweep(folder))
 
 
 def _show_cells(overrides: Sequence[str]) -> int:

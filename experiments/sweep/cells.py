@@ -10,17 +10,18 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from engine.contract import ConfigError
 from experiments.common.environment import now_iso
 from experiments.common.failure import allowed_retries, signal_name
-from experiments.common.progress import Board
+from experiments.common.plain import Config
 from experiments.measuring.energy import launch_with_energy
-from experiments.measuring.job import JOB, RESULT, JobResult, JobSpec, new_job, read_job, write_job
+from experiments.measuring.job import JOB, RESULT, JobResult, JobSpec, Launcher, new_job, read_job, write_job
 from experiments.measuring.running import make_launcher
 from experiments.settings.compose import Cell
+from experiments.settings.identity import Identity, identity_of
 from experiments.settings.reference import is_reference
-from experiments.sweep.identity import identity_of
 from experiments.sweep.ledger import Attempt, Entry, Ledger
 from metrics.power.figures import GROSS
 from metrics.record import RecordError, RunRecord, load_record
@@ -32,7 +33,10 @@ NAMED = 3  # so many cells are named beside a reason
 
 @dataclass(slots=True, eq=False)
 class Sweep:
-    """The cells beside their ledger. command: how a worker is started, for tests. held: the device locks."""
+    """The cells beside their ledger. command: how a worker is started, for tests. held: the device locks.
+
+    environment: that part of the cell keys, of the machines that measure; None: of this one.
+    """
 
     folder: Path
     cells: list[Cell]
@@ -42,6 +46,12 @@ class Sweep:
     num_failed: int = 0
     held: tuple[int, ...] = ()
     references: dict[str, Path] = field(default_factory=dict)  # made or found beside the cells, by reference_key
+    environment: str | None = None
+
+    def identity(self, index: int) -> Identity:
+        """The cell key as code, weights and the measuring machine are now."""
+        found = identity_of(self.cells[index].config)
+        return found if self.environment is None else replace(found, environment=self.environment)
 
     def dir_of(self, index: int) -> Path:
         return self.folder / self.ledger.entries[index].dir
@@ -70,12 +80,34 @@ class Sweep:
         return self.ledger.add(entry)
 
 
+class Told(Protocol):
+    """Who hears of cells by their position: experiments.common.progress.Board, or lines of several at once."""
+
+    def start(self, index: int) -> None: ...
+
+    def tick(self, index: int, journal: Path) -> None: ...
+
+    def finish(self, index: int, state: str, reason: str | None) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Watch:
-    """Who is told, and the device locks by device."""
+    """Who is told, and the device locks by device. elsewhere: the machine of a fleet that measures instead, which has
+    locks of its own."""
 
-    board: Board
+    board: Told
     locks: Mapping[str, int]
+    elsewhere: Callable[[JobSpec, Launcher], JobResult] | None = None
+
+    def launcher(
+        self, config: Config, on_tick: Callable[[Path], None] | None, command: Sequence[str] | None
+    ) -> Launcher:
+        """For a job of this configuration. command: how a worker is started, for tests."""
+        if self.elsewhere is not None:
+            return replace(make_launcher(None, on_tick, command), elsewhere=self.elsewhere)
+        return make_launcher(self.locks[str(config["device"]["kind"])], on_tick, command)
 
 
 @contextmanager
@@ -180,7 +212,7 @@ def _reviewed(sweep: Sweep, index: int, entry: Entry) -> str | None:
         return sweep.ledger.entries[index].reason
     if entry.identity is None and entry.state == "pending":
         return None  # given back before, and the sweep ended again before its turn came
-    changed = identity_of(sweep.cells[index].config).changed_since(entry.identity)
+    changed = sweep.identity(index).changed_since(entry.identity)
     if changed:
         sweep.ledger.forget(index, f"{', '.join(changed)} changed since it was measured: it is measured again")
         return sweep.ledger.entries[index].reason
@@ -255,12 +287,11 @@ def measure_cell(sweep: Sweep, index: int, position: int, watch: Watch) -> RunRe
 def _attempt(sweep: Sweep, index: int, position: int, watch: Watch) -> JobResult:
     cell = sweep.cells[index]
     spec = new_job(sweep.dir_of(index), cell.label, "measure", cell.config)
-    before, started_s = identity_of(cell.config), time.monotonic()
+    before, started_s = sweep.identity(index), time.monotonic()
     attempt = Attempt(run_id=spec.run_id, started=now_iso())
     (spec.folder / RESULT).unlink(missing_ok=True)  # before the ledger speaks of a new key
     sweep.ledger.begin_attempt(index, attempt, asdict(before))
-    lock = watch.locks[str(cell.config["device"]["kind"])]
-    launcher = make_launcher(lock, lambda journal: watch.board.tick(position, journal), sweep.command)
+    launcher = watch.launcher(cell.config, lambda journal: watch.board.tick(position, journal), sweep.command)
     result = launch_with_energy(spec, launcher)
     code = result.exit_code
     attempt = replace(
@@ -273,7 +304,7 @@ def _attempt(sweep: Sweep, index: int, position: int, watch: Watch) -> JobResult
         log_tail=result.log_tail if result.failure else (),
     )
     sweep.ledger.end_attempt(index, attempt)
-    changed = identity_of(cell.config).changed_since(asdict(before))
+    changed = sweep.identity(index).changed_since(asdict(before))
     if changed:
         entry = sweep.ledger.entries[index]
         sweep.ledger.entries[index] = replace(entry, identity=None)

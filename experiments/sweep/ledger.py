@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ AttemptOutcome = Literal["running", "ok", "skipped", "failed", "lost"]
 CellState = Literal["pending", "running", "ok", "skipped", "failed"]
 SweepStatus = Literal["running", "done", "interrupted"]
 LOST: AttemptOutcome = "lost"
+_SAVING = threading.Lock()  # of a fleet, cells end side by side
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +42,7 @@ class Attempt:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """One cell. dir is relative to the sweep's folder. identity: the parts of its cell key
-    (experiments.sweep.identity).
+    (experiments.settings.identity).
 
     The identity is that of the last attempt; None: never started, or what it stands for changed while it ran.
     """
@@ -73,16 +75,17 @@ class Ledger:
     reference: str | None = None
 
     def save(self) -> None:
-        content = {
-            "schema_version": SWEEP_SCHEMA_VERSION,
-            "sweep_id": self.sweep_id,
-            "created": self.created,
-            "finished": self.finished,
-            "status": self.status,
-            "reference": self.reference,
-            "cells": [asdict(entry) for entry in self.entries],
-        }
-        write_atomically(self.folder / SWEEP, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        with _SAVING:
+            content = {
+                "schema_version": SWEEP_SCHEMA_VERSION,
+                "sweep_id": self.sweep_id,
+                "created": self.created,
+                "finished": self.finished,
+                "status": self.status,
+                "reference": self.reference,
+                "cells": [asdict(entry) for entry in self.entries],
+            }
+            write_atomically(self.folder / SWEEP, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
     def set_cell(self, index: int, state: CellState, reason: str | None = None, remedy: str | None = None) -> None:
         self.entries[index] = replace(self.entries[index], state=state, reason=reason, remedy=remedy)
@@ -104,6 +107,11 @@ class Ledger:
     def forget(self, index: int, reason: str | None) -> None:
         """The cell is to be measured again, as the reason says."""
         self.entries[index] = replace(self.entries[index], identity=None, state="pending", reason=reason, remedy=None)
+
+    def give_back(self, index: int) -> None:
+        """The machine that measured the cell is lost: the attempt is, and the cell waits for another one."""
+        self.entries[index] = _again(self.entries[index])
+        self.save()
 
     def add(self, entry: Entry) -> int:
         """Another cell, for a search that finds its cells on the way; its index."""

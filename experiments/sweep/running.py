@@ -30,7 +30,6 @@ from experiments.measuring.job import LOG, module_environment, new_job, write_jo
 from experiments.measuring.running import (
     default_out,
     finish_scoring,
-    make_launcher,
     planned,
     scorers_at_once,
     start_scoring,
@@ -43,7 +42,7 @@ from experiments.scoring.sides import oracle_of
 from experiments.settings.compose import DEFAULT_PRESET, Cell, compose_cells
 from experiments.settings.reference import is_reference, needs_reference, reference_key
 from experiments.settings.suited import suited
-from experiments.sweep.cells import Sweep, Watch, folder_lock, measure_cells, read_cells, review
+from experiments.sweep.cells import Sweep, Told, Watch, folder_lock, measure_cells, read_cells, review
 from experiments.sweep.ledger import load_ledger, new_ledger
 from experiments.workload.requests import load_workload
 from metrics.record import RecordError
@@ -81,15 +80,13 @@ def resume_folder(argv: Sequence[str]) -> Path | None:
     return with_home(folder)
 
 
-def new_sweep(cells: Sequence[Cell]) -> Sweep:
-    """Validate all cells, make the folder, write every job and sweep.json."""
-    validate_cells(cells)
+def new_sweep(cells: Sequence[Cell], folder: Path | None = None) -> Sweep:
+    """Validate all cells, make the folder, write every job and sweep.json. folder: of a table that others measure."""
+    validate_cells(cells, elsewhere=folder is not None)
     for key in ("out", "sweep", "tracking"):
         if any(cell.config[key] != cells[0].config[key] for cell in cells):
             raise ConfigError(key, "(several values)", "is one for the whole sweep", "give one value")
-    head = cells[0].overrides[:1]
-    name = head[0].partition("=")[2] if head and head[0].startswith("experiment=") else "sweep"
-    folder = Path(cells[0].config["out"] or default_out(name))
+    folder = sweep_folder(cells[0]) if folder is None else folder
     validate_out(folder, len(cells) + 1, max(len(load_workload(cell.config).lines) for cell in cells))
     ledger = new_ledger(folder, [cell.label for cell in cells], [cell.overrides for cell in cells])
     sweep = Sweep(folder=folder, cells=list(cells), ledger=ledger)
@@ -99,11 +96,21 @@ def new_sweep(cells: Sequence[Cell]) -> Sweep:
     return sweep
 
 
-def resumed_sweep(folder: Path) -> Sweep:
-    """The sweep of a folder, with the configurations that it was started with. Raises RecordError for what is none."""
+def sweep_folder(cell: Cell) -> Path:
+    """Where a new sweep goes, from its first cell."""
+    head = cell.overrides[:1]
+    name = head[0].partition("=")[2] if head and head[0].startswith("experiment=") else "sweep"
+    return Path(cell.config["out"] or default_out(name))
+
+
+def resumed_sweep(folder: Path, *, elsewhere: bool = False) -> Sweep:
+    """The sweep of a folder, with the configurations that it was started with. Raises RecordError for what is none.
+
+    elsewhere: other machines measure it.
+    """
     ledger = load_ledger(folder)
     cells = read_cells(ledger)
-    validate_cells(cells)
+    validate_cells(cells, elsewhere=elsewhere)
     return Sweep(folder=folder, cells=cells, ledger=ledger)
 
 
@@ -168,7 +175,7 @@ def _measure_and_score(sweep: Sweep, stack: ExitStack) -> int:
     return scores.num_failed
 
 
-def lock_devices(cells: Sequence[Cell], board: Board, stack: ExitStack) -> dict[str, int]:
+def lock_devices(cells: Sequence[Cell], board: Told, stack: ExitStack) -> dict[str, int]:
     """Device, by each of its names -> descriptor of its lock, held until the stack is closed."""
     mode = cells[0].config["sweep"]["lock"]
     kinds = sorted({str(cell.config["device"]["kind"]) for cell in cells})
@@ -193,7 +200,7 @@ def references_of(sweep: Sweep, watch: Watch, indexes: Collection[int]) -> dict[
         if key not in own and key not in sweep.references:
             number = len(sweep.references) + 1
             beside = sweep.folder / ("reference" if number == 1 else f"reference-{number}")
-            launcher = make_launcher(watch.locks[str(cell.config["device"]["kind"])], None, sweep.command)
+            launcher = watch.launcher(cell.config, None, sweep.command)
             sweep.references[key] = provide_reference(cell.config, beside, launcher, watch.board.say)
         found[index] = own.get(key) or sweep.references[key]
     folders = [*own.values(), *sweep.references.values()]

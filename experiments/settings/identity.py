@@ -27,7 +27,7 @@ from experiments.workload.requests import load_workload
 from metrics.record import to_json
 
 # What decides neither speed nor sound: where results go, who is told, and what is computed from them afterwards
-NOT_MEASURED = ("out", "sweep", "tracking", "gate", "quality")
+NOT_MEASURED = ("out", "sweep", "tracking", "gate", "quality", "launcher")
 # What a fingerprint holds of the machine itself; its load and the hour are states
 STABLE = (
     "host_class", "cpu_model", "cpu_flags", "num_cores", "memory_bytes", "kernel", "python", "versions", "device",
@@ -77,25 +77,25 @@ def _weights(config: Config) -> dict[str, str]:
     hashes = dict(sources)
     hashes["workload"] = load_workload(config).identity_sha256
     for group in sorted(config.keys() - {*NOT_MEASURED, *SPOKEN}):
-        for key, text in _texts(group, as_plain(config)[group]):
-            named = _named(text) if key not in sources else []
+        for key, text in texts_in(group, as_plain(config)[group]):
+            named = named_by(text) if key not in sources else []
             hashes.update({f"{key} {number}": content_sha256(path) for number, path in enumerate(named)})
     return hashes
 
 
-def _texts(key: str, value: Any) -> Iterator[tuple[str, str]]:
+def texts_in(key: str, value: Any) -> Iterator[tuple[str, str]]:
     """Every text of a setting, however deep, with its key."""
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _texts(f"{key}.{name}", inner)
+            yield from texts_in(f"{key}.{name}", inner)
     elif isinstance(value, Sequence):
         for number, inner in enumerate(value):
-            yield from _texts(f"{key}.{number}", inner)
+            yield from texts_in(f"{key}.{number}", inner)
 
 
-def _named(text: str) -> list[Path]:
+def named_by(text: str) -> list[Path]:
     """The files that a setting names, from here or from the root, and what describes them (a plan's .json)."""
     places = [os.path.expanduser(text), str(ROOT / text)]
     return [Path(name) for place in places for name in (place, f"{place}.json") if os.path.isfile(name)]

@@ -1,0 +1,149 @@
+"""The fleet on Ray: which machines there are, a relay on each that a sweep uses, and what becomes of one that is lost.
+
+Ray carries lines and counts who is alive. A relay holds its machine (the resource f5_device, and every f5_host) for as
+long as the sweep lasts, as a sweep on its own machine holds the device lock; nothing of a measurement is a Ray task.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from engine.contract import ConfigError
+from experiments.common.plain import LauncherSettings
+from experiments.fleet import relay
+from experiments.fleet.facts import DEVICE, RESOURCE
+from experiments.fleet.machines import Machine, MachineLost
+from experiments.fleet.travel import code_archive
+
+ADDRESS = "RAY_ADDRESS"
+INSTALL = "pip install -c constraints.txt -e '.[ray]'"
+START = "python -m experiments.fleet head"
+# Ray's own defaults, for one machine: what is printed by workers goes to their logs, nobody is told at a start
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
+HELD_S = 20.0  # a machine that has not answered by then is said to be held
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """A machine that has joined. classes: its host classes, as it named them when it joined."""
+
+    node_id: str
+    address: str
+    classes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """For people; several nodes of one machine share its address."""
+        return f"{self.address} ({self.node_id[:6]})"
+
+    @property
+    def kinds(self) -> list[str]:
+        """cpu, cuda:0: the devices of its host classes."""
+        last = {name.rpartition("-")[2] for name in self.classes}
+        return sorted("cuda:0" if kind == "cuda" else kind for kind in last)
+
+
+def ray_module() -> ModuleType:
+    """Raises ConfigError where Ray is not installed."""
+    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("launcher", "ray", f"needs a package that is not installed ({error.name})", INSTALL) from None
+    return ray
+
+
+@dataclass(slots=True, eq=False)
+class Cluster:
+    """A connection. code: what a relay starts with, as a reference of Ray's. opened: the relays by node."""
+
+    ray: ModuleType
+    code: Any
+    opened: dict[str, Machine] = field(default_factory=dict)
+
+    def nodes(self) -> list[Node]:
+        """The machines that are alive, those with a host class alone."""
+        found = []
+        for node in self.ray.nodes():
+            names = [name.removeprefix(RESOURCE) for name in node["Resources"] if name.startswith(RESOURCE)]
+            if node["Alive"] and names:
+                found.append(
+                    Node(node_id=node["NodeID"], address=node["NodeManagerAddress"], classes=tuple(sorted(names)))
+                )
+        return sorted(found, key=lambda node: (node.address, node.node_id))
+
+    def open(self, node: Node) -> Machine:
+        """A relay on the machine, once for each; it answers when no other sweep holds the machine."""
+        if node.node_id not in self.opened:
+            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+            held = {DEVICE: 1, **{f"{RESOURCE}{name}": 1 for name in node.classes}}
+            where = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+            actor = self.ray.remote(relay.Relay).options(
+                num_cpus=0, resources=held, max_restarts=0, scheduling_strategy=where
+            ).remote(self.code)  # fmt: skip
+            self.opened[node.node_id] = Machine(
+                name=node.name, talk=lambda line: self._talk(node, actor, line), close=lambda: self._close(node, actor)
+            )
+        return self.opened[node.node_id]
+
+    def _talk(self, node: Node, actor: Any, request: str) -> Iterator[str]:
+        from ray.exceptions import RayError
+
+        try:
+            answers = actor.talk.options(num_returns="streaming").remote(request)
+            for answer in answers:
+                yield self.ray.get(answer)
+        except RayError as error:
+            raise MachineLost(f"{node.name}: {_said(error)}") from error
+
+    def _close(self, node: Node, actor: Any) -> None:
+        self.opened.pop(node.node_id, None)
+        self.ray.kill(actor)
+
+
+def _said(error: Exception) -> str:
+    """Ray's message without its pages of advice."""
+    cause = getattr(error, "cause", None)
+    lines = [line.strip() for line in str(cause or error).splitlines() if line.strip()]
+    return lines[-1] if cause is not None and lines else (lines or [type(error).__name__])[0]
+
+
+@contextmanager
+def connected(settings: LauncherSettings, more: Collection[str] = ()) -> Iterator[Cluster]:
+    """A connection to the fleet's head; code travels with it. more: packages beside ours, for workers of tests.
+
+    Raises ConfigError where Ray is not installed, no head is named, or none answers.
+    """
+    ray, address = ray_module(), settings.get("address") or os.environ.get(ADDRESS)
+    if not address:
+        raise ConfigError(
+            "launcher.address", "null", "names no fleet, and RAY_ADDRESS is not set",
+            f"start one with `{START}`, then launcher.address=HOST:PORT",
+        )  # fmt: skip
+    try:
+        ray.init(
+            address=address,
+            namespace="f5bench",
+            log_to_driver=False,
+            logging_level="error",
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            "launcher.address", address, f"no fleet answers there ({_said(error)})", f"start one with `{START}`"
+        ) from error
+    try:
+        ray.cloudpickle.register_pickle_by_value(relay)
+        yield Cluster(ray, ray.put(code_archive(more)))
+    finally:
+        ray.shutdown()
+
+
+def free_classes(available: Mapping[str, float]) -> dict[str, int]:
+    """Host class -> machines that nobody holds, from what Ray says is available."""
+    return {name.removeprefix(RESOURCE): int(count) for name, count in available.items() if name.startswith(RESOURCE)}

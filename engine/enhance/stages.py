@@ -6,20 +6,19 @@ A configuration without the group, as older records are, does nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.contract import ConfigError, UnsupportedEngine
-from engine.enhance.adaptive_silence import AdaptiveSilence
-from engine.enhance.deess import Deess, DeessRule, Filters
-from engine.enhance.denoise import Denoiser
-from engine.enhance.flow import Stage, Whole
-from engine.enhance.upstream_silence import LEAST_RATE_HZ, remove_silence
 from engine.settings import EngineConfig, EnhanceSettings
+
+if TYPE_CHECKING:
+    from engine.enhance.flow import Stage
 
 NONE = "none"
 # In the order of the work: noise first, or it fills the silences; sibilants last, of what is kept
 FORMS = ("denoise", "upstream_silence", "adaptive_silence", "deess")
 CUTTING = ("upstream_silence", "adaptive_silence")
+LEAST_RATE_HZ = 11_025  # below it pydub's empty segment, to which upstream joins its pieces, changes the rate
 WHOLE = {
     "denoise": "the noise of an utterance is measured over all of it",
     "upstream_silence": "upstream removes silence from the finished file",
@@ -90,14 +89,25 @@ def stages_of(settings: EnhanceSettings, rate_hz: int) -> tuple[Stage, ...]:
 
 
 def _stage(form: str, settings: EnhanceSettings, rate_hz: int) -> Stage:
+    """Each form is imported where it is built: who only asks what there is needs none of them."""
+    from engine.enhance.flow import Stage, Whole
+
     if form == "denoise":
+        from engine.enhance.denoise import Denoiser
+
         denoiser = Denoiser(rate_hz, **settings["denoise"])
         return Stage(form, lambda: Whole(denoiser))
     if form == "upstream_silence":
+        from engine.enhance.upstream_silence import remove_silence
+
         return Stage(form, lambda: Whole(lambda audio_S: remove_silence(audio_S, rate_hz)))
     if form == "adaptive_silence":
+        from engine.enhance.adaptive_silence import AdaptiveSilence
+
         pause = settings["adaptive_silence"]
         return Stage(form, lambda: AdaptiveSilence(rate_hz, pause["longest_pause_s"], pause["edge_s"]))
+    from engine.enhance.deess import Deess, DeessRule, Filters
+
     filters = Filters(rate_hz, DeessRule(**settings["deess"]))
     return Stage(form, lambda: Deess(filters))
 

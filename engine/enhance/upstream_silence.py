@@ -14,7 +14,6 @@ import soundfile
 from engine.voice.preparation import Pcm, Search, split_on_silence
 
 SEARCH = Search(min_ms=1000, threshold_db=-50.0, keep_ms=500)
-LEAST_RATE_HZ = 11_025  # below it pydub's empty segment, to which the pieces are joined, would change the rate
 BYTES = 2
 
 

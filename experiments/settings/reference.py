@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import cast
 
 from engine.contract import ConfigError
+from engine.enhance.stages import enhancement
 from engine.families.family import family_of
 from engine.settings import ModelSettings, VocoderSettings
 from engine.weights.checkpoint import is_random
@@ -78,7 +79,8 @@ def is_reference(config: Config) -> bool:
     if config["quality"]["reference_dir"] is not None:
         return False
     ours, wanted = as_plain(config), as_plain(reference_config(config))
-    return all(ours.get(group) == wanted.get(group) for group in ("engine", "solver", "model", "vocoder", "enhance"))
+    same = all(ours[group] == wanted[group] for group in ("engine", "solver", "model", "vocoder"))
+    return same and enhancement(config) is None
 
 
 def needs_reference(config: Config) -> bool:

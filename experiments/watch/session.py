@@ -93,7 +93,7 @@ def exit_code_of(entry: Entry) -> int:
 
 
 def run_gate(words: Sequence[str], out: Path) -> int:
-    """`python -m experiments.gate` with these words; what it prints goes to stderr, as progress."""
+    """The gate with these words, in a process of its own; what it prints goes to stderr, as progress."""
     return fresh_verb("experiments.gate", words, out)
 
 

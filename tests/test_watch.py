@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as families
 
+from baselines.stored.store import save_baseline
 from engine.contract import ConfigError
+from experiments import gate
 from experiments.common.cli import run_verb
 from experiments.watch import __main__ as verb
 from experiments.watch import session as sessions
@@ -24,6 +26,7 @@ from experiments.watch.settings import WATCH, Watch
 from experiments.watch.told import TEXTFILE
 from metrics.record import RecordError, save_record
 from metrics.verdict import EXIT_CODES, Outcome
+from tests.baseline_runs import Recipe, make_baseline, make_run
 from tests.history_runs import FIRST_NIGHT, night, write_nights
 
 HOUR_S = 3600.0
@@ -88,7 +91,13 @@ class FakeGate:
             return 14
         save_record(night(number, self.slower(number)), out / "result.json")
         code = EXIT_CODES[outcome]
-        finding = {"metric": "cpu_time", "outcome": outcome, "ratio": 1.02, "low": 1.0, "high": 1.04}
+        finding = {
+            "metric": "cpu_time",
+            "outcome": outcome,
+            "effect": 1.02,
+            "effect_kind": "ratio",
+            "interval": [1, 1.04],
+        }
         content = {"outcome": outcome, "exit_code": code, "findings": [finding], "baseline": {"host_class": "here"}}
         (out / "verdict.json").write_text(json.dumps(content))
         return code
@@ -142,6 +151,25 @@ def test_every_run_is_remembered_and_told_to_prometheus(
     assert seen["f5bench_watch_ratio{cpu_time,high}"] == 1.04
     assert seen["f5bench_watch_last_run_duration_seconds{}"] == HOUR_S
     assert "f5bench_watch_next_run_timestamp_seconds{}" not in seen, "it was the last one"
+
+
+def test_what_the_gate_itself_leaves_is_read(tmp_path: Path) -> None:
+    """The real rule and its real verdict.json, on a run that is 10 % slower than its baseline."""
+    save_baseline(make_baseline(*(make_run(seed) for seed in (1, 11, 12, 13, 14))), tmp_path / "records")
+
+    def judged(words: Sequence[str], out: Path) -> int:
+        save_record(make_run(2, Recipe(slower=1.1)), out / "result.json")
+        return run_verb(gate.main, ["nightly", "--records", str(tmp_path / "records"), "--run", str(out)])
+
+    asked = settings(tmp_path / "kept")
+    entry = sessions.Session(settings=asked, overrides=(), clock=FakeClock(), gate=judged).run(None)
+    assert (entry.outcome, entry.exit_code, entry.host_class) == ("FAIL", 10, "test-2c-cpu")
+    cpu = next(one for one in entry.findings if one.metric == "cpu_time")
+    assert cpu.ratio == pytest.approx(1.1, abs=0.02)
+    assert cpu.low is not None
+    assert 1 < cpu.low < cpu.ratio
+    assert read_ledger(tmp_path / "kept") == [entry]
+    assert samples(tmp_path / "kept" / TEXTFILE)["f5bench_watch_ratio{cpu_time,low}"] == cpu.low
 
 
 def test_a_step_that_one_gate_lets_pass_is_found_by_its_course(

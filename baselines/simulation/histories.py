@@ -50,11 +50,11 @@ def rates_of(machine: Machine, num: int, limits: CourseLimits) -> Rates:
     alarms = found = sure = found_sure = unsure = 0
     for seed in range(num):
         history_N = history_of(machine(seed), RUNS_BEFORE + RUNS_A_MONTH)
-        course = judge_course(history_N, limits, better="lower", is_ratio=True, since=RUNS_BEFORE)
+        course = judge_course(history_N.tolist(), limits, better="lower", is_ratio=True, since=RUNS_BEFORE)
         alarms += any(change.found >= RUNS_BEFORE for change in course.changes)
-        before = judge_course(history_N[:RUNS_BEFORE], limits, better="lower", is_ratio=True)
+        before = judge_course(history_N[:RUNS_BEFORE].tolist(), limits, better="lower", is_ratio=True)
         slower_N = changed(history_N[: RUNS_BEFORE + limits.found_within], RUNS_BEFORE, limits.catch_ratio)
-        after = judge_course(slower_N, limits, better="lower", is_ratio=True, since=RUNS_BEFORE)
+        after = judge_course(slower_N.tolist(), limits, better="lower", is_ratio=True, since=RUNS_BEFORE)
         is_found = any(change.found >= RUNS_BEFORE and change.is_worse for change in after.changes)
         found += is_found
         sure += before.outcome == "PASS"

@@ -93,7 +93,7 @@ def exit_code_of(entry: Entry) -> int:
 
 
 def run_gate(words: Sequence[str], out: Path) -> int:
-    """`python -m experiments.gate` with these words; what it prints goes to stderr, as progress."""
+    """The gate with these words, in a process of its own; what it prints goes to stderr, as progress."""
     return fresh_verb("experiments.gate", words, out)
 
 
@@ -116,7 +116,10 @@ def _outcome(verdict: Any, code: int) -> Outcome | None:
 
 
 def _bound(finding: Any) -> Bound:
+    """What is no ratio (a difference in dB, an environment) has an outcome alone."""
+    is_ratio = finding.get("effect_kind") == "ratio"
+    low, high = (finding.get("interval") or (None, None)) if is_ratio else (None, None)
     return Bound(
         metric=str(finding["metric"]), outcome=str(finding["outcome"]),
-        **{name: finding.get(name) for name in ("ratio", "low", "high")},
+        ratio=finding.get("effect") if is_ratio else None, low=low, high=high,
     )  # fmt: skip

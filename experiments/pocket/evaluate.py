@@ -26,7 +26,6 @@ from engine.contract import Engine, SynthesisRequest
 from engine.paths import find_file
 from engine.vocoders.load import load_vocoder
 from engine.voice.recording import load_reference
-from engine.weights.checkpoint import ROOT
 from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.presets import with_presets
 from experiments.pocket.data import make_clip
@@ -73,7 +72,7 @@ def generated_by(engine: Engine, voices: list[dict[str, Any]], seed: int) -> Spe
     return speak
 
 
-def speakers(cfg: DictConfig) -> Iterator[tuple[str, Speak]]:
+def speakers(cfg: DictConfig, argv: Sequence[str]) -> Iterator[tuple[str, Speak]]:
     """original, copy through the vocoder with the trained timing, and generated at two solvers."""
     flite = {voice: FliteVoice(voice) for voice in ("slt", "rms")}
     vocoder = load_vocoder(OmegaConf.to_container(cfg.vocoder, resolve=True), "cpu").decoder
@@ -86,8 +85,7 @@ def speakers(cfg: DictConfig) -> Iterator[tuple[str, Speak]]:
     yield "original", lambda utterance, voice: flite[voice].speak(utterance["text"]).audio_S
     yield "copy", copy
     for solver in ("euler_32", "euler_7"):
-        group = OmegaConf.load(ROOT / "conf" / "solver" / f"{solver}.yaml")
-        config = OmegaConf.to_container(OmegaConf.merge(cfg, {"solver": group}), resolve=True)
+        config = compose_config([*argv, f"solver={solver}"])
         with build_engine(config, HostClock()) as engine:
             yield solver, generated_by(engine, config["reference"]["voices"], cfg.seed)
 
@@ -158,7 +156,7 @@ def main(argv: Sequence[str]) -> int:
     cfg = OmegaConf.create(compose_config(argv))
     torch.set_num_threads(cfg.device.threads or torch.get_num_threads())
     rates: dict[str, float] = {}
-    for kind, speak in speakers(cfg):
+    for kind, speak in speakers(cfg, argv):
         heard = {name: _spoken(speak, name, cfg.workload.limit) for name in SETS}
         found = by_closed_vocabulary(kind, heard) | by_ears(kind, [one for spoken in heard.values() for one in spoken])
         rates |= found

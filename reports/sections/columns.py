@@ -8,7 +8,7 @@ from functools import partial
 
 from metrics.model_identity import spelt
 from metrics.stats import MIN_TRIALS
-from reports.data.quality import LOG_MEL, PESQ, SNR
+from reports.data.quality import DNSMOS, LOG_MEL, PESQ, SNR, WER
 from reports.data.scale import StageSplit, Timing
 from reports.data.table import Row, Table
 from reports.sections.scores import METRIC_HELP, METRIC_NAMES, quality_text, score_scale, score_text
@@ -77,16 +77,26 @@ def terminal_columns(table: Table) -> tuple[Column, ...]:
     base = tuple(replace(c, header="x base") for c in _ratio_columns(table) if c.key == "times_base")
     quality = tuple(
         replace(_quality_column(metric), header=header, text=partial(_short_quality, metric=metric))
-        for metric, header in ((LOG_MEL, "log-mel"), (SNR, "SNR dB"), (PESQ, "PESQ"))
+        for metric, header in ((LOG_MEL, "log-mel"), (SNR, "SNR dB"), (PESQ, "PESQ"), *_by_ears(table))
     )
     p95 = replace(_P95, text=_timed_text(lambda t: significant(t.p95_ms) if t.p95_ms else f"n={t.num_trials}<{_TAIL}"))
     return (_LABEL, _EVALS, _RTF, _P50, p95, *base, *quality, *_memory(table))
 
 
+def _by_ears(table: Table) -> tuple[tuple[str, str], ...]:
+    """What few sweeps are scored for: columns only where some row has a number."""
+    return tuple(
+        (metric, header)
+        for metric, header in ((WER, "WER %"), (DNSMOS, "DNSMOS"))
+        if any((summary := row.quality.get(metric)) is not None and summary.mean is not None for row in table.rows)
+    )
+
+
 def _short_quality(row: Row, metric: str) -> str:
     """As quality_text, with n/m; a word only where a score failed: what holds for a whole row stands in its note."""
     summary = row.quality.get(metric)
-    if summary is None or row.is_reference or row.validity == "random":
+    is_itself = row.is_reference and metric not in (WER, DNSMOS)
+    if summary is None or is_itself or row.validity == "random":
         return ABSENT
     if summary.mean is None:
         return summary.word or ABSENT

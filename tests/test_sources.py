@@ -174,7 +174,7 @@ def test_the_versions_of_every_imported_package_are_part_of_the_environment() ->
 
 
 def test_another_version_of_one_package_is_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    from experiments.sweep import identity
+    from experiments.settings import identity
 
     before = identity._environment.__wrapped__('{"kind": "cpu", "threads": 1}')
     versions = {**package_versions(), "safetensors": "0.0.1"}

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from experiments.fleet.cluster import ray_module
+from experiments.fleet.cluster import CALM, ray_module
 from experiments.fleet.facts import LOOPBACK, offered
 
 STORE_BYTES = 80_000_000
@@ -45,7 +45,7 @@ class LocalFleet:
     def add(self, name: str, cores: Collection[int]) -> None:
         """A machine called `name` that may use these cores alone."""
         own = {
-            **self._environment, "F5BENCH_STATE_DIR": str(self._folder / name / "locks"),
+            **CALM, **self._environment, "F5BENCH_STATE_DIR": str(self._folder / name / "locks"),
             "F5BENCH_CACHE": str(self._folder / name / "cache"),
         }  # fmt: skip
         with started_with(own, cores):

@@ -17,9 +17,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from experiments.common.cli import EXIT_ENVIRONMENT, EXIT_OK, note, run_verb
-from experiments.fleet.cluster import ADDRESS, QUIET, Cluster, connected, free_classes, ray_module
+from experiments.fleet.cluster import ADDRESS, CALM, QUIET, Cluster, connected, free_classes, ray_module
 from experiments.fleet.facts import LOOPBACK, RESOURCE, offered
 from experiments.fleet.relay import PYTHON
 from experiments.measuring.job import module_environment
@@ -82,13 +83,13 @@ def join_fleet(options: argparse.Namespace) -> int:
         f"--address={options.address}", f"--node-ip-address={options.listen}", "--num-cpus=1", "--num-gpus=0",
         f"--resources={json.dumps(resources)}",
     ]  # fmt: skip
-    return _ray_start(command, options.listen)
+    return _ray_start(command, options.listen, CALM)
 
 
-def _ray_start(command: Sequence[str], listen: str) -> int:
+def _ray_start(command: Sequence[str], listen: str, settings: Mapping[str, str] = MappingProxyType({})) -> int:
     """Until Ctrl-C, or until Ray ends. Where it listens beyond this machine, callers have to show Ray's token."""
     ray_module()
-    environment = {**os.environ, **QUIET}
+    environment = {**os.environ, **QUIET, **settings}
     if listen != LOOPBACK:
         environment.setdefault(TOKEN_MODE, "token")
     store = f"--object-store-memory={STORE_BYTES}"

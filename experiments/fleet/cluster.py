@@ -25,6 +25,12 @@ INSTALL = "pip install -c constraints.txt -e '.[ray]'"
 START = "python -m experiments.fleet head"
 # Ray's own defaults, for one machine: what is printed by workers goes to their logs, nobody is told at a start
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
+# Of a machine that measures: Ray looks at nothing ten times a second there, and ends no process for want of memory
+CALM = {
+    "RAY_memory_monitor_refresh_ms": "0", "RAY_event_stats": "0", "RAY_task_events_report_interval_ms": "0",
+    "RAY_enable_metrics_collection": "0", "RAY_metrics_report_interval_ms": "60000",
+    "RAY_raylet_report_resources_period_milliseconds": "1000", "RAY_raylet_check_gc_period_milliseconds": "10000",
+}  # fmt: skip
 HELD_S = 20.0  # a machine that has not answered by then is said to be held
 
 

@@ -1,8 +1,8 @@
 """The server of a machine of a fleet: `python -m experiments.fleet.node`, a JSON request a line, answers as lines.
 
 It does what a sweep does on its own machine: takes the device lock, starts a fresh worker for the job, watches it, and
-keeps the calibrations of this machine. Nothing else of it runs while something is timed but a look at the folder once a
-second. When its stdin ends it ends, and its worker with it.
+keeps the calibrations of this machine. Nothing else of it runs while something is timed but a look at the folder every
+two seconds. When its stdin ends it ends, and its worker with it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from experiments.measuring.job import JOB, LOG, RESULT
 
 News = Mapping[str, Any]
 GROWING = (LOG, JOURNAL)
-EVERY_S = 1.0  # beside timed calls; a trial that is not a second old may be lost with its machine
+EVERY_S = 2.0  # beside timed calls; a trial that is not so old yet may be lost with its machine
 
 
 class Outbox:

@@ -14,7 +14,6 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from engine.build import build_engine
 from engine.clock import HostClock
 from engine.contract import Engine, SynthesisRequest
 from engine.paths import find_file
+from engine.settings import VoiceSettings
 from engine.vocoders.load import load_vocoder
 from engine.voice.recording import load_reference
 from experiments.common.cli import EXIT_OK, run_verb
@@ -58,7 +58,7 @@ def sentences(name: str) -> list[dict[str, str]]:
     return [{"id": line.utterance_id, "category": line.category, "text": line.text} for line in lines]
 
 
-def generated_by(engine: Engine, voices: list[dict[str, Any]], seed: int) -> Speak:
+def generated_by(engine: Engine, voices: Sequence[VoiceSettings], seed: int) -> Speak:
     references = {voice["id"]: (*load_reference(find_file(voice["audio"])), voice["text"]) for voice in voices}
 
     def speak(utterance: dict[str, str], voice: str) -> np.ndarray:

@@ -11,12 +11,12 @@ from engine.clock import Clock
 from engine.context import Context, fade_of
 from engine.contract import ConfigError, Engine
 from engine.mel import check_vocoder
-from engine.settings import DeviceSettings, EngineConfig
+from engine.settings import DeviceSettings, EngineConfig, ModelSettings
 from engine.weights.checkpoint import check_backbone, is_random, locate, random_seed
 from engine.weights.releases import check_release
 
 if TYPE_CHECKING:
-    pass
+    from engine.solver.methods import SolverSpec
 
 
 def target_of(engine_config: Mapping[str, object]) -> Callable[..., Engine]:
@@ -56,7 +56,7 @@ def validate_config(config: EngineConfig) -> None:
     from engine.text.streaming import stream_rule
 
     chunk_bound(config)
-    solver_spec(config["solver"])
+    check_student(config["model"], solver_spec(config["solver"]))
     stream_rule(config["stream"])
     fade_of(config["reference"], config["model"]["sample_rate_hz"])
     engine_arguments(config["engine"])
@@ -74,6 +74,17 @@ def validate_config(config: EngineConfig) -> None:
             locate(key, source)
     check_release(model, None if is_random(model["checkpoint"]) else locate("model.checkpoint", model["checkpoint"]))
     check_device(config["device"])
+
+
+def check_student(model: ModelSettings, solver: SolverSpec) -> None:
+    """Raises ConfigError for guidance of a student that has it in its one row: it would be guided twice."""
+    student = model.get("student")
+    if student and student["taught_cfg_strength"] > 0 and solver.guided:
+        raise ConfigError(
+            "solver.cfg_strength", solver.cfg_strength,
+            f"model={model['name']} has its teacher's guidance of {student['taught_cfg_strength']:g} in its one row",
+            "use solver.cfg_strength=0, which is its default, and a solver that sets none",
+        )  # fmt: skip
 
 
 def check_device(device: DeviceSettings) -> None:

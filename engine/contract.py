@@ -95,6 +95,7 @@ class EngineFacts:
     solver_options: what the solver does beyond a guided evaluation at every point of one grid: guidance on part of the
     interval, reuse of steps, grids chosen by length (then steps and time_grid are those of the longest), the weights of
     a fitted method; else empty.
+    student: of a model that another one taught, who and how (engine.settings.StudentSettings); else empty.
     """
 
     name: str
@@ -118,6 +119,7 @@ class EngineFacts:
     versions: Mapping[str, str]
     proof: Mapping[str, object]
     solver_options: Mapping[str, object] = field(default_factory=dict)
+    student: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -54,6 +54,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "chaos": ("experiments.checks.chaos", "kill -9 at random moments: is anything lost?"),
         "sweep-cost": ("experiments.checks.sweep_cost", "what a sweep costs beyond its workers"),
         "score-cost": ("experiments.checks.score_cost", "what scoring costs once the audio exists"),
+        "distill": ("experiments.students", "teach a student: its teacher's answer with less work"),
         "train-pocket": ("experiments.pocket.train", "train the pocket model again"),
         "pocket-eval": ("experiments.pocket.evaluate", "how well the pocket model speaks"),
     },

@@ -20,7 +20,12 @@ ARROWS = {
     "experiments": set(ROOMS),
 }
 SOURCES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
-OWN = ("compare", "load", "serve")  # groups of one verb: no part of what is measured, so not in the default composition
+OWN = (
+    "compare",
+    "load",
+    "serve",
+    "recipe",
+)  # groups of one verb: no part of what is measured, so not in the default composition
 GROUPS = sorted(
     (path.parent.name, path.stem) for path in (ROOT / "conf").glob("*/*.yaml") if path.parent.name not in ("texts",)
 )

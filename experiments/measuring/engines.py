@@ -14,7 +14,7 @@ from metrics.speed.memory import read_memory
 def facts_content(facts: EngineFacts) -> dict[str, Any]:
     """Facts as JSON holds them."""
     content = {name: getattr(facts, name) for name in EngineFacts.__dataclass_fields__}
-    return {**content, "versions": dict(facts.versions), "proof": dict(facts.proof)}
+    return {**content, "versions": dict(facts.versions), "proof": dict(facts.proof), "student": dict(facts.student)}
 
 
 def resident_peak_bytes() -> int:

@@ -39,14 +39,20 @@ def reference_config(config: Config) -> Config:
     """What the reference of a configuration is made with: its guidance strength, but fp32, 32 euler steps, the
     reference model, and the vocoder without a runtime or a precision of its own."""
     engine, solver = _groups()
-    strength, vocoder = config["solver"]["cfg_strength"], config["vocoder"]
+    vocoder = config["vocoder"]
     if any(key in vocoder for key in VOCODER_RUNTIME):
         plain = {key: value for key, value in vocoder.items() if key not in VOCODER_RUNTIME}
         vocoder = cast(VocoderSettings, {**plain, "name": vocoder["kind"]})
     return {
-        **config, "engine": dict(engine), "solver": {**solver, "cfg_strength": strength},
+        **config, "engine": dict(engine), "solver": {**solver, "cfg_strength": reference_strength(config)},
         "model": reference_model(config), "vocoder": vocoder,
     }  # fmt: skip
+
+
+def reference_strength(config: Config) -> float:
+    """The variant's own guidance, or the one that a student was taught where its reference is no student."""
+    own, student = config["solver"]["cfg_strength"], config["model"].get("student")
+    return own if not student or reference_model(config).get("student") else student["taught_cfg_strength"]
 
 
 def reference_model(config: Config) -> ModelSettings:
@@ -89,5 +95,5 @@ def reference_key(config: Config) -> str:
     """Equal for configurations that one reference serves."""
     wanted = as_plain(reference_config(config))
     content = {key: wanted.get(key) for key in SHARED_KEYS}
-    strength, device = config["solver"]["cfg_strength"], config["device"]["kind"]
+    strength, device = reference_strength(config), config["device"]["kind"]
     return to_json([content, strength, device, config["quality"]["reference_dir"]])

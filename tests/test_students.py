@@ -29,7 +29,7 @@ from experiments.students.network import Given, guided_velocity, network, veloci
 from experiments.students.settings import RECIPE, Recipe
 from experiments.students.teaching import held_out_states
 from experiments.workload.texts import select_lines
-from tests.engines import WIDE, config, request
+from tests.engines import config, request
 
 TINY = (
     "model=f5tts_v1_base_random", "model.vocab=engine/pocket/vocab.txt", "vocoder=vocos_random", "workload.limit=2",
@@ -288,7 +288,7 @@ def test_compact_weights_lie_within_half_a_step_of_each_row() -> None:
 
 def test_the_full_size_is_taught_by_the_same_command() -> None:
     """Two blocks of drawn weights, one update on a few frames."""
-    wide = course(*WIDE, "model.arch={dim: 1024, depth: 2, heads: 16, dim_head: 64, ff_mult: 2, text_dim: 512}")
+    wide = course("model.arch={dim: 1024, depth: 2, heads: 16, dim_head: 64, ff_mult: 2, text_dim: 512}")
     pupil = wide.pupil(Path("none"))
     sentence = wide._sentences([], iter(())).given(request("Go."), "Go.")
     assert sentence is not None

@@ -44,7 +44,7 @@ INFLUENCE_SENTENCES = 4
 # Bytes a weight: the teacher's; the student's, its gradient, both moments of AdamW, the moving average
 TEACHER_BYTES, STUDENT_BYTES = 4, 5 * 4
 BACKWARD = 3  # forward and backward of the student, in forwards
-KEPT_PER_BLOCK = 40  # activations that a block keeps for its gradient, in widths of a frame; measured on pocket
+KEPT_PER_BLOCK = 30  # activations that upstream's block keeps for its gradient, in widths of a frame: counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,10 @@ class Course:
     """Raises ConfigError or UnsupportedEngine for a teacher that cannot teach."""
 
     def __init__(self, config: Config, recipe: Recipe):
-        self._config, self._recipe = config, recipe
+        self._config, self._recipe, self._device = config, recipe, str(config["device"]["kind"])
         torch.set_num_threads(max(1, num_threads(config["device"]) // 2))  # the student's and the teacher's thread
         self._model, self._loaded = config["model"], load_model(config["model"])
-        self._teacher = network(self._model, self._loaded).eval().requires_grad_(False)
+        self._teacher = network(self._model, self._loaded).eval().requires_grad_(False).to(self._device)
         self._strength = solver_spec(config["solver"]).cfg_strength
         self._frontend = FrontEnd(
             self._loaded.vocabulary, mel_transform(self._model), self._model["sample_rate_hz"],
@@ -85,7 +85,7 @@ class Course:
         recipe, loaded = self._recipe, self._loaded
         if recipe.init is not None:
             loaded = load_model({**self._model, "checkpoint": recipe.init})
-        student, seed = network(self._model, loaded), self._config["seed"]
+        student, seed = network(self._model, loaded).to(self._device), self._config["seed"]
         depth = self._model["arch"]["depth"]
         if recipe.blocks is not None and recipe.blocks >= depth:
             raise ConfigError("recipe.blocks", recipe.blocks, f"the teacher has {depth} blocks", "keep fewer")
@@ -111,7 +111,7 @@ class Course:
         weights = num_parameters(self._loaded.state)
         own = weights * (student.depth * student.block_weights) / (teacher.depth * teacher.block_weights)
         kept = 4 * frames * student.dim * KEPT_PER_BLOCK * student.depth
-        on_cpu = self._config["device"]["kind"] == "cpu"
+        on_cpu = self._device == "cpu"
         return Cost(
             TEACHER_BYTES * weights + STUDENT_BYTES * own + kept, flop / product_flop_per_s() if on_cpu else None
         )
@@ -148,7 +148,8 @@ class Course:
         return held_out_states(self.teacher, drawn, HELD_OUT_TIMES, 1)
 
     def _sentences(self, voices: Sequence[SynthesisRequest], texts: Iterator[str]) -> Sentences:
-        return Sentences(self._frontend, voices, texts, self._recipe, self._config["reference"]["target_rms"])
+        target_rms = self._config["reference"]["target_rms"]
+        return Sentences(self._frontend, voices, texts, self._recipe, target_rms, self._device)
 
     def _texts(self, rng: random.Random) -> Iterator[str]:
         return texts_of(self._recipe, [request.text for request in self._requests], rng)
@@ -161,7 +162,7 @@ class Course:
         short = (text for text in texts if len(words_of(text)) in PROMPT_WORDS)
         note(f"the teacher speaks {self._recipe.prompts} references a voice")
         found = []
-        with build_by_name(self._config, make_clock(str(self._config["device"]["kind"]))) as engine:
+        with build_by_name(self._config, make_clock(self._device)) as engine:
             for voice in self._voices:
                 for text in [next(short) for _ in range(self._recipe.prompts)]:
                     spoken = engine.synthesize([replace(voice, utterance_id=text, text=text)])[0]
@@ -173,7 +174,7 @@ class Course:
         """The moving average, a byte a weight, and the preset of conf/model that names it."""
         name = self._recipe.name
         weights = out / f"{name}.safetensors"
-        state = {key: value for key, value in full_state(pupil.average).items() if not key.endswith("inv_freq")}
+        state = {key: value.cpu() for key, value in full_state(pupil.average).items() if not key.endswith("inv_freq")}
         write_bytes_atomically(weights, save(compact(state)))
         before = self._model.get("student")
         taught = before["taught_cfg_strength"] if before else self._strength

@@ -32,9 +32,10 @@ class Sentences:
         texts: Iterator[str],
         recipe: Recipe,
         target_rms: float,
+        device: str,
     ):
         self._frontend, self._voices, self._texts = frontend, voices, texts
-        self._recipe, self._target_rms = recipe, target_rms
+        self._recipe, self._target_rms, self._device = recipe, target_rms, device
 
     def draw(self, rng: random.Random) -> Given:
         """The next one that is a single chunk and not too long."""
@@ -57,9 +58,9 @@ class Sentences:
         weight = torch.ones(1, chunk.num_frames, 1)
         weight[:, : chunk.ref_frames] = self._recipe.reference_weight
         return Given(
-            text=torch.tensor([chunk.token_ids]),
-            cond=F.pad(mel_ND, (0, 0, 0, chunk.num_frames - len(mel_ND)))[None],
-            weight=weight / weight.mean(),
+            text=torch.tensor([chunk.token_ids]).to(self._device),
+            cond=F.pad(mel_ND, (0, 0, 0, chunk.num_frames - len(mel_ND)))[None].to(self._device),
+            weight=(weight / weight.mean()).to(self._device),
             label=text,
         )
 
@@ -120,6 +121,11 @@ def taught_velocity(teacher: Teacher, path: Path, steps: int) -> torch.Tensor:
     return (x - path.x) / path.step
 
 
+def noise_of(given: Given, noise: torch.Generator) -> torch.Tensor:
+    """Drawn on the CPU, so that a seed gives the same on every device: (1, N, D)."""
+    return torch.randn(given.cond.shape, generator=noise).to(given.cond.device)
+
+
 @dataclass(eq=False, slots=True)
 class Group:
     """Paths under way. All of it is in a checkpoint."""
@@ -131,7 +137,7 @@ class Group:
         self.paths = [path for path in self.paths if not path.is_done]
         while len(self.paths) < recipe.paths:
             given = sentences.draw(rng)
-            x = torch.randn(given.cond.shape, generator=noise)
+            x = noise_of(given, noise)
             self.paths.append(Path(given, x, times_of(recipe, rng), rng.random() < recipe.student_walks))
 
     def advance(self, taught: Sequence[torch.Tensor], answered: Sequence[torch.Tensor]) -> None:

@@ -26,6 +26,7 @@ from experiments.students.lessons import (
     Path,
     Sentences,
     Teacher,
+    noise_of,
     plain,
     taught_velocity,
     unplain,
@@ -111,7 +112,8 @@ class Pupil:
 
     def load(self, path: File) -> None:
         """Raises ConfigError for a checkpoint of another recipe."""
-        kept: dict[str, Any] = torch.load(path, weights_only=True)
+        device = next(self.student.parameters()).device
+        kept: dict[str, Any] = torch.load(path, weights_only=True, map_location=device)
         for key, value in self.recipe.model_dump().items():
             if kept["recipe"].get(key) != value:
                 raise ConfigError(
@@ -123,7 +125,7 @@ class Pupil:
         self.optimizer.load_state_dict(kept["optimizer"])
         version, internal, gauss = kept["rng"]
         self.rng.setstate((version, tuple(internal), gauss))
-        self.noise.set_state(kept["noise"])
+        self.noise.set_state(kept["noise"].cpu())
         self.groups = [Group(unplain(paths)) for paths in kept["groups"]]
         self.update = kept["update"]
 
@@ -140,7 +142,7 @@ def held_out_states(teacher: Teacher, sentences: Sequence[Given], times: Sequenc
     """The teacher's own states at `times` of every sentence."""
     noise, found = torch.Generator().manual_seed(0), []
     for given in sentences:
-        path = Path(given, torch.randn(given.cond.shape, generator=noise), tuple(times), False)
+        path = Path(given, noise_of(given, noise), tuple(times), False)
         while not path.is_done:
             target = taught_velocity(teacher, path, steps)
             found.append(HeldOut(given=given, x=path.x, t=path.t, target=target))

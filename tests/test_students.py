@@ -29,6 +29,7 @@ from experiments.students.network import Given, guided_velocity, network, veloci
 from experiments.students.settings import RECIPE, Recipe
 from experiments.students.teaching import held_out_states
 from experiments.workload.texts import select_lines
+from metrics.models.intelligibility import ClosedVocabularyRecogniser, corpus_wer, word_error
 from tests.engines import config, request
 
 TINY = (
@@ -299,3 +300,18 @@ def test_the_full_size_is_taught_by_the_same_command() -> None:
     weights = sum(parameter.numel() for parameter in pupil.student.parameters())
     assert wide.cost().num_bytes > 24 * weights
     assert str(wide.cost()).startswith("an update takes about ")
+
+
+def test_the_student_that_is_shipped_was_taught_by_the_model_that_is_shipped_and_is_understood() -> None:
+    texts = [line.text for line in select_lines({"texts": "en_core", "select": None, "limit": None})]
+    chosen = config("model=pocket_guided", "solver=euler_7")
+    assert chosen["model"]["student"]["teacher_sha256"] == content_sha256(Path("engine/pocket/dit.safetensors"))
+    assert chosen["solver"]["cfg_strength"] == 0
+    recogniser, errors = ClosedVocabularyRecogniser(texts), []
+    with build_engine(chosen, HostClock()) as speaker:
+        for sentence in (texts[i] for i in (3, 10, 20, 21)):
+            spoken = speaker.synthesize([request(sentence)])[0]
+            errors.append(word_error(sentence, recogniser.transcribe(spoken.audio_S, spoken.sample_rate_hz)))
+        proof = speaker.facts.proof
+    assert corpus_wer(errors).wer_frac <= 0.25
+    assert (proof["guided_evals"], proof["unguided_evals"]) == (0, 28)

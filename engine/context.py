@@ -55,6 +55,7 @@ def facts_of(context: Context, name: str, model: LoadedModel, vocoder: LoadedVoc
         solver_options=solver.options(),
         vocoder=f"{vocoder.name}:{vocoder.sha256[:12]}",
         model=context.config["model"]["name"],
+        student=dict(context.config["model"].get("student") or {}),
         device_name="cpu" if device == "cpu" else torch.cuda.get_device_name(device),
         num_threads=torch.get_num_threads(),
         weights_sha256=model.sha256,

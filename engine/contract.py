@@ -107,6 +107,7 @@ class EngineFacts:
     interval, reuse of steps, grids chosen by length (then steps and time_grid are those of the longest), the weights of
     a fitted method; else empty.
     enhance: what is done to the sound after the vocoder, form by form with its numbers; else empty.
+    student: of a model that another one taught, who and how (engine.settings.StudentSettings); else empty.
     """
 
     name: str
@@ -132,6 +133,7 @@ class EngineFacts:
     solver_options: Mapping[str, object] = field(default_factory=dict)
     enhance: Mapping[str, object] = field(default_factory=dict)
     noise: str = "request"
+    student: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -62,10 +62,23 @@ class ArchSettings(TypedDict, total=False):
     long_skip_connection: Annotated[bool, Elsewhere()]
 
 
+class StudentSettings(TypedDict):
+    """`model.student`: of a model that another one taught. teacher: its `model.name`, and the hash of its weights;
+    recipe: of conf/recipe. taught_cfg_strength: the guidance that its one row has in it; cfg_strength: what a solver
+    asks of it where it says nothing itself."""
+
+    teacher: str
+    teacher_sha256: str
+    recipe: str
+    taught_cfg_strength: Annotated[float, Ge(0), Le(10)]
+    cfg_strength: Annotated[float, Ge(0), Le(10)]
+
+
 class ModelSettings(Named, total=False):
     """`model`. checkpoint, vocab: a path, hub:OWNER/REPO/FILE, f5_tts:FILE or random:SEED. release: which of upstream's
-    releases the weights are of, where the file does not tell. family: the module of engine.families.family that it is
-    of; voices, language, trim: of models that have voices of their own."""
+    releases the weights are of, where the file does not tell. student: None for a model that was trained on speech.
+    family: the module of engine.families.family that it is of; voices, language, trim: of models that have voices of
+    their own."""
 
     family: str | None
     voices: str
@@ -74,6 +87,7 @@ class ModelSettings(Named, total=False):
     backbone: str
     arch: ArchSettings
     release: Annotated[str | None, Elsewhere()]
+    student: StudentSettings | None
     checkpoint: str
     vocab: str
     mel_bins: Size

@@ -62,6 +62,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
             "experiments.checks.enhancement",
             "what post-processing does to planted faults, and its cost",
         ),
+        "distill": ("experiments.students", "teach a student: its teacher's answer with less work"),
         "train-pocket": ("experiments.pocket.train", "train the pocket model again"),
         "pocket-eval": ("experiments.pocket.evaluate", "how well the pocket model speaks"),
     },

@@ -25,6 +25,7 @@ OWN = (
     "load",
     "serve",
     "watch",
+    "recipe",
 )  # groups of one verb: no part of what is measured, so not in the default composition
 GROUPS = sorted(
     (path.parent.name, path.stem) for path in (ROOT / "conf").glob("*/*.yaml") if path.parent.name not in ("texts",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from engine.clock import Clock
 from engine.context import Context, fade_of
@@ -13,6 +14,9 @@ from engine.settings import EngineConfig, ModelSettings
 from engine.weights.checkpoint import check_backbone, check_header, content_sha256, is_random, locate, random_seed
 from engine.weights.releases import check_release
 from engine.weights.vocabulary import read_vocabulary
+
+if TYPE_CHECKING:
+    from engine.solver.methods import SolverSpec
 
 NAME = "F5-TTS"
 MODELS = "use model=pocket, or another model of F5-TTS, with it"
@@ -32,7 +36,7 @@ def validate(config: EngineConfig) -> None:
             raise ConfigError(
                 group, config[group].get("name"), f"{NAME} needs one", f"leave {group}= out with this model"
             )
-    solver_spec(config["solver"])
+    check_student(config["model"], solver_spec(config["solver"]))
     stream_rule(config["stream"])
     fade_of(config["reference"], config["model"]["sample_rate_hz"])
     _refuse_styles(config)
@@ -49,6 +53,17 @@ def validate(config: EngineConfig) -> None:
         else:
             locate(key, source)
     check_release(model, None if is_random(model["checkpoint"]) else locate("model.checkpoint", model["checkpoint"]))
+
+
+def check_student(model: ModelSettings, solver: SolverSpec) -> None:
+    """Raises ConfigError for guidance of a student that has it in its one row: it would be guided twice."""
+    student = model.get("student")
+    if student and student["taught_cfg_strength"] > 0 and solver.guided:
+        raise ConfigError(
+            "solver.cfg_strength", solver.cfg_strength,
+            f"model={model['name']} has its teacher's guidance of {student['taught_cfg_strength']:g} in its one row",
+            "use solver.cfg_strength=0, which is its default, and a solver that sets none",
+        )  # fmt: skip
 
 
 def _refuse_styles(config: EngineConfig) -> None:

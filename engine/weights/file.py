@@ -1,7 +1,8 @@
 """A file of weights -> its tensors by name, or one line about what lies there instead.
 
 Upstream's trainer writes a dictionary of dictionaries (`WRAPPERS` hold weights, `BESIDE` the rest of a training state);
-its published files hold one of them, or its tensors alone. Nothing is unpickled that could run code.
+its published files hold one of them, or its tensors alone; ours may be compact (engine.weights.compact). Nothing is
+unpickled that could run code.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.contract import ConfigError
+from engine.weights.compact import expanded, scales_of
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +48,7 @@ def read_state(key: str, path: Path) -> dict[str, torch.Tensor]:
     values that are not finite.
     """
     tensors: dict[str, torch.Tensor] = {}
-    for name, value in _unwrapped(key, path, _read(key, path)).items():
+    for name, value in expanded(_unwrapped(key, path, _read(key, path))).items():
         plain = name.removeprefix(EMA_PREFIX)
         if plain in BOOKKEEPING:
             continue
@@ -78,7 +80,10 @@ def header_shapes(key: str, path: Path) -> dict[str, TensorShape] | None:
 
     try:
         with safe_open(path, framework="numpy") as held:
-            shapes = {name: TensorShape(tuple(held.get_slice(name).get_shape())) for name in held.keys()}
+            names = set(held.keys()) - scales_of(held.keys())
+            shapes = {
+                name: TensorShape(tuple(held.get_slice(name).get_shape())) for name in held.keys() if name in names
+            }
     except (SafetensorError, *UNREADABLE) as error:
         raise _unreadable(key, path, error) from error
     plain = {name.removeprefix(EMA_PREFIX): shape for name, shape in shapes.items()}

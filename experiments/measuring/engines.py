@@ -15,8 +15,11 @@ from metrics.speed.memory import read_memory
 def facts_content(facts: EngineFacts) -> dict[str, Any]:
     """Facts as JSON holds them. `enhance` stands there where something is done, as before there was the choice."""
     content = {name: getattr(facts, name) for name in EngineFacts.__dataclass_fields__}
-    if not facts.enhance:
-        del content["enhance"]
+    for name in ("enhance", "student"):
+        if not content[name]:
+            del content[name]
+        else:
+            content[name] = dict(content[name])
     return {**content, "versions": dict(facts.versions), "proof": dict(facts.proof)}
 
 

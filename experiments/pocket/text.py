@@ -86,6 +86,13 @@ class SentenceSource:
         part = words[:cut] if self.rng.random() < 0.5 else words[cut:]
         return " ".join(part)
 
+    def unheard(self) -> Iterator[str]:
+        """Endless sentences without any of the workload's own, or parts of them."""
+        while True:
+            text = self.rng.choice((self.general, self.core_random))()
+            if " ".join(words_of(text)) not in self.held_out:
+                yield text
+
     def __iter__(self) -> Iterator[str]:
         kinds = (self.general, self.core_random, self.core_span)
         while True:

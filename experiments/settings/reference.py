@@ -36,8 +36,9 @@ def reference_config(config: Config) -> Config:
     own, and nothing done to the sound after it."""
     wanted = _composed(family_of(config["model"]).REFERENCE)
     engine, solver, vocoder = wanted["engine"], wanted["solver"], config["vocoder"]
-    if "cfg_strength" in config["solver"]:
-        solver = {**solver, "cfg_strength": config["solver"]["cfg_strength"]}
+    strength = reference_strength(config)
+    if strength is not None:
+        solver = {**solver, "cfg_strength": strength}
     if any(key in vocoder for key in VOCODER_RUNTIME):
         plain = {key: value for key, value in vocoder.items() if key not in VOCODER_RUNTIME}
         vocoder = cast(VocoderSettings, {**plain, "name": vocoder["kind"]})
@@ -52,6 +53,13 @@ def reference_config(config: Config) -> Config:
 def reference_label(config: Config) -> str:
     """ENGINE-SOLVER of the reference; ENGINE alone where there is no solver."""
     return "-".join(names_of(reference_config(config)))
+
+
+def reference_strength(config: Config) -> float | None:
+    """The variant's own guidance, or the one that a student was taught where its reference is no student; None where
+    there is no solver."""
+    own, student = config["solver"].get("cfg_strength"), config["model"].get("student")
+    return own if not student or reference_model(config).get("student") else student["taught_cfg_strength"]
 
 
 def reference_model(config: Config) -> ModelSettings:
@@ -95,5 +103,5 @@ def reference_key(config: Config) -> str:
     """Equal for configurations that one reference serves."""
     wanted = as_plain(reference_config(config))
     content = {key: wanted.get(key) for key in SHARED_KEYS}
-    strength, device = config["solver"].get("cfg_strength"), config["device"]["kind"]
+    strength, device = reference_strength(config), config["device"]["kind"]
     return to_json([content, strength, device, config["quality"]["reference_dir"]])

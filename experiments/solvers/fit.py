@@ -129,10 +129,11 @@ def check(config: Config, teacher: SolverSpec, steps: int) -> None:
     cannot be asked at any time and for drawn weights."""
     if teacher.method != "euler" or teacher.options():
         raise ConfigError("solver", teacher.name, "the teacher must be a plain euler", "use solver=euler_32")
-    if teacher.cfg_strength < LEAST_CFG or teacher.steps <= steps:
+    if 0 < teacher.cfg_strength < LEAST_CFG or teacher.steps <= steps:
         raise ConfigError(
             "solver", teacher.name,
-            f"the teacher must be guided (cfg_strength from {LEAST_CFG:g}) and have more than {steps} steps",
+            f"the teacher must be guided (cfg_strength from {LEAST_CFG:g}, or 0 for a student that has guidance in its "
+            f"one row) and have more than {steps} steps",
             "use solver=euler_32",
         )  # fmt: skip
     if target_of(config["engine"]) is upstream or {"calibration", "profiles"} & set(config["engine"]):
@@ -154,9 +155,9 @@ def fine_solver(config: Config, teacher: SolverSpec) -> SolverSettings:
 def preset(order: Order, found: Candidate, made: str) -> str:
     """The YAML of conf/solver/NAME.yaml, which is a solver that can be built."""
     teacher, asked = order.teacher, order.asked
-    schedule = [
+    schedule = "null" if not teacher.guided else str([
         [t, float(f"{s / teacher.cfg_strength:.6g}")] for t, s in zip(found.times, found.strengths, strict=True)
-    ]
+    ])  # fmt: skip
     weights = ",\n    ".join(str(list(row)) for row in found.weights)
     rest = [text for text in asked.rest if not text.startswith("out=")]
     return (

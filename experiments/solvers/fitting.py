@@ -198,13 +198,15 @@ class Fit:
         return min(tried, key=lambda c: c.error)
 
     def _start(self, steps: int) -> np.ndarray:
-        """log of each interval's length, then log of each guidance strength over its default."""
+        """log of each interval's length, then log of each guidance strength over its default, where there is one."""
         spread = np.interp(np.linspace(0, 1, steps + 1), np.linspace(0, 1, self._teacher.steps + 1), self._teacher.grid)
-        return np.concatenate([np.log(np.diff(spread)), np.zeros(steps)])
+        return np.concatenate([np.log(np.diff(spread)), np.zeros(steps if self._teacher.guided else 0)])
 
     def _unpacked(self, point: np.ndarray, steps: int) -> tuple[list[float], list[float]]:
         shares = np.exp(point[:steps] - point[:steps].max())
         times = np.concatenate([[0.0], np.cumsum(shares / shares.sum())[:-1]])
+        if not self._teacher.guided:
+            return times.tolist(), [0.0] * steps
         strengths = np.clip(self._teacher.cfg_strength * np.exp(point[steps:]), *STRENGTHS)
         return times.tolist(), [float(f"{s:.4g}") for s in strengths]
 

@@ -219,6 +219,6 @@ def test_the_texts_of_a_workload_count_by_what_is_spoken(tmp_path: Path) -> None
 
 @given(st.text(max_size=300))
 def test_no_text_of_a_setting_is_too_odd_to_be_looked_for(text: str) -> None:
-    from experiments.settings.identity import _named
+    from experiments.settings.identity import named_by
 
-    assert all(path.is_file() for path in _named(text))
+    assert all(path.is_file() for path in named_by(text))

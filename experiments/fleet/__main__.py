@@ -24,7 +24,7 @@ from experiments.fleet.cluster import ADDRESS, CALM, QUIET, Cluster, connected, 
 from experiments.fleet.facts import LOOPBACK, RESOURCE, offered
 from experiments.fleet.relay import PYTHON
 from experiments.measuring.job import module_environment
-from reports.commands import VerbParser
+from reports.commands import VerbParser, typed
 
 PORT = 6379
 # A board's memory is for the model: Ray takes a third of it where it is not told otherwise
@@ -63,7 +63,7 @@ def start_head(options: argparse.Namespace) -> int:
         "--head", f"--node-ip-address={options.listen}", f"--port={options.port}", "--num-cpus=0", "--num-gpus=0",
         "--include-dashboard=false",
     ]  # fmt: skip
-    note(f"machines join with: python -m experiments.fleet join {options.listen}:{options.port}")
+    note(f"machines join with: {typed('experiments.fleet', 'join', f'{options.listen}:{options.port}')}")
     return _ray_start(command, options.listen)
 
 

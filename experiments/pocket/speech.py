@@ -9,8 +9,6 @@ import ctypes.util
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torchaudio.functional import resample
 
 FLITE_RATE_HZ = 16_000
 SAMPLE_RATE_HZ = 24_000
@@ -87,6 +85,9 @@ class FliteVoice:
 
     def speak(self, text: str) -> Speech:
         """Text -> speech. Raises ValueError where flite's tokens are not the text's own words."""
+        import torch
+        from torchaudio.functional import resample
+
         utterance = self._lib.flite_synth_text(text.encode(), self._voice)
         try:
             wave = self._lib.utt_wave(utterance).contents

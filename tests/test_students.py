@@ -29,7 +29,8 @@ from experiments.students.network import Given, guided_velocity, network, veloci
 from experiments.students.settings import RECIPE, Recipe
 from experiments.students.teaching import held_out_states
 from experiments.workload.texts import select_lines
-from metrics.models.intelligibility import ClosedVocabularyRecogniser, corpus_wer, word_error
+from metrics.models.intelligibility import ClosedVocabularyRecogniser
+from metrics.models.words import corpus_wer, word_error
 from tests.engines import config, request
 
 TINY = (

@@ -150,7 +150,8 @@ def _alarms(scaled_N: np.ndarray, limits: CourseLimits) -> list[tuple[int, int, 
 def _placed(scaled_N: np.ndarray, places: Sequence[int], found: Sequence[int]) -> list[int]:
     """Where the steps lie, all runs known: the places of as many steps that leave the least sum of squares.
 
-    One that would then begin after it was found, or before the one before was, stays where it was found.
+    One that would then begin after it was found, or before the one before was, stays where it was found; all do where
+    they would not follow each other any more.
     """
     if not places:
         return []
@@ -159,7 +160,8 @@ def _placed(scaled_N: np.ndarray, places: Sequence[int], found: Sequence[int]) -
     fitted = KernelCPD(kernel="linear", min_size=LEAST_SIDE).fit(scaled_N.reshape(-1, 1))
     best = [int(place) for place in fitted.predict(n_bkps=len(places))[:-1]]
     bounds = zip(best, places, [0, *found], found, strict=False)
-    return [new if before < new <= after else old for new, old, before, after in bounds]
+    placed = [new if before < new <= after else old for new, old, before, after in bounds]
+    return placed if all(one < other for one, other in pairwise(placed)) else list(places)
 
 
 def _change(

@@ -29,8 +29,9 @@ KINDS = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
 
 def call(engine: Engine, request: SynthesisRequest, num: int, dit: Dit, ref_frames: int) -> tuple[float, float]:
     """(operations, seconds) of the denoise stage of one call; every request has noise of its own."""
+    rows = 2 if engine.facts.cfg_strength else 1
     spoken = engine.synthesize([replace(request, seed=seed) for seed in range(num)])
-    flop = sum(one.num_evals * dit.evaluation_flop(ref_frames + len(one.mel_ND), 2) for one in spoken)
+    flop = sum(one.num_evals * dit.evaluation_flop(ref_frames + len(one.mel_ND), rows) for one in spoken)
     return flop, spoken[0].stages.denoise_s  # of the whole call, in every answer
 
 

@@ -8,6 +8,7 @@ is not set); the server starts the workers that are timed.
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,10 +33,11 @@ def unpacked(content: str, archive: bytes) -> Path:
     )
     shelf = Path(root) / "fleet" / "code"
     place = shelf / content
-    with zipfile.ZipFile(io.BytesIO(archive)) as pack:
-        if place.is_dir() and all(_is_there(place / one.filename, one.file_size) for one in pack.infolist()):
+    shelf.mkdir(parents=True, exist_ok=True)
+    with (shelf / ".lock").open("w") as turn, zipfile.ZipFile(io.BytesIO(archive)) as pack:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # two nodes may share a cache: the second finds it whole
+        if place.is_dir() and all(_is_there(place / one.filename, one) for one in pack.infolist()):
             return place
-        shelf.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=shelf, prefix=".new-") as beside:
             fresh = Path(beside) / "code"
             pack.extractall(fresh)
@@ -44,8 +47,8 @@ def unpacked(content: str, archive: bytes) -> Path:
     return place
 
 
-def _is_there(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
+def _is_there(path: Path, one: zipfile.ZipInfo) -> bool:
+    return path.is_file() and path.stat().st_size == one.file_size and zlib.crc32(path.read_bytes()) == one.CRC
 
 
 class Relay:

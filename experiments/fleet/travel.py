@@ -37,7 +37,7 @@ Expected = Mapping[str, Sequence[str]]
 def code_archive(more: Collection[str] = (), root: Path = ROOT) -> tuple[str, bytes]:
     """(hash of its content, a zip) of the packages. more: further packages beside them (a worker of tests)."""
     names = sorted({*PACKAGES, *more})
-    files = sorted(path for name in names for path in (root / name).rglob("*") if _travels(path))
+    files = sorted(path for name in names for path in (root / name).rglob("*") if _travels(path, root))
     digest, archive = hashlib.sha256(), io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as pack:
         for path in files:
@@ -47,8 +47,9 @@ def code_archive(more: Collection[str] = (), root: Path = ROOT) -> tuple[str, by
     return digest.hexdigest()[:32], archive.getvalue()
 
 
-def _travels(path: Path) -> bool:
-    return path.is_file() and not any(part in LEFT_OUT or part.startswith(".") for part in path.parts[-6:])
+def _travels(path: Path, root: Path) -> bool:
+    parts = path.relative_to(root).parts  # wherever the checkout lies
+    return path.is_file() and not any(part in LEFT_OUT or part.startswith(".") for part in parts)
 
 
 def absolute(config: Config, root: Path = ROOT) -> Config:

@@ -47,7 +47,8 @@ class Outbox:
         sizes = {name: _size(self._folder / name) for name in GROWING}
         for path in sorted(self._folder.rglob("*")):
             name = path.relative_to(self._folder).as_posix()
-            if path.is_file() and name not in (*GROWING, JOB, RESULT):
+            in_the_making = path.name.startswith(".")  # of metrics.record's atomic writing
+            if path.is_file() and not in_the_making and name not in (*GROWING, JOB, RESULT):
                 self._file(name)
         for name in GROWING:
             self._grow(name, sizes[name], whole_lines=whole_lines)

@@ -25,7 +25,7 @@ def gemm_peaks(config: Config, clock: Clock) -> dict[str, Any]:
         return {}
     device = str(config["device"]["kind"])
     shape = gemm_shape(config["model"].get("arch", TYPICAL_ARCH), device)
-    kinds = (_own_kind(config),) if device == "cpu" else (FLOAT32, BFLOAT16)
+    kinds = _own_kinds(config) if device == "cpu" else (FLOAT32, BFLOAT16)
     found = {kind: _peak(shape, kind, device, clock) for kind in kinds}
     return {
         "gemm_peak_flop_per_s": {kind: rate for kind, (rate, _) in found.items()},
@@ -33,12 +33,13 @@ def gemm_peaks(config: Config, clock: Clock) -> dict[str, Any]:
     }
 
 
-def _own_kind(config: Config) -> str:
-    """What the engine's products are made of; float32 for one that has no precision of its own, as upstream's."""
+def _own_kinds(config: Config) -> tuple[str, ...]:
+    """What the engine's products are made of; where its settings do not say, what is cheap to measure."""
     from engine.step.precision import has_int8
 
-    kind = PEAK_OF.get(str(config["engine"].get("precision")), FLOAT32)
-    return FLOAT32 if kind == INT8 and not has_int8() else kind
+    cheap = (FLOAT32, INT8) if has_int8() else (FLOAT32,)
+    kind = PEAK_OF.get(str(config["engine"].get("precision")), "")
+    return (kind,) if kind in (*cheap, BFLOAT16) else cheap
 
 
 def _peak(shape: GemmShape, dtype: str, device: str, clock: Clock) -> tuple[float, str]:

@@ -130,11 +130,9 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     runs = runs_in(options.folder)
     for run in runs:
-        reference, oracle = options.reference, options.oracle
-        if reference is None and oracle is None:
-            reference, oracle = sides_of(run, options.quality)
-        if reference is not None and reference.resolve() == run.resolve():
-            reference = None
+        found = sides_of(run, options.quality)
+        reference, oracle = options.reference or found[0], options.oracle or found[1]
+        reference, oracle = (None if side and side.resolve() == run.resolve() else side for side in (reference, oracle))
         record = score_run(run, reference, oracle, options.quality)
         num_ok = sum(score.status == "ok" for score in record.scores)
         print(f"{record.label}: {num_ok} of {len(record.scores)} scores have a number", flush=True)

@@ -49,7 +49,7 @@ class Canary:
     def check(self) -> Found:
         """Say the sentence and hold it against the reference; failed: the engine broke, skipped: the line was full.
 
-        Raises Closed when the service ends, OSError where the reference cannot be written.
+        failed too where the reference cannot be written. Raises Closed when the service ends.
         """
         found = self._found()
         self._checks[found] += 1
@@ -71,9 +71,8 @@ class Canary:
         synthesis = answer.result().synthesis
         if self._kept is None:
             self._kept = (synthesis.mel_ND, synthesis.audio_S)
-            if self._path is not None:
-                save_reference(self._path, synthesis)
-                note(f"the canary's reference is kept in {self._path}")
+            if self._path is not None and not self._is_written(self._path, synthesis):
+                return "failed"
         mel_ND, audio_S = self._kept
         if np.array_equal(audio_S, synthesis.audio_S) and np.array_equal(mel_ND, synthesis.mel_ND):
             self._error_nats = 0.0
@@ -83,6 +82,17 @@ class Canary:
             return "other_length"
         self._error_nats = float(np.mean(np.abs(synthesis.mel_ND - mel_ND)))
         return "different"
+
+    def _is_written(self, path: Path, synthesis: Synthesis) -> bool:
+        """Whether the reference is on the disk; where not, it is tried again at the next check."""
+        try:
+            save_reference(path, synthesis)
+        except OSError as error:
+            self._kept = None
+            note(f"the canary's reference cannot be kept in {path}: {one_line(error)}")
+            return False
+        note(f"the canary's reference is kept in {path}")
+        return True
 
     def collect(self) -> Iterator[Metric]:
         """For a registry of prometheus_client. What was not measured is absent."""

@@ -39,7 +39,7 @@ Leaves checkpoint.pt (the same command goes on from there), teaching.jsonl, NAME
 out=DIR; the student is then `--config-dir DIR model=NAME`.
 exit codes: 0 done, 2 usage or configuration, 14 the loss was no number or the teacher cannot teach, 130 interrupted
 """
-UNREAD = ("gate", "measure", "quality", "stream", "tracking", "sweep", "engine")
+UNREAD = ("gate", "measure", "quality", "stream", "tracking", "sweep", "engine", "enhance")
 FIRST = ("solver=euler_32", "workload=en_all")
 LOG = "teaching.jsonl"
 
@@ -84,7 +84,8 @@ class Diary:
         from experiments.students.teaching import held_out_loss
 
         self._recipe, self._out, self._held, self._loss = recipe, out, held, held_out_loss
-        self._lines = [] if pupil.update == 0 else (out / LOG).read_text(encoding="utf-8").splitlines()
+        log = out / LOG  # not there where the last run ended between its checkpoint and its line
+        self._lines = log.read_text(encoding="utf-8").splitlines() if pupil.update and log.exists() else []
         self._mean: float | None = None
         self._started, self._begun = time.monotonic(), pupil.update
         before = held_out_loss(pupil.average, held)

@@ -3,6 +3,7 @@ of it: the student's weights and its preset."""
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from engine.mel import mel_transform
 from engine.paths import find_file
 from engine.settings import ModelSettings
 from engine.solver.methods import solver_spec
-from engine.weights.checkpoint import load_model
+from engine.weights.checkpoint import content_sha256, load_model
 from engine.weights.compact import compact
 from experiments.common.cli import note
 from experiments.common.environment import num_threads
@@ -35,10 +36,11 @@ from experiments.students.network import Given, full_state, guided_velocity, net
 from experiments.students.settings import Recipe
 from experiments.students.teaching import HeldOut, Pupil, held_out_states
 from experiments.workload.requests import load_workload
-from metrics.record import write_atomically, write_bytes_atomically
+from metrics.record import to_json, write_atomically, write_bytes_atomically
 from metrics.speed.roofline import Dit
 
 PROMPT_WORDS = range(4, 8)
+LOOKED_AT = 10_000  # texts, until a short one is given up
 HELD_OUT_TIMES = (*(swayed(i / 6) for i in range(6)), 1.0)
 INFLUENCE_SENTENCES = 4
 # Bytes a weight: the teacher's; the student's, its gradient, both moments of AdamW, the moving average
@@ -75,6 +77,8 @@ class Course:
         self._requests = load_workload(config).requests
         self._voices = voices_of(config, recipe)
         self._student_model: ModelSettings = self._model
+        if recipe.blocks is not None:
+            self._student_model = {**self._model, "arch": {**self._model["arch"], "depth": recipe.blocks}}
 
     def teacher(self, given: Given, x: torch.Tensor, t: float) -> torch.Tensor:
         return guided_velocity(self._teacher, given, x, t, self._strength)
@@ -89,17 +93,27 @@ class Course:
         depth = self._model["arch"]["depth"]
         if recipe.blocks is not None and recipe.blocks >= depth:
             raise ConfigError("recipe.blocks", recipe.blocks, f"the teacher has {depth} blocks", "keep fewer")
-        if recipe.blocks is not None:
-            self._student_model = {**self._model, "arch": {**self._model["arch"], "depth": recipe.blocks}}
+        made_of = self._made_of()
         if checkpoint.exists():
             keep(student, list(student.transformer_blocks)[: recipe.blocks])  # whichever: their weights are read
-            pupil = Pupil(student, recipe, seed)
+            pupil = Pupil(student, recipe, seed, made_of)
             pupil.load(checkpoint)
             return pupil
         if recipe.blocks is not None:
             kept = drop_blocks(student, self._influence_states(seed), recipe.blocks, note)
             note(f"kept: blocks {', '.join(map(str, kept))} of {depth}")
-        return Pupil(student, recipe, seed)
+        return Pupil(student, recipe, seed, made_of)
+
+    def _made_of(self) -> dict[str, str]:
+        """What decides the weights beside the recipe's own numbers."""
+        recipe = self._recipe
+        files = {"recipe.init": recipe.init, "recipe.texts": recipe.texts, "recipe.data": recipe.data}
+        return {
+            "model.checkpoint": self._loaded.sha256, "model.arch": to_json(self._model["arch"]),
+            "solver.cfg_strength": f"{self._strength:g}", "seed": str(self._config["seed"]),
+            "workload": load_workload(self._config).identity_sha256,
+            **{f"content of {key}": _content(path) for key, path in files.items() if path is not None},
+        }  # fmt: skip
 
     def cost(self) -> Cost:
         """Of one update, from counted arithmetic and this machine's products."""
@@ -159,15 +173,24 @@ class Course:
         if self._recipe.prompts == 0:
             return []
         texts = self._texts(random.Random(self._config["seed"]))
-        short = (text for text in texts if len(words_of(text)) in PROMPT_WORDS)
+        short = itertools.cycle(
+            text for text in itertools.islice(texts, LOOKED_AT) if len(words_of(text)) in PROMPT_WORDS
+        )
         note(f"the teacher speaks {self._recipe.prompts} references a voice")
-        found = []
+        found: list[SynthesisRequest] = []
         with build_by_name(self._config, make_clock(self._device)) as engine:
             for voice in self._voices:
-                for text in [next(short) for _ in range(self._recipe.prompts)]:
+                for text in itertools.islice(short, self._recipe.prompts):
                     spoken = engine.synthesize([replace(voice, utterance_id=text, text=text)])[0]
                     rate_hz = spoken.sample_rate_hz
                     found.append(replace(voice, ref_audio_S=spoken.audio_S, ref_sample_rate_hz=rate_hz, ref_text=text))
+        if not found:
+            raise ConfigError(
+                "recipe.prompts",
+                self._recipe.prompts,
+                f"of {LOOKED_AT} texts none has 4 to 7 words",
+                "use recipe.prompts=0",
+            )
         return found
 
     def write(self, pupil: Pupil, out: Path) -> tuple[Path, Path]:
@@ -177,7 +200,7 @@ class Course:
         state = {key: value.cpu() for key, value in full_state(pupil.average).items() if not key.endswith("inv_freq")}
         write_bytes_atomically(weights, save(compact(state)))
         before = self._model.get("student")
-        taught = before["taught_cfg_strength"] if before else self._strength
+        taught = self._strength or (before["taught_cfg_strength"] if before else 0.0)
         student = {
             "teacher": self._model["name"], "teacher_sha256": self._loaded.sha256, "recipe": self._recipe.kind,
             "taught_cfg_strength": taught, "cfg_strength": 0.0,
@@ -189,6 +212,12 @@ class Course:
         preset = out / "model" / f"{name}.yaml"
         write_atomically(preset, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
         return weights, preset
+
+
+def _content(source: str) -> str:
+    """Of a file, or of a folder's list of clips."""
+    path = find_file(source)
+    return content_sha256(path / "metadata.csv" if path.is_dir() else path)
 
 
 def _lasting(source: str) -> str:

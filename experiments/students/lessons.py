@@ -16,10 +16,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from engine.contract import SynthesisRequest
+from engine.contract import ConfigError, SynthesisRequest
 from engine.frontend import FrontEnd
 from experiments.students.network import Given
 from experiments.students.settings import Recipe
+
+MOST_DRAWN = 1000  # in a row that do not fit, until the search is given up
 
 
 class Sentences:
@@ -38,12 +40,17 @@ class Sentences:
         self._recipe, self._target_rms, self._device = recipe, target_rms, device
 
     def draw(self, rng: random.Random) -> Given:
-        """The next one that is a single chunk and not too long."""
-        while True:
+        """The next one that is a single chunk and not too long. Raises ConfigError where there seems to be none."""
+        for _ in range(MOST_DRAWN):
             voice, text = rng.choice(self._voices), next(self._texts)
             found = self.given(voice, text)
             if found is not None and found.num_frames <= self._recipe.longest_frames:
                 return found
+        raise ConfigError(
+            "recipe.longest_frames", self._recipe.longest_frames,
+            f"of {MOST_DRAWN} sentences none fits with its reference in one chunk",
+            "raise it, or give shorter clips or texts",
+        )  # fmt: skip
 
     def given(self, voice: SynthesisRequest, text: str) -> Given | None:
         """None for a text of several chunks. Raises InvalidRequest for one that the model cannot speak."""

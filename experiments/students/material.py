@@ -16,7 +16,7 @@ from engine.paths import find_file
 from engine.settings import VoiceSettings
 from experiments.common.plain import Config
 from experiments.pocket.data import workload_texts
-from experiments.pocket.text import SentenceSource, words_of
+from experiments.pocket.text import SentenceSource
 from experiments.students.settings import Recipe
 from experiments.workload.texts import select_lines
 from experiments.workload.voices import Voice, load_voices
@@ -79,13 +79,18 @@ def texts_of(recipe: Recipe, kept_out: Collection[str], rng: random.Random) -> I
         )
     else:
         key, listed = "recipe.data", [entry["text"] for entry in entries_of(find_file(str(recipe.data)))]
-    refused = {" ".join(words_of(text)) for text in kept_out}
-    usable = [text for text in listed if " ".join(words_of(text)) not in refused]
+    refused = [_bare(text) for text in kept_out]
+    usable = [text for text in listed if _bare(text) and not any(_bare(text) in held for held in refused)]
     if not usable:
         raise ConfigError(
             key, recipe.texts or recipe.data, "has no sentence that the workload does not have", "give other sentences"
         )
     return _drawn(usable, rng)
+
+
+def _bare(text: str) -> str:
+    """Letters and digits of any script, so that a part of a sentence is found in it."""
+    return "".join(char for char in text.lower() if char.isalnum())
 
 
 def _drawn(texts: Sequence[str], rng: random.Random) -> Iterator[str]:

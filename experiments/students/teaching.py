@@ -11,7 +11,7 @@ import copy
 import io
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path as File
@@ -61,10 +61,13 @@ def learning_rate(recipe: Recipe, update: int) -> float:
 
 
 class Pupil:
-    """A student that is being taught, and all that a checkpoint holds."""
+    """A student that is being taught, and all that a checkpoint holds.
 
-    def __init__(self, student: nn.Module, recipe: Recipe, seed: int):
-        self.student, self.recipe = student.train(), recipe
+    made_of: by key, everything beside the recipe that decides the weights, files by their hash.
+    """
+
+    def __init__(self, student: nn.Module, recipe: Recipe, seed: int, made_of: Mapping[str, str]):
+        self.student, self.recipe, self.made_of = student.train(), recipe, dict(made_of)
         self.average = copy.deepcopy(student).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(student.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.01)
         self.rng, self.noise = random.Random(seed), torch.Generator().manual_seed(seed)
@@ -85,7 +88,9 @@ class Pupil:
                 raise NotANumber(f"update {self.update}: the loss is {loss.item()} {where}")
             (loss / len(paths)).backward()
             losses.append(loss.item())
-        torch.nn.utils.clip_grad_norm_(self.student.parameters(), CLIP)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.student.parameters(), CLIP))
+        if not math.isfinite(norm):
+            raise NotANumber(f"update {self.update}: the gradient's norm is {norm} on {paths[0].given.label!r}")
         self.optimizer.step()
         self._average()
         self.update += 1
@@ -104,21 +109,23 @@ class Pupil:
                 "student": self.student.state_dict(), "average": self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(), "rng": self.rng.getstate(),
                 "noise": self.noise.get_state(), "groups": [plain(group.paths) for group in self.groups],
-                "update": self.update, "recipe": self.recipe.model_dump(),
+                "update": self.update, "recipe": self.recipe.model_dump(), "made_of": self.made_of,
             },
             held,
         )  # fmt: skip
         write_bytes_atomically(path, held.getvalue())
 
     def load(self, path: File) -> None:
-        """Raises ConfigError for a checkpoint of another recipe."""
+        """Raises ConfigError for a checkpoint of another recipe, or of another teacher, guidance, seed or material."""
         device = next(self.student.parameters()).device
         kept: dict[str, Any] = torch.load(path, weights_only=True, map_location=device)
-        for key, value in self.recipe.model_dump().items():
-            if kept["recipe"].get(key) != value:
+        recipe = {f"recipe.{key}": value for key, value in self.recipe.model_dump().items()}
+        begun = {f"recipe.{key}": value for key, value in kept["recipe"].items()} | kept.get("made_of", {})
+        for key, value in {**recipe, **self.made_of}.items():
+            if begun.get(key) != value:
                 raise ConfigError(
-                    f"recipe.{key}", value, f"{path} was begun with {kept['recipe'].get(key)}",
-                    "go on with the same recipe, or choose another out=",
+                    key, value, f"{path} was begun with {begun.get(key)}",
+                    "go on with the same command, or choose another out=",
                 )  # fmt: skip
         self.student.load_state_dict(kept["student"])
         self.average.load_state_dict(kept["average"])

@@ -50,7 +50,9 @@ class Watch(Group):
         except ValueError:
             parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ConfigError("watch.webhook", url, "is no http(s) address", "write watch.webhook='\"https://...\"'")
+            raise ConfigError(
+                "watch.webhook", "(not shown)", "is no http(s) address", "write watch.webhook='\"https://...\"'"
+            )
 
     @property
     def runs_a_month(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import urllib.error
+import http.client
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -107,8 +107,10 @@ def tell(url: str, content: Mapping[str, Any]) -> bool:
     try:
         with urllib.request.urlopen(request, timeout=WEBHOOK_S):
             return True
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        # Neither the address nor its words: a token may stand in them
+    except (http.client.HTTPException, ValueError) as error:  # whose words quote the address, and a token may be in it
+        note(f"the webhook took nothing: {type(error).__name__}")
+        return False
+    except OSError as error:
         note(f"the webhook took nothing: {one_line(getattr(error, 'reason', error))}")
         return False
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engine.clock import Clock
-from engine.contract import ConfigError, Engine, EngineFacts
+from engine.contract import ConfigError, Engine, EngineFacts, UnsupportedEngine
 from engine.kokoro.phonemes import CACHES, Phonemes, package_folder, package_speller, vocabulary
 from engine.kokoro.weights import AS_FILE, Weights, load_weights, open_voices, style_names, voices_path, voices_sha256
+from engine.runtimes.onnx_session import constants_by_dtype
 from engine.settings import EngineConfig
 
 NOT_APPLICABLE = "not_applicable"
+ON_CPU = {"CPUExecutionProvider", "AzureExecutionProvider"}  # the second is in every build and runs no graph
 # Of what speaks, by name; docs/engines.md says where each is from
 LICENCES = {
     "weights and voices": "Apache-2.0", "ONNX export and kokoro-onnx": "MIT",
@@ -69,7 +72,8 @@ def kokoro(
     settings.check()
     package_folder()
     config, weights = context.config, load_weights(context.config["model"])
-    model = Model(graph_of(weights, precision), settings, optimised_file)
+    run_from = _of_the_graph(weights, graph_of(weights, precision))
+    model = Model(run_from.path, settings, optimised_file)
     known, language = vocabulary(model.metadata), config["model"]["language"]
     parts = Parts(
         phonemes=Phonemes(package_speller(known, language), known, language, phoneme_cache),
@@ -81,7 +85,7 @@ def kokoro(
     )
     proof = {"providers": model.session.get_providers(), "optimised_file": optimised_file and provider == "cpu"}
     facts = _facts(
-        context, name, weights, weights.precision if precision == AS_FILE else precision, "onnxruntime", proof
+        context, name, run_from, weights.precision if precision == AS_FILE else precision, "onnxruntime", proof
     )
     return KokoroEngine(parts, facts)
 
@@ -105,13 +109,33 @@ def kokoro_onnx(
         from engine.runtimes.onnx_session import make_session, session_options
 
         if session is None:
-            return Kokoro(path, voices)
+            made = Kokoro(path, voices)
+            _refuse_other_device(made.sess.get_providers(), str(config["device"]["kind"]))
+            return made
         options = session_options(settings, settings.optimization)
         return Kokoro.from_session(make_session(weights.path, options, settings), voices)
 
     proof = {"session_options": "the package's own" if session is None else "ours", "session_kept": keep}
     facts = _facts(context, name, weights, weights.precision, "kokoro_onnx", proof)
+    if session is None:  # ONNX Runtime's own choice, whatever device.threads says
+        facts = replace(facts, num_threads=len(os.sched_getaffinity(0)))
     return PackageEngine(make, config["model"], keep, facts, context.clock)
+
+
+def _of_the_graph(weights: Weights, path: Path) -> Weights:
+    """What is run, where that is another file than the one that the weights are read from."""
+    if path == weights.path:
+        return weights
+    return replace(weights, path=path, elements_by_dtype=dict(constants_by_dtype(path)))
+
+
+def _refuse_other_device(providers: Sequence[str], device: str) -> None:
+    """The package takes whatever ONNX Runtime has, or $ONNX_PROVIDER: a row of the CPU must not be a card's."""
+    if device == "cpu" and not set(providers) <= ON_CPU:
+        raise UnsupportedEngine(
+            f"kokoro-onnx speaks by {providers[0]}, and device.kind=cpu was asked for",
+            "set ONNX_PROVIDER=CPUExecutionProvider, or engine.session={} for our own options",
+        )
 
 
 def _voices(config: EngineConfig) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from engine.cache import cached_folder, source_sha256
-from engine.contract import ConfigError, UnsupportedEngine
+from engine.contract import ConfigError, InvalidRequest, UnsupportedEngine
 from engine.kokoro.weights import AS_FILE, Weights
 from engine.runtimes.onnx_package import required, versions
 from engine.runtimes.onnx_session import SessionSettings, make_session, open_session, optimised, session_options
@@ -74,7 +74,10 @@ class Model:
         return dict(self.session.get_modelmeta().custom_metadata_map)
 
     def run(self, tokens: Sequence[int], style: np.ndarray, speed: float) -> np.ndarray:
-        """tokens (T,), style (1, 256) -> float32 (S,) at 24 kHz."""
+        """tokens (T,), style (1, 256) -> float32 (S,) at 24 kHz. Raises InvalidRequest for a speed that the file cannot
+        take: of some exports it is a whole number."""
+        if np.issubdtype(self._types["speed"], np.integer) and speed != int(speed):
+            raise InvalidRequest("speed_ratio", speed, "this export takes whole numbers alone", "use speed_ratio=1")
         feeds = {
             self._tokens: np.array([[PAD, *tokens, PAD]], dtype=self._types[self._tokens]),
             "style": np.asarray(style, dtype=self._types["style"]),

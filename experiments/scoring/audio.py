@@ -83,6 +83,7 @@ def heard_of(
         identity["grid"] = to_json(
             [facts.get("evals_per_step"), list(facts.get("time_grid") or ()), facts.get("solver_options") or {}]
         )
+        identity["enhance"] = to_json(dict(facts.get("enhance") or {}))
     return Heard(
         utterance=utterance,
         audio_S=audio.audio_S,

@@ -54,6 +54,9 @@ def paired_scores(record: RunRecord, heard: Mapping[str, Audio], other: Other) -
     against = load_record(other.folder / RESULT)
     if against.status != "ok":
         return _absent(record, everything, name, "unavailable", f"the {name} is {against.status}: {against.reason}")
+    if name == "reference" and (against.facts or {}).get("enhance"):
+        reason = f"the reference's sound was changed ({against.label}): give one made with enhance=none"
+        return _absent(record, everything, name, "not_comparable", reason)
     theirs, broken = unchanged(against, *read_all(other.folder, against))
     utterances = {utterance.utterance_id: utterance for utterance in against.utterances}
     ours_is, theirs_is = model_names(record, against) if name == "reference" else (None, None)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +26,8 @@ from metrics.record import load_record
 from tests.fleets import ALL_CORES, ONE_CORE, class_of
 from tests.test_fleet import FAKE, SMALL, never_two_at_once, no_reports, records, spoken, trials
 
-pytest.importorskip("ray", reason="the extra `ray` is not installed")
+if importlib.util.find_spec("ray") is None:
+    pytest.skip("the extra `ray` is not installed", allow_module_level=True)
 pytestmark = [
     pytest.mark.enable_socket, pytest.mark.slow,
     pytest.mark.skipif(len(ALL_CORES) < 2, reason="a second host class needs a second core"),
@@ -127,3 +131,14 @@ def once(found: Callable[[], psutil.Process | None]) -> psutil.Process:
             return one
         wait.wait(0.02)
     raise AssertionError("nothing came back in time")
+
+
+def test_who_has_no_token_is_refused(ray_fleet: LocalFleet) -> None:
+    """Ray listens on every interface, and who may call may run code."""
+    bare = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"} | {
+        "RAY_AUTH_MODE": "disabled"
+    }
+    calls = f"from ray._raylet import GcsClient; GcsClient(address={ray_fleet.address!r}).get_all_node_info()"
+    done = subprocess.run([sys.executable, "-c", calls], env=bare, capture_output=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode != 0
+    assert b"InvalidAuthToken" in done.stderr

@@ -6,6 +6,7 @@ What differs between nodes is real: a node of one core has another host class th
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,6 +17,7 @@ from experiments.fleet.cluster import CALM, ray_module
 from experiments.fleet.facts import LOOPBACK, offered
 
 STORE_BYTES = 80_000_000
+TOKEN = secrets.token_hex(32)  # one a process: Ray reads it once
 # Ray's own ports of a node: one that is asked for is not waited for
 PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
 
@@ -28,6 +30,7 @@ class LocalFleet:
         self.nodes: dict[str, Any] = {}
 
     def __enter__(self) -> LocalFleet:
+        os.environ["RAY_AUTH_TOKEN"] = TOKEN
         ray_module()
         from ray.cluster_utils import Cluster
 

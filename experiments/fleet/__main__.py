@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from experiments.common.cli import EXIT_ENVIRONMENT, EXIT_OK, note, run_verb
-from experiments.fleet.cluster import ADDRESS, CALM, QUIET, Cluster, connected, free_classes, ray_module
+from experiments.fleet.cluster import ADDRESS, CALM, QUIET, TOKENS, Cluster, connected, free_classes, ray_module
 from experiments.fleet.facts import LOOPBACK, RESOURCE, offered
 from experiments.fleet.relay import PYTHON
 from experiments.measuring.job import module_environment
@@ -29,7 +29,9 @@ from reports.commands import VerbParser, typed
 PORT = 6379
 # A board's memory is for the model: Ray takes a third of it where it is not told otherwise
 STORE_BYTES = 100_000_000
-TOKEN_MODE = "RAY_AUTH_MODE"
+
+
+RAY = (sys.executable, "-m", "ray.scripts.scripts")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -87,14 +89,15 @@ def join_fleet(options: argparse.Namespace) -> int:
 
 
 def _ray_start(command: Sequence[str], listen: str, settings: Mapping[str, str] = MappingProxyType({})) -> int:
-    """Until Ctrl-C, or until Ray ends. Where it listens beyond this machine, callers have to show Ray's token."""
+    """Until Ctrl-C, or until Ray ends. Callers have to show Ray's token, as its servers listen on every interface
+    whatever they are told; on loopback one is made for this user where there is none."""
     ray_module()
-    environment = {**os.environ, **QUIET, **settings}
-    if listen != LOOPBACK:
-        environment.setdefault(TOKEN_MODE, "token")
+    environment = {**TOKENS, **os.environ, **QUIET, **settings}
+    if listen == LOOPBACK:
+        subprocess.run([*RAY, "get-auth-token", "--generate"], env=environment, capture_output=True, check=False)
     store = f"--object-store-memory={STORE_BYTES}"
     return subprocess.run(
-        [sys.executable, "-m", "ray.scripts.scripts", "start", *command, store, "--block"],
+        [*RAY, "start", *command, store, "--block"],
         env=environment, stdin=subprocess.DEVNULL, check=False,
     ).returncode  # fmt: skip
 

@@ -23,6 +23,9 @@ from experiments.fleet.travel import code_archive
 ADDRESS = "RAY_ADDRESS"
 INSTALL = "pip install -c constraints.txt -e '.[ray]'"
 START = "python -m experiments.fleet head"
+# Whoever calls shows a token: Ray listens on every interface, and who reaches it can run code. RAY_AUTH_MODE=disabled
+# in the environment is for a fleet of somebody else's that asks for none
+TOKENS = {"RAY_AUTH_MODE": "token"}
 # Ray's own defaults, for one machine: what is printed by workers goes to their logs, nobody is told at a start
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 # Of a machine that measures: Ray looks at nothing ten times a second there, and ends no process for want of memory
@@ -56,7 +59,8 @@ class Node:
 
 def ray_module() -> ModuleType:
     """Raises ConfigError where Ray is not installed."""
-    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    wanted = {**QUIET, **TOKENS}  # which Ray reads as it is imported
+    os.environ.update({name: os.environ.get(name, value) for name, value in wanted.items()})
     try:
         import ray
     except ImportError as error:

@@ -42,7 +42,7 @@ def test_numbers_set_after_the_groups_are_what_hydra_composes(overrides: dict[st
         with pytest.raises(ConfigError):
             compose_config(texts)
     else:
-        assert {"enhance": {"name": "none"}, **compose_config(texts)} == wanted, "none is as before there was the choice"
+        assert {"enhance": {"name": "none"}, **compose_config(texts)} == wanted, "none is left out of records"
 
 
 def test_one_cell_does_not_see_another_ones_values() -> None:

@@ -31,12 +31,12 @@ INTERNAL = (
 
 def overview() -> str:
     """One screen: the verbs by purpose."""
-    lines = ["f5bench VERB [...]: speed of F5-TTS with the quality of the very audio that was timed.", ""]
+    lines = ["f5bench VERB [...]: speed of F5-TTS with the quality of the very audio that was timed."]
     for purpose, verbs in VERBS.items():
         lines.append(purpose)
         lines += [f"  {verb:<19}{said}" for verb, (_, said) in verbs.items()]
     return "\n".join([
-        *lines, "", "f5bench VERB --help shows its settings and examples; start with: f5bench doctor, f5bench run",
+        *lines, "f5bench VERB --help shows its settings and examples; start with: f5bench doctor, f5bench run",
         f'completion: eval "$(f5bench completion bash)" ({", ".join(SHELLS)})',
     ])  # fmt: skip
 

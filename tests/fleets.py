@@ -57,7 +57,7 @@ class Pipes:
             for name, wanted in self.machines.items() if name not in self.dead
         ]  # fmt: skip
 
-    def open(self, node: Node) -> Machine:
+    def reach(self, node: Node) -> Machine:
         name = node.node_id
         if name not in self.opened:
             own = {

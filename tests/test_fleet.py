@@ -220,7 +220,7 @@ def test_what_travels_is_what_its_hash_says(tmp_path: Path) -> None:
 def test_a_machine_that_has_changed_measures_nothing_more(pipes: Pipes) -> None:
     pipes.machines = {"one": ONE_CORE}
     (node,) = pipes.nodes()
-    machine = pipes.open(node)
+    machine = pipes.reach(node)
     machine.introduce(node.kinds)
     (host,) = classes_of(machine.classes.items())
     other = replace(host, environment="0" * 16, facts={**host.facts, "power_mode": "15W"})

@@ -87,7 +87,7 @@ class Cluster:
                 )
         return sorted(found, key=lambda node: (node.address, node.node_id))
 
-    def open(self, node: Node) -> Machine:
+    def reach(self, node: Node) -> Machine:
         """A relay on the machine, once for each; it answers when no other sweep holds the machine."""
         if node.node_id not in self.opened:
             from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

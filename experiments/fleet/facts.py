@@ -148,4 +148,4 @@ def _kind(host_class: str) -> str:
 
 def boot_id() -> str | None:
     """Equal for all that share a running kernel, containers included; None where nobody says."""
-    return BOOT_ID.read_text("ascii").strip() if BOOT_ID.is_file() else None
+    return BOOT_ID.read_text(encoding="ascii").strip() if BOOT_ID.is_file() else None

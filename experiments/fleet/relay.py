@@ -34,7 +34,7 @@ def unpacked(content: str, archive: bytes) -> Path:
     shelf = Path(root) / "fleet" / "code"
     place = shelf / content
     shelf.mkdir(parents=True, exist_ok=True)
-    with (shelf / ".lock").open("w") as turn, zipfile.ZipFile(io.BytesIO(archive)) as pack:
+    with (shelf / ".lock").open("wb") as turn, zipfile.ZipFile(io.BytesIO(archive)) as pack:
         fcntl.flock(turn, fcntl.LOCK_EX)  # two nodes may share a cache: the second finds it whole
         if place.is_dir() and all(_is_there(place / one.filename, one) for one in pack.infolist()):
             return place

@@ -91,7 +91,8 @@ class Inbox:
             fresh.write_bytes(data)
             fresh.replace(path)
             return
-        with path.open("r+b" if path.exists() else "w+b") as file:
+        path.touch()
+        with path.open("r+b") as file:
             if file.seek(0, os.SEEK_END) < news["start"]:
                 raise ValueError(f"{path}: what came before byte {news['start']} is missing")
             file.seek(news["start"])

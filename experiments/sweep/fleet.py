@@ -82,7 +82,7 @@ class Fleet:
         return met
 
     def _meet(self, node: Node) -> Machine | None:
-        machine = self.cluster.open(node)
+        machine = self.cluster.reach(node)
         held = threading.Timer(HELD_S, note, (f"{node.name} does not answer yet: another sweep may hold it; waiting",))
         held.start()
         try:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from engine.backends.tensorrt.plan_file import PlanIdentity, described, read_plan, write_plan
 from engine.cache import MANIFEST, cached_folder
 from engine.contract import ConfigError, UnsupportedEngine
+from engine.families.family import family_of
 from engine.runtimes.profiles import profiles_of
 from engine.solver.methods import solver_spec
 from engine.weights.checkpoint import check_backbone
@@ -154,5 +155,10 @@ def test_keys_that_no_model_and_no_solver_has_are_refused_by_name() -> None:
 @pytest.mark.parametrize("group", ["model", "solver"])
 def test_every_preset_has_known_keys_only(group: str) -> None:
     for path in sorted((ROOT / "conf" / group).glob("*.yaml")):
-        chosen = config(f"{group}={path.stem}")[group]
-        check_backbone(chosen) if group == "model" else solver_spec(chosen)
+        composed = config(f"{group}={path.stem}")
+        if group == "solver":
+            solver_spec(composed[group])
+        elif "backbone" in composed[group]:
+            check_backbone(composed[group])
+        else:
+            family_of(composed[group]).validate(composed)

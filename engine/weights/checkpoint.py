@@ -197,7 +197,7 @@ SHAPES = {"DiT": dit_shapes, "UNetT": unett_shapes}
 BLOCKS = {"DiT": "transformer.transformer_blocks.", "UNetT": "transformer.layers."}
 UNETT_CHOICES = {"qk_norm": (None, "rms_norm"), "skip_connect_type": ("concat", "add", "none")}
 MODEL_KEYS = (
-    "name", "backbone", "arch", "release", "student", "checkpoint", "vocab", "mel_bins", "mel_spec_type",
+    "name", "family", "backbone", "arch", "release", "student", "checkpoint", "vocab", "mel_bins", "mel_spec_type",
     "sample_rate_hz", "hop_samples",
 )  # fmt: skip
 OTHER_MODEL = "choose the model config that belongs to the weights"

@@ -35,7 +35,8 @@ OF_OURS = (
     "vocos", "scipy", "soundfile", "soxr", "safetensors", "rjieba", "pypinyin", "hydra-core>=1.3.8,<1.4", "rich",
     "psutil", "pydantic>=2.7", "annotated-types>=0.6", "typing-extensions>=4.8", "pandas", "pyarrow", "matplotlib",
     "jinja2", "jiwer", "pyyaml", "junitparser", "markdown-it-py", "pesq", "pystoi", "pocketsphinx", "pyworld",
-    "pyloudnorm", "mlflow>=3.7,<4", "fastapi", "uvicorn", "httpx", "onnx", "onnxscript",
+    "pyloudnorm", "mlflow>=3.7,<4", "fastapi", "uvicorn", "httpx", "prometheus-client", "onnx",
+    "onnxscript",
 )  # fmt: skip
 KEPT = ("torch", "torchaudio", "triton", "numpy", "onnxruntime-gpu")  # nothing that comes later may replace these
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from metrics.journal_lines import LineWriter
 from metrics.record import RecordError, to_json
 from metrics.typed import from_json
 from metrics.verdict import Outcome
@@ -63,7 +64,5 @@ def append(folder: Path, entry: Entry) -> None:
     whole = path.read_bytes().rpartition(b"\n") if path.is_file() else (b"", b"", b"")
     if whole[2]:  # a line that was torn off when the machine went down
         os.truncate(path, len(whole[0]) + len(whole[1]))
-    with path.open("a", encoding="utf-8") as file:
-        file.write(to_json(asdict(entry)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with LineWriter(path) as writer:
+        writer.append(to_json(asdict(entry)))

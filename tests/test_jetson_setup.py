@@ -41,7 +41,7 @@ REST = f"""\
 torchdiffeq tqdm transformers wandb x-transformers vocos scipy soundfile soxr safetensors rjieba pypinyin \
 'hydra-core>=1.3.8,<1.4' rich psutil 'pydantic>=2.7' 'annotated-types>=0.6' 'typing-extensions>=4.8' pandas pyarrow \
 matplotlib jinja2 jiwer pyyaml junitparser markdown-it-py pesq pystoi pocketsphinx pyworld \
-pyloudnorm 'mlflow>=3.7,<4' fastapi uvicorn httpx onnx onnxscript
+pyloudnorm 'mlflow>=3.7,<4' fastapi uvicorn httpx prometheus-client onnx onnxscript
 # what is here and what is not
 .venv-jetson/bin/python -m experiments.doctor
 # the CUDA engines proven, with no bound on their speed

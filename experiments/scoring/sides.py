@@ -28,6 +28,8 @@ def sides_of(folder: Path, quality_set: str | None = None) -> tuple[Path | None,
     quality_set: as `widened` takes it, where more is scored than the run asked for.
     """
     record = load_record(folder / RESULT)
+    if "quality" not in record.config:
+        raise RecordError(f"{folder / RESULT}: config.quality is missing; run again")
     quality = record.config["quality"]
     config = {**record.config, "quality": quality if quality_set is None else widened(quality, quality_set)}
     return _reference(folder, as_config(config)), _oracle(folder, record)

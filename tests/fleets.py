@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from experiments.common.environment import fingerprint
+from experiments.common.repository import git_state
 from experiments.fleet.cluster import Node
 from experiments.fleet.machines import Machine, MachineLost
 from experiments.fleet.relay import Relay
@@ -67,7 +68,10 @@ class Pipes:
             with cores(self.machines[name]):
                 self.relays[name] = Relay(None, own)
             self.opened[name] = Machine(
-                name=name, talk=lambda line: self._talk(name, line), close=lambda: self._close(name)
+                name=name,
+                talk=lambda line: self._talk(name, line),
+                close=lambda: self._close(name),
+                git=git_state(ROOT),
             )
         return self.opened[name]
 

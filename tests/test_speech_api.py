@@ -99,6 +99,8 @@ def test_a_stream_is_the_same_sound_in_pieces(form: str) -> None:
         events = client.post("/v1/audio/speech", json={**body, "stream_format": "sse"})
         assert events.headers["content-type"].startswith("text/event-stream")
         assert client.get("/healthz").json()["served"] == 2
+        told = client.get("/metrics").text
+        assert "f5bench_rtf_count{length=" in told, "a stream is a call like any other"
     if form == "wav":
         heard_S, rate_hz = soundfile.read(io.BytesIO(streamed.content), dtype="int16")
         assert rate_hz == 24000

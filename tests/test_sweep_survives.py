@@ -10,12 +10,14 @@ import pytest
 
 from engine.contract import ConfigError
 from experiments.checks.chaos import Chaos
+from experiments.common import device_lock as lock_module
+from experiments.common.device_lock import folder_lock
 from experiments.common.failure import kind_of_error, kind_of_exit, log_tail, oom_kills
 from experiments.common.sources import ROOMS, TIMED_PATH, code_hash, imported
 from experiments.settings.compose import compose_cells
 from experiments.settings.identity import identity_of
 from experiments.sweep import cells as cells_module
-from experiments.sweep.cells import Sweep, folder_lock
+from experiments.sweep.cells import Sweep
 from experiments.sweep.ledger import load_ledger
 from experiments.sweep.running import new_sweep, resumed_sweep, run_sweep
 from metrics.record import load_record
@@ -154,7 +156,7 @@ def test_max_failures_leaves_the_rest_for_later(elsewhere: Path, monkeypatch: py
 
 
 def test_two_processes_cannot_go_on_with_one_sweep(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cells_module, "LOCK_PATIENCE_S", 0.1)
+    monkeypatch.setattr(lock_module, "PATIENCE_S", 0.1)
     made = sweep("engine=fp32")
     with folder_lock(made.folder), pytest.raises(ConfigError, match="another process is working on this sweep"):
         run_sweep(made)

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as families
 from baselines.stored.store import save_baseline
 from engine.contract import ConfigError
 from experiments import gate
+from experiments.common import device_lock as lock_module
 from experiments.common.cli import run_verb
 from experiments.watch import __main__ as verb
 from experiments.watch import session as sessions
@@ -272,3 +273,13 @@ def test_an_hourly_watch_allows_one_look_less_of_the_false_alarms() -> None:
     assert WATCH.made(["watch=hourly", "watch.baseline=main"]).runs_a_month == 720
     with pytest.raises(ConfigError, match="is needed"):
         WATCH.made(["watch=hourly"])
+
+
+def test_a_second_watch_of_a_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both would measure into one folder of a night, and one textfile would hide the other's verdict."""
+    monkeypatch.setattr(lock_module, "PATIENCE_S", 0.1)
+    with (
+        lock_module.folder_lock(tmp_path),
+        pytest.raises(ConfigError, match=r"watch\.folder=.*another process is working on this watch"),
+    ):
+        verb.watch(settings(tmp_path), [], FakeClock())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.enhance.flow import joined, nothing
+from engine.enhance.flow import Framed, joined
 
 FRAME_S = 0.01
 SPEECH_RANGE_DB = 35.0  # what lies so far under the loudest frame so far is no speech
@@ -19,36 +19,25 @@ FLOOR_FRAMES = 100
 SEAM_S = 0.005
 
 
-class AdaptiveSilence:
+class AdaptiveSilence(Framed):
     """longest_pause_s: of a silence between sounds; the middle of a longer one is left out, its ends are cross-faded
     over 5 ms. edge_s: of what stays before the first sound and behind the last one."""
 
     def __init__(self, rate_hz: int, longest_pause_s: float, edge_s: float):
-        self._hop = max(round(FRAME_S * rate_hz), 1)
+        super().__init__(max(round(FRAME_S * rate_hz), 1))
         self._longest, self._edge = round(longest_pause_s * rate_hz), round(edge_s * rate_hz)
         self._seam = min(round(SEAM_S * rate_hz), self._longest // 4)
-        self._rest = nothing()  # of a frame
         self._loudest = 0.0
         self._recent_N = np.full(FLOOR_FRAMES - 1, np.inf)
         self._held: list[np.ndarray] = []  # the silence that has not ended
         self._heard = False
 
-    def add(self, audio_S: np.ndarray) -> np.ndarray:
-        audio_S = joined([self._rest, audio_S])
-        size = len(audio_S) // self._hop * self._hop
-        self._rest = audio_S[size:]
-        return self._through(audio_S[:size], self._hop)
-
     def finish(self) -> np.ndarray:
-        last, self._rest = self._rest, nothing()
-        out = self._through(last, len(last)) if len(last) else nothing()
+        out = super().finish()
         held, self._held = joined(self._held), []
         return joined([out, held[: self._edge]])
 
     def _through(self, audio_S: np.ndarray, frame: int) -> np.ndarray:
-        """Whole frames of so many samples."""
-        if not len(audio_S):
-            return nothing()
         quiet_N = self._quiet(np.mean(np.square(audio_S.reshape(-1, frame), dtype=np.float64), axis=1))
         edges = np.flatnonzero(np.diff(quiet_N)) + 1
         out: list[np.ndarray] = []

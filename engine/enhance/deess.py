@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.enhance.flow import joined, nothing
+from engine.enhance.flow import Framed
 
 FRAME_S = 0.005
 KEPT = 0.5  # of the frame before in each frame's power: a gain that moves over 10 ms is not heard moving
@@ -42,30 +42,17 @@ class Filters:
         self.shelf = high_shelf(rule.shelf_hz, rule.shelf_db, rate_hz)
 
 
-class Deess:
+class Deess(Framed):
     """The high band h is weighed: audio + (gain - 1) h."""
 
     def __init__(self, filters: Filters):
-        self._filters, self._rule, self._hop = filters, filters.rule, filters.frame_samples
+        super().__init__(filters.frame_samples)
+        self._filters, self._rule = filters, filters.rule
         self._of_high, self._of_shelf = np.zeros(2), np.zeros(2)
         self._of_power = np.zeros((2, 1))
         self._gain = 1.0
-        self._rest = nothing()  # of a frame
-
-    def add(self, audio_S: np.ndarray) -> np.ndarray:
-        audio_S = joined([self._rest, audio_S])
-        size = len(audio_S) // self._hop * self._hop
-        self._rest = audio_S[size:]
-        return self._through(audio_S[:size], self._hop)
-
-    def finish(self) -> np.ndarray:
-        last, self._rest = self._rest, nothing()
-        return self._through(last, len(last)) if len(last) else nothing()
 
     def _through(self, audio_S: np.ndarray, frame: int) -> np.ndarray:
-        """Whole frames of so many samples."""
-        if not len(audio_S):
-            return nothing()
         filters, own_S = self._filters, audio_S.astype(np.float64)
         high_S, self._of_high = filters.apply(*filters.high, own_S, zi=self._of_high)
         self._weigh(own_S.reshape(-1, frame), high_S.reshape(-1, frame))

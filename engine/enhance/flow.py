@@ -5,6 +5,7 @@ S: samples, float32 mono. However the blocks of an utterance are cut, what comes
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -45,6 +46,27 @@ class Whole:
 
     def finish(self) -> np.ndarray:
         return self._function(joined(self._blocks))
+
+
+class Framed(ABC):
+    """A flow that looks at whole frames: what a block leaves of one waits for the next block. hop: samples a frame."""
+
+    def __init__(self, hop: int):
+        self._hop, self._rest = hop, nothing()
+
+    def add(self, audio_S: np.ndarray) -> np.ndarray:
+        audio_S = joined([self._rest, audio_S])
+        size = len(audio_S) // self._hop * self._hop
+        self._rest = audio_S[size:]
+        return self._through(audio_S[:size], self._hop) if size else nothing()
+
+    def finish(self) -> np.ndarray:
+        last, self._rest = self._rest, nothing()
+        return self._through(last, len(last)) if len(last) else nothing()
+
+    @abstractmethod
+    def _through(self, audio_S: np.ndarray, frame: int) -> np.ndarray:
+        """Whole frames of so many samples, one at least."""
 
 
 class Chain:

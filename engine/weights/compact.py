@@ -23,8 +23,7 @@ def compact(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             found[name] = value.half()
             continue
         scale = (value.abs().flatten(1).amax(dim=1) / LARGEST).clamp(min=1e-7).half()
-        rows = scale.float().view(-1, *[1] * (value.dim() - 1))
-        found[name] = (value / rows).round().clamp(-LARGEST, LARGEST).char()
+        found[name] = (value / _rows(scale, value.dim())).round().clamp(-LARGEST, LARGEST).char()
         found[name + SCALE] = scale
     return found
 
@@ -37,16 +36,20 @@ def scales_of(names: Iterable[str]) -> set[str]:
 
 def expanded(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """What a file holds -> float32 where it is compact, the rest as it is."""
+    compacted = {name for name, value in state.items() if _is_compact(value, state.get(name + SCALE))}
+    scales = {name + SCALE for name in compacted}
+    return {
+        name: value.float() * _rows(state[name + SCALE], value.dim()) if name in compacted else value
+        for name, value in state.items()
+        if name not in scales
+    }
+
+
+def _is_compact(value: torch.Tensor, scale: torch.Tensor | None) -> bool:
     import torch
 
-    scales, found = scales_of(state), {}
-    for name, value in state.items():
-        if name in scales:
-            continue
-        scale = state.get(name + SCALE)
-        is_compact = name + SCALE in scales and value.dtype == torch.int8 and scale is not None
-        if is_compact and scale is not None and scale.shape == value.shape[:1]:
-            found[name] = value.float() * scale.float().view(-1, *[1] * (value.dim() - 1))
-        else:
-            found[name] = value
-    return found
+    return scale is not None and value.dtype == torch.int8 and scale.shape == value.shape[:1]
+
+
+def _rows(scale: torch.Tensor, dim: int) -> torch.Tensor:
+    return scale.float().view(-1, *[1] * (dim - 1))

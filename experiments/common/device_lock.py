@@ -12,6 +12,7 @@ import re
 import shlex
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from engine.contract import ConfigError
 
 Mode = Literal["wait", "refuse"]
 SHOWN_CHARS = 80  # of its command line
+FOLDER_LOCK = ".sweep.lock"
+PATIENCE_S = 3.0
 
 
 def lock_folder() -> Path:
@@ -78,3 +81,30 @@ def _acquire(descriptor: int, device: str, mode: Mode, say: Callable[[str], None
             ) from None
         say(f"{device}: {holder} is measuring on it; waiting (Ctrl-C to leave)")
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+@contextmanager
+def folder_lock(folder: Path, key: str = "resume", what: str = "sweep") -> Iterator[None]:
+    """Two processes that go on with one sweep would each measure its cells; the second is refused by ConfigError.
+
+    A sweep killed while it starts a worker leaves a child that holds its descriptors until it has become another
+    program; that takes a moment, so the first refusal is not believed.
+    """
+    descriptor = os.open(folder / FOLDER_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        until_s = time.monotonic() + PATIENCE_S
+        while not _is_taken(descriptor):
+            if time.monotonic() >= until_s:
+                raise ConfigError(key, folder, f"another process is working on this {what}", "wait for it to end")
+            time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

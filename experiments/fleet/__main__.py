@@ -6,7 +6,8 @@
     python -m experiments.fleet status [--address HOST:PORT]
     python -m experiments.sweep launcher=ray launcher.address=HOST:PORT 'sweep.hosts=[jetson-*,nvidia-*]'
 
-head and join stay in the foreground: Ctrl-C leaves. Both listen on loopback alone unless --listen names an address.
+head and join stay in the foreground: Ctrl-C leaves. Without --listen they are reached by loopback; Ray's servers listen
+on every interface whatever they are told, so whoever calls has to show Ray's token (~/.ray/auth_token).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def _parser() -> VerbParser:
     parser = VerbParser(prog="python -m experiments.fleet", description=__doc__)
     acts = parser.add_subparsers(metavar="head|join|status", required=True)
     head = acts.add_parser("head", help="start a fleet on this machine, which measures nothing itself")
-    head.add_argument("--listen", default=LOOPBACK, help="the address that machines reach (default: loopback alone)")
+    head.add_argument("--listen", default=LOOPBACK, help="the address that machines reach (default: loopback)")
     head.add_argument("--port", type=int, default=PORT)
     head.set_defaults(act=start_head)
     join = acts.add_parser("join", help="let this machine measure for a fleet")

@@ -14,7 +14,9 @@ from types import ModuleType
 from typing import Any
 
 from engine.contract import ConfigError
+from engine.paths import ROOT
 from experiments.common.plain import LauncherSettings
+from experiments.common.repository import git_state
 from experiments.fleet import relay
 from experiments.fleet.facts import DEVICE, RESOURCE
 from experiments.fleet.machines import Machine, MachineLost
@@ -70,10 +72,12 @@ def ray_module() -> ModuleType:
 
 @dataclass(slots=True, eq=False)
 class Cluster:
-    """A connection. code: what a relay starts with, as a reference of Ray's. opened: the relays by node."""
+    """A connection. code: what a relay starts with, as a reference of Ray's; git: the commit that it is of. opened: the
+    relays by node."""
 
     ray: ModuleType
     code: Any
+    git: Mapping[str, Any]
     opened: dict[str, Machine] = field(default_factory=dict)
 
     def nodes(self) -> list[Node]:
@@ -98,8 +102,9 @@ class Cluster:
                 num_cpus=0, resources=held, max_restarts=0, scheduling_strategy=where
             ).remote(self.code)  # fmt: skip
             self.opened[node.node_id] = Machine(
-                name=node.name, talk=lambda line: self._talk(node, actor, line), close=lambda: self._close(node, actor)
-            )
+                name=node.name, talk=lambda line: self._talk(node, actor, line),
+                close=lambda: self._close(node, actor), git=self.git,
+            )  # fmt: skip
         return self.opened[node.node_id]
 
     def _talk(self, node: Node, actor: Any, request: str) -> Iterator[str]:
@@ -149,7 +154,7 @@ def connected(settings: LauncherSettings, more: Collection[str] = ()) -> Iterato
         ) from error
     try:
         ray.cloudpickle.register_pickle_by_value(relay)
-        yield Cluster(ray, ray.put(code_archive(more)))
+        yield Cluster(ray, ray.put(code_archive(more)), git_state(ROOT))
     finally:
         ray.shutdown()
 

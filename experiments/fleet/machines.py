@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.paths import ROOT
 from experiments.common.journal import JOURNAL, set_aside
-from experiments.common.repository import git_state
 from experiments.fleet.facts import Facts, HostClass
 from experiments.fleet.relay import END
 from experiments.fleet.travel import absolute, contents, expected_of, small_files
@@ -27,11 +25,13 @@ class MachineLost(Exception):
 
 @dataclass(slots=True, eq=False)
 class Machine:
-    """name: for people. talk: a request line -> the lines of the answer; raises MachineLost. close: let it go."""
+    """name: for people. talk: a request line -> the lines of the answer; raises MachineLost. close: let it go. git: the
+    commit of the code that it runs."""
 
     name: str
     talk: Callable[[str], Iterator[str]]
     close: Callable[[], None]
+    git: Mapping[str, Any]
     classes: dict[str, Facts] = field(default_factory=dict)  # by host class
     cpu_flags: tuple[str, ...] = ()
     boot_id: str | None = None
@@ -116,7 +116,7 @@ class Place:
             "asked": spec.config,
             "files": files, "expected": expected_of(config), "machine": self.machine.name,
             "command": None if launcher.command == DEFAULT_COMMAND else list(launcher.command),
-            "environment": self.host.environment, "facts": self.host.facts, "git": git_state(ROOT),
+            "environment": self.host.environment, "facts": self.host.facts, "git": self.machine.git,
         }  # fmt: skip
 
     def _send_files(self, spec: JobSpec, files: Mapping[str, Sequence[tuple[str, str]]]) -> None:

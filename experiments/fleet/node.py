@@ -8,6 +8,7 @@ two seconds. When its stdin ends it ends, and its worker with it.
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import queue
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ from metrics.record import save_record
 
 Send = Callable[[News], None]
 Request = Mapping[str, Any]
+
+HELD = ".held"  # of a job folder whose server lives
 
 
 def about(request: Request, send: Send) -> None:
@@ -119,14 +122,32 @@ def _refused(spec: JobSpec, error: ConfigError) -> JobResult:
 
 @contextmanager
 def work_folder() -> Iterator[Path]:
-    """A folder of this process below the cache, gone afterwards; those of servers that were killed go first."""
+    """A folder of this process below the cache, gone afterwards; those of servers that were killed go first.
+
+    Who works in one holds a lock there: who shares a home with others knows nothing of their processes.
+    """
     shelf = cache_root() / "fleet" / "jobs"
     shelf.mkdir(parents=True, exist_ok=True)
-    for left in shelf.iterdir():
-        if not Path("/proc", left.name.partition("-")[0]).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=shelf, prefix=f"{os.getpid()}-") as folder:
-        yield Path(folder)
+    with ExitStack() as stack:
+        with (shelf / HELD).open("wb") as turn:  # nobody looks at a folder whose lock is still to be taken
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            for left in shelf.iterdir():
+                if left.is_dir() and not _is_held(left):
+                    shutil.rmtree(left, ignore_errors=True)
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=shelf)))
+            fcntl.flock(stack.enter_context((folder / HELD).open("wb")), fcntl.LOCK_EX)
+        yield folder
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        with (folder / HELD).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 ANSWERS = {"about": about, "lacking": lacking, "keep": keep, "job": job}

@@ -24,7 +24,7 @@ from experiments.common.cli import (
     resume_command,
     run_verb,
 )
-from experiments.common.device_lock import device_name
+from experiments.common.device_lock import device_name, folder_lock
 from experiments.common.plain import Config, SweepSettings
 from experiments.common.presets import config_dir, own_folder, with_presets
 from experiments.common.progress import Board
@@ -46,7 +46,7 @@ from experiments.optimize.study import (
 from experiments.settings.compose import Cell, compose_cell, compose_config
 from experiments.settings.front import answered
 from experiments.settings.keys import key_of
-from experiments.sweep.cells import Sweep, Watch, folder_lock, measure_cell, read_cells, review, stop_reason
+from experiments.sweep.cells import Sweep, Watch, measure_cell, read_cells, review, stop_reason
 from experiments.sweep.ledger import Ledger, load_ledger, new_ledger
 from experiments.sweep.running import RESUME, lock_devices, publish, references_of, resume_folder, show_finished
 from experiments.workload.requests import load_workload

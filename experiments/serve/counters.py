@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from engine.contract import EngineFacts, SynthesisRequest
-from experiments.serve.service import Counts, Spoken
+from experiments.serve.service import Counts, Spoken, Streamed
 from experiments.telemetry.reading import Reading
 from metrics.speed.trials import length_of
 
@@ -60,9 +60,9 @@ class ServiceCounters:
         self._audio = Counter("f5bench_audio_seconds", "Of audio made, the reference excluded.", registry=registry)
         registry.register(_Now(counts, power))
 
-    def observe(self, requests: Sequence[SynthesisRequest], spoken: Sequence[Spoken]) -> None:
-        """One call of the engine that succeeded; both in the same order, one at least."""
-        audio_s = sum(len(one.synthesis.audio_S) / one.synthesis.sample_rate_hz for one in spoken)
+    def observe(self, requests: Sequence[SynthesisRequest], spoken: Sequence[Spoken | Streamed]) -> None:
+        """One call of the engine, or one stream, that succeeded; both in the same order, one at least."""
+        audio_s = sum(one.audio_s for one in spoken)
         service_s = spoken[0].service_s
         for request, one in zip(requests, spoken, strict=True):
             length = length_of(request.text)

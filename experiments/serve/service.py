@@ -30,21 +30,26 @@ class Spoken:
     service_s: float
     batch_size: int
 
+    @property
+    def audio_s(self) -> float:
+        return len(self.synthesis.audio_S) / self.synthesis.sample_rate_hz
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Streamed:
-    """A stream that ended. is_whole False: who listened went away, and no more was spoken."""
+    """A stream that ended. audio_s: of the blocks that were made; is_whole False: who listened went away, and no more
+    was spoken."""
 
     queue_s: float
     service_s: float
-    num_blocks: int
+    audio_s: float
     is_whole: bool
 
 
 # Takes one block of a stream on the engine's thread; False: nobody listens any longer
 Listener = Callable[[AudioBlock], bool]
 # Told of the requests of one call and of their answers, in the same order
-Watch = Callable[[Sequence[SynthesisRequest], Sequence[Spoken]], None]
+Watch = Callable[[Sequence[SynthesisRequest], Sequence[Spoken | Streamed]], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,13 +172,12 @@ class Service:
         if error is not None:
             one.streamed.set_exception(error)
             return
-        num_blocks, is_whole = call.result()
-        one.streamed.set_result(
-            Streamed(
-                queue_s=started_s - one.arrived_s, service_s=self._clock.now_s() - started_s, num_blocks=num_blocks,
-                is_whole=is_whole,
-            )
-        )  # fmt: skip
+        audio_s, is_whole = call.result()
+        service_s = self._clock.now_s() - started_s
+        streamed = Streamed(queue_s=started_s - one.arrived_s, service_s=service_s, audio_s=audio_s, is_whole=is_whole)
+        one.streamed.set_result(streamed)
+        if self.watch is not None:
+            self.watch([one.request], [streamed])
 
     def _count(self, num: int, error: BaseException | None) -> None:
         with self._changed:
@@ -182,14 +186,14 @@ class Service:
             else:
                 self._counts.failed += num
 
-    def _stream(self, request: SynthesisRequest, listener: Listener) -> tuple[int, bool]:
-        """Blocks handed on, and whether that was all of them."""
-        num_blocks = 0
+    def _stream(self, request: SynthesisRequest, listener: Listener) -> tuple[float, bool]:
+        """Seconds handed on, and whether that was all of it."""
+        audio_s = 0.0
         for block in self._engine.stream(request):
-            num_blocks += 1
+            audio_s += len(block.audio_S) / block.sample_rate_hz
             if not listener(block):
-                return num_blocks, False
-        return num_blocks, True
+                return audio_s, False
+        return audio_s, True
 
     def _call(self, requests: list[SynthesisRequest]) -> list[Synthesis]:
         results = self._engine.synthesize(requests)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from engine.contract import ConfigError
 from experiments.common.environment import now_iso
 from experiments.common.failure import allowed_retries, signal_name
 from experiments.common.plain import Config
@@ -26,8 +22,6 @@ from experiments.sweep.ledger import Attempt, Entry, Ledger
 from metrics.power.figures import GROSS
 from metrics.record import RecordError, RunRecord, load_record
 
-LOCK = ".sweep.lock"
-LOCK_PATIENCE_S = 3.0
 NAMED = 3  # so many cells are named beside a reason
 
 
@@ -35,7 +29,8 @@ NAMED = 3  # so many cells are named beside a reason
 class Sweep:
     """The cells beside their ledger. command: how a worker is started, for tests. held: the device locks.
 
-    environment: that part of the cell keys, of the machines that measure; None: of this one.
+    environment, code: those parts of the cell keys, of the machines that measure and what they were sent; None: of here
+    and now.
     """
 
     folder: Path
@@ -47,11 +42,12 @@ class Sweep:
     held: tuple[int, ...] = ()
     references: dict[str, Path] = field(default_factory=dict)  # made or found beside the cells, by reference_key
     environment: str | None = None
+    code: str | None = None
 
     def identity(self, index: int) -> Identity:
         """The cell key as code, weights and the measuring machine are now."""
         found = identity_of(self.cells[index].config)
-        return found if self.environment is None else replace(found, environment=self.environment)
+        return replace(found, environment=self.environment or found.environment, code=self.code or found.code)
 
     def dir_of(self, index: int) -> Path:
         return self.folder / self.ledger.entries[index].dir
@@ -108,31 +104,6 @@ class Watch:
         if self.elsewhere is not None:
             return replace(make_launcher(None, on_tick, command), elsewhere=self.elsewhere)
         return make_launcher(self.locks[str(config["device"]["kind"])], on_tick, command)
-
-
-@contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Two processes that go on with one sweep would each measure its cells; the second is refused."""
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        _lock(descriptor, folder)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    """A sweep killed while it starts a worker leaves a child that holds its descriptors until it has become another
-    program; that takes a moment, so the first refusal is not believed."""
-    until_s = time.monotonic() + LOCK_PATIENCE_S
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= until_s:
-                remedy = "wait for it to end"
-                raise ConfigError("resume", folder, "another process is working on this sweep", remedy) from None
-        time.sleep(0.05)
 
 
 def read_cells(ledger: Ledger) -> list[Cell]:

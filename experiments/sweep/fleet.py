@@ -28,8 +28,10 @@ from experiments.common.cli import (
     report_command,
     resume_command,
 )
+from experiments.common.device_lock import folder_lock
 from experiments.common.environment import instruction_set
 from experiments.common.plain import Config
+from experiments.common.sources import code_hash
 from experiments.fleet.cluster import HELD_S, Cluster, Node, connected
 from experiments.fleet.facts import HostClass, chosen, classes_of, environment_of
 from experiments.fleet.machines import Machine, MachineLost, Place
@@ -40,7 +42,7 @@ from experiments.measuring.validate import LOCAL, launcher_of
 from experiments.settings.compose import COMPOSED_FOR, compose_cells
 from experiments.settings.overrides import parse
 from experiments.settings.suited import suited
-from experiments.sweep.cells import Watch, folder_lock, review
+from experiments.sweep.cells import Watch, review
 from experiments.sweep.dispatch import Dispatch, Lines, Table
 from experiments.sweep.running import Scores, new_sweep, resumed_sweep, sweep_folder
 from metrics.record import RecordError, write_atomically
@@ -89,6 +91,7 @@ class Fleet:
             machine.introduce(node.kinds)
         except MachineLost as lost:
             note(f"{lost}; it takes no part")
+            self.refused.add(node.node_id)
             machine.close()
             return None
         finally:
@@ -203,9 +206,10 @@ def _is_of(machine: Machine, host: HostClass) -> bool:
 
 
 def _run(folder: Path, tables: list[Table], fleet: Fleet, command: Sequence[str] | None) -> int:
+    code = code_hash()  # of what the machines have been sent: an edit made meanwhile is of the next sweep
     with folder_lock(folder):
         for table in tables:
-            table.sweep.command, table.sweep.environment = command, table.host.environment
+            table.sweep.command, table.sweep.environment, table.sweep.code = command, table.host.environment, code
             table.machines = [machine for machine in fleet.machines if _is_of(machine, table.host)]
             table.sweep.ledger.start()
             for line in review(table.sweep):

@@ -24,7 +24,7 @@ from experiments.common.cli import (
     report_place,
     resume_command,
 )
-from experiments.common.device_lock import device_lock, device_name
+from experiments.common.device_lock import device_lock, device_name, folder_lock
 from experiments.common.progress import Board, expected_text
 from experiments.measuring.job import LOG, module_environment, new_job, write_job
 from experiments.measuring.running import (
@@ -42,7 +42,7 @@ from experiments.scoring.sides import oracle_of
 from experiments.settings.compose import DEFAULT_PRESET, Cell, compose_cells
 from experiments.settings.reference import is_reference, needs_reference, reference_key
 from experiments.settings.suited import suited
-from experiments.sweep.cells import Sweep, Told, Watch, folder_lock, measure_cells, read_cells, review
+from experiments.sweep.cells import Sweep, Told, Watch, measure_cells, read_cells, review
 from experiments.sweep.ledger import load_ledger, new_ledger
 from experiments.workload.requests import load_workload
 from metrics.record import RecordError

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.contract import ConfigError, UnsupportedEngine
 from experiments.common.cli import EXIT_OK, EXIT_USAGE, note, refuse_unwritable, run_verb
+from experiments.common.device_lock import folder_lock
 from experiments.common.presets import with_presets
 from experiments.measuring.limits import read_limits
 from experiments.settings.compose import compose_run
@@ -51,8 +52,10 @@ def watch(settings: Watch, overrides: Sequence[str], clock: Clock) -> int:
     from experiments.watch import session as sessions
 
     session = sessions.Session(settings=settings, overrides=tuple(overrides), clock=clock, gate=sessions.run_gate)
-    code = EXIT_OK
-    with refuse_unwritable("watch.folder", Path(settings.folder)):
+    code, folder = EXIT_OK, Path(settings.folder)
+    with refuse_unwritable("watch.folder", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with refuse_unwritable("watch.folder", folder), folder_lock(folder, "watch.folder", "watch"):
         for number, _ in enumerate(moments(settings, clock), start=1):
             is_last = number == settings.runs
             next_s = None if is_last else next_due_s(clock.now_s(), settings.every_minutes, settings.offset_minutes)

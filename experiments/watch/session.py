@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines.history.course import CourseLimits
-from experiments.common.cli import EXIT_REGRESSION
+from experiments.common.cli import EXIT_REGRESSION, one_line
 from experiments.common.quoting import hydra_value
 from experiments.measuring.fresh import fresh_verb
 from experiments.watch.ledger import Bound, Entry, append, read_ledger
@@ -56,14 +56,22 @@ class Session:
     def _entry(self, out: Path, code: int, started_s: float) -> Entry:
         verdict = _verdict(out)
         outcome = _outcome(verdict, code)
+        courses, untold = self._courses_told() if verdict is not None else (None, None)
         return Entry(
             baseline=str(self.settings.baseline), folder=out.name, started_unix_s=started_s,
             ended_unix_s=self.clock.now_s(), exit_code=code, outcome=outcome,
             host_class=None if verdict is None else str(verdict["baseline"]["host_class"]),
             findings=() if verdict is None else tuple(map(_bound, verdict["findings"])),
-            courses=self._courses() if verdict is not None else None,
-            reason=f"the gate came to no verdict (exit code {code})" if outcome is None else None,
+            courses=courses,
+            reason=f"the gate came to no verdict (exit code {code})" if outcome is None else untold,
         )  # fmt: skip
+
+    def _courses_told(self) -> tuple[dict[str, Outcome] | None, str | None]:
+        """(courses, None), or (None, why there are none): a damaged run of another night does not cost this one."""
+        try:
+            return self._courses(), None
+        except (RecordError, ValueError) as error:
+            return None, one_line(f"the courses cannot be told: {error}")
 
     def _courses(self) -> dict[str, Outcome]:
         """Of the kept runs with today's; empty while none of them shows a speed."""

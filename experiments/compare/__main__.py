@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from baselines.paired.data import CANDIDATE, REFERENCE
 from engine.contract import ConfigError
@@ -14,14 +15,15 @@ from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.device_lock import device_lock
 from experiments.common.plain import Config, as_config, as_plain
 from experiments.common.presets import with_presets
-from experiments.compare.leave import publish, refuse_used, report_failure
 from experiments.compare.processes import SideFailed
 from experiments.compare.session import LOG, Prepared, measure, open_bench, prepare
 from experiments.compare.settings import COMPARE, SIDES, Command, read_command
 from experiments.measuring.running import default_out, sync_tracking
 from experiments.settings.compose import compose_config
 from experiments.settings.keys import key_of
-from reports.verdicts.paired import Comparison
+
+if TYPE_CHECKING:
+    from reports.verdicts.paired import Comparison
 
 OWN = ("out", "tracking", "device")
 HELP = """Compare two engines in one run: pairs of calls on the same sentence with the same noise, in random order, in
@@ -50,6 +52,8 @@ def main(argv: Sequence[str]) -> int:
     shared = [word for word in argv if "=" in word and word.partition(".")[0] not in SIDES]
     if COMPARE.answered(argv, HELP, shared):
         return EXIT_OK
+    from experiments.compare.leave import publish, report_failure
+
     command = read_command(argv)
     config = _own_settings(command)
     out = Path(str(config["out"] or default_out("compare")))
@@ -68,6 +72,8 @@ def main(argv: Sequence[str]) -> int:
 
 def run_comparison(command: Command, out: Path, stack: ExitStack) -> Comparison:
     """Everything but the writing. Raises ConfigError and SideFailed."""
+    from experiments.compare.leave import refuse_used
+
     refuse_used(out)
     prepared = prepare(command, out, stack)
     say(opening(prepared, out))

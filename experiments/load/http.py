@@ -24,7 +24,8 @@ from experiments.common.plain import Config
 from experiments.load.audio import Heard
 from experiments.load.driver import Done, Order, Reply
 from experiments.measuring.job import worker_environment
-from experiments.serve.app import BATCH, CHUNKS, EVALS, FRAMES, QUEUE_S, READY
+from experiments.serve.app import BATCH, CHUNKS, EVALS, FRAMES, QUEUE_S
+from experiments.serve.service import READY
 from experiments.workload.requests import Workload
 from metrics.speed.load import ServedStatus
 

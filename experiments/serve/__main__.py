@@ -22,8 +22,7 @@ from experiments.common.plain import Config
 from experiments.common.presets import with_presets
 from experiments.measuring.engines import build_by_name, facts_content
 from experiments.measuring.validate import one_cell
-from experiments.serve.app import READY
-from experiments.serve.service import Service
+from experiments.serve.service import READY, Service
 from experiments.serve.settings import SERVE, Serve, refuse_unserved
 from experiments.telemetry.backends import choose
 from experiments.workload.requests import load_workload

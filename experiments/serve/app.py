@@ -165,6 +165,3 @@ def _wav(spoken: Spoken) -> Response:
         EVALS: str(synthesis.num_evals),
     }
     return Response(file.getvalue(), media_type="audio/wav", headers=headers)
-
-
-READY = "serving on "

@@ -12,6 +12,8 @@ from engine.clock import Clock
 from engine.contract import AudioBlock, Engine, EngineFacts, Synthesis, SynthesisRequest
 from experiments.serve.line import BatchQueue, BatchRule
 
+READY = "serving on "  # begins the line that says so
+
 
 class QueueFull(Exception):
     """The line holds as many as it may; try again later."""

@@ -57,6 +57,7 @@ Scoring = tuple[Path, Path | None, Path | None]  # the folders of a run, its ref
 
 def run_cells(argv: Sequence[str], preset: str | None = DEFAULT_PRESET) -> int:
     """A new sweep of what the overrides name. preset: what is swept where they sweep nothing."""
+    note("composing the variants and checking them")  # seconds, and whoever typed it should hear at once
     cells, left_out = suited(compose_cells(argv, preset))
     for line in left_out:
         note(line)

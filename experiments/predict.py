@@ -20,7 +20,7 @@ from experiments.settings.front import answered
 from experiments.settings.keys import key_of, refuse_misspelt, refuse_unread
 from metrics.record import to_json, write_atomically
 from metrics.speed.bound import DEVICES, Peaks, Task, evaluation_bound, rtf_bound
-from metrics.speed.roofline import Dit
+from metrics.speed.roofline import Dit, rows_of
 from reports.words import significant
 
 HELP = f"""A bound on every engine's RTF on a device, from counted arithmetic and its maker's peaks. No measurement.
@@ -134,7 +134,7 @@ def task_of(config: Config, reference_s: float, generated_s: float, num_evals: i
     model = config["model"]
     frames = (reference_s + generated_s) * model["sample_rate_hz"] / model["hop_samples"]
     return Task(
-        dit=Dit.of(model), num_frames=round(frames), rows=2 if config["solver"]["cfg_strength"] else 1,
+        dit=Dit.of(model), num_frames=round(frames), rows=rows_of(config["solver"]["cfg_strength"]),
         num_evals=num_evals, generated_s=generated_s,
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ from experiments.common.environment import num_threads
 from experiments.measuring.peaks import gemm_peaks
 from experiments.settings.compose import compose_run
 from experiments.workload.requests import load_workload
-from metrics.speed.roofline import Dit
+from metrics.speed.roofline import Dit, rows_of
 from reports.commands import VerbParser
 
 TURNS = 5
@@ -29,7 +29,7 @@ KINDS = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
 
 def call(engine: Engine, request: SynthesisRequest, num: int, dit: Dit, ref_frames: int) -> tuple[float, float]:
     """(operations, seconds) of the denoise stage of one call; every request has noise of its own."""
-    rows = 2 if engine.facts.cfg_strength else 1
+    rows = rows_of(engine.facts.cfg_strength)
     spoken = engine.synthesize([replace(request, seed=seed) for seed in range(num)])
     flop = sum(one.num_evals * dit.evaluation_flop(ref_frames + len(one.mel_ND), rows) for one in spoken)
     return flop, spoken[0].stages.denoise_s  # of the whole call, in every answer

@@ -17,12 +17,11 @@ import numpy as np
 from engine.contract import SynthesisRequest
 from engine.settings import ModelSettings
 from experiments.common.plain import Config
-from metrics.speed.roofline import Dit
+from metrics.speed.roofline import Dit, rows_of
 
 START_S = 9.0
 SCORING_S_PER_SENTENCE = 0.8
 SHARE_OF_PRODUCT = 0.5
-ROWS = 2  # conditional and unconditional
 SIDE = 1024
 REPEATS = 3
 
@@ -55,6 +54,7 @@ def expected_s(config: Config, requests: Sequence[SynthesisRequest], num_calls: 
     if config["device"]["kind"] != "cpu" or "arch" not in config["model"]:
         return None
     dit = Dit.of(config["model"])
-    flop = [dit.evaluation_flop(num_frames(request, config["model"]), ROWS) for request in requests]
+    rows = rows_of(config["solver"]["cfg_strength"])
+    flop = [dit.evaluation_flop(num_frames(request, config["model"]), rows) for request in requests]
     calls_s = num_calls * num_evals * float(np.mean(flop)) / (SHARE_OF_PRODUCT * product_flop_per_s())
     return START_S + calls_s + SCORING_S_PER_SENTENCE * len(requests)

@@ -73,9 +73,10 @@ def heard_of(
     vocoder's weights, not its runtime; a student's guidance is the one that it was taught. model: where the reference
     is to be of another model than the one that speaks, what names that model, in place of the weights."""
     facts, vocoder = record.facts or {}, str((record.facts or {}).get("vocoder"))
+    taught = (facts.get("student") or {}).get("taught_cfg_strength")
     identity = {
         "prompt": _prompt(record, utterance.utterance_id),
-        "cfg_strength": str((facts.get("student") or {}).get("taught_cfg_strength") or facts.get("cfg_strength")),
+        "cfg_strength": str(float(taught or facts.get("cfg_strength") or 0.0)),
         "vocoder": vocoder if towards == "oracle" else vocoder.rpartition(":")[2],
         **({"weights_sha256": str(facts.get("weights_sha256"))} if model is None else {"reference_model": model}),
     }

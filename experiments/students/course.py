@@ -37,7 +37,7 @@ from experiments.students.settings import Recipe
 from experiments.students.teaching import HeldOut, Pupil, held_out_states
 from experiments.workload.requests import load_workload
 from metrics.record import to_json, write_atomically, write_bytes_atomically
-from metrics.speed.roofline import Dit
+from metrics.speed.roofline import Dit, rows_of
 
 PROMPT_WORDS = range(4, 8)
 LOOKED_AT = 10_000  # texts, until a short one is given up
@@ -118,7 +118,7 @@ class Course:
     def cost(self) -> Cost:
         """Of one update, from counted arithmetic and this machine's products."""
         recipe, frames = self._recipe, self._mean_frames()
-        rows = 2 if self._strength else 1
+        rows = rows_of(self._strength)
         teacher, student = Dit.of(self._model), Dit.of(self._student_model)
         asked = recipe.teacher_steps * teacher.evaluation_flop(frames, rows)
         flop = recipe.paths * (asked + BACKWARD * student.evaluation_flop(frames, 1))

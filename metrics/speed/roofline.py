@@ -23,6 +23,11 @@ WEIGHT_BYTES = {"fp32": 4, "amp": 4, "bf16": 2, "fp16": 2, "int8": 1}
 TYPICAL_ARCH: Mapping[str, int] = {"dim": 768, "ff_mult": 4}
 
 
+def rows_of(cfg_strength: float) -> int:
+    """Of one utterance in one evaluation: with guidance the text's and the one without it."""
+    return 2 if cfg_strength else 1
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dit:
     """The sizes that decide the work. A UNetT has a token before the frames, and products in its skip connections."""

@@ -42,12 +42,13 @@ class KokoroContext:
         from engine.runtimes.onnx_session import SessionSettings
 
         known = set(SessionSettings.__dataclass_fields__) - {"provider", "device", "threads"}
-        for key in session or {}:
+        given = session or {}
+        for key in given:
             if key not in known:
                 allowed = f"no such key ({', '.join(sorted(known))})"
-                raise ConfigError(f"engine.session.{key}", session[key], allowed, "correct the spelling")  # type: ignore[index]
+                raise ConfigError(f"engine.session.{key}", given[key], allowed, "correct the spelling")
         device = str(self.config["device"]["kind"])
-        return SessionSettings(provider=provider, device=device, threads=self.threads, **(session or {}))
+        return SessionSettings(provider=provider, device=device, threads=self.threads, **given)
 
 
 def kokoro(

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from engine.cache import cache_root
 from engine.contract import ConfigError, InvalidRequest, UnsupportedEngine
@@ -57,12 +58,12 @@ def package_speller(known: Mapping[str, int], language: str) -> Spell:
     """kokoro-onnx's G2P, imported when it is first needed."""
 
     @cache
-    def tokenizer() -> object:
+    def tokenizer() -> Any:
         from kokoro_onnx.tokenizer import Tokenizer
 
         return Tokenizer(vocab=dict(known))
 
-    return lambda text: str(tokenizer().phonemize(text, language))  # type: ignore[attr-defined]
+    return lambda text: str(tokenizer().phonemize(text, language))
 
 
 class Phonemes:

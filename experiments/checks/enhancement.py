@@ -10,14 +10,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 import scipy
 
 from engine.build import build_engine
 from engine.clock import HostClock
-from engine.contract import Engine, Synthesis
+from engine.contract import Engine, Synthesis, SynthesisRequest
 from engine.enhance.enhanced import EnhancedEngine
 from engine.enhance.flow import Chain, whole
 from engine.enhance.stages import NONE, stages_of
@@ -176,8 +176,8 @@ class Spoken:
         return list(self.said.values())
 
 
-def _median_call(engine: Engine, request: object) -> Synthesis:
-    calls = [engine.synthesize([request])[0] for _ in range(5)]  # type: ignore[list-item]
+def _median_call(engine: Engine, request: SynthesisRequest) -> Synthesis:
+    calls = [engine.synthesize([request])[0] for _ in range(5)]
     return sorted(calls, key=_call_s)[2]
 
 
@@ -188,7 +188,7 @@ def _call_s(one: Synthesis) -> float:
 
 def share_of_call(spoken: Spoken, settings: EnhanceSettings) -> tuple[float, float]:
     """(median seconds of the stage over the sentences, its share of their calls)."""
-    engine = EnhancedEngine(spoken, settings, HostClock())  # type: ignore[arg-type]
+    engine = EnhancedEngine(cast(Engine, spoken), settings, HostClock())
     times = sorted(engine.synthesize([])[0].stages.enhance_s for _ in range(NUM_REPEATS))
     enhance_s = times[NUM_REPEATS // 2]
     return enhance_s, enhance_s / (enhance_s + sum(map(_call_s, spoken.said.values())))
@@ -226,7 +226,7 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_OK
     named = any(word.startswith("workload=") for word in argv)
     config = one_cell(list(argv) if named else ["workload=en_all", *argv]).config
-    chosen = MappingProxyType(forms())
+    chosen = forms()
     speeches = in_pairs(flite_speech([line.text for line in select_lines(config["workload"])]))
     found: dict[str, dict[str, list[Found]]] = {form: {} for form in chosen}
     for form, settings in chosen.items():

@@ -4,6 +4,10 @@ VENV ?= .venv
 EXTRAS ?= quality,speaker,ears,mlflow,onnx,optimize,serve,watch,torchao,docs,dev
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+# uv resolves and unpacks in parallel; it must find the index that pip finds (UV_INDEX_URL and the like), or UV= leaves it out.
+# Modules are compiled when they are first imported: compiling all of them is a minute, and most are never imported
+UV ?= $(shell command -v uv 2>/dev/null)
+INSTALL := $(if $(UV),$(UV) pip install --python $(RUN),$(RUN) -m pip install --no-compile) --quiet --constraint constraints.txt
 
 .PHONY: install bench test lint format doctor students gpu-check gpu-check-here jetson published-audio results docs clean
 
@@ -13,8 +17,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'error: $(PYTHON) cannot make a virtual environment;' \
 	  'on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	$(if $(UV),,$(RUN) -m pip install --quiet --upgrade pip)
+	$(INSTALL) --editable ".[$(EXTRAS)]"
 	touch $(READY)
 
 install: $(READY)  ## the virtual environment alone
@@ -22,16 +26,16 @@ install: $(READY)  ## the virtual environment alone
 bench: $(READY)  ## the default sweep: table, audio, MLflow runs, report
 	$(RUN) -m experiments.sweep $(ARGS)
 
-# Two processes, one file each at a time; products on one core each, or two processes wait for each other's threads.
+# Two processes, one file each at a time, each with one core of its own (tests/conftest.py).
 # NVIDIA's builder makes real plans without a card; nobody else needs its 95 MB on a machine that has none. Kokoro's
 # weights and voices are 84 MB of wheels; Ray is 80 MB, and a fleet's own choice
+define TESTED
+from importlib.util import find_spec as found; import sys; \
+extras = {"tensorrt-rtx": "tensorrt_rtx_bindings", "ray": "ray", **({} if sys.version_info < (3, 11) else {"kokoro": "kokoro_onnx"})}; \
+print(",".join(name for name, module in extras.items() if not found(module)))
+endef
 test: $(READY)
-	@$(RUN) -c 'import tensorrt_rtx_bindings' 2>/dev/null \
-	  || $(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[tensorrt-rtx]"
-	@$(RUN) -c 'import importlib.util as u, sys; sys.exit(not (u.find_spec("kokoro_onnx") or sys.version_info < (3, 11)))' \
-	  || $(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[kokoro]"
-	@$(RUN) -c 'import ray' 2>/dev/null \
-	  || $(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[ray]"
+	@missing=$$($(RUN) -c '$(TESTED)') && { test -z "$$missing" || $(INSTALL) --editable ".[$$missing]"; }
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(READY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -12,10 +12,11 @@ import soundfile
 
 from engine.mel import chunk_samples
 from experiments.common.plain import Config, as_config
+from experiments.measuring.job import RESULT
 from metrics.fidelity.artefacts import METRIC as AUDIO_VALID
 from metrics.fidelity.artefacts import Expectation, audio_valid, replayed
 from metrics.fidelity.pairing import AgainstName, Heard, sha256_of
-from metrics.record import RunRecord, Score, Utterance, to_json
+from metrics.record import RecordError, RunRecord, Score, Utterance, load_record, to_json
 
 RANDOM_WEIGHTS = "random weights: a speed workload"
 
@@ -175,3 +176,19 @@ def _invalid(utterance_id: str, reasons: Sequence[str]) -> Score:
         metric=AUDIO_VALID, utterance_id=utterance_id, value=None, status="error", reason="; ".join(reasons),
         better="higher",
     )  # fmt: skip
+
+
+def heard_in(folder: Path) -> dict[str, Heard]:
+    """Every utterance of a run, as the certificate looks at it. Raises RecordError where one has no audio."""
+    record = load_record(folder / RESULT)
+    audio, _ = read_all(folder, record)
+    for utterance in record.utterances:
+        if utterance.utterance_id not in audio:
+            raise RecordError(f"{folder / utterance.audio_path}: no audio that can be read; give a run with its audio")
+    return {u.utterance_id: heard_of(record, u, audio[u.utterance_id], "oracle") for u in record.utterances}
+
+
+def with_audio(one: Heard, audio_S: np.ndarray) -> Heard:
+    """The same utterance, as if the engine had said this."""
+    audio_S = audio_S.astype(np.float32)
+    return replace(one, audio_S=audio_S, utterance=replace(one.utterance, audio_sha256=sha256_of(audio_S)))

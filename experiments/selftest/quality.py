@@ -13,21 +13,21 @@ import sys
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from experiments.common.cli import EXIT_OK, EXIT_REGRESSION, run_verb
 from experiments.measuring.job import RESULT
-from experiments.scoring.audio import heard_of, read_all
+from experiments.scoring.audio import heard_in, read_all, with_audio
 from experiments.scoring.models import intelligibility
 from metrics.fidelity.artefacts import Expectation, audio_valid
 from metrics.fidelity.faults import FAULTS, SEEN_BY
-from metrics.fidelity.pairing import Heard, Pair, sha256_of
+from metrics.fidelity.pairing import Heard, Pair
 from metrics.fidelity.scores import score_pairs
 from metrics.isolation import Limits
-from metrics.record import RecordError, Score, load_record
+from metrics.record import Score, load_record
 from reports.commands import VerbParser
 
 MEASURED_RATES = ("click -12 dB",)  # research: 85 to 89 % can be seen; all others must be seen always
@@ -46,21 +46,6 @@ class Rate:
     def is_enough(self) -> bool:
         least = LEAST_CLICKS_FRAC if self.fault in MEASURED_RATES else 1.0
         return self.tried > 0 and self.seen >= least * self.tried
-
-
-def heard_in(folder: Path) -> dict[str, Heard]:
-    record = load_record(folder / RESULT)
-    audio, _ = read_all(folder, record)
-    for utterance in record.utterances:
-        if utterance.utterance_id not in audio:
-            raise RecordError(f"{folder / utterance.audio_path}: no audio that can be read; give a run with its audio")
-    return {u.utterance_id: heard_of(record, u, audio[u.utterance_id], "oracle") for u in record.utterances}
-
-
-def with_audio(one: Heard, audio_S: np.ndarray) -> Heard:
-    """The same utterance, as if the engine had said this."""
-    audio_S = audio_S.astype(np.float32)
-    return replace(one, audio_S=audio_S, utterance=replace(one.utterance, audio_sha256=sha256_of(audio_S)))
 
 
 def fault_rates(heard: Mapping[str, Heard], limits: Limits) -> list[Rate]:

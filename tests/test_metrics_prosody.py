@@ -81,6 +81,17 @@ def test_an_end_that_cannot_be_judged_is_undetermined():
         ("It is.", False),
         ("¿Dónde está?", False),
         ("¿Está aquí?", True),
+        ("¿A qué hora sale?", False),
+        ("To whom was it sent?", False),
+        ("It is late. Where is she?", False),
+        ("It is late, and where is she? Is she here?", True),
+        ("Hola, ¿cómo estás?", False),
+        ("Oye, ¿a poco ya terminaste la tarea?", True),
+        ("¿Quedas tú, Quevedo?", True),
+        ("Whoever it was, are they gone?", True),
+        ("Tea or coffee?", False),
+        ("¿Vienes con nosotros o te quedas?", False),
+        ("Is it three? Yes.", False),
     ],
 )
 def test_only_yes_no_questions_are_tested(text, is_one):

@@ -72,6 +72,7 @@ def _prosody(key: str, name: str, better: Better, recipe: str, identical: float 
     )  # fmt: skip
 
 
+_YES_NO = "yes/no questions only, the last of a text"
 _F0 = "WORLD DIO + StoneMask, 60..500 Hz, 5 ms"
 _NATIVE = "samples at the native rate, aligned by noise"
 
@@ -132,8 +133,14 @@ PAIRED: tuple[Metric, ...] = (
     _prosody("f0_gross_frac", "f0_gross_error_vs_{}_frac", "lower", f"{_F0}; 20 % off, frames voiced in both", 0.0),
     _prosody("voicing_error_frac", "voicing_error_vs_{}_frac", "lower", f"{_F0}; frames voiced on one side only", 0.0),
     _prosody("pause_f1", "pause_f1_vs_{}", "higher", "pauses of 0.2 s, 25 dB under p95, ends within 50 ms", 1.0),
-    _prosody("question_rise_delta_st", "question_rise_delta_vs_{}_st", "neither", f"{_F0}; line through 300 ms", 0.0),
-    _prosody("question_same_label", "question_same_label_vs_{}", "higher", f"{_F0}; rise >= 2 st, fall <= -1 st", 1.0),
+    _prosody(
+        "question_rise_delta_st", "question_rise_delta_vs_{}_st", "neither",
+        f"{_F0}; line through 300 ms; {_YES_NO}", 0.0,
+    ),
+    _prosody(
+        "question_same_label", "question_same_label_vs_{}", "higher",
+        f"{_F0}; rise >= 2 st, fall <= -1 st; {_YES_NO}", 1.0,
+    ),
 )  # fmt: skip
 
 ALONE: tuple[Metric, ...] = (
@@ -142,7 +149,7 @@ ALONE: tuple[Metric, ...] = (
     _prosody("words_per_active_s", "words_per_active_s", "neither", "words of the text / seconds without pauses", None),
     _prosody("pause_s", "pause_s", "neither", "pauses of 0.2 s or more, 25 dB under the 95th percentile", None),
     _prosody("longest_pause_s", "longest_pause_s", "lower", "pauses of 0.2 s or more", None),
-    _prosody("question_rise_st", "question_rise_st", "neither", f"{_F0}; yes/no questions only", None),
+    _prosody("question_rise_st", "question_rise_st", "neither", f"{_F0}; {_YES_NO}", None),
     Metric(
         key="loudness", name="loudness_lufs", family="loudness", better="neither", towards=(), package="pyloudnorm",
         recipe="ITU-R BS.1770-4, integrated, gated",

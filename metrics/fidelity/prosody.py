@@ -10,6 +10,7 @@ Shape letters: S samples, N frames of 5 ms.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -116,13 +117,25 @@ def alone(track: Track, text: str) -> Mapping[str, Outcome]:
 
 
 NO_QUESTION = Outcome.none("not_applicable", "not a yes/no question: other sentences need not rise")
-_WH = ("what", "when", "where", "which", "who", "whom", "whose", "why", "how", "qué", "cuándo", "dónde", "quién",
-       "por qué", "cómo", "cuál", "cuánto")  # fmt: skip
+_WH = (
+    r"(?:what|when|where|which|who|whom|whose|why|how|"
+    r"qué|cuándo|dónde|adónde|quién(?:es)?|cómo|cuál(?:es)?|cuánt[oa]s?)"
+)
+_BEFORE_WH = (
+    r"(?:about|at|by|for|from|in|of|on|since|to|until|with|a|con|de|desde|en|entre|hacia|hasta|para|por|según|sobre)"
+)
+_FALLS = re.compile(rf"^\W*(?:(?:and|but|so|y|e|pero)\s+)?(?:{_BEFORE_WH}\s+)?{_WH}\b|\b(?:or|o|u)\b", re.IGNORECASE)
 
 
 def is_yes_no_question(text: str) -> bool:
-    """Ends in a question mark and does not begin with a question word: wh-questions usually fall (Syrdal, Jilka)."""
-    return text.rstrip().endswith("?") and not text.lower().lstrip(" ¿\"'").startswith(_WH)
+    """Ends in a question mark, its last question does not begin with a question word, and it offers no choice.
+
+    Wh-questions usually fall (Syrdal and Jilka 2004), a choice between two rises or falls with what is meant.
+    """
+    if not text.rstrip(" \"')»”").endswith("?"):
+        return False
+    question = re.split(r"¿|[.!?;:…]\s+", text.strip())[-1]
+    return not _FALLS.search(question)
 
 
 def final_rise_st(track: Track) -> Outcome:

@@ -10,12 +10,13 @@ import difflib
 import os
 import runpy
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.completion import SHELLS, candidates, script
 from reports.commands import CALLED_AS, ROOT, shown_program
-from reports.verbs import MODULES, VERBS
+from reports.verbs import HARNESS, MODULES, VERBS
 
 PROGRAM = "f5bench"
 HELP = ("-h", "--help", "help")
@@ -34,7 +35,12 @@ def overview() -> str:
     lines = ["f5bench VERB [...]: speed of F5-TTS with the quality of the very audio that was timed."]
     for purpose, verbs in VERBS.items():
         lines.append(purpose)
-        lines += [f"  {verb:<19}{said}" for verb, (_, said) in verbs.items()]
+        if purpose == HARNESS:
+            lines += textwrap.wrap(
+                ", ".join(verbs), 90, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+            )
+        else:
+            lines += [f"  {verb:<19}{said}" for verb, (_, said) in verbs.items()]
     return "\n".join([
         *lines, "f5bench VERB --help shows its settings and examples; start with: f5bench doctor, f5bench run",
         f'completion: eval "$(f5bench completion bash)" ({", ".join(SHELLS)})',

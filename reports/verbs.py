@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+HARNESS = "check the harness"  # for who doubts its figures: names alone in the overview
 # purpose -> verb -> (module, what it is for)
 VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "measure": {
@@ -12,6 +13,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "optimize": ("experiments.optimize", "a search instead of a grid"),
         "stream": ("experiments.stream", "first audible sample and gaps of a stream"),
         "load": ("experiments.load", "an engine under load, as a service would have it"),
+        "profile": ("experiments.profile", "where the time of a call goes: stages, operations, share of the peak"),
         "predict": ("experiments.predict", "a bound on each engine's RTF on a device that is not here"),
         "floor": ("experiments.scoring.floor", "how far two seeds of one model lie apart: the scale of every score"),
     },
@@ -49,6 +51,11 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "calibrate-reuse": ("experiments.solvers.calibrate_reuse", "what step caching is calibrated from"),
         "export": ("experiments.export", "a TensorRT engine's step as files: ONNX, plan, trtexec's command"),
         "gpu-check": ("experiments.checks.gpu", "prove the CUDA engines on this machine"),
+        "distill": ("experiments.students", "teach a student: its teacher's answer with less work"),
+        "train-pocket": ("experiments.pocket.train", "train the pocket model again"),
+        "pocket-eval": ("experiments.pocket.evaluate", "how well the pocket model speaks"),
+    },
+    HARNESS: {
         "gpu-correct": ("experiments.checks.gpu_correct", "its part that compares every engine's mel"),
         "step-error": ("experiments.checks.step_error", "where an engine's error comes from"),
         "overhead": ("experiments.checks.overhead", "what the harness costs"),
@@ -62,9 +69,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
             "experiments.checks.enhancement",
             "what post-processing does to planted faults, and its cost",
         ),
-        "distill": ("experiments.students", "teach a student: its teacher's answer with less work"),
-        "train-pocket": ("experiments.pocket.train", "train the pocket model again"),
-        "pocket-eval": ("experiments.pocket.evaluate", "how well the pocket model speaks"),
+        "ears-check": ("experiments.checks.ears", "how far the ears agree, on planted faults and variants"),
     },
 }
 MODULES = {verb: module for verbs in VERBS.values() for verb, (module, _) in verbs.items()}

@@ -25,7 +25,7 @@ def f5bench(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_the_overview_is_one_screen_by_purpose(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) <= 55
+    assert len(lines) <= 50
     assert max(map(len, lines)) <= 100
     assert [line for line in lines if line in VERBS] == list(VERBS)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from experiments import baseline, gate, plan_samples, predict, stream
+from experiments import baseline, gate, plan_samples, predict, profile, stream
 from experiments.compare import __main__ as compare
 from experiments.compare.settings import read_command
 from experiments.functions.settings import read_command as read_function_command
@@ -219,6 +219,7 @@ PARSERS: dict[str, Parser] = {
     "experiments.stream": _hydra(lambda argv: stream.split_arguments(argv)[0]),
     "experiments.solvers.calibrate_reuse": _hydra(lambda argv: calibrate_reuse.split_alphas(argv)[0]),
     "experiments.solvers.fit": _hydra(lambda argv: fit_solver.read_asked(argv).rest),
+    "experiments.profile": _hydra(lambda argv: profile.read_asked(argv).overrides),
     "experiments.predict": _hydra(lambda argv: predict.read_asked(argv).overrides),
     "experiments.scoring.floor": _hydra(),
     "experiments.checks.step_error": _hydra(), "experiments.checks.enhancement": _hydra(),
@@ -232,7 +233,7 @@ PARSERS: dict[str, Parser] = {
     "experiments.plan_samples": _flags("experiments.plan_samples", plan_samples.KEYS, 2),
     **{f"experiments.{name}": _flags(f"experiments.{name}") for name in (
         "scoring.score", "trim_reference", "setup_jetson", "selftest.quality", "history", "checks.chaos",
-        "checks.sweep_cost", "checks.score_cost", "checks.fleet_chaos",
+        "checks.sweep_cost", "checks.score_cost", "checks.fleet_chaos", "checks.ears",
     )},
     **{f"experiments.{name}": _flags(f"experiments.{name}.__main__") for name in (
         "tracking", "doctor", "telemetry", "fleet",

@@ -1,4 +1,4 @@
-"""How far the ears agree: `python -m experiments.checks.ears SWEEP_DIR --base LABEL --same LABEL[,LABEL...]`.
+"""How far the ears agree: `python -m experiments.checks.ears SWEEP_DIR --base LABEL --same LABEL,LABEL`.
 
 Faults are planted into the audio of one variant, and each ear is asked whether it got worse: by more than it ever did
 between the base and the variants that differ from it in arithmetic only. Over all variants of the sweep, the rank
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from engine.contract import ConfigError
 from experiments.common.cli import EXIT_OK, EXIT_REGRESSION, run_verb
@@ -66,6 +65,8 @@ class Detection:
 
     def interval(self) -> tuple[float, float]:
         """Clopper and Pearson's, 95 %, of clips in which the fault was seen or the ear refused to answer."""
+        from scipy import stats  # takes a second to import
+
         found = stats.binomtest(self.seen + self.refused, self.tried).proportion_ci(0.95)
         return float(found.low), float(found.high)
 
@@ -115,6 +116,8 @@ def detections(
 
 def agreements(variants: Mapping[str, Mapping[str, Values]]) -> list[Agreement]:
     """variants: label -> metric -> values. A variant without a number of either ear is left out of that pair."""
+    from scipy import stats  # takes a second to import
+
     means: dict[str, dict[str, float]] = {ear.name: {} for ear in EARS}
     for (label, values), ear in itertools.product(variants.items(), EARS):
         if known := _known(values[ear.metric]):

@@ -50,6 +50,7 @@ from reports.data.table import load_table
 from reports.render.terminal import print_report, row_line, stdout_console
 
 RESUME = ("resume=", "sweep.resume=")
+COMPOSING = "composing the variants and checking them"  # takes seconds, and whoever typed it should hear at once
 
 
 Scoring = tuple[Path, Path | None, Path | None]  # the folders of a run, its reference, its oracle
@@ -57,7 +58,7 @@ Scoring = tuple[Path, Path | None, Path | None]  # the folders of a run, its ref
 
 def run_cells(argv: Sequence[str], preset: str | None = DEFAULT_PRESET) -> int:
     """A new sweep of what the overrides name. preset: what is swept where they sweep nothing."""
-    note("composing the variants and checking them")  # seconds, and whoever typed it should hear at once
+    note(COMPOSING)
     cells, left_out = suited(compose_cells(argv, preset))
     for line in left_out:
         note(line)

@@ -1,5 +1,6 @@
 """The collecting server over a socket file: the page goes out, answers reach the disk, everything else is refused."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -56,7 +57,8 @@ def ask(folder: Path, tmp_path: Path) -> Iterator[Any]:
         connection = SocketFileConnection(path)
         kind = {"Content-Type": "application/json"} if body is not None else {}
         content = json.dumps(body).encode() if body is not None and not isinstance(body, bytes) else body
-        connection.request(method, where, content, {**kind, **{k.replace("_", "-"): v for k, v in headers.items()}})
+        with contextlib.suppress(BrokenPipeError):  # who refuses by the headers may hang up before the body has come
+            connection.request(method, where, content, {**kind, **{k.replace("_", "-"): v for k, v in headers.items()}})
         reply = connection.getresponse()
         return reply.status, reply.read().decode()
 

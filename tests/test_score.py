@@ -216,7 +216,7 @@ def test_every_mismatched_pair_is_refused_with_its_own_reason(
         key = {"other vocoder": "vocoder", "other guidance": "cfg_strength", "other weights": "weights_sha256"}[
             mismatch
         ]
-        changed(folder, **{key: "another"})
+        changed(folder, **{key: 3.5 if key == "cfg_strength" else "another"})
     own = [score for score in score_run(folder, reference, None).scores if score.utterance_id == "en03"]
     against = [score for score in own if "_vs_reference" in score.metric]
     assert against

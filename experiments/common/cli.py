@@ -59,6 +59,18 @@ def note(message: object) -> None:
     print(one_line(message), file=sys.stderr, flush=True)
 
 
+@contextmanager
+def meanwhile(message: str) -> Iterator[None]:
+    """Whoever sits at a terminal sees what takes seconds, for as long as it takes; elsewhere nothing is written."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console  # which a verb that only answers does without
+
+    with Console(stderr=True).status(message):
+        yield
+
+
 def refused_limit(error: SettingRefused) -> ConfigError:
     """What the rules of `baselines` refuse, which know no engine."""
     return ConfigError(error.key, error.value, error.allowed, error.remedy)

@@ -19,6 +19,7 @@ from experiments.common.cli import (
     EXIT_USAGE,
     complain,
     disk_full,
+    meanwhile,
     note,
     report_command,
     report_place,
@@ -50,7 +51,6 @@ from reports.data.table import load_table
 from reports.render.terminal import print_report, row_line, stdout_console
 
 RESUME = ("resume=", "sweep.resume=")
-COMPOSING = "composing the variants and checking them"  # takes seconds, and whoever typed it should hear at once
 
 
 Scoring = tuple[Path, Path | None, Path | None]  # the folders of a run, its reference, its oracle
@@ -58,11 +58,12 @@ Scoring = tuple[Path, Path | None, Path | None]  # the folders of a run, its ref
 
 def run_cells(argv: Sequence[str], preset: str | None = DEFAULT_PRESET) -> int:
     """A new sweep of what the overrides name. preset: what is swept where they sweep nothing."""
-    note(COMPOSING)
-    cells, left_out = suited(compose_cells(argv, preset))
+    with meanwhile("composing the variants and checking them"):
+        cells, left_out = suited(compose_cells(argv, preset))
+        made = new_sweep(cells)
     for line in left_out:
         note(line)
-    return run_sweep(new_sweep(cells))
+    return run_sweep(made)
 
 
 def resume_folder(argv: Sequence[str]) -> Path | None:

@@ -39,8 +39,8 @@ RECORDING = (
     "engine.step.precision", "engine.solver.reuse", "engine.solver.sampler", "engine.solver.methods",
     "engine.step.dit", "engine.step.inputs", "engine.step.placed", "engine.weights.vocabulary", "engine.voice.clip",
     "engine.voice.ffmpeg",
-    "engine.voice.preparation", "engine.voice.recording", "engine.voice.resampling", "engine.weights.file",
-    "engine.weights.fit",
+    "engine.voice.preparation", "engine.voice.recording", "engine.voice.resampling", "engine.weights.compact",
+    "engine.weights.file", "engine.weights.fit",
 )  # fmt: skip
 
 

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import shutil
+import tempfile
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +30,18 @@ SMALL = (
 )
 
 
+KEPT = tempfile.TemporaryDirectory()  # goes with the process
+
+
 def made(folder: Path, *overrides: str, kind: str = "measure") -> Path:
-    """A run folder left by a worker with the fake engine."""
+    """A run folder left by a worker with the fake engine: a copy of the one that was measured first."""
+    shutil.copytree(_measured(kind, overrides), folder)
+    return folder
+
+
+@cache
+def _measured(kind: str, overrides: tuple[str, ...]) -> Path:
+    folder = Path(tempfile.mkdtemp(dir=KEPT.name)) / "run"
     chosen = config(*SMALL, *overrides)
     job = new_job(folder, f"{chosen['engine']['name']}-{chosen['solver']['name']}", kind, chosen)  # type: ignore[arg-type]
     write_job(job)

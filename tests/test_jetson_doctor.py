@@ -38,7 +38,10 @@ UNLOCKED = (
     "-> sudo jetson_clocks, once the power mode is set: any nvpmodel call and any start of the board undo it"
 )
 AVERAGES = "ina3221 averages 512 samples, 430 ms a value"
-NOT_COUNTED = "ok       throttling: nothing is acting; events since the start: not counted here"
+NOT_COUNTED = (
+    "missing  throttling: whether anything is acting is not known: /sys/class/thermal does not tell; events since the "
+    "start: not counted here -> in a container mount /sys read-only; without it only counters show a throttle"
+)
 TORCH = "ok       torch for the GPU: a build for CUDA 12.6 finds Orin (sm_87)"
 AGX_RAILS = "VDD_GPU_SOC, VDD_CPU_CV, VIN_SYS_5V0"
 IN_RAILS = f"ok       power rails: VDD_IN, VDD_CPU_GPU_CV, VDD_SOC; total by rule vdd-in; {AVERAGES}"

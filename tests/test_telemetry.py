@@ -219,9 +219,13 @@ def test_the_state_of_a_board_has_what_can_be_read(tmp_path: Path) -> None:
     assert state["fan_frac"] == 0.2
     assert state["mem_available_bytes"] == 32_174_500 * 1024
     assert state["swap_used_bytes"] == 100_000 * 1024
-    assert read_state(Tree(tmp_path / "nothing")) == {"throttles": []}
+    assert read_state(Tree(tmp_path / "nothing")) == {}, "nobody has looked whether anything throttles"
+    assert state["throttles"] == [], "somebody has"
     plant(tmp_path, throttles((0, 0, 2), acting=True))
     assert read_slowed(tree).acting == ("cpu-throttle-alert",)
+    (tmp_path / "sys/class/thermal/cooling_device1/cur_state").unlink()
+    assert read_slowed(tree).acting is None
+    assert "throttles" not in read_state(tree)
 
 
 class Counting:

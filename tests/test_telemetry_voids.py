@@ -61,6 +61,18 @@ def test_what_changed_while_it_was_measured_voids_the_run(
     assert (head["source"], head["rule"]) == ("rails", "agx-orin-rails")
 
 
+def test_a_throttle_that_was_over_before_the_end_voids_the_run_as_well(tmp_path: Path) -> None:
+    tree = plant(tmp_path, AGX_JP6)
+    board = read_jetson(tree)
+    assert board is not None
+    with watching(tmp_path, tree) as watch:
+        assert watch is not None
+        plant(tmp_path, throttles((0, 0, 2), acting=True))
+        watch.state()  # as the sampler does
+        plant(tmp_path, throttles((0, 0, 2)))
+    assert "cpu-throttle-alert was throttling" in (watch.fault({"jetson": board.content()}) or "")
+
+
 def test_a_run_that_a_throttle_was_in_is_void_in_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = plant(tmp_path / "tree", AGX_JP6)
 

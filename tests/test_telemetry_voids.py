@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
 from baselines.class_history import machine_fault
+from baselines.paired.data import Block
 from engine.contract import ConfigError
 from experiments.common.cli import EXIT_ENVIRONMENT
+from experiments.compare import session
+from experiments.compare.settings import SIDES, read_settings
 from experiments.jetson.board import read_jetson
 from experiments.jetson.memory import refused_allocator
 from experiments.jetson.tree import Tree
 from experiments.load.__main__ import exit_code
 from experiments.load.report import LoadReport, content_of, markdown_of
 from experiments.load.scenarios import Result
-from experiments.measuring import job
+from experiments.measuring import cold, job
 from experiments.measuring import validate as validating
 from experiments.measuring.validate import validate
 from experiments.stream import Measured
@@ -28,6 +32,7 @@ from experiments.telemetry.sampler import TELEMETRY
 from experiments.telemetry.watch import watched, watching
 from tests.engines import config
 from tests.jetson_trees import AGX_JP6, plant, throttles
+from tests.test_paired_rule import block
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +120,74 @@ def test_a_stream_or_a_load_on_a_board_that_was_let_go_has_no_number(
     assert stream_finish(tmp_path, "fp16-euler_7", Measured(), about, []) == EXIT_ENVIRONMENT
     assert json.loads((tmp_path / "stream.json").read_text())["summary"] is None
     assert capsys.readouterr().err.count("the clocks were locked and are unlocked") == 2
+
+
+class Blocks:
+    """In the place of a bench: blocks in which both sides took the same time, and what befalls the board meanwhile."""
+
+    facts: ClassVar[dict[str, Any]] = {"reference": {}, "candidate": {}}
+    proof = SimpleNamespace(checked={}, answers=lambda: None)
+
+    def __init__(self, keep: Path, befalls: Callable[[], object]):
+        self.keep, self._befalls = keep, befalls
+
+    def block(self) -> Block:
+        self._befalls()
+        return block(1.0, 1.0)
+
+    def memory_bytes(self) -> dict[str, float]:
+        return {"reference": 1.0, "candidate": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("changed", "outcome", "said"),
+    [
+        ({}, "PASS", None),
+        (throttles((0, 2, 2)), "INVALID_ENV", "2 events of average over-current (OC2)"),
+        ({"sys/class/devfreq/17000000.gpu/min_freq": "306000000"}, "INVALID_ENV", "the clocks were locked and are"),
+        ({"var/lib/nvpmodel/status": "pmode:0002"}, "INVALID_ENV", "the power mode was MAXN (id 0) and is MODE_30W"),
+    ],
+)
+def test_a_comparison_on_a_board_that_changed_is_void(
+    changed: dict[str, str], outcome: str, said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = plant(tmp_path / "tree", AGX_JP6)
+    monkeypatch.setattr(session, "watching", lambda folder: watching(folder, tree))
+    monkeypatch.setattr(session, "fingerprint", lambda device: environment_of(tree))
+    prepared = SimpleNamespace(
+        settings=read_settings([]), device=None, labels=dict.fromkeys(SIDES, "x"), commits=dict.fromkeys(SIDES),
+        named={}, specs=[SimpleNamespace(side=side, config={}) for side in SIDES],
+    )  # fmt: skip
+    bench = Blocks(tmp_path / "audio", lambda: plant(tmp_path / "tree", changed))
+    comparison = session.measure(prepared, bench, print)  # type: ignore[arg-type]
+    assert comparison.verdict.outcome == outcome
+    assert said is None or said in (comparison.verdict.reason or "")
+    assert comparison.memory_bytes is None, "the one memory of a board is not told apart by side"
+    assert (tmp_path / TELEMETRY).is_file()
+    assert comparison.environment["telemetry"]["rule"] == "agx-orin-rails"
+
+
+def environment_of(tree: Tree) -> dict[str, Any]:
+    board = read_jetson(tree)
+    assert board is not None
+    return {"host_class": board.host_class("cuda"), "power_mode": board.power_mode, "jetson": board.content()}
+
+
+def test_cold_starts_on_a_board_that_changed_are_void(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = plant(tmp_path / "tree", AGX_JP6)
+
+    @contextmanager
+    def let_go(folder: Path) -> Iterator[Any]:
+        with watching(folder, tree) as watch:
+            yield watch
+            plant(tmp_path / "tree", throttles((4, 0, 2)))
+
+    monkeypatch.setattr(cold, "watching", let_go)
+    chosen = config("workload=smoke", "measure=cold", "measure.cold_starts=1")
+    spec = job.new_job(tmp_path / "run", "fp32-euler_7", "measure", chosen)
+    command = (*job.Launcher().command[:2], "tests.stub_worker")
+    record = cold.launch_with_cold_starts(spec, job.Launcher(command=command, machines=lambda: tmp_path / "m")).record
+    assert "4 events of under-voltage" in (machine_fault(record.environment) or "")
 
 
 def test_elsewhere_what_was_measured_stays_as_it_was(tmp_path: Path) -> None:

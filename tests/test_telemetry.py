@@ -137,17 +137,28 @@ class Card:
     class NVMLError(Exception):
         pass
 
-    def __init__(self, **answers: Any):
-        self._answers = answers
+    def __init__(self, *names: str, **answers: Any):
+        self._names, self._answers = names or ("NVIDIA H200",), answers
 
     def nvmlInit(self) -> None:
         pass
 
+    def nvmlDeviceGetCount(self) -> int:
+        return len(self._names)
+
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        if index >= len(self._names):
+            raise self.NVMLError("Invalid Argument")
         return index
 
+    def nvmlDeviceGetHandleByUUID(self, name: str) -> int:
+        return int(name.rpartition("-")[2])
+
     def nvmlDeviceGetName(self, handle: int) -> bytes:
-        return b"NVIDIA H200"
+        return self._names[handle].encode()
+
+    def nvmlDeviceGetMigMode(self, handle: int) -> list[int]:
+        return [self._answer("mig"), 0]
 
     def _answer(self, name: str) -> int:
         if name not in self._answers:
@@ -171,7 +182,8 @@ class Card:
 
 
 def test_a_card_says_all_of_it() -> None:
-    card = open_nvml(0, Card(energy_mj=123_456_789, power_mw=412_300, mhz=1980, celsius=56, reasons=0x4 | 0x1 | 0x20))
+    answers = {"energy_mj": 123_456_789, "power_mw": 412_300, "mhz": 1980, "celsius": 56, "reasons": 0x4 | 0x1 | 0x20}
+    card = open_nvml(0, Card(**answers), {})
     reading = card.read()
     assert reading.content() == {
         "rails_w": {"card": 412.3}, "total_w": 412.3, "counters_j": {"card": 123_456.789}, "gpu_hz": 1.98e9,
@@ -185,6 +197,42 @@ def test_an_orin_knows_its_name_and_no_power_and_that_is_no_zero() -> None:
     assert (reading.total_w, reading.rails_w, reading.counters_j) == (None, {}, {})
     assert reading.missing["card"] == "NVML: Not Supported"
     assert set(reading.content()) == {"missing"}
+
+
+@pytest.mark.parametrize(
+    ("names", "index", "environ", "handle"),
+    [
+        (("A", "A"), 1, {}, 1),
+        (("A", "A", "A"), 1, {"CUDA_VISIBLE_DEVICES": "2,0"}, 0),
+        (("A", "A", "A"), 0, {"CUDA_VISIBLE_DEVICES": "GPU-5a-2"}, 2),
+        (("A", "B"), 0, {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, 0),
+        (("A", "B"), 0, {}, "cards of several kinds, which CUDA counts from the fastest on"),
+        (("A", "A"), 0, {"CUDA_VISIBLE_DEVICES": ""}, "CUDA_VISIBLE_DEVICES= leaves no whole card 0"),
+        (("A", "A"), 1, {"CUDA_VISIBLE_DEVICES": "1"}, "CUDA_VISIBLE_DEVICES=1 leaves no whole card 1"),
+        (("A",), 0, {"CUDA_VISIBLE_DEVICES": "MIG-5a"}, "leaves no whole card 0 whose power could be read"),
+        (("A",), 3, {}, "NVML: Invalid Argument"),
+    ],
+)
+def test_the_card_is_the_one_that_cuda_means(
+    names: tuple[str, ...], index: int, environ: dict[str, str], handle: int | str
+) -> None:
+    if isinstance(handle, int):
+        assert open_nvml(index, Card(*names), environ).handle == handle
+        return
+    with pytest.raises(NoValue, match=handle):
+        open_nvml(index, Card(*names), environ)
+
+
+def test_a_card_that_is_cut_into_parts_and_a_library_of_before_have_no_watts() -> None:
+    with pytest.raises(NoValue, match="is cut into parts"):
+        open_nvml(0, Card(mig=1), {})
+    library = Card(mig=0, power_mw=300_000)
+    unknown = ("nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetMigMode")
+    names = [name for name in dir(library) if name.lower().startswith("nvml") and name not in unknown]
+    old = SimpleNamespace(**{name: getattr(library, name) for name in names})
+    reading = open_nvml(0, old, {}).read()
+    assert (reading.total_w, reading.counters_j) == (300.0, {})
+    assert reading.missing["counter"].startswith("this pynvml has no nvmlDeviceGetTotalEnergyConsumption")
 
 
 def test_a_processors_packages_are_read_and_what_is_inside_them_is_not(tmp_path: Path) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
+import os
 import sys
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +28,7 @@ from experiments.telemetry.watch import watching
 from experiments.telemetry.zeus import beside_zeus, zeus_window
 from metrics.power.energy import unwrapped
 from tests.jetson_trees import AGX_JP6, AGX_W, BOARDS, ORIN_NX, THOR_JP71, VIN, plant, throttles
+from tests.test_jetson_board import FAILURES
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +98,33 @@ def test_a_rail_that_fails_while_running_leaves_no_total(error: Exception, tmp_p
     assert "VDD_GPU_SOC" not in reading.rails_w
     assert "/sys/class/hwmon/hwmon3/curr1_input" in reading.missing["VDD_GPU_SOC"]
     assert len(reading.rails_w) == 3
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2])
+@pytest.mark.parametrize("name", BOARDS)
+def test_whatever_fails_there_is_a_value_or_a_reason_and_never_another_number(
+    name: str, offset: int, tmp_path: Path
+) -> None:
+    """Every file of every board, from the start on and while running; the ways of failing take turns."""
+    whole_tree = plant(tmp_path, BOARDS[name])
+    whole, whole_state = choose("cuda", whole_tree), read_state(whole_tree)
+    assert isinstance(whole, JetsonRails)
+    total_w, rails_w = whole.read().total_w, whole.read().rails_w
+    ways = itertools.islice(itertools.cycle(FAILURES.values()), offset, None)
+    for broken, fails in zip(BOARDS[name], ways, strict=False):
+        tree = failing(tmp_path, broken, fails(tmp_path / broken))
+        backend = choose("cuda", tree)
+        for one in (backend, replace(whole, tree=tree)):
+            reading, head = one.read(), one.head()
+            assert all(rails_w[label] == watts for label, watts in reading.rails_w.items()), broken
+            if reading.total_w is None:
+                assert head["missing"] or reading.missing, broken
+            else:  # where a sensor of the whole board is not there, another rule has another name
+                assert (reading.total_w == total_w) is (head["rule"] == whole.head()["rule"]), broken
+        state = read_state(tree)
+        for key, value in state.items():
+            known = whole_state[key]
+            assert value.items() <= known.items() if isinstance(value, dict) else value == known, (broken, key)
 
 
 def test_a_rail_that_fails_from_the_start_has_no_rule_and_says_which_it_was(tmp_path: Path) -> None:
@@ -315,6 +347,24 @@ def test_a_disk_that_is_full_ends_the_samples_and_not_the_run() -> None:
         pytest.skip("no /dev/full here")
     with pytest.raises(OSError, match="No space left"), Sampler(full, source, dict, power_hz=100):
         pytest.fail("the head was written")
+
+
+def test_a_sensor_that_never_answers_holds_nobody_up_for_a_second(tmp_path: Path) -> None:
+    """A pipe that nobody writes to is a file whose reading does not come back."""
+    source, asked = Counting(), threading.Event()
+    pipe = tmp_path / "in1_input"
+    os.mkfifo(pipe)
+
+    def hangs() -> dict[str, Any]:
+        asked.set()
+        return {"value": read_once(pipe).decode()}
+
+    with Sampler(tmp_path / TELEMETRY, source, hangs, power_hz=50) as sampler:
+        assert asked.wait(10)
+        before_s = time.monotonic()
+    assert time.monotonic() - before_s < 1.0
+    assert sampler.problem == "a sensor has not answered for 0.7 s"
+    pipe.write_text("0")  # the thread that was left behind comes to its end
 
 
 @pytest.mark.parametrize("rates", [(0.0, 1.0), (1.0, -1.0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from experiments import setup_jetson
+from experiments.checks import gpu
+from experiments.common.cli import EXIT_ENVIRONMENT, run_verb
 from experiments.jetson.board import COMPATIBLE, RELEASE
 from experiments.jetson.mode import CATALOGUE, STATUS
 from experiments.jetson.plan import (
@@ -157,6 +160,28 @@ def test_no_address_of_an_index_is_in_the_plan() -> None:
 def test_the_constraints_keep_what_was_installed() -> None:
     found = {"numpy": "1.26.4", "torch": "2.5.0a0+872d972e41.nv24.8", "rich": "13"}
     assert constraints_of(found) == "torch==2.5.0a0+872d972e41.nv24.8\nnumpy==1.26.4\n"
+
+
+def test_nothing_but_the_standard_library_is_needed() -> None:
+    """Before there is an environment: without site-packages, so that every package is missing."""
+    words = ["-m", "experiments.setup_jetson", "--dry-run", "--l4t", "36.9", "--family", "agx-orin"]
+    done = subprocess.run(
+        [sys.executable, "-S", *words], cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.partition(";")[0]) == (
+        2, "error: L4T 36.9 is none of those whose wheels are known here (36.4, 36.5, 38.2, 38.4, 39.2)",
+    )  # fmt: skip
+
+
+def test_the_last_step_is_read_as_the_gpu_check_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    last = plan("36.4.4", (3, 10), "agx-orin").steps[-1]
+    _, _, module, *words = last.words
+    monkeypatch.setattr(gpu, "why_not_here", lambda: "there is no card")
+    assert module == gpu.__name__
+    assert run_verb(gpu.main, words) == EXIT_ENVIRONMENT, "its words are good, this machine is not"
+    assert gpu.asked_rtf(words) is None
+    assert last.ends_with_its_code
 
 
 def test_a_machine_that_is_no_jetson_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

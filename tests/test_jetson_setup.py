@@ -152,6 +152,29 @@ def test_nvidias_own_wheel_is_what_the_project_asks_for() -> None:
     assert not SpecifierSet(">=2.5").contains("2.5.0a0+872d972e41.nv24.08", prereleases=True)
 
 
+MARKS = ("**[tree]**", "**[not run]**")
+
+
+def test_every_line_of_the_page_is_tested_or_said_not_to_have_run() -> None:
+    """Commands and tables by what stands right before or behind them, lists also by the line that opens them."""
+    text = re.sub(r"```.*?```", lambda code: code.group().replace("\n\n", "\n"), _page(), flags=re.DOTALL)
+    blocks = [block for block in text.split("\n\n") if block.strip()]
+    assert blocks[0].startswith("# ")
+    for before, block, behind in zip(blocks, blocks[1:], [*blocks[2:], ""], strict=False):
+        if block.startswith("#"):
+            continue
+        around = block
+        if block.startswith(("```", "|")):
+            around = "".join((before, block, behind))
+        elif block.startswith("- ") and before.endswith(":"):
+            around = before + block
+        assert any(mark in around for mark in MARKS), block
+
+
+def _page() -> str:
+    return (ROOT / "docs" / "jetson.md").read_text("utf-8").strip()
+
+
 def test_no_address_of_an_index_is_in_the_plan() -> None:
     for path in ("experiments/jetson/plan.py", "experiments/setup_jetson.py", "docs/jetson.md", "Makefile"):
         assert "://" not in (ROOT / path).read_text("utf-8"), path

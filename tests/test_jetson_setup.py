@@ -31,7 +31,7 @@ from experiments.jetson.plan import (
     plan,
 )
 from reports.commands import ROOT
-from tests.jetson_trees import AGX_JP6, THOR_JP71, plant
+from tests.jetson_trees import AGX_JP6, THOR_JP71, plant, release
 
 APT = "python3-venv python3-dev build-essential cmake libsndfile1 ffmpeg python3-libnvinfer"
 PIP = ".venv-jetson/bin/python -m pip install"
@@ -271,6 +271,27 @@ def test_make_says_what_it_needs() -> None:
         ["make", "-n", "jetson", "ARGS=--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert "-m experiments.setup_jetson --dry-run" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("l4t", "plain", "is_refused"),
+    [("36.4.4", "", True), ("36.4.4", "1", False), ("39.2.0", "", False), (None, "", False)],
+)
+def test_no_target_makes_an_environment_that_finds_no_gpu(
+    l4t: str | None, plain: str, is_refused: bool, tmp_path: Path
+) -> None:
+    """python3 is a program of the test's own: it notes that an environment was to be made."""
+    asked = tmp_path / "asked"
+    (tmp_path / "python").write_text(f'#!/bin/sh\ncase "$*" in *"-m venv"*) touch {asked}; exit 1;; esac\n')
+    (tmp_path / "python").chmod(0o755)
+    tegra = tmp_path / "nv_tegra_release"
+    if l4t is not None:
+        tegra.write_text(release(int(l4t.partition(".")[0]), l4t.partition(".")[2]))
+    words = [f"PYTHON={tmp_path / 'python'}", f"VENV={tmp_path / 'venv'}", f"TEGRA={tegra}", f"PLAIN={plain}"]
+    done = subprocess.run(["make", "install", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert ("this is JetPack 6: no torch of the default index finds its GPU; make jetson" in done.stderr) is is_refused
+    assert asked.exists() is not is_refused
 
 
 def test_an_image_is_built_for_a_board_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ from reports.data.power import samples_of
 from reports.data.table import load_table
 from reports.render.every import render_report
 from reports.render.power import energy_points
+from reports.sections.power_columns import power_columns
 from reports.verdicts.spoken_runs import StoredFinding, _stored_row
 from tests.baseline_runs import LIMITS, changed, environment, five, make_baseline
 from tests.test_report_data import FakeCell, write_sweep
@@ -135,6 +136,21 @@ def test_the_summary_of_a_record_is_what_the_samples_say() -> None:
         "hottest_c": 61.0, "hottest_zone": "gpu", "throttles": ["power cap"],
     }  # fmt: skip
     assert summary_of([]) == {}
+
+
+def test_swap_that_grew_is_a_column_of_its_own(tmp_path: Path) -> None:
+    lines = lines_of_telemetry()
+    for line, mib in zip([line for line in lines if line["kind"] == "state"], (100, 100, 612, 500), strict=False):
+        line["swap_used_bytes"] = mib * 2**20
+    seen = summary_of(lines)
+    assert seen["swap_grew_bytes"] == 512 * 2**20
+    assert "swap_grew_bytes" not in summary_of(lines[:4])
+    root = write_sweep(tmp_path / "sweep", (FakeCell(label="fp16-euler_7"),), **{**ON_BOARD, "telemetry": seen})
+    table = load_table(root)
+    shown = {column.header: column.text(table.rows[0]) for column in power_columns(table)}
+    assert shown["swap +MiB"] == "512"
+    calm = write_sweep(tmp_path / "calm", (FakeCell(label="fp16-euler_7"),), **ON_BOARD)
+    assert "swap +MiB" not in {column.header for column in power_columns(load_table(calm))}
 
 
 def run_with(gross: float | None, how: str = "agx-orin-rails", run: RunRecord | None = None) -> RunRecord:

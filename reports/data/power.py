@@ -15,6 +15,7 @@ from typing import Any
 from metrics.power.figures import ENVIRONMENT, GROSS, IDLE, MEAN, NET
 from metrics.power.summary import temperatures_c
 from metrics.record import RunRecord
+from reports.data.scale import mib
 from reports.data.source import Source
 from reports.data.table import Row
 
@@ -33,6 +34,11 @@ class PowerUse:
     seen: Mapping[str, Any]
     mode: str | None
     how: str | None
+
+    @property
+    def swap_grew_mib(self) -> float | None:
+        value = self.seen.get("swap_grew_bytes")
+        return None if value is None else mib(value)
 
     @property
     def hottest_c(self) -> float | None:

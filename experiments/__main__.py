@@ -25,6 +25,7 @@ INTERNAL = (
     "fleet.node",
     "functions.child",
     "load.cold",
+    "doctor.kernel",
     "doctor.probe",
 )  # programs that verbs start
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from experiments.doctor import __main__ as doctor
+from experiments.doctor import kernel
 from experiments.doctor.host import Row
-from experiments.doctor.jetson import jetson_rows, with_remedies
+from experiments.doctor.jetson import jetson_rows, kernel_row, with_remedies
 from experiments.doctor.probe import Found
 from experiments.jetson.board import read_jetson
 from tests.jetson_trees import AGX_JP6, BOARDS, LOCKED_AGX, plant, release, throttles
@@ -197,6 +199,37 @@ def test_remedies_of_packages_are_those_of_a_jetson() -> None:
 def test_unlocked_clocks_of_one_core_are_unlocked(tmp_path: Path) -> None:
     files = {**AGX_JP6, **LOCKED_AGX, "sys/devices/system/cpu/cpufreq/policy4/scaling_min_freq": "729600"}
     assert said(tmp_path, files).splitlines()[2] == UNLOCKED
+
+
+def python(code: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", code)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("pass", None),
+        ("import sys; sys.exit('RuntimeError: CUDA error: no kernel image is available for execution on the device')",
+         "RuntimeError: CUDA error: no kernel image is available for execution on the device"),
+        ("import os; os.kill(os.getpid(), 11)", "it ended the process by signal 11 (SIGSEGV)"),
+        ("import threading; threading.Event().wait()", "no answer for 1 s"),
+    ],
+)  # fmt: skip
+def test_only_a_kernel_that_ran_says_that_kernels_run(code: str, reason: str | None) -> None:
+    assert kernel.refused(1 if "wait" in code else 30, python(code)) == reason
+    row = kernel_row(reason)
+    assert (row.status, row.found) == (
+        ("broken", reason) if reason else ("ok", "a product and a convolution in half precision ran")
+    )
+
+
+def test_what_is_computed_is_right_where_it_can_be_computed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel.compute("cpu")
+    monkeypatch.setattr("torch.nn.functional.conv1d", lambda sound, weight: sound)
+    with pytest.raises(SystemExit, match=r"ArithmeticError: 1\.0 instead of 192"):
+        kernel.main("cpu")
+    with pytest.raises(SystemExit, match=r"^RuntimeError: Invalid device string: 'no such device'$"):
+        kernel.main("no such device")
 
 
 WRONG = {

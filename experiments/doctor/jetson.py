@@ -153,6 +153,17 @@ def _torch(board: Jetson, torch: Found) -> list[Row]:
     return [Row(item, f"a build for CUDA {build} finds {', '.join(devices)}", "ok", needed_for, "")]
 
 
+def kernel_row(reason: str | None) -> Row:
+    """reason: why none ran on the GPU, None where one did."""
+    return Row(
+        item="kernels on the GPU",
+        found=reason or "a product and a convolution in half precision ran",
+        status="broken" if reason else "ok",
+        needed_for="device=cuda: a wheel without kernels for this GPU imports and finds it all the same",
+        remedy=f"{SETUP}; out of memory here means that something else holds it",
+    )
+
+
 def _allocator(environ: Mapping[str, str]) -> list[Row]:
     name = expandable_segments(environ)
     if name is None:

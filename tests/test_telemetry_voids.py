@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 from baselines.class_history import machine_fault
 from baselines.paired.data import Block
 from engine.contract import ConfigError
+from engine.paths import ROOT
 from experiments.common.cli import EXIT_ENVIRONMENT
 from experiments.compare import session
+from experiments.compare.processes import SideSpec
 from experiments.compare.settings import SIDES, read_settings
 from experiments.jetson.board import read_jetson
 from experiments.jetson.memory import refused_allocator
@@ -26,6 +29,7 @@ from experiments.load.scenarios import Result
 from experiments.measuring import cold, job
 from experiments.measuring import validate as validating
 from experiments.measuring.validate import validate
+from experiments.selftest import live
 from experiments.stream import Measured
 from experiments.stream import _finish as stream_finish
 from experiments.telemetry.sampler import TELEMETRY
@@ -167,6 +171,26 @@ def test_a_comparison_on_a_board_that_changed_is_void(
     assert comparison.environment["telemetry"]["rule"] == "agx-orin-rails"
 
 
+@pytest.mark.parametrize("changed", [{}, {"var/lib/nvpmodel/status": "pmode:0002"}])
+def test_a_self_test_counts_no_comparison_of_a_board_that_changed(
+    changed: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = plant(tmp_path / "tree", AGX_JP6)
+    monkeypatch.setattr(live, "watching", lambda folder: watching(folder, tree))
+    bench = Blocks(tmp_path / "audio", lambda: plant(tmp_path / "tree", changed))
+    monkeypatch.setattr(live, "open_bench", lambda *_: bench)
+    specs = tuple(SideSpec(side=side, tree=tmp_path, config={}, requests=tmp_path, threads=1) for side in SIDES)
+    prepared = session.Prepared(
+        specs=specs,
+        labels={},
+        commits={},
+        workload=None,
+        settings=read_settings([]),  # type: ignore[arg-type]
+    )
+    verdict, blocks = live.one_comparison(prepared, tmp_path / "0000", 0, 1.0)
+    assert (verdict.outcome, bool(blocks)) == (("INVALID_ENV", False) if changed else ("PASS", True))
+
+
 def environment_of(tree: Tree) -> dict[str, Any]:
     board = read_jetson(tree)
     assert board is not None
@@ -204,6 +228,12 @@ def test_what_memory_lost_is_the_peak_of_a_board_with_one_memory(tmp_path: Path)
         watch.state()
     lost = {"before_bytes": 32_174_500 * 1024, "lowest_bytes": 30_000_000 * 1024, "lost_bytes": 2_174_500 * 1024}
     assert watch.memory() == {"unified_memory": lost}
+
+
+def test_what_the_driver_calls_free_is_asked_nowhere() -> None:
+    """On one memory it leaves out the page cache, which the kernel would give."""
+    ours = [path for name in ("engine", "experiments", "metrics") for path in (ROOT / name).rglob("*.py")]
+    assert [path.name for path in ours if re.search(r"mem_?get_?info\s*\(", path.read_text("utf-8"), re.I)] == []
 
 
 @pytest.mark.parametrize("value", ["expandable_segments:True", "max_split_size_mb:64,expandable_segments: true"])

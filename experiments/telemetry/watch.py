@@ -34,6 +34,8 @@ class Watch:
         self._available_bytes: list[int] = []
         self._acted: set[str] = set()
         self.state()
+        board = read_jetson(tree)
+        self._board = None if board is None else board.content()
         self._before: Slowed = read_slowed(tree)
         self._started_s = time.monotonic()
 
@@ -54,9 +56,10 @@ class Watch:
         before, lowest = self._available_bytes[0], min(self._available_bytes)
         return {"unified_memory": {"before_bytes": before, "lowest_bytes": lowest, "lost_bytes": before - lowest}}
 
-    def fault(self, environment: Mapping[str, object]) -> str | None:
-        """Why the run is void, None where nothing says so. environment: of its record, from its beginning."""
-        board = environment.get("jetson")
+    def fault(self, environment: Mapping[str, object] | None = None) -> str | None:
+        """Why the run is void, None where nothing says so. environment: of its record, from its beginning; the board as
+        it was when the watch began where there is none."""
+        board = self._board if environment is None else environment.get("jetson")
         changed = state_change(board, read_jetson(self._tree)) if isinstance(board, Mapping) else None
         seconds = max(time.monotonic() - self._started_s, 1e-3)
         after = read_slowed(self._tree)

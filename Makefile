@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= quality,speaker,ears,mlflow,onnx,optimize,serve,watch,torchao,docs,dev
+TEGRA ?= /etc/nv_tegra_release
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 # uv resolves and unpacks in parallel; it must find the index that pip finds (UV_INDEX_URL and the like), or UV= leaves it out.
@@ -14,6 +15,9 @@ INSTALL := $(if $(UV),$(UV) pip install --python $(RUN),$(RUN) -m pip install --
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else \
 	  "error: Python 3.10 to 3.12 is needed, and $(PYTHON) is %d.%d; name another: make PYTHON=python3.11" % v)'
+	@! grep -qs '^# R36 ' $(TEGRA) || [ -n '$(PLAIN)' ] || { echo 'error: this is JetPack 6: no torch of the default index' \
+	  'finds its GPU; make jetson, then . .venv-jetson/bin/activate (PLAIN=1 for an environment of the processor alone)' >&2; \
+	  exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'error: $(PYTHON) cannot make a virtual environment;' \
 	  'on Debian and Ubuntu: apt-get install python3-venv' >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)

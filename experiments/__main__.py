@@ -26,6 +26,7 @@ INTERNAL = (
     "fleet.node",
     "functions.child",
     "load.cold",
+    "doctor.kernel",
     "doctor.probe",
 )  # programs that verbs start
 

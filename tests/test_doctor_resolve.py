@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Sequence
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from experiments.doctor import __main__ as doctor
 from experiments.doctor.resolve import (
@@ -19,6 +21,7 @@ from experiments.doctor.resolve import (
     table_of,
     wheels_in,
 )
+from reports.commands import ROOT
 
 URL = "https://files.example/packages"
 FILES = {
@@ -112,11 +115,20 @@ def test_the_table_says_what_is_missing_what_is_done_and_what_that_disables() ->
     ]
 
 
-def test_everything_that_the_set_up_installs_is_asked_for() -> None:
+def test_everything_that_the_set_up_installs_is_asked_for_and_every_extra() -> None:
     names = requirements()
+    tomllib = pytest.importorskip("tomllib", reason="from Python 3.11 on")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    # Not for those who use it; and TensorRT-RTX is asked for on x86-64 alone
+    extras = {key: texts for key, texts in project["optional-dependencies"].items()
+              if key not in ("dev", "docs", "tensorrt-rtx")}  # fmt: skip
+    wanted = [Requirement(text) for texts in (project["dependencies"], *extras.values()) for text in texts]
+    asked = {canonicalize_name(Requirement(name).name) for name in names}
+    assert {canonicalize_name(one.name) for one in wanted} - asked == set()
     assert {"torch", "f5-tts", "vocos", "soundfile", "accelerate"} <= {name.partition(">")[0] for name in names}
-    assert set(WITHOUT) <= set(names)
-    assert len(names) == len(set(names))
+    assert set(WITHOUT) <= asked
+    assert len(names) == len(asked), "a package once"
+    assert "antlr4-python3-runtime==4.9.3" in names, "the version that hydra-core needs has no wheel, newer ones have"
 
 
 def test_an_index_that_cannot_be_asked_is_one_line(

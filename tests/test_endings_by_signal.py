@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.common.failure import by_signal, kind_of_exit, signal_name
-from experiments.doctor.probe import _ended
+from experiments.doctor.probe import ended
 from experiments.measuring.job import Launcher, launch, new_job
 from experiments.settings.compose import compose_cells
 from experiments.sweep.running import new_sweep, run_sweep
@@ -37,7 +37,7 @@ def test_every_number_has_a_name(number: int) -> None:
     name = signal_name(number)
     assert name in (f"signal {number}", *signal.Signals.__members__)
     assert by_signal(number) in (name, f"signal {number} ({name})")
-    assert _ended(-number) == f"ended the process by {by_signal(number)}"
+    assert ended(-number) == f"ended the process by {by_signal(number)}"
 
 
 def test_names_stand_where_there_are_some() -> None:

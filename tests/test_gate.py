@@ -50,6 +50,12 @@ def counted(status: Any, reason: str | None) -> Score:
     )
 
 
+def with_unified(run: RunRecord, more_mib: int = 0) -> RunRecord:
+    """Of a board with one memory; PSS stays what it is."""
+    lost = {"lost_bytes": (3000 + more_mib) * 2**20}
+    return replace(run, environment={**run.environment, "unified_memory": lost})
+
+
 def plus(run: RunRecord, *scores: Score) -> RunRecord:
     return replace(run, scores=(*run.scores, *scores))
 
@@ -164,6 +170,21 @@ CASES: list[tuple[str, Build, str, int, dict[str, str]]] = [
         "FAIL",
         10,
         {"peak_pss_bytes": "FAIL"},
+    ),
+    (
+        "100 MiB more of the one memory of a board, and no more of the process's own",
+        against(*map(with_unified, BASES), new=with_unified(make_run(2), 100)),
+        "FAIL",
+        10,
+        {"peak_unified_bytes": "FAIL"},
+    ),
+    ("20 MiB more of it", against(*map(with_unified, BASES), new=with_unified(make_run(2), 20)), "PASS", 0, {}),
+    (
+        "a board whose memory nobody read",
+        against(*map(with_unified, BASES), new=make_run(2)),
+        "INCONCLUSIVE",
+        11,
+        {"peak_unified_bytes": "INCONCLUSIVE"},
     ),
     ("20 MiB more memory", against(*BASES, new=make_run(2, Recipe(peak_bytes=720 * 2**20))), "PASS", 0, {}),
     ("RSS where PSS is missing on one side", against(*BASES, new=make_run(2, peak_pss_bytes=None)), "PASS", 0, {}),

@@ -46,6 +46,18 @@ def test_every_package_that_is_asked_for_has_a_version_that_will_do(python: str)
     assert problems == []
 
 
+# No wheel and no source that builds there (f5bench doctor --resolve aarch64)
+NEVER_ON_AARCH64 = {"tensorrt", "tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings"}
+
+
+@pytest.mark.parametrize(("python", "without"), [("3.10", {"onnxruntime-gpu"}), ("3.12", set())])
+def test_on_a_jetson_nothing_is_asked_for_that_cannot_be_had(python: str, without: set[str]) -> None:
+    there = {"platform_machine": "aarch64", "sys_platform": "linux", "python_version": python}
+    asked = {canonicalize_name(one.name) for one in WANTED if one.marker is None or one.marker.evaluate(there)}
+    assert asked & (NEVER_ON_AARCH64 | without) == set()
+    assert "onnxruntime-gpu" in asked | without, "from Python 3.11 on there is one"
+
+
 def needed() -> set[str]:
     """What the installed packages of the extras need in turn, here."""
     seen: set[str] = set()

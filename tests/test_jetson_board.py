@@ -189,6 +189,17 @@ def test_an_nvpmodel_that_fails_or_hangs_leaves_the_file(text: str, tmp_path: Pa
     assert time.monotonic() - before_s < 1.0
 
 
+@pytest.mark.parametrize("name", BOARDS)
+def test_a_board_is_read_within_a_second_while_nvpmodel_hangs(name: str, tmp_path: Path, no_nvpmodel: Path) -> None:
+    script(no_nvpmodel, "/bin/sleep 60 & wait")
+    tree = plant(tmp_path, BOARDS[name])
+    before_s = time.monotonic()
+    board = read_jetson(tree)
+    assert time.monotonic() - before_s < 1.0
+    assert board is not None
+    assert (board.mode is not None, board.unknown) == (True, {})
+
+
 def test_a_mode_that_nobody_names_has_both_reasons(tmp_path: Path, no_nvpmodel: Path) -> None:
     script(no_nvpmodel, "exit 3")
     with pytest.raises(NoValue) as said:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from experiments.doctor import __main__ as doctor
+from experiments.doctor import kernel
 from experiments.doctor.host import Row
-from experiments.doctor.jetson import jetson_rows, with_remedies
+from experiments.doctor.jetson import jetson_rows, kernel_row, with_remedies
 from experiments.doctor.probe import Found
 from experiments.jetson.board import read_jetson
-from tests.jetson_trees import AGX_JP6, BOARDS, LOCKED_AGX, plant, throttles
+from tests.jetson_trees import AGX_JP6, BOARDS, LOCKED_AGX, plant, release, throttles
 
 GPU = Found(status="ok", details={"cuda": "12.6", "devices": ["Orin (sm_87)"]})
 NO_SWAP = "MemTotal: 64349000 kB\nMemAvailable: 60000000 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n"
@@ -38,7 +42,10 @@ UNLOCKED = (
     "-> sudo jetson_clocks, once the power mode is set: any nvpmodel call and any start of the board undo it"
 )
 AVERAGES = "ina3221 averages 512 samples, 430 ms a value"
-NOT_COUNTED = "ok       throttling: nothing is acting; events since the start: not counted here"
+NOT_COUNTED = (
+    "missing  throttling: whether anything is acting is not known: /sys/class/thermal does not tell; events since the "
+    "start: not counted here -> in a container mount /sys read-only; without it only counters show a throttle"
+)
 TORCH = "ok       torch for the GPU: a build for CUDA 12.6 finds Orin (sm_87)"
 AGX_RAILS = "VDD_GPU_SOC, VDD_CPU_CV, VIN_SYS_5V0"
 IN_RAILS = f"ok       power rails: VDD_IN, VDD_CPU_GPU_CV, VDD_SOC; total by rule vdd-in; {AVERAGES}"
@@ -192,3 +199,79 @@ def test_remedies_of_packages_are_those_of_a_jetson() -> None:
 def test_unlocked_clocks_of_one_core_are_unlocked(tmp_path: Path) -> None:
     files = {**AGX_JP6, **LOCKED_AGX, "sys/devices/system/cpu/cpufreq/policy4/scaling_min_freq": "729600"}
     assert said(tmp_path, files).splitlines()[2] == UNLOCKED
+
+
+def python(code: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", code)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("pass", None),
+        ("import sys; sys.exit('RuntimeError: CUDA error: no kernel image is available for execution on the device')",
+         "RuntimeError: CUDA error: no kernel image is available for execution on the device"),
+        ("import os; os.kill(os.getpid(), 11)", "it ended the process by signal 11 (SIGSEGV)"),
+        ("import threading; threading.Event().wait()", "no answer for 1 s"),
+    ],
+)  # fmt: skip
+def test_only_a_kernel_that_ran_says_that_kernels_run(code: str, reason: str | None) -> None:
+    assert kernel.refused(1 if "wait" in code else 30, python(code)) == reason
+    row = kernel_row(reason)
+    assert (row.status, row.found) == (
+        ("broken", reason) if reason else ("ok", "a product and a convolution in half precision ran")
+    )
+
+
+def test_what_is_computed_is_right_where_it_can_be_computed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel.compute("cpu")
+    monkeypatch.setattr("torch.nn.functional.conv1d", lambda sound, weight: sound)
+    with pytest.raises(SystemExit, match=r"ArithmeticError: 1\.0 instead of 192"):
+        kernel.main("cpu")
+    with pytest.raises(SystemExit, match=r"^RuntimeError: Invalid device string: 'no such device'$"):
+        kernel.main("no such device")
+
+
+WRONG = {
+    **AGX_JP6, "etc/nv_tegra_release": release(36, "4.7"), "proc/meminfo": NO_SWAP,
+    "sys/class/devfreq/17000000.gpu/min_freq": "306000000", **throttles((0, 0, 2)),
+}  # fmt: skip
+EVERYTHING_WRONG = f"""\
+ok       Jetson: Jetson AGX Orin 64GB (p3701-0005 on p3737-0000), JetPack 6.2.1 (L4T 36.4.7)
+ok       power mode: MAXN (id 0)
+{UNLOCKED}
+ok       power rails: {AGX_RAILS}, VDDQ_VDD2_1V8AO; total by rule agx-orin-rails; {AVERAGES}, {AVERAGES}
+ok       throttling: nothing is acting; events since the start: OC1 0, OC2 0, OC3 2
+missing  swap: none -> switch JetPack's zram on again (nvzramconfig), or make a swap file
+broken   L4T 36.4.7: its NvMap refuses memory that is free (the fix of CVE-2025-33177): error 12, or out of memory -> \
+a newer L4T by apt (36.5.0 is JetPack 6.2.2), or a smaller model
+broken   torch for the GPU: a build for the CPU: nothing would run on the GPU -> {SETUP}
+broken   torch with torchaudio: 2.14.1 with 2.8.0 -> {SETUP}
+broken   CUDA device: driver 540.4.0, but torch (CUDA none) finds no device -> {SETUP}"""
+
+
+def test_a_board_with_everything_wrong_says_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole command: what it makes of this board's files and of what importing gave. Nothing is imported here."""
+    tree = plant(tmp_path / "tree", WRONG)
+    board = read_jetson(tree)
+    given = {
+        "torch": Found(status="ok", version="2.14.1+cpu", details={"cuda": None, "devices": [], "cpu": "DEFAULT"}),
+        "torchaudio": Found(status="ok", version="2.8.0"), "numpy": Found(status="missing"),
+    }  # fmt: skip
+    monkeypatch.setattr(doctor, "probe", lambda modules, patience_s: {
+        name: given.get(name, Found(status="ok", version="1")) for name in modules
+    })  # fmt: skip
+    monkeypatch.setattr(doctor, "read_jetson", lambda: board)
+    monkeypatch.setattr(doctor, "Tree", lambda: tree)
+    monkeypatch.setattr(doctor, "driver_version", lambda: "540.4.0")
+    assert doctor.main(["--json"]) == doctor.EXIT_CORE_BROKEN
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    named = [line.partition(": ")[0][9:] for line in EVERYTHING_WRONG.splitlines()]
+    shown = [
+        f"{row['status']:8} {row['item']}: {row['found']}"
+        + ("" if row["status"] == "ok" else f" -> {row['remedy']}")
+        for row in rows if row["item"] in named
+    ]  # fmt: skip
+    assert "\n".join(shown) == EVERYTHING_WRONG

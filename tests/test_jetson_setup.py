@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from experiments import setup_jetson
+from experiments.checks import gpu
+from experiments.common.cli import EXIT_ENVIRONMENT, run_verb
 from experiments.jetson.board import COMPATIBLE, RELEASE
 from experiments.jetson.mode import CATALOGUE, STATUS
 from experiments.jetson.plan import (
@@ -28,7 +31,7 @@ from experiments.jetson.plan import (
     plan,
 )
 from reports.commands import ROOT
-from tests.jetson_trees import AGX_JP6, THOR_JP71, plant
+from tests.jetson_trees import AGX_JP6, THOR_JP71, plant, release
 
 APT = "python3-venv python3-dev build-essential cmake libsndfile1 ffmpeg python3-libnvinfer"
 PIP = ".venv-jetson/bin/python -m pip install"
@@ -149,6 +152,29 @@ def test_nvidias_own_wheel_is_what_the_project_asks_for() -> None:
     assert not SpecifierSet(">=2.5").contains("2.5.0a0+872d972e41.nv24.08", prereleases=True)
 
 
+MARKS = ("**[tree]**", "**[not run]**")
+
+
+def test_every_line_of_the_page_is_tested_or_said_not_to_have_run() -> None:
+    """Commands and tables by what stands right before or behind them, lists also by the line that opens them."""
+    text = re.sub(r"```.*?```", lambda code: code.group().replace("\n\n", "\n"), _page(), flags=re.DOTALL)
+    blocks = [block for block in text.split("\n\n") if block.strip()]
+    assert blocks[0].startswith("# ")
+    for before, block, behind in zip(blocks, blocks[1:], [*blocks[2:], ""], strict=False):
+        if block.startswith("#"):
+            continue
+        around = block
+        if block.startswith(("```", "|")):
+            around = "".join((before, block, behind))
+        elif block.startswith("- ") and before.endswith(":"):
+            around = before + block
+        assert any(mark in around for mark in MARKS), block
+
+
+def _page() -> str:
+    return (ROOT / "docs" / "jetson.md").read_text("utf-8").strip()
+
+
 def test_no_address_of_an_index_is_in_the_plan() -> None:
     for path in ("experiments/jetson/plan.py", "experiments/setup_jetson.py", "docs/jetson.md", "Makefile"):
         assert "://" not in (ROOT / path).read_text("utf-8"), path
@@ -157,6 +183,28 @@ def test_no_address_of_an_index_is_in_the_plan() -> None:
 def test_the_constraints_keep_what_was_installed() -> None:
     found = {"numpy": "1.26.4", "torch": "2.5.0a0+872d972e41.nv24.8", "rich": "13"}
     assert constraints_of(found) == "torch==2.5.0a0+872d972e41.nv24.8\nnumpy==1.26.4\n"
+
+
+def test_nothing_but_the_standard_library_is_needed() -> None:
+    """Before there is an environment: without site-packages, so that every package is missing."""
+    words = ["-m", "experiments.setup_jetson", "--dry-run", "--l4t", "36.9", "--family", "agx-orin"]
+    done = subprocess.run(
+        [sys.executable, "-S", *words], cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.partition(";")[0]) == (
+        2, "error: L4T 36.9 is none of those whose wheels are known here (36.4, 36.5, 38.2, 38.4, 39.2)",
+    )  # fmt: skip
+
+
+def test_the_last_step_is_read_as_the_gpu_check_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    last = plan("36.4.4", (3, 10), "agx-orin").steps[-1]
+    _, _, module, *words = last.words
+    monkeypatch.setattr(gpu, "why_not_here", lambda: "there is no card")
+    assert module == gpu.__name__
+    assert run_verb(gpu.main, words) == EXIT_ENVIRONMENT, "its words are good, this machine is not"
+    assert gpu.asked_rtf(words) is None
+    assert last.ends_with_its_code
 
 
 def test_a_machine_that_is_no_jetson_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,6 +271,27 @@ def test_make_says_what_it_needs() -> None:
         ["make", "-n", "jetson", "ARGS=--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert "-m experiments.setup_jetson --dry-run" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("l4t", "plain", "is_refused"),
+    [("36.4.4", "", True), ("36.4.4", "1", False), ("39.2.0", "", False), (None, "", False)],
+)
+def test_no_target_makes_an_environment_that_finds_no_gpu(
+    l4t: str | None, plain: str, is_refused: bool, tmp_path: Path
+) -> None:
+    """python3 is a program of the test's own: it notes that an environment was to be made."""
+    asked = tmp_path / "asked"
+    (tmp_path / "python").write_text(f'#!/bin/sh\ncase "$*" in *"-m venv"*) touch {asked}; exit 1;; esac\n')
+    (tmp_path / "python").chmod(0o755)
+    tegra = tmp_path / "nv_tegra_release"
+    if l4t is not None:
+        tegra.write_text(release(int(l4t.partition(".")[0]), l4t.partition(".")[2]))
+    words = [f"PYTHON={tmp_path / 'python'}", f"VENV={tmp_path / 'venv'}", f"TEGRA={tegra}", f"PLAIN={plain}"]
+    done = subprocess.run(["make", "install", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert ("this is JetPack 6: no torch of the default index finds its GPU; make jetson" in done.stderr) is is_refused
+    assert asked.exists() is not is_refused
 
 
 def test_an_image_is_built_for_a_board_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
+from engine.clock import HostClock
 from engine.contract import Synthesis, SynthesisRequest
-from experiments.checks import overhead
+from experiments.checks import overhead, sampled
 from experiments.common.journal import JournalWriter, read_journal
 from experiments.measuring.calibration import gemm_shape, make_calibrations
 from experiments.measuring.measure import OutOfTime, measure, plan_for, same_bits
@@ -208,3 +210,30 @@ def test_the_overhead_benchmark_prints_both_loops(tmp_path: Path, monkeypatch: p
     assert "ratio                  1.000 (1.000..1.000)" in printed
     assert "beyond the call        1.000 ms (1.000..1.000): 0.50 % of a 200 ms call" in printed
     assert list((tmp_path / "outputs").iterdir()) == []
+
+
+def test_calls_are_timed_with_telemetry_beside_them_and_without() -> None:
+    switched: list[bool] = []
+    engine = FakeEngine(facts())
+    found = sampled.measure_stretches(engine, request("a"), HostClock(), 6, switched.append, stretch_s=0.001)
+    assert len(found) == 6
+    assert all(set(pair) == {True, False} for pair in zip(switched[::2], switched[1::2], strict=True))
+    assert len({*switched[::2]}) == 2, "in random order"
+    assert all(one.with_s > 0 and one.without_s > 0 for one in found)
+    printed = sampled.report([sampled.Stretches(with_s=0.2002, without_s=0.2)] * 8, 24)
+    assert "8 pairs of stretches of at least 3 s, 24 samples read" in printed
+    assert "ratio                  1.0010 (1.0010..1.0010), allowed is 1.01" in printed
+
+
+def test_the_sampler_beside_calls_reads_and_stands_still_as_it_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "telemetry.jsonl"
+
+    with sampled.sampler("cpu", path) as sampling:
+        assert sampled.num_samples(path) >= 1
+        process = psutil.Process(sampling.pid)
+        for runs in (False, True):
+            sampling(runs)
+            while (process.status() == psutil.STATUS_STOPPED) is runs:
+                pass
+    assert not psutil.pid_exists(sampling.pid)
+    assert json.loads(path.read_text().splitlines()[0])["kind"] == "head"

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from experiments.optimize.space import Constraint, NoFigure, directions_of, figu
 from experiments.settings.compose import compose_cell
 from experiments.sweep.cells import Watch
 from experiments.sweep.running import lock_devices
+from experiments.telemetry.backends import Nothing
 from metrics.pareto import pareto_front
-from metrics.record import Score
+from metrics.record import RunRecord, Score
 from metrics.speed.steady import counters_score
+from tests.test_energy_pass import Wall
 from tests.tracking_folders import record
 
 FAKE = (sys.executable, "-m", "tests.fakes")
@@ -161,8 +164,6 @@ def test_conditions_and_directions() -> None:
 
 
 def test_a_figure_needs_valid_audio_and_every_sentence() -> None:
-    from dataclasses import replace
-
     good = record("r", "fp32-euler_7", "sqlite:///x.db")
     assert figure_of(good, "rtf") == pytest.approx(0.515 / 2)
     with pytest.raises(NoFigure, match="lengths differ"):
@@ -178,6 +179,41 @@ def test_a_figure_needs_valid_audio_and_every_sentence() -> None:
     assert moved is not None
     with pytest.raises(NoFigure, match="not steady: captures went from 1 to 2"):
         figure_of(replace(good, scores=(*good.scores, moved)), "rtf")
+
+
+def with_joules(run: RunRecord, value: float | None, reason: str | None = None) -> RunRecord:
+    status = "ok" if value is not None else "too_few"
+    score = Score(
+        metric="energy_j_per_audio_s", utterance_id=None, value=value, status=status, reason=reason, better="lower"
+    )
+    return replace(run, scores=(*run.scores, score))
+
+
+def test_joules_are_a_figure_and_the_memory_of_a_board_is_the_one_that_it_has() -> None:
+    good = record("r", "fp32-euler_7", "sqlite:///x.db")
+    assert figure_of(with_joules(good, 6.5), "energy_j_per_audio_s") == 6.5
+    assert directions_of(["rtf", "energy_j_per_audio_s"]) == ("minimize", "minimize")
+    with pytest.raises(NoFigure, match="measured without measure=energy"):
+        figure_of(good, "energy_j_per_audio_s")
+    for name in ("energy_j_per_audio_s", "energy_net_j_per_audio_s"):
+        with pytest.raises(NoFigure, match=f"{name}: 3 new values while busy"):
+            figure_of(with_joules(good, None, "3 new values while busy"), name)
+    board = replace(
+        good, peak_device_bytes=2**20, environment={**good.environment, "unified_memory": {"lost_bytes": 5}}
+    )
+    assert figure_of(board, "peak_bytes") == 5
+    assert figure_of(replace(board, environment=good.environment), "peak_bytes") == 2**20
+
+
+def test_a_search_for_joules_needs_their_pass_and_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"energy_j_per_audio_s: needs a pass of its own"):
+        new_search(["out=out", "workload=smoke", "sweep.objectives=[rtf,energy_j_per_audio_s]"])
+    assert not Path("out").exists()
+    space, config = optimize._asked(["measure=energy", 'sweep.constraints=["power_mean_w<=15"]'])
+    for source, said in ((Nothing({"rapl": "only root may read it"}), "only root may read it"), (Wall(), None)):
+        monkeypatch.setattr(optimize, "choose", lambda kind, found=source: found)
+        with pytest.raises(ConfigError, match=f"no source of power here: {said}") if said else nullcontext():
+            optimize._refuse_without_energy(space, config)
 
 
 POINTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4)), max_size=12)

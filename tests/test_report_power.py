@@ -22,6 +22,7 @@ from reports.data.power import samples_of
 from reports.data.table import load_table
 from reports.render.every import render_report
 from reports.render.power import energy_points
+from reports.sections.power_columns import power_columns
 from reports.verdicts.spoken_runs import StoredFinding, _stored_row
 from tests.baseline_runs import LIMITS, changed, environment, five, make_baseline
 from tests.test_report_data import FakeCell, write_sweep
@@ -137,6 +138,21 @@ def test_the_summary_of_a_record_is_what_the_samples_say() -> None:
     assert summary_of([]) == {}
 
 
+def test_swap_that_grew_is_a_column_of_its_own(tmp_path: Path) -> None:
+    lines = lines_of_telemetry()
+    for line, mib in zip([line for line in lines if line["kind"] == "state"], (100, 100, 612, 500), strict=False):
+        line["swap_used_bytes"] = mib * 2**20
+    seen = summary_of(lines)
+    assert seen["swap_grew_bytes"] == 512 * 2**20
+    assert "swap_grew_bytes" not in summary_of(lines[:4])
+    root = write_sweep(tmp_path / "sweep", (FakeCell(label="fp16-euler_7"),), **{**ON_BOARD, "telemetry": seen})
+    table = load_table(root)
+    shown = {column.header: column.text(table.rows[0]) for column in power_columns(table)}
+    assert shown["swap +MiB"] == "512"
+    calm = write_sweep(tmp_path / "calm", (FakeCell(label="fp16-euler_7"),), **ON_BOARD)
+    assert "swap +MiB" not in {column.header for column in power_columns(load_table(calm))}
+
+
 def run_with(gross: float | None, how: str = "agx-orin-rails", run: RunRecord | None = None) -> RunRecord:
     base = changed() if run is None else run
     env = {**base.environment, "energy": {"source": "rails", "rule": how}}
@@ -188,7 +204,10 @@ def test_joules_are_spoken_with_their_unit_and_their_growth() -> None:
 def test_mlflow_gets_joules_watts_and_the_samples(on_board: Path) -> None:
     (run,) = [child for child in load_content(on_board).children if child.name == "fp16-euler_7"]
     energy = {name: value for name, value in run.summary.items() if name.startswith("energy/")}
-    assert energy == {"energy/j_per_audio_s": 6.5, "energy/net_j_per_audio_s": 4.0, "energy/power_mean_w": 30.0}
+    assert energy == {
+        "energy/j_per_audio_s": 6.5, "energy/net_j_per_audio_s": 4.0, "energy/power_mean_w": 30.0,
+        "energy/hottest_c": 71.5,
+    }  # fmt: skip
     assert run.summary["memory/peak_mib"] == 5000
     assert "energy/telemetry.jsonl" in run.files
 

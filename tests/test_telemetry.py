@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
-import sys
+import os
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,15 +17,14 @@ import pytest
 from experiments.jetson.tree import NoValue, Tree, read_once
 from experiments.telemetry.backends import choose
 from experiments.telemetry.board_state import read_slowed, read_state
-from experiments.telemetry.nvml import Nvml, open_nvml
 from experiments.telemetry.rails import JetsonRails
 from experiments.telemetry.rapl import Rapl
 from experiments.telemetry.reading import Reading
 from experiments.telemetry.sampler import TELEMETRY, Sampler
 from experiments.telemetry.watch import watching
-from experiments.telemetry.zeus import beside_zeus, zeus_window
 from metrics.power.energy import unwrapped
 from tests.jetson_trees import AGX_JP6, AGX_W, BOARDS, ORIN_NX, THOR_JP71, VIN, plant, throttles
+from tests.test_jetson_board import FAILURES
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +96,33 @@ def test_a_rail_that_fails_while_running_leaves_no_total(error: Exception, tmp_p
     assert len(reading.rails_w) == 3
 
 
+@pytest.mark.parametrize("offset", [0, 1, 2])
+@pytest.mark.parametrize("name", BOARDS)
+def test_whatever_fails_there_is_a_value_or_a_reason_and_never_another_number(
+    name: str, offset: int, tmp_path: Path
+) -> None:
+    """Every file of every board, from the start on and while running; the ways of failing take turns."""
+    whole_tree = plant(tmp_path, BOARDS[name])
+    whole, whole_state = choose("cuda", whole_tree), read_state(whole_tree)
+    assert isinstance(whole, JetsonRails)
+    total_w, rails_w = whole.read().total_w, whole.read().rails_w
+    ways = itertools.islice(itertools.cycle(FAILURES.values()), offset, None)
+    for broken, fails in zip(BOARDS[name], ways, strict=False):
+        tree = failing(tmp_path, broken, fails(tmp_path / broken))
+        backend = choose("cuda", tree)
+        for one in (backend, replace(whole, tree=tree)):
+            reading, head = one.read(), one.head()
+            assert all(rails_w[label] == watts for label, watts in reading.rails_w.items()), broken
+            if reading.total_w is None:
+                assert head["missing"] or reading.missing, broken
+            else:  # where a sensor of the whole board is not there, another rule has another name
+                assert (reading.total_w == total_w) is (head["rule"] == whole.head()["rule"]), broken
+        state = read_state(tree)
+        for key, value in state.items():
+            known = whole_state[key]
+            assert value.items() <= known.items() if isinstance(value, dict) else value == known, (broken, key)
+
+
 def test_a_rail_that_fails_from_the_start_has_no_rule_and_says_which_it_was(tmp_path: Path) -> None:
     plant(tmp_path, AGX_JP6)
     broken = failing(tmp_path, "sys/class/hwmon/hwmon3/in1_input", OSError(errno.EIO, "Input/output error"))
@@ -131,62 +159,6 @@ def test_a_jetson_without_sensors_says_so_and_reads_no_zero(tmp_path: Path) -> N
     assert "holds no power sensor of a Jetson" in backend.head()["missing"]["rails"]
 
 
-class Card:
-    """pynvml of one card: what it was seen to answer; a name of `refuses` raises NotSupported, as an Orin does."""
-
-    class NVMLError(Exception):
-        pass
-
-    def __init__(self, **answers: Any):
-        self._answers = answers
-
-    def nvmlInit(self) -> None:
-        pass
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
-        return index
-
-    def nvmlDeviceGetName(self, handle: int) -> bytes:
-        return b"NVIDIA H200"
-
-    def _answer(self, name: str) -> int:
-        if name not in self._answers:
-            raise self.NVMLError("Not Supported")
-        return self._answers[name]
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
-        return self._answer("energy_mj")
-
-    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:
-        return self._answer("power_mw")
-
-    def nvmlDeviceGetClockInfo(self, handle: int, kind: int) -> int:
-        return self._answer("mhz")
-
-    def nvmlDeviceGetTemperature(self, handle: int, kind: int) -> int:
-        return self._answer("celsius")
-
-    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: int) -> int:
-        return self._answer("reasons")
-
-
-def test_a_card_says_all_of_it() -> None:
-    card = open_nvml(0, Card(energy_mj=123_456_789, power_mw=412_300, mhz=1980, celsius=56, reasons=0x4 | 0x1 | 0x20))
-    reading = card.read()
-    assert reading.content() == {
-        "rails_w": {"card": 412.3}, "total_w": 412.3, "counters_j": {"card": 123_456.789}, "gpu_hz": 1.98e9,
-        "gpu_c": 56.0, "throttles": ["power cap", "thermal, by the driver"],
-    }  # fmt: skip
-    assert card.head() == {"gpu": "NVIDIA H200", "rule": "card", "total_of": ["card"], "missing": {}}
-
-
-def test_an_orin_knows_its_name_and_no_power_and_that_is_no_zero() -> None:
-    reading = Nvml(Card(), 0, "Orin (nvgpu)").read()
-    assert (reading.total_w, reading.rails_w, reading.counters_j) == (None, {}, {})
-    assert reading.missing["card"] == "NVML: Not Supported"
-    assert set(reading.content()) == {"missing"}
-
-
 def test_a_processors_packages_are_read_and_what_is_inside_them_is_not(tmp_path: Path) -> None:
     folder = "sys/class/powercap/intel-rapl"
     files = {
@@ -219,9 +191,13 @@ def test_the_state_of_a_board_has_what_can_be_read(tmp_path: Path) -> None:
     assert state["fan_frac"] == 0.2
     assert state["mem_available_bytes"] == 32_174_500 * 1024
     assert state["swap_used_bytes"] == 100_000 * 1024
-    assert read_state(Tree(tmp_path / "nothing")) == {"throttles": []}
+    assert read_state(Tree(tmp_path / "nothing")) == {}, "nobody has looked whether anything throttles"
+    assert state["throttles"] == [], "somebody has"
     plant(tmp_path, throttles((0, 0, 2), acting=True))
     assert read_slowed(tree).acting == ("cpu-throttle-alert",)
+    (tmp_path / "sys/class/thermal/cooling_device1/cur_state").unlink()
+    assert read_slowed(tree).acting is None
+    assert "throttles" not in read_state(tree)
 
 
 class Counting:
@@ -265,6 +241,24 @@ def test_a_disk_that_is_full_ends_the_samples_and_not_the_run() -> None:
         pytest.fail("the head was written")
 
 
+def test_a_sensor_that_never_answers_holds_nobody_up_for_a_second(tmp_path: Path) -> None:
+    """A pipe that nobody writes to is a file whose reading does not come back."""
+    source, asked = Counting(), threading.Event()
+    pipe = tmp_path / "in1_input"
+    os.mkfifo(pipe)
+
+    def hangs() -> dict[str, Any]:
+        asked.set()
+        return {"value": read_once(pipe).decode()}
+
+    with Sampler(tmp_path / TELEMETRY, source, hangs, power_hz=50) as sampler:
+        assert asked.wait(10)
+        before_s = time.monotonic()
+    assert time.monotonic() - before_s < 1.0
+    assert sampler.problem == "a sensor has not answered for 0.7 s"
+    pipe.write_text("0")  # the thread that was left behind comes to its end
+
+
 @pytest.mark.parametrize("rates", [(0.0, 1.0), (1.0, -1.0)])
 def test_a_rate_that_means_nothing_is_refused(rates: tuple[float, float], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be above 0"):
@@ -282,33 +276,3 @@ def test_thor_takes_what_its_carrier_measures(tmp_path: Path) -> None:
     backend = choose("cuda", plant(tmp_path, THOR_JP71))
     assert backend.head()["rails"]["VIN"] == [VIN]
     assert backend.read().rails_w["VDD_GPU"] == 0, "the GPU is gated: that is a power, not a missing one"
-
-
-class ZeusMonitor:
-    """In the form of zeus.monitor.ZeusMonitor: of a card that used 300 W for a second."""
-
-    def __init__(self, gpu_indices: list[int], cpu_indices: list[int]):
-        self.indices = gpu_indices
-
-    def begin_window(self, key: str, sync_execution: bool) -> None:
-        assert not sync_execution
-
-    def end_window(self, key: str, sync_execution: bool) -> Any:
-        return SimpleNamespace(gpu_energy=dict.fromkeys(self.indices, 300.0))
-
-
-def test_zeus_is_a_second_opinion_on_a_card_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    with zeus_window("cuda:0", "nvml") as window:
-        assert window is None, "it is not installed here"
-    monkeypatch.setitem(sys.modules, "zeus.monitor", SimpleNamespace(ZeusMonitor=ZeusMonitor))
-    with zeus_window("cuda:0", "rails") as window:
-        assert window is None, "it knows no total of a Jetson"
-    with zeus_window("cuda:1", "nvml") as window:
-        assert window is not None
-    window.start_s, window.end_s = 5.0, 6.0
-    lines: list[dict[str, Any]] = [{"kind": "head"}]
-    lines += [{"kind": "power", "t_s": 4.9 + i / 10, "total_w": 309.0} for i in range(13)]
-    found = beside_zeus(lines, window)
-    assert found == {"zeus_j": 300.0, "own_j": pytest.approx(309.0), "zeus_difference_frac": pytest.approx(0.03)}
-    assert beside_zeus(lines[:5], window)["zeus_missing"].startswith("no samples from 5 s to 6 s")
-    assert beside_zeus(lines, None) == {}

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from experiments.common.cli import run_verb
+from experiments.telemetry import __main__ as telemetry
 from experiments.telemetry.__main__ import main
 from experiments.telemetry.sampler import TELEMETRY
+from tests.jetson_trees import BOARDS, plant
 from tests.tegrastats_lines import LINES
 
 
@@ -88,6 +90,30 @@ def test_a_log_that_says_something_else_is_one_line(
 def test_a_mistake_is_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_verb(main, words) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "mean"),
+    [
+        ("agx-orin-jp5", "agx-orin-rails: VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0", 8.711),
+        ("agx-orin-jp6", "agx-orin-rails: VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0", 8.711),
+        ("agx-orin-jp7", "agx-orin-rails: VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0", 8.711),
+        ("orin-nx", "vdd-in: VDD_IN", 9.250), ("orin-nano", "vdd-in: VDD_IN", 5.252),
+        ("thor-jp71", "thor-vin: VIN", 19.780),
+        ("thor-jp72", "thor-rails: VDD_GPU + VDD_CPU_SOC_MSS + VIN_SYS_5V0", 10.572),
+    ],
+)  # fmt: skip
+def test_watch_shows_the_watts_of_each_board(
+    name: str, total: str, mean: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    tree = plant(tmp_path, BOARDS[name])
+    monkeypatch.setattr(telemetry, "Tree", lambda: tree)
+    assert run_verb(main, ["watch", "--seconds", "0.05", "--hz", "50"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ["source rails", f"total  by rule {total}"]
+    assert "sensor ina3221: samples 512, 430 ms a value" in said
+    assert any(line.startswith(f"mean   {mean:.3f} W") for line in said), said
 
 
 def test_watch_shows_where_watts_come_from(capsys: pytest.CaptureFixture[str]) -> None:

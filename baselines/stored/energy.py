@@ -24,7 +24,10 @@ def judge_energy(baselines: Sequence[RunRecord], new: RunRecord, limits: Limits)
         return []
     now = _joules(new)
     if now is None:
-        why = next((score.reason for score in new.scores_of(GROSS) if score.reason), "measured without measure=energy")
+        why = next(
+            (score.reason for score in new.scores_of(GROSS) if score.reason),
+            "measured without measure=energy, or interrupted in it",
+        )
         explanation = f"the baseline has {PER_SPEECH}, this run has none: {why}"
         return [Finding(metric=GROSS, outcome="INCONCLUSIVE", explanation=explanation)]
     for run, _ in stored:

@@ -15,6 +15,7 @@ import scipy
 
 from baselines.stored.verdict import Finding, Limits
 from metrics.record import RunRecord, Score
+from metrics.speed.peak import unified_bytes
 from metrics.speed.steady import REMEDY, STEADY_COUNTERS, unsteady_reason
 from metrics.verdict import Outcome
 
@@ -65,10 +66,13 @@ def judge_steadiness(new: RunRecord) -> list[Finding]:
 
 
 def judge_memory(baselines: Sequence[RunRecord], new: RunRecord, limits: Limits) -> list[Finding]:
-    """Peak host memory (PSS, else RSS) and device memory where there is any: ratio plus bytes, no statistics."""
+    """Peak host memory (PSS, else RSS; of a board with one memory what MemAvailable lost) and device memory where there
+    is any: ratio plus bytes, no statistics."""
     runs = [*baselines, new]
     readers: list[tuple[str, Callable[[RunRecord], int | None]]] = [("peak_rss_bytes", lambda r: r.peak_rss_bytes)]
-    if all(run.peak_pss_bytes for run in runs):
+    if any(unified_bytes(run) for run in runs):
+        readers = [("peak_unified_bytes", unified_bytes)]
+    elif all(run.peak_pss_bytes for run in runs):
         readers = [("peak_pss_bytes", lambda r: r.peak_pss_bytes)]
     if any(run.peak_device_bytes for run in runs):
         readers.append(("peak_device_bytes", lambda r: r.peak_device_bytes))

@@ -1,9 +1,10 @@
-"""What the harness costs: `python -m experiments.checks.overhead [OVERRIDES] [--pairs N | --parent]`.
+"""What the harness costs: `python -m experiments.checks.overhead [OVERRIDES] [--pairs N] [--parent | --telemetry]`.
 
 The same engine is called by the harness's own loop and by a bare loop, interleaved in random order. Printed are the two
 times of a call (does the harness disturb what it measures?) and what a turn of the loop takes beyond its call (does it
 waste time?), which is mostly the journal reaching the disk. With --parent the process that started a worker is timed
-while it waits: what it takes of a core, it may take from the worker. A benchmark to be read, not a test.
+while it waits: what it takes of a core, it may take from the worker. With --telemetry the same engine is called while
+sensors are read beside it, as they are on a Jetson, and while they are not. A benchmark to be read, not a test.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from engine.clock import make_clock
 from engine.contract import ConfigError, Engine, SynthesisRequest
+from experiments.checks import sampled
 from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.device_lock import device_lock
 from experiments.common.journal import JournalWriter, read_journal
@@ -30,6 +32,7 @@ from experiments.measuring.measure import MeasurePlan, Probes, TrialLoop
 from experiments.measuring.running import planned
 from experiments.measuring.validate import one_cell
 from experiments.settings.compose import Cell
+from experiments.telemetry.sampler import TELEMETRY
 from experiments.workload.requests import load_workload
 from metrics.stats import median_interval, quantile
 from reports.commands import VerbParser
@@ -157,7 +160,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*", help="Hydra overrides of the engine to call")
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--parent", action="store_true", help="what the waiting parent takes of one core")
+    parser.add_argument("--telemetry", action="store_true", help="what reading the sensors beside a call costs it")
     options = parser.parse_args(argv)
+    if options.parent and options.telemetry:
+        raise ConfigError("--telemetry", "with --parent", "are two questions", "ask one of them")
     if options.pairs < 1:
         raise ConfigError("--pairs", options.pairs, "must be a whole number from 1", "use --pairs 40")
     cell = one_cell(options.overrides)
@@ -172,8 +178,21 @@ def main(argv: Sequence[str]) -> int:
         device_lock(device, "wait", lambda line: print(line, file=sys.stderr)),
         build_by_name(cell.config, make_clock(device)) as engine,
     ):
-        print(report(measure_pairs(engine, request, options.pairs, cell.config)))
+        if options.telemetry:
+            print(beside_telemetry(engine, request, options.pairs, device))
+        else:
+            print(report(measure_pairs(engine, request, options.pairs, cell.config)))
     return EXIT_OK
+
+
+def beside_telemetry(engine: Engine, request: SynthesisRequest, num_pairs: int, device: str) -> str:
+    """The sampler's file lies below outputs/, as that of a run does."""
+    Path("outputs").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir="outputs", prefix=".overhead-") as folder:
+        path = Path(folder) / TELEMETRY
+        with sampled.sampler(device, path) as switch:
+            stretches = sampled.measure_stretches(engine, request, make_clock(device), num_pairs, switch)
+        return sampled.report(stretches, sampled.num_samples(path))
 
 
 if __name__ == "__main__":

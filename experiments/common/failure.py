@@ -18,11 +18,13 @@ FIRST_REAL_TIME = 32  # the C library keeps some for itself below SIGRTMIN; no f
 CONFIG_ERRORS = ("ConfigError", "InvalidRequest")
 MEMORY_ERRORS = ("MemoryError", "OutOfMemoryError")
 # From nvml on they are a Jetson's: torch's allocator asks NVML for its text, which a Jetson lacks (pytorch issue
-# 185240); the driver's own allocator; libraries that find no workspace; TensorRT and ONNX Runtime in their own words
+# 185240); the driver's own allocator; the driver's code by its name; libraries that find no workspace (cuBLAS, cuFFT,
+# cuDNN 8 and 9); TensorRT and ONNX Runtime in their own words
 MEMORY_WORDS = (
     "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc",
-    "nvml_success == r", "nvmapmemalloc", "nvmapmemhandlealloc", "status_alloc_failed", "cudaerrormemoryallocation",
-    "failed to allocate memory", "requested amount of gpu memory",
+    "unable to allocate", "nvml_success == r", "nvmapmemalloc", "nvmapmemhandlealloc", "out_of_memory",
+    "_alloc_failed", "_allocation_failed", "cudaerrormemoryallocation", "failed to allocate memory",
+    "requested amount of gpu memory", "outofmemory", "smaller than requested bytes",
 )  # fmt: skip
 LOG_TAIL_LINES = 5
 LOG_TAIL_CHARS = 600

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from baselines.class_history import machine_fault
 from baselines.paired.data import CANDIDATE, DEVICE_TIME, SENTINEL, Block, Turn
 from baselines.paired.rule import PairedVerdict, decide, judge
 from baselines.paired.selftests import SELFTESTS, HostErrors, error_sentence, load_errors
@@ -28,8 +29,9 @@ from experiments.compare.processes import SideSpec
 from experiments.compare.proof import Proof
 from experiments.compare.revision import refuse_uncommitted, worktree
 from experiments.compare.settings import SIDES, Command, Settings, SideRequest
-from experiments.measuring.validate import refuse_cuts, validate, validate_out
+from experiments.measuring.validate import check_allocator, refuse_cuts, validate, validate_out
 from experiments.settings.compose import VARIANT_KEYS, compose_config, names_of
+from experiments.telemetry.watch import watched, watching
 from experiments.workload.requests import Workload, load_workload
 from metrics.verdict import EXIT_CODES
 from reports.verdicts.paired import Comparison
@@ -88,6 +90,8 @@ def prepare(command: Command, out: Path, stack: ExitStack) -> Prepared:
     for side in SIDES:
         if command.sides[side].revision is None:
             validate(configs[side])
+        else:  # its settings are those of its own time; what this machine cannot have is not
+            check_allocator(str(configs[side]["device"]["kind"]))
     _refuse_different(configs)
     for config in configs.values():
         refuse_cuts(config, "a comparison")
@@ -207,29 +211,40 @@ def open_bench(prepared: Prepared, out: Path, lock: int | None, stack: ExitStack
 
 
 def measure(prepared: Asked, bench: Bench, say: Say) -> Comparison:
-    """Blocks until a look decides, the looks are used up or the time is. Raises SideFailed."""
+    """Blocks until a look decides, the looks are used up or the time is; a Jetson is watched meanwhile. Raises
+    SideFailed."""
     settings, before = prepared.settings, fingerprint(prepared.device)
     errors = load_errors(str(before["host_class"]), SELFTESTS)
     started_s = time.monotonic()
     blocks: list[Block] = []
-    verdict = _quick(bench, settings, blocks, say) if settings.limits.mode == "quick" else None
-    while verdict is None:
-        if time.monotonic() - started_s > settings.asked.time_limit_s:
-            verdict = _out_of_time(blocks, settings)
-            break
-        blocks.append(bench.block())
-        verdict = decide(blocks, settings.limits)
-        say(_progress(blocks, verdict, settings))
+    with watching(bench.keep.parent) as watch:
+        verdict = _decided(bench, settings, blocks, say)
     if settings.limits.mode == "quick" and verdict.reason is None:
         verdict = _quick_may_decide(verdict, errors, settings.asked.quiet_restart_frac)
-    verdict = _same_environment(verdict, before, fingerprint(prepared.device))
+    environment = watched(before, watch, bench.keep.parent)
+    verdict = _same_environment(verdict, environment, fingerprint(prepared.device))
     wall_s = time.monotonic() - started_s
     return Comparison(
         verdict=verdict, limits=settings.limits, labels=prepared.labels, sides=_sides(prepared, bench),
-        environment=before, workload=prepared.named, checked=bench.proof.checked,
+        environment=environment, workload=prepared.named, checked=bench.proof.checked,
         error_rate=error_sentence(errors, str(before["host_class"])), wall_s=wall_s,
-        seconds_per_block=wall_s / len(blocks), answers=bench.proof.answers(), memory_bytes=bench.memory_bytes(),
+        seconds_per_block=wall_s / len(blocks), answers=bench.proof.answers(),
+        # On a board with one memory it lacks what the GPU holds, and what each side holds cannot be told apart
+        memory_bytes=bench.memory_bytes() if watch is None else None,
     )  # fmt: skip
+
+
+def _decided(bench: Bench, settings: Settings, blocks: list[Block], say: Say) -> PairedVerdict:
+    """blocks: where those that were measured are put."""
+    started_s = time.monotonic()
+    verdict = _quick(bench, settings, blocks, say) if settings.limits.mode == "quick" else None
+    while verdict is None:
+        if time.monotonic() - started_s > settings.asked.time_limit_s:
+            return _out_of_time(blocks, settings)
+        blocks.append(bench.block())
+        verdict = decide(blocks, settings.limits)
+        say(_progress(blocks, verdict, settings))
+    return verdict
 
 
 def _quick(bench: Bench, settings: Settings, blocks: list[Block], say: Say) -> PairedVerdict:
@@ -288,10 +303,14 @@ def _undecided(verdict: PairedVerdict, reason: str) -> PairedVerdict:
 def _same_environment(
     verdict: PairedVerdict, before: Mapping[str, object], after: Mapping[str, object]
 ) -> PairedVerdict:
+    """before: with what was seen of the machine meanwhile."""
     changed = [
         f"{key} {before.get(key)} became {after.get(key)}" for key in UNCHANGING if before.get(key) != after.get(key)
     ]
-    if changed:
+    fault = machine_fault(before)
+    if fault is not None:
+        reason = fault
+    elif changed:
         reason = f"the machine changed meanwhile: {'; '.join(changed)}"
     elif verdict.outcome == "INVALID_ENV":
         reason = "the unchanged reference differs from itself: the machine or the method is at fault"

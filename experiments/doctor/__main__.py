@@ -29,7 +29,8 @@ from experiments.doctor.host import (
     python_row,
     tool_rows,
 )
-from experiments.doctor.jetson import jetson_rows, with_remedies
+from experiments.doctor.jetson import jetson_rows, kernel_row, with_remedies
+from experiments.doctor.kernel import refused
 from experiments.doctor.probe import Found, probe
 from experiments.doctor.resolve import ARCHITECTURES, TARGETS, CannotResolve, requirements, resolve, table_of
 from experiments.jetson.board import Jetson, read_jetson
@@ -154,6 +155,8 @@ def examine() -> list[Row]:
     rows = [python_row(), *_host_rows(found, board)]
     if board is not None:
         rows += jetson_rows(board, Tree(), found["torch"], os.environ)
+        if found["torch"].details.get("devices"):
+            rows.append(kernel_row(refused(PATIENCE_S)))
     rows += [_package_row(package, found[package.module]) for package in MODEL_PACKAGES]
     rows += [_pair_row(found["torch"], found["torchaudio"]), _gpu_row(found["torch"], driver_version())]
     rows += [_package_row(package, found[package.module]) for package in OTHER_PACKAGES]

@@ -93,13 +93,20 @@ def _rails(board: Jetson, tree: Tree) -> Row:
 def _throttles(tree: Tree) -> Row:
     slowed = read_slowed(tree)
     counters = ", ".join(f"{name.upper()} {count}" for name, count in sorted(slowed.events.items()))
-    acting = f"acting now: {', '.join(slowed.acting)}" if slowed.acting else "nothing is acting"
+    remedy = "let the board cool, look at fan and power supply"
+    if slowed.acting:
+        acting, status = f"acting now: {', '.join(slowed.acting)}", "broken"
+    elif slowed.acting is None:
+        acting, status = "whether anything is acting is not known: /sys/class/thermal does not tell", "missing"
+        remedy = "in a container mount /sys read-only; without it only counters show a throttle"
+    else:
+        acting, status = "nothing is acting", "ok"
     return Row(
         item="throttling",
         found=f"{acting}; events since the start: {counters or 'not counted here'}",
-        status="broken" if slowed.acting else "ok",
+        status=status,
         needed_for="rows that are not void: a throttle while measuring voids one",
-        remedy="let the board cool, look at fan and power supply",
+        remedy=remedy,
     )
 
 
@@ -144,6 +151,17 @@ def _torch(board: Jetson, torch: Found) -> list[Row]:
         said = f"a build for CUDA {build} that finds no device with {board.release}"
         return [Row(item, said, "broken", needed_for, SETUP)]
     return [Row(item, f"a build for CUDA {build} finds {', '.join(devices)}", "ok", needed_for, "")]
+
+
+def kernel_row(reason: str | None) -> Row:
+    """reason: why none ran on the GPU, None where one did."""
+    return Row(
+        item="kernels on the GPU",
+        found=reason or "a product and a convolution in half precision ran",
+        status="broken" if reason else "ok",
+        needed_for="device=cuda: a wheel without kernels for this GPU imports and finds it all the same",
+        remedy=f"{SETUP}; out of memory here means that something else holds it",
+    )
 
 
 def _allocator(environ: Mapping[str, str]) -> list[Row]:

@@ -84,7 +84,7 @@ def _one_child(modules: Sequence[str], patience_s: float) -> dict[str, Found]:
         child.kill()
     code = child.wait()
     if len(found) < len(modules):
-        found[modules[len(found)]] = Found(status="broken", error=ending or f"its import {_ended(code)}")
+        found[modules[len(found)]] = Found(status="broken", error=ending or f"its import {ended(code)}")
     return found
 
 
@@ -95,7 +95,7 @@ def _forward(stream: IO[str], lines: queue.Queue[str]) -> None:
     lines.put("")
 
 
-def _ended(code: int) -> str:
+def ended(code: int) -> str:
     if code >= 0:
         return f"ended the process with exit code {code}"
     return f"ended the process by {by_signal(-code)}"
@@ -118,13 +118,13 @@ def _import(module: str) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         # Something that the module itself needs and does not find is a broken installation, not a missing one
         is_absent = error.name is not None and (module + ".").startswith(error.name + ".")
-        return {"status": "missing" if is_absent else "broken", "error": _line(error)}
+        return {"status": "missing" if is_absent else "broken", "error": error_line(error)}
     except FAILURES as error:
-        return {"status": "broken", "error": _line(error)}
+        return {"status": "broken", "error": error_line(error)}
     return {"status": "ok", "version": getattr(loaded, "__version__", None), "details": details}
 
 
-def _line(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:MAX_ERROR_CHARS]
 
 

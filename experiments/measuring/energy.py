@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypedDict
 
@@ -20,7 +20,7 @@ from experiments.jetson.board import is_jetson
 from experiments.jetson.tree import Tree
 from experiments.measuring.cold import launch_with_cold_starts
 from experiments.measuring.job import RESULT, JobResult, JobSpec, Launcher, launch
-from experiments.telemetry.backends import Backend, choose
+from experiments.telemetry.backends import Backend, choose, missing_power
 from experiments.telemetry.board_state import read_state
 from experiments.telemetry.sampler import TELEMETRY, Sampler
 from experiments.telemetry.watch import Watch, seen_in
@@ -37,7 +37,6 @@ from metrics.power.energy import (
 )
 from metrics.power.figures import ENVIRONMENT, energy_scores, no_energy
 from metrics.record import Score, save_record, to_json, write_atomically
-from metrics.typed import part_of
 
 FOLDER, ZEUS = "energy", "zeus.json"
 POWER_HZ = 10.0
@@ -92,7 +91,7 @@ def energy_of(spec: JobSpec, launcher: Launcher, backend: Backend, tree: Tree) -
     """One pass below the run's folder: its own job, log and telemetry."""
     head = backend.head()
     if not head.get("rule"):
-        return no_energy("unavailable", f"no total of power here: {_missing(head)}")
+        return no_energy("unavailable", f"no total of power here: {missing_power(head)}")
     folder = spec.folder / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     watch = Watch(tree) if is_jetson(tree) else None
@@ -160,7 +159,3 @@ def _source(head: Line) -> str:
         f"{chip['name']} {chip['samples']} samples, {chip['update_interval_ms']} ms" for chip in head.get("chips", ())
     ]
     return "; ".join([f"source {head['source']}, rule {head['rule']}", *dict.fromkeys(chips)])
-
-
-def _missing(head: Mapping[str, object]) -> str:
-    return "; ".join(str(reason) for reason in part_of(head, "missing").values()) or "nothing measures it"

@@ -69,7 +69,7 @@ def validate(config: Config, *, check_texts: bool = True, elsewhere: bool = Fals
     check_groups(config)
     _check_launcher(config, elsewhere)
     try:
-        _check_allocator(str(config["device"]["kind"]))
+        check_allocator(str(config["device"]["kind"]))
         validate_config(config)
         _check_energy(config["measure"])
         _check_quality(config)
@@ -111,7 +111,8 @@ def launcher_of(config: Config) -> str:
     return str(config["launcher"]["name"]) if "launcher" in config else LOCAL
 
 
-def _check_allocator(kind: str) -> None:
+def check_allocator(kind: str) -> None:
+    """Raises ConfigError for an allocator that a Jetson cannot have. kind: of the device."""
     name = refused_allocator(os.environ) if kind != "cpu" else None
     if name is not None:
         raise ConfigError(

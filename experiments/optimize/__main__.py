@@ -31,7 +31,7 @@ from experiments.common.progress import Board
 from experiments.measuring.job import RESULT
 from experiments.measuring.running import default_out, planned, score
 from experiments.measuring.validate import validate, validate_out
-from experiments.optimize.space import SAMPLERS, Space, directions_of, read_constraints, read_space
+from experiments.optimize.space import ENERGY_OBJECTIVES, SAMPLERS, Space, directions_of, read_constraints, read_space
 from experiments.optimize.study import (
     Search,
     Told,
@@ -49,6 +49,7 @@ from experiments.settings.keys import key_of
 from experiments.sweep.cells import Sweep, Watch, measure_cell, read_cells, review, stop_reason
 from experiments.sweep.ledger import Ledger, load_ledger, new_ledger
 from experiments.sweep.running import RESUME, lock_devices, publish, references_of, resume_folder, show_finished
+from experiments.telemetry.backends import choose, missing_power
 from experiments.workload.requests import load_workload
 from metrics.record import RecordError, load_record, write_atomically
 from metrics.typed import from_json, load_json
@@ -63,6 +64,7 @@ examples:
   python -m experiments.optimize engine=fp32,bf16,int8 solver=euler_6,euler_7,midpoint_6 sweep.num_trials=12
   python -m experiments.optimize engine=bf16 solver=euler_7 'solver.sway=interval(-1,0.5)' workload=smoke
   python -m experiments.optimize 'sweep.constraints=["stoi_vs_reference>=0.9"]' 'sweep.objectives=[rtf,peak_bytes]'
+  python -m experiments.optimize measure=energy 'sweep.objectives=[rtf,energy_j_per_audio_s]'
   python -m experiments.optimize resume=outputs/20260101-120000-search [sweep.num_trials=48]
 """
 
@@ -89,6 +91,7 @@ def new_search(argv: Sequence[str]) -> Search:
     """Everything is checked, the folder is made, the request is kept, before anything is measured."""
     space, config = _asked(argv)
     validate(config)
+    _refuse_without_energy(space, config)
     out = Path(config["out"] or default_out("search"))
     search = _search_of(space, config["sweep"], Sweep(folder=out, cells=[], ledger=new_ledger(out, [], [])))
     validate_out(out, int(config["sweep"]["num_trials"]) + 1, len(load_workload(config).lines))
@@ -96,6 +99,23 @@ def new_search(argv: Sequence[str]) -> Search:
     write_atomically(out / REQUEST, json.dumps({"argv": list(argv), "config_dir": own and str(own)}) + "\n")
     search.sweep.ledger.save()
     return search
+
+
+def _refuse_without_energy(space: Space, config: Config) -> None:
+    """Every trial would be measured and have no number. Raises ConfigError."""
+    settings = config["sweep"]
+    asked = [*settings["objectives"], *(limit.metric for limit in read_constraints(settings["constraints"]))]
+    named = [name for name in asked if name in ENERGY_OBJECTIVES]
+    if not named or any(dimension.key.partition(".")[0] == "measure" for dimension in space.dimensions):
+        return
+    if not config["measure"].get("energy_busy_s"):
+        raise ConfigError("sweep.objectives", named[0], "needs a pass of its own for energy", "add measure=energy")
+    head = choose(str(config["device"]["kind"])).head()
+    if not head.get("rule"):
+        raise ConfigError(
+            "sweep.objectives", named[0], f"has no source of power here: {missing_power(head)}",
+            "f5bench telemetry watch shows what there is",
+        )  # fmt: skip
 
 
 def _asked(argv: Sequence[str]) -> tuple[Space, Config]:

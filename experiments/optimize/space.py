@@ -18,15 +18,19 @@ from experiments.settings.overrides import check_sweep, parse, values_of
 from metrics.fidelity.artefacts import METRIC as AUDIO_VALID
 from metrics.fidelity.catalog import by_name
 from metrics.pareto import Direction
+from metrics.power.figures import GROSS, MEAN, NET
 from metrics.record import RunRecord
+from metrics.speed.peak import host_peak
 from metrics.speed.steady import unsteady_reason
 from metrics.speed.trials import speed_of
 
 SPEED_OBJECTIVES = ("rtf", "latency_p50_s", "cpu_s_per_call", "peak_bytes")
+ENERGY_OBJECTIVES = (GROSS, NET, MEAN)  # of the pass of measure=energy; the fewer the better
 # Against the reference or nothing (a search has no oracle cell on every grid), and with a better direction
 QUALITY: Mapping[str, str] = {
     name: metric.better for name, metric in by_name().items() if metric.better != "neither" and "_vs_oracle" not in name
 }
+FIGURES = (*SPEED_OBJECTIVES, *ENERGY_OBJECTIVES, *QUALITY)
 SAMPLERS = ("tpe", "nsga2", "random")
 CONSTRAINT = re.compile(r"\s*([a-z0-9_]+)\s*(<=|>=)\s*([-+0-9.eE]+)\s*")
 
@@ -132,8 +136,8 @@ def read_constraints(texts: Any) -> tuple[Constraint, ...]:
     found = []
     for text in texts if isinstance(texts, list) else [texts]:
         match = CONSTRAINT.fullmatch(str(text))
-        if match is None or match.group(1) not in (*QUALITY, *SPEED_OBJECTIVES):
-            known = ", ".join((*SPEED_OBJECTIVES, *QUALITY))
+        if match is None or match.group(1) not in FIGURES:
+            known = ", ".join(FIGURES)
             raise ConfigError("sweep.constraints", text, "is not METRIC>=NUMBER", f"the metrics are {known}")
         found.append(
             Constraint(metric=match.group(1), is_upper=match.group(2) == "<=", limit=_number(text, match.group(3)))
@@ -154,8 +158,8 @@ def directions_of(objectives: Any) -> tuple[Direction, ...]:
         raise ConfigError("sweep.objectives", objectives, "must be a list of different figures", "use [rtf,peak_bytes]")
     found: list[Direction] = []
     for name in objectives:
-        if name not in (*SPEED_OBJECTIVES, *QUALITY):
-            known = ", ".join((*SPEED_OBJECTIVES, *QUALITY))
+        if name not in FIGURES:
+            known = ", ".join(FIGURES)
             raise ConfigError("sweep.objectives", name, "no such figure", f"use some of {known}")
         found.append("maximize" if QUALITY.get(name) == "higher" else "minimize")
     return tuple(found)
@@ -169,19 +173,36 @@ def figure_of(record: RunRecord, name: str) -> float:
     if name in QUALITY:
         return _mean_score(record, name)
     if name == "peak_bytes":
-        peaks = (record.peak_device_bytes, record.peak_pss_bytes, record.peak_rss_bytes)
-        known = next((peak for peak in peaks if peak is not None), None)
-        if known is None:
-            raise NoFigure("peak memory was not read")
-        return float(known)
+        return float(_peak_bytes(record))
     fault = machine_fault(record.environment)
     if fault is not None:
         raise NoFigure(f"the machine was not in order: {fault}")
     unsteady = unsteady_reason(record)
     if unsteady is not None:
         raise NoFigure(f"not steady: {unsteady}")
+    if name in ENERGY_OBJECTIVES:
+        return _energy(record, name)
     speed = speed_of(record.trials)
     return {"rtf": speed.rtf_ratio, "latency_p50_s": speed.latency_p50_s, "cpu_s_per_call": speed.cpu_s_per_call}[name]
+
+
+def _peak_bytes(record: RunRecord) -> int:
+    """Of the GPU's own memory where it has some, else of the host's; of the one memory of a board that has one."""
+    peak = host_peak(record)
+    if record.peak_device_bytes is not None and (peak is None or peak[1] != "unified"):
+        return record.peak_device_bytes
+    if peak is None:
+        raise NoFigure("peak memory was not read")
+    return peak[0]
+
+
+def _energy(record: RunRecord, name: str) -> float:
+    score = next(iter(record.scores_of(name)), None)
+    if score is None or score.status != "ok" or score.value is None:
+        # Of a pass that gave nothing, the first figure alone says why
+        found = score or next(iter(record.scores_of(GROSS)), None)
+        raise NoFigure(f"{name}: {found.reason if found else 'measured without measure=energy'}")
+    return score.value
 
 
 def _refuse_unheard(record: RunRecord) -> None:

@@ -19,7 +19,9 @@ from experiments.common.device_lock import device_lock
 from experiments.common.environment import fingerprint, now_iso
 from experiments.compare.session import Prepared, open_bench, prepare
 from experiments.compare.settings import Command, read_command
+from experiments.telemetry.watch import watching
 from metrics.paired import between_sd, between_sd_upper
+from metrics.verdict import EXIT_CODES
 
 SHORT = ("workload=smoke", "workload.select=[en04]", "compare.sentences_per_block=1")
 Keep = Callable[[Sequence[Tally], Restarts | None], object]
@@ -80,7 +82,10 @@ def _tallies(counts: Mapping[float, Mapping[str, int]]) -> list[Tally]:
 
 
 def one_comparison(prepared: Prepared, out: Path, lock: int, ratio: float) -> tuple[PairedVerdict, list[Block]]:
-    """A comparison of its own: processes, random order and journal; the last number of `out` seeds the order."""
+    """A comparison of its own: processes, random order and journal; the last number of `out` seeds the order.
+
+    Of a Jetson that changed meanwhile no block is kept: it is not the host class whose errors are counted.
+    """
     plan = replace(prepared.settings.plan, order_seed=prepared.settings.plan.order_seed + int(out.name))
     settings = replace(prepared.settings, plan=plan)
     slower = max(0.0, 1 / ratio - 1)
@@ -90,10 +95,15 @@ def one_comparison(prepared: Prepared, out: Path, lock: int, ratio: float) -> tu
     blocks: list[Block] = []
     with ExitStack() as stack:
         bench = open_bench(replace(prepared, specs=specs, settings=settings), out, lock, stack)
+        watch = stack.enter_context(watching(out))
         verdict: PairedVerdict | None = None
         while verdict is None:
             blocks.append(bench.block())
             verdict = decide(blocks, settings.limits)
+    fault = None if watch is None else watch.fault()
+    if fault is not None:
+        void = replace(verdict, outcome="INVALID_ENV", exit_code=EXIT_CODES["INVALID_ENV"], reason=fault)
+        return void, []
     return verdict, blocks
 
 

@@ -16,6 +16,7 @@ from experiments.telemetry.nvml import open_nvml
 from experiments.telemetry.rails import JetsonRails
 from experiments.telemetry.rapl import Rapl
 from experiments.telemetry.reading import Reading
+from metrics.typed import part_of
 
 
 class Backend(Protocol):
@@ -65,3 +66,8 @@ def choose(kind: str, tree: Tree | None = None) -> Backend:
         return Rapl.find(tree)
     except NoValue as error:
         return Nothing({"rapl": str(error)})
+
+
+def missing_power(head: Mapping[str, object]) -> str:
+    """Why a source has no total, in one line. head: of a backend."""
+    return "; ".join(str(reason) for reason in part_of(head, "missing").values()) or "nothing measures it"

@@ -25,7 +25,7 @@ def read_slowed(tree: Tree) -> Slowed:
         count = tree.number_or_none(f"{folder}/{name}_event_cnt")
         if count is not None:
             events[name] = count
-    return Slowed(events=events, acting=tuple(_acting(tree)))
+    return Slowed(events=events, acting=_acting(tree))
 
 
 def _counter_folder(tree: Tree) -> str | None:
@@ -35,20 +35,26 @@ def _counter_folder(tree: Tree) -> str | None:
     return None
 
 
-def _acting(tree: Tree) -> list[str]:
-    found = []
+def _acting(tree: Tree) -> tuple[str, ...] | None:
+    """One that is seen to act decides; nothing acts where every one was read, of which there must be one."""
+    states: list[tuple[str, int | None]] = []
     for name in tree.names("sys/class/thermal/cooling_device*/type"):
         kind = tree.text_or_none(name)
-        if kind and THROTTLES.search(kind) and (tree.number_or_none(name.replace("/type", "/cur_state")) or 0) > 0:
-            found.append(kind)
-    return found
+        if kind is None:
+            states.append((name, None))
+        elif THROTTLES.search(kind):
+            states.append((kind, tree.number_or_none(name.replace("/type", "/cur_state"))))
+    found = tuple(kind for kind, state in states if state is not None and state > 0)
+    is_known = bool(states) and all(state is not None for _, state in states)
+    return found if found or is_known else None
 
 
 def read_state(tree: Tree) -> dict[str, Any]:
     """Temperatures, throttles, counters, memory, fan, GPU: only what has a value now. A gated zone has none."""
     slowed = read_slowed(tree)
     state: dict[str, Any] = {
-        "zones_c": _zones_c(tree), "events": dict(slowed.events), "throttles": list(slowed.acting),
+        "zones_c": _zones_c(tree), "events": dict(slowed.events),
+        "throttles": None if slowed.acting is None else list(slowed.acting),
         **_memory(tree), **_gpu(tree), "fan_frac": _fan_frac(tree),
     }  # fmt: skip
     return {name: value for name, value in state.items() if value not in (None, {})}

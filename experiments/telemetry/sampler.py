@@ -19,7 +19,7 @@ from experiments.telemetry.backends import Backend
 from metrics.record import to_json
 
 TELEMETRY = "telemetry.jsonl"
-JOIN_S = 2.0  # a read that a driver holds up is left behind
+JOIN_S = 0.7  # a read that a driver holds up is left behind
 STATE_HZ = 1.0
 
 State = Callable[[], Mapping[str, object]]

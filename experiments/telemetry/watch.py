@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,18 @@ class Watch:
     def __init__(self, tree: Tree):
         self._tree = tree
         self._available_bytes: list[int] = []
+        self._acted: set[str] = set()
         self.state()
+        board = read_jetson(tree)
+        self._board = None if board is None else board.content()
         self._before: Slowed = read_slowed(tree)
         self._started_s = time.monotonic()
 
     def state(self) -> dict[str, Any]:
-        """For the sampler. What is left of the memory is kept: its lowest is the run's peak."""
+        """For the sampler. What is left of the memory is kept: its lowest is the run's peak; and what throttled, which
+        may be over before the end."""
         found = read_state(self._tree)
+        self._acted |= set(found.get("throttles", ()))
         if "mem_available_bytes" in found:
             self._available_bytes.append(found["mem_available_bytes"])
         return found
@@ -50,12 +56,15 @@ class Watch:
         before, lowest = self._available_bytes[0], min(self._available_bytes)
         return {"unified_memory": {"before_bytes": before, "lowest_bytes": lowest, "lost_bytes": before - lowest}}
 
-    def fault(self, environment: Mapping[str, object]) -> str | None:
-        """Why the run is void, None where nothing says so. environment: of its record, from its beginning."""
-        board = environment.get("jetson")
+    def fault(self, environment: Mapping[str, object] | None = None) -> str | None:
+        """Why the run is void, None where nothing says so. environment: of its record, from its beginning; the board as
+        it was when the watch began where there is none."""
+        board = self._board if environment is None else environment.get("jetson")
         changed = state_change(board, read_jetson(self._tree)) if isinstance(board, Mapping) else None
         seconds = max(time.monotonic() - self._started_s, 1e-3)
-        found = throttling(self._before, read_slowed(self._tree), seconds)
+        after = read_slowed(self._tree)
+        acted = replace(after, acting=tuple(self._acted.union(after.acting or ())))
+        found = throttling(self._before, acted, seconds)
         if changed is not None:
             found.insert(0, f"{changed}: set them again (nvpmodel, then jetson_clocks) and let nothing change them")
         return "while it was measured: " + "; ".join(found) if found else None

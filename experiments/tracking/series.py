@@ -13,6 +13,7 @@ from metrics.power.figures import BETTER
 from metrics.record import RunRecord, Trial
 from metrics.speed.peak import host_peak
 from metrics.speed.trials import speed_of
+from reports.data.power import seen_of
 from reports.data.quality import DNSMOS, LOG_MEL, PESQ, QUALITY, SNR, STOI, VALID, WER, sentence_value, summaries_of
 from reports.data.scale import MS_PER_S, mib, trial_ms
 
@@ -34,9 +35,12 @@ QUALITY_COLUMNS = {
 SHOWN_DIGITS = 4  # of a column; the whole number is in scores.json
 # Scores of the energy pass, where a record has them: energy/j_per_audio_s, energy/power_mean_w, ..
 ENERGY_COLUMNS = {metric: f"energy/{metric.removeprefix('energy_')}" for metric in BETTER}
-COLUMNS = frozenset(
-    (RTF, SPEEDUP, P50, P95, PEAK, DEVICE_PEAK, BEST_RTF, TRIAL, *QUALITY_COLUMNS.values(), *ENERGY_COLUMNS.values())
-)  # every number of a run that may have to be withdrawn
+HOTTEST = "energy/hottest_c"  # what throttled is a reason why the run is not valid, the power mode a tag
+# Every number of a run that may have to be withdrawn
+COLUMNS = frozenset((
+    RTF, SPEEDUP, P50, P95, PEAK, DEVICE_PEAK, BEST_RTF, TRIAL, HOTTEST, *QUALITY_COLUMNS.values(),
+    *ENERGY_COLUMNS.values(),
+))  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +80,7 @@ def speed_columns(record: RunRecord, speedup: float | None) -> dict[str, float]:
         PEAK: None if peak is None else mib(peak[0]),
         DEVICE_PEAK: mib(record.peak_device_bytes),
     }
+    values[HOTTEST] = seen_of(record).get("hottest_c")
     values.update({column: _mean(record, metric) for metric, column in ENERGY_COLUMNS.items()})
     return _shown(values)
 

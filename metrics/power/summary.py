@@ -14,7 +14,8 @@ def summary_of(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """entries: the lines of a telemetry.jsonl, its head first. Only what was read is in it; {} where nothing was.
 
     power_mean_w: over the samples, idle time included; throttles: whatever acted at any sample; events: what the
-    board's counters rose by; longest_gap_s: between two samples of power.
+    board's counters rose by; swap_grew_bytes: from the first sample to the highest, where it did; longest_gap_s:
+    between two samples of power.
     """
     if not entries:
         return {}
@@ -29,6 +30,7 @@ def summary_of(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "longest_gap_s": max((two - one for one, two in pairwise(times_s)), default=None),
         "hottest_c": None if hottest is None else hottest[0], "hottest_zone": None if hottest is None else hottest[1],
         "throttles": _throttles(samples), "events": _events(samples),
+        "swap_grew_bytes": _swap_grew_bytes(samples),
     }  # fmt: skip
     return {name: value for name, value in found.items() if value is not None}
 
@@ -43,6 +45,12 @@ def _throttles(samples: Sequence[Mapping[str, Any]]) -> list[str] | None:
     """None where nobody looked: an empty list says that nothing throttled."""
     looked = [entry["throttles"] for entry in samples if "throttles" in entry]
     return sorted({name for names in looked for name in names}) if looked else None
+
+
+def _swap_grew_bytes(samples: Sequence[Mapping[str, Any]]) -> int | None:
+    """Memory did not suffice: something was written out while it was measured."""
+    used = [int(entry["swap_used_bytes"]) for entry in samples if "swap_used_bytes" in entry]
+    return max(used) - used[0] or None if used else None
 
 
 def _events(samples: Sequence[Mapping[str, Any]]) -> dict[str, int] | None:

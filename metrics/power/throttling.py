@@ -18,10 +18,11 @@ MOST_SHORT_FRAC = 0.01
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slowed:
-    """events: counters since the board was started, as far as they can be read. acting: what throttles right now."""
+    """events: counters since the board was started, as far as they can be read. acting: what throttles right now, None
+    where what can be read does not tell."""
 
     events: Mapping[str, int] = field(default_factory=dict)
-    acting: tuple[str, ...] = ()
+    acting: tuple[str, ...] | None = ()
 
 
 def short_frac(before: Slowed, after: Slowed, seconds: float) -> float | None:
@@ -49,5 +50,5 @@ def throttling(before: Slowed, after: Slowed, seconds: float) -> list[str]:
             f"instantaneous over-current (OC3) held the clocks down for {100 * frac:.1f} % of the time, more than "
             f"{100 * MOST_SHORT_FRAC:g} %: choose a smaller power mode"
         )
-    acting = sorted({*before.acting, *after.acting})
+    acting = sorted({*(before.acting or ()), *(after.acting or ())})
     return [*found, *(f"{name} was throttling: let the board cool down" for name in acting)]

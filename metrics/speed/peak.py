@@ -10,6 +10,13 @@ from metrics.record import RunRecord
 PeakKind = Literal["unified", "PSS", "RSS"]
 
 
+def unified_bytes(record: RunRecord) -> int | None:
+    """What MemAvailable lost on a board whose processor and GPU share one memory; None elsewhere."""
+    unified = record.environment.get("unified_memory")
+    lost = unified.get("lost_bytes") if isinstance(unified, Mapping) else None
+    return lost if isinstance(lost, int) and lost > 0 else None
+
+
 def host_peak(record: RunRecord) -> tuple[int, PeakKind] | None:
     """(bytes, how they were read), None where nobody read any.
 
@@ -17,9 +24,8 @@ def host_peak(record: RunRecord) -> tuple[int, PeakKind] | None:
     share one memory, where PSS misses what the GPU's driver holds. PSS counts shared pages once per sharer, RSS each
     time.
     """
-    unified = record.environment.get("unified_memory")
-    lost = unified.get("lost_bytes") if isinstance(unified, Mapping) else None
-    if isinstance(lost, int) and lost > 0:
+    lost = unified_bytes(record)
+    if lost is not None:
         return lost, "unified"
     if record.peak_pss_bytes is not None:
         return record.peak_pss_bytes, "PSS"

@@ -14,6 +14,8 @@ from typing import Any
 
 from metrics.power.figures import ENVIRONMENT, GROSS, IDLE, MEAN, NET
 from metrics.power.summary import temperatures_c
+from metrics.record import RunRecord
+from reports.data.scale import mib
 from reports.data.source import Source
 from reports.data.table import Row
 
@@ -32,6 +34,11 @@ class PowerUse:
     seen: Mapping[str, Any]
     mode: str | None
     how: str | None
+
+    @property
+    def swap_grew_mib(self) -> float | None:
+        value = self.seen.get("swap_grew_bytes")
+        return None if value is None else mib(value)
 
     @property
     def hottest_c(self) -> float | None:
@@ -54,16 +61,21 @@ def power_of(row: Row) -> PowerUse | None:
     if record is None or row.timing is None:
         return None
     env = record.environment
-    watched, passed = (_mapping(env.get(key)) for key in ("telemetry", ENVIRONMENT))
-    how = passed or watched
+    how = _mapping(env.get(ENVIRONMENT)) or seen_of(record)
     joules = {
         name: next((score.value for score in record.scores_of(name) if score.status == "ok"), None)
         for name in (GROSS, NET, MEAN, IDLE)
     }
     return PowerUse(
-        gross_j=joules[GROSS], net_j=joules[NET], mean_w=joules[MEAN], idle_w=joules[IDLE], seen=watched or passed,
+        gross_j=joules[GROSS], net_j=joules[NET], mean_w=joules[MEAN], idle_w=joules[IDLE], seen=seen_of(record),
         mode=_mode(env), how=_how(how),
     )  # fmt: skip
+
+
+def seen_of(record: RunRecord) -> Mapping[str, Any]:
+    """The summary of the timed rounds where the machine was watched, else of the energy pass; {} where of neither."""
+    watched, passed = (_mapping(record.environment.get(key)) for key in ("telemetry", ENVIRONMENT))
+    return watched or passed
 
 
 def samples_of(source: Source, row: Row) -> Samples | None:

@@ -23,7 +23,7 @@ def headline_columns(table: Table) -> tuple[Column, ...]:
 
 def power_columns(table: Table) -> tuple[Column, ...]:
     """Empty where nothing was measured: the name of a variant alone is no table."""
-    return _with_content((_GROSS, _NET, _MEAN, _IDLE, _HOTTEST, _THROTTLING, _MODE, _HOW), table)
+    return _with_content((_GROSS, _NET, _MEAN, _IDLE, _HOTTEST, _THROTTLING, _SWAP, _MODE, _HOW), table)
 
 
 def _with_content(columns: tuple[Column, ...], table: Table) -> tuple[Column, ...]:
@@ -75,6 +75,10 @@ _THROTTLING = _words(
     "throttling", "throttling",
     "what slowed the machine down while it was watched, and what its over-current counters rose by (OC3, of about a "
     "millisecond each, is normal in the fastest mode of a Jetson)", _throttling,
+)  # fmt: skip
+_SWAP = _number(
+    "swap_grew_mib", "swap +MiB", "what was written out to swap while it was measured: memory did not suffice, and the "
+    "times include that", lambda u: u.swap_grew_mib,
 )  # fmt: skip
 _MODE = _words("power_mode", "mode", "power mode, and whether the clocks were locked", lambda u: u.mode)
 _HOW = _words("power_source", "watts by", "where the watts come from, and the rule of the board's total",

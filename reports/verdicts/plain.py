@@ -14,6 +14,7 @@ SHOWN_CHARS = 240
 NAMES: Mapping[str, str] = {
     "wall_time": "time of a call", "cpu_time": "processor time of a call", "device_time": "time on the GPU of a call",
     "peak_rss_bytes": "memory", "peak_pss_bytes": "memory", "peak_device_bytes": "GPU memory",
+    "peak_unified_bytes": "memory of processor and GPU",
     "energy_j_per_audio_s": "energy per second of speech",
     "audio_valid": "sentences that came out whole", "steady_counters": "nothing prepared while the clock ran",
     "snr_vs_reference_db": "closeness to the model's own best speech",

@@ -12,7 +12,7 @@ from reports.verdicts.spoken import UNSURE, Row, Spoken, interval, machine_line,
 
 CLOCKS = ("wall_time", "cpu_time", "device_time")
 ENERGY = "energy_j_per_audio_s"
-MEMORY = ("peak_rss_bytes", "peak_pss_bytes", "peak_device_bytes")
+MEMORY = ("peak_rss_bytes", "peak_pss_bytes", "peak_device_bytes", "peak_unified_bytes")
 SEVERITY = ("FAIL", "INCONCLUSIVE", "WARN", "PASS")
 WORDS: Mapping[str, str] = {
     "PASS": "not worse", "WARN": "worse, but little", "FAIL": "**worse**", "INCONCLUSIVE": "cannot tell",

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from baselines.paired.data import CANDIDATE, DEVICE_TIME, SENTINEL, Block, Turn
-from baselines.paired.rule import PairedVerdict, decide, judge
+from baselines.paired.rule import PairedLimits, PairedVerdict, decide, judge
 from baselines.paired.selftests import SELFTESTS, HostErrors, error_sentence, load_errors
 from engine.contract import ConfigError
 from engine.paths import ROOT, find_file
@@ -40,6 +40,7 @@ SHARED = ("workload", "reference", "seed")
 UNCHANGING = ("host_class", "num_cores", "power_mode", "gpu", "memory_bytes")
 VARIANT_PREFIXES = (*(f"{key}." for key in (*VARIANT_KEYS, "device")), "model=", "vocoder=")
 Say = Callable[[str], None]
+Rule = Callable[[Sequence[Block], PairedLimits], PairedVerdict | None]
 
 
 class Asked(Protocol):
@@ -206,8 +207,11 @@ def open_bench(prepared: Prepared, out: Path, lock: int | None, stack: ExitStack
     return stack.enter_context(bench)
 
 
-def measure(prepared: Asked, bench: Bench, say: Say) -> Comparison:
-    """Blocks until a look decides, the looks are used up or the time is. Raises SideFailed."""
+def measure(prepared: Asked, bench: Bench, say: Say, rule: Rule = decide) -> Comparison:
+    """Blocks until a look decides, the looks are used up or the time is. Raises SideFailed.
+
+    rule: what a look says, None to go on; of mode=blocks.
+    """
     settings, before = prepared.settings, fingerprint(prepared.device)
     errors = load_errors(str(before["host_class"]), SELFTESTS)
     started_s = time.monotonic()
@@ -218,7 +222,7 @@ def measure(prepared: Asked, bench: Bench, say: Say) -> Comparison:
             verdict = _out_of_time(blocks, settings)
             break
         blocks.append(bench.block())
-        verdict = decide(blocks, settings.limits)
+        verdict = rule(blocks, settings.limits)
         say(_progress(blocks, verdict, settings))
     if settings.limits.mode == "quick" and verdict.reason is None:
         verdict = _quick_may_decide(verdict, errors, settings.asked.quiet_restart_frac)

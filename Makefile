@@ -5,7 +5,7 @@ EXTRAS ?= quality,speaker,ears,mlflow,onnx,optimize,serve,watch,torchao,docs,dev
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: install bench test lint format doctor students gpu-check gpu-check-here jetson published-audio results docs clean
+.PHONY: install bench test lint format doctor students dashboard gpu-check gpu-check-here jetson published-audio results docs clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else \
@@ -45,6 +45,10 @@ format: $(READY)
 
 students: $(READY)  ## teach pocket's student again; it goes on where it was stopped
 	$(RUN) -m experiments.students recipe=guidance recipe.name=pocket_guided out=outputs/pocket_guided $(ARGS)
+
+dashboard: $(READY)  ## Grafana's dashboard again, from its panels
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[monitoring]"
+	$(RUN) -c 'from experiments.monitoring.dashboard import write; write()'
 
 doctor: $(READY)  ## what is here, what is missing, what that disables
 	$(RUN) -m experiments.doctor

@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 UV ?= $(shell command -v uv 2>/dev/null)
 INSTALL := $(if $(UV),$(UV) pip install --python $(RUN),$(RUN) -m pip install --no-compile) --quiet --constraint constraints.txt
 
-.PHONY: install bench test lint format doctor students gpu-check gpu-check-here jetson published-audio results docs clean
+.PHONY: install bench test lint format doctor students dashboard gpu-check gpu-check-here jetson published-audio results docs clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 12) else \
@@ -53,6 +53,10 @@ format: $(READY)
 
 students: $(READY)  ## teach pocket's student again; it goes on where it was stopped
 	$(RUN) -m experiments.students recipe=guidance recipe.name=pocket_guided out=outputs/pocket_guided $(ARGS)
+
+dashboard: $(READY)  ## Grafana's dashboard again, from its panels
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[monitoring]"
+	$(RUN) -c 'from experiments.monitoring.dashboard import write; write()'
 
 doctor: $(READY)  ## what is here, what is missing, what that disables
 	$(RUN) -m experiments.doctor

@@ -25,8 +25,9 @@ compdef _f5bench f5bench""",
 }
 SHELLS = tuple(SCRIPTS)
 COMPOSING = (
-    "run", "sweep", "optimize", "stream", "load", "floor", "compare", "selftest", "gate", "gate-selftest", "serve",
-    "fit-solver", "calibrate-reuse", "gpu-check", "gpu-correct", "step-error", "overhead", "onnx-profile", "roofline",
+    "run", "sweep", "optimize", "stream", "load", "floor", "compare", "bisect", "selftest", "gate", "gate-selftest",
+    "serve", "fit-solver", "calibrate-reuse", "gpu-check", "gpu-correct", "step-error", "overhead", "onnx-profile",
+    "roofline",
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "judge": {
         "compare": ("experiments.compare", "two variants, weights or revisions in one run, with a verdict"),
         "compare-functions": ("experiments.functions", "two functions, or one at two revisions, of any repository"),
+        "bisect": ("experiments.bisection", "the commit that made it slower, by walking between two revisions"),
         "selftest": ("experiments.selftest", "how often that verdict is wrong here"),
         "baseline": ("experiments.baseline", "keep a run as baseline; list, show, page, approve, diff"),
         "gate": ("experiments.gate", "a new run against a stored baseline"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments import baseline, decide, gate, plan_samples, quality_gate
+from experiments.bisection import __main__ as bisect
 from experiments.common.cli import run_verb
 from experiments.optimize import __main__ as optimize
 from experiments.scoring import score
@@ -34,6 +35,7 @@ VERBS: dict[str, Verb] = {
     "sync": lambda words: run_verb(tracking.main, ["sync", *words]),
     "status": lambda words: run_verb(tracking.main, ["status", *words]),
     "sweep": lambda words: run_verb(sweep.main, [f"resume={words[0]}"]),
+    "bisect": lambda words: run_verb(bisect.main, [f"resume={words[0]}"]),
     "optimize": lambda words: run_verb(optimize.main, [f"resume={words[0]}"]),
 }
 

@@ -21,6 +21,7 @@ ARROWS = {
 }
 SOURCES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 OWN = (
+    "bisect",
     "compare",
     "load",
     "serve",

@@ -1,114 +1,162 @@
-"""The example workflows: a stranger's pull request gets no token, and every exit code of the gate is handled."""
+"""The reusable workflows: every script of theirs as GitHub starts it, and outputs that lead to where they are said."""
+
+from __future__ import annotations
 
 import os
-import shutil
+import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from experiments.common import cli
-from reports.comment.artifact import CODE_FILE, NUMBER_FILE, PREFIX
-from tests.engines import ROOT
+from tests.test_action import ACTION, PAGE, WORKFLOWS, program, real_f5bench
+from tests.test_functions import git, theirs
 
-WORKFLOWS = ROOT / ".github" / "workflows"
-NEUTRAL = {cli.EXIT_OK, cli.EXIT_UNSURE, cli.EXIT_ENVIRONMENT}
-CODES = sorted(value for name, value in vars(cli).items() if name.startswith("EXIT_"))
+CALLED = ("compare", "board", "nightly", "bisect", "comment")
 
 
-def workflow(name: str) -> dict[str, Any]:
-    return dict(yaml.safe_load((WORKFLOWS / name).read_text("utf-8")))
+def workflow(name: str) -> dict[Any, Any]:
+    content: dict[Any, Any] = yaml.safe_load((WORKFLOWS / f"{name}.yml").read_text("utf-8"))
+    return content
 
 
-def triggers(content: dict[str, Any]) -> Any:
-    return content[True]  # YAML 1.1 reads the key `on` as true
+def job_of(name: str) -> dict[str, Any]:
+    (job,) = workflow(name)["jobs"].values()
+    return dict(job)
 
 
-def steps(content: dict[str, Any]) -> list[dict[str, Any]]:
-    return [step for job in content["jobs"].values() for step in job["steps"]]
+def script(name: str, step: str) -> str:
+    (found,) = [one["run"] for one in job_of(name)["steps"] if one.get("name") == step]
+    return str(found)
 
 
-def test_the_job_that_runs_a_strangers_code_cannot_write() -> None:
-    bench = workflow("bench.yml")
-    assert list(triggers(bench)) == ["pull_request"]
-    assert bench["permissions"] == {"contents": "read"}
-    checkout = next(step for step in steps(bench) if "checkout" in step.get("uses", ""))
-    assert checkout["with"]["persist-credentials"] is False
-
-
-def test_the_job_that_can_write_runs_nothing_of_the_pull_request() -> None:
-    """What a workflow_run checks out by default is the default branch; the action below runs no step of its own code
-    but the one that posts (tests/test_comment_post.py)."""
-    comment = workflow("bench-comment.yml")
-    assert triggers(comment)["workflow_run"]["workflows"] == [workflow("bench.yml")["name"]]
-    assert comment["permissions"] == {
-        "actions": "read", "checks": "write", "contents": "read", "pull-requests": "write",
+def run(text: str, folder: Path, workspace: Path, **given: str) -> tuple[int, str, dict[str, str]]:
+    """(exit code, what it said, its outputs), by the shell that GitHub takes."""
+    output = folder / "output"
+    output.write_text("")
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": str(folder), "RUNNER_TEMP": str(folder / "temp"),
+        "GITHUB_OUTPUT": str(output), "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
+        **{key: os.environ[key] for key in ("F5BENCH_STATE_DIR", "F5BENCH_CACHE") if key in os.environ}, **given,
     }  # fmt: skip
-    checkout, action = steps(comment)
-    assert checkout["with"] == {"persist-credentials": False}
-    assert action == {"uses": "./.github/actions/comment"}
-
-
-def test_what_is_measured_is_what_the_comment_looks_for() -> None:
-    upload = next(step for step in steps(workflow("bench.yml")) if "upload" in step.get("uses", ""))
-    assert upload["with"]["name"].startswith(PREFIX)
-    assert {f"out/{NUMBER_FILE}", f"out/{CODE_FILE}", "out/verdict.json"} <= set(upload["with"]["path"].split())
-
-
-@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.yml")), ids=lambda path: path.name)
-def test_every_workflow_has_the_least_rights_and_leaves_no_token_behind(path: Path) -> None:
-    content = workflow(path.name)
-    if path.name not in ("bench-comment.yml", "comment.yml"):
-        assert content["permissions"] == {"contents": "read"}
-    assert "pull_request_target" not in triggers(content)
-    for step in steps(content):
-        assert "checkout" not in step.get("uses", "") or step["with"]["persist-credentials"] is False
-
-
-@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.yml")), ids=lambda path: path.name)
-def test_pull_requests_do_not_push_each_other_out_of_a_queue(path: Path) -> None:
-    """GitHub keeps one waiting run of a group and cancels the others: a group that all share loses pull requests."""
-    content = workflow(path.name)
-    if "workflow_call" in triggers(content):
-        assert "concurrency" not in content, "its caller knows what belongs together"
-        return
-    assert "concurrency" not in str(content["jobs"]), "the jobs of a matrix would share it"
-    group = content["concurrency"]["group"]
-    assert "pull_request.number" in group or "workflow_run.head_branch" in group
-
-
-@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.yml")), ids=lambda path: path.name)
-def test_no_expression_is_pasted_into_a_script(path: Path) -> None:
-    """A title or a branch name inside `${{ }}` in a script is a stranger's code in our shell."""
-    for step in steps(workflow(path.name)):
-        assert "${{" not in step.get("run", "")
-        assert "${{" not in str(step.get("with", {}).get("script", ""))
-
-
-@pytest.mark.parametrize("code", CODES)
-def test_every_exit_code_of_the_gate_is_handled(code: int, tmp_path: Path) -> None:
-    """The step itself, in bash as GitHub starts it, with a python that ends with the code."""
-    (tmp_path / ".venv/bin").mkdir(parents=True)
-    fake = tmp_path / ".venv/bin/python"
-    fake.write_text(f'#!/bin/bash\necho "$@" > asked.txt\nexit {code}\n')
-    fake.chmod(0o755)
-    (tmp_path / "git").write_text("#!/bin/bash\necho 1234abcd\n")
-    (tmp_path / "git").chmod(0o755)
-    script = next(step["run"] for step in steps(workflow("bench.yml")) if step.get("name") == "compare")
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ENGINE": "bf16", "BASE": "base", "HEAD": "head"}
-    environment["GITHUB_STEP_SUMMARY"] = str(tmp_path / "summary")
-    bash = shutil.which("bash")
-    assert bash is not None
     done = subprocess.run(
-        [bash, "-e", "-o", "pipefail", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+        ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", text], cwd=workspace, env=environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    pairs = [line.partition("=") for line in output.read_text("utf-8").splitlines()]
+    return done.returncode, done.stdout + done.stderr, {key: value for key, _, value in pairs}
+
+
+def walk(folder: Path, workspace: Path, f5bench: Path, **given: str) -> tuple[int, str, dict[str, str]]:
+    asked = {"GOOD": "HEAD~1", "BAD": "HEAD", "FUNCTION": "app.speech:say", "SETTINGS": "", "LIMITS": "", **given}
+    return run(script("bisect", "walk"), folder, workspace, F5BENCH=str(f5bench), **asked)
+
+
+def ended(folder: Path, outputs: dict[str, str]) -> tuple[int, str]:
+    given = {name: outputs.get(name.lower(), "") for name in ("CODE", "VERDICT", "CULPRIT")}
+    code, said, _ = run(script("bisect", "end"), folder, folder, **given)
+    return code, said
+
+
+def test_the_commit_is_found_by_the_real_program_and_the_job_is_green(tmp_path: Path) -> None:
+    repository = theirs(tmp_path / "speech")
+    settings, limits = f"python={sys.executable}\n  path=src  \n# a comment\n", "pairs_per_block=3\nlooks=[3,6]\n"
+    code, said, outputs = walk(tmp_path, repository, real_f5bench(tmp_path), SETTINGS=settings, LIMITS=limits)
+    assert code == 0, said
+    assert (outputs["code"], outputs["verdict"]) == ("10", "FAIL"), said
+    assert outputs["culprit"] == git(repository, "rev-parse", "HEAD")
+    assert (Path(outputs["folder"]) / "bisect.jsonl").is_file(), "what is kept as an artifact"
+    assert "this commit made it slower" in (tmp_path / "summary.md").read_text("utf-8").lower()
+    assert ended(tmp_path, outputs) == (0, f"::notice title=f5bench bisect::{outputs['culprit']} made it slower\n")
+
+
+WALKED = '{"outcome": "%s", "culprit": null, "revisions": []}'
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome", "said", "ends"),
+    [
+        (0, "PASS", "::notice title=f5bench bisect::PASS: not slower", 0),
+        (11, "INCONCLUSIVE", "::warning title=f5bench bisect::INCONCLUSIVE: the summary names", 0),
+        (12, "INVALID_ENV", "::warning title=f5bench bisect::INVALID_ENV", 0),
+        (14, None, "::error title=f5bench bisect::it did not run (14)", 14),
+        (2, None, "::error title=f5bench bisect::it did not run (2)", 2),
+    ],
+)
+def test_every_end_of_a_walk_is_said(code: int, outcome: str | None, said: str, ends: int, tmp_path: Path) -> None:
+    leave = (
+        ""
+        if outcome is None
+        else f'mkdir -p "$out"; echo \'{WALKED % outcome}\' > "$out/bisect.json"; touch "$out/summary.md";'
     )
-    assert done.returncode == (0 if code in NEUTRAL else code), done.stderr
-    assert ("::error" in done.stdout) == (code not in NEUTRAL)
-    assert ("::warning" in done.stdout) == (code in NEUTRAL - {0})
-    assert (tmp_path / "out" / "exit_code.txt").read_text() == f"{code}\n"
-    assert (tmp_path / "summary").read_text().startswith("### bf16: ")
-    asked = (tmp_path / "asked.txt").read_text()
-    assert "engine=bf16" in asked
-    assert "reference.revision=1234abcd candidate.revision=head" in asked
+    find = 'for word in "$@"; do case "$word" in out=*) out="${word#out=}";; esac; done;'
+    f5bench = program(tmp_path / "f5bench", f'printf "%s\\n" "$*" > {tmp_path}/asked.txt; {find} {leave} exit {code}')
+    evil = "$(touch evil)`touch evil`"
+    began, _, outputs = walk(
+        tmp_path, tmp_path, f5bench, GOOD="v1.0", SETTINGS=f"texts={evil}", LIMITS="catch_ratio=1.1"
+    )
+    assert began == 0
+    assert (outputs["code"], outputs["verdict"]) == (str(code), outcome or "FAILED")
+    assert (tmp_path / "asked.txt").read_text() == (
+        f"bisect good=v1.0 bad=HEAD function=app.speech:say repository=. texts={evil} compare.catch_ratio=1.1 "
+        f"out={outputs['folder']}\n"
+    )
+    assert not (tmp_path / "evil").exists()
+    ending, line = ended(tmp_path, outputs)
+    assert ending == ends
+    assert line.startswith(said)
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_a_board_that_is_not_fit_is_red_before_anything_is_measured(code: int, tmp_path: Path) -> None:
+    f5bench = program(tmp_path / "f5bench", f'[ "$1" = doctor ] && echo "torch  missing"; exit {code}')
+    ending, said, _ = run(script("board", "doctor"), tmp_path, tmp_path, F5BENCH=str(f5bench))
+    assert ending == code
+    assert ("::error title=f5bench doctor" in said) == (code != 0)
+    assert (tmp_path / "summary.md").read_text() == "```\ntorch  missing\n```\n"
+    steps = [step.get("name") or step.get("id") for step in job_of("board")["steps"]]
+    assert steps.index("doctor") < steps.index("f5bench")
+
+
+def test_a_board_takes_its_own_python_and_no_fork_unasked() -> None:
+    job = job_of("board")
+    assert job["if"].startswith("inputs.forks || github.event_name != 'pull_request' || ")
+    assert job["if"].endswith("github.event.pull_request.head.repo.full_name == github.repository")
+    assert workflow("board")[True]["workflow_call"]["inputs"]["forks"]["default"] is False
+    for step in job["steps"]:
+        if step.get("uses") == "./.f5bench":
+            assert (step["with"]["python-version"], step["with"]["cache"]) == ("", "false")
+    (measure,) = [step for step in job["steps"] if step.get("id") == "f5bench"]
+    assert measure["with"]["settings"].splitlines() == ["device=${{ inputs.device }}", "${{ inputs.settings }}"]
+
+
+@pytest.mark.parametrize("name", ["compare", "board", "nightly"])
+def test_the_actions_outputs_are_handed_on(name: str) -> None:
+    """Of the workflow, by its job, from the step that measured; what is a place on the machine stays there."""
+    called = workflow(name)[True]["workflow_call"]["outputs"]
+    assert set(called) == set(ACTION["outputs"]) - {"folder", "command"}
+    for output, content in called.items():
+        assert content["value"] == f"${{{{ jobs.{name}.outputs.{output} }}}}"
+        assert job_of(name)["outputs"][output] == f"${{{{ steps.f5bench.outputs.{output} }}}}"
+
+
+def test_a_walks_outputs_are_those_that_its_steps_say() -> None:
+    called, job = workflow("bisect")[True]["workflow_call"]["outputs"], job_of("bisect")
+    assert {name: content["value"] for name, content in called.items()} == {
+        name: f"${{{{ jobs.bisect.outputs.{name} }}}}" for name in job["outputs"]
+    }
+    steps = {step["id"] for step in job["steps"] if "id" in step}
+    assert {re.findall(r"steps\.(\w+)\.", value)[0] for value in job["outputs"].values()} <= steps
+    for name in called:
+        assert f"| `{name}` |" in PAGE.partition("output of `bisect.yml`")[2]
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_nothing_is_pasted_into_a_script_and_no_right_is_asked_for_unneeded(name: str) -> None:
+    for step in job_of(name)["steps"]:
+        assert "${{" not in step.get("run", "")
+    if name != "comment":
+        assert workflow(name)["permissions"] == {"contents": "read"}

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from experiments import baseline, gate, plan_samples, predict, profile, stream
+from experiments.bisection import comparing
+from experiments.bisection import settings as bisect_settings
 from experiments.compare import __main__ as compare
 from experiments.compare.settings import read_command
 from experiments.functions.settings import read_command as read_function_command
@@ -94,6 +96,15 @@ def _functions(argv: Sequence[str]) -> None:
         return
     refuse_flags(argv)
     read_function_command([text for text in argv if not text.startswith("texts=")])  # a file of the reader's own
+
+
+def _bisect(argv: Sequence[str]) -> None:
+    if not argv or is_help(argv) or is_information(argv) or bisect_settings.resume_folder(argv) is not None:
+        return
+    refuse_flags(argv)
+    command = bisect_settings.read_command(argv)
+    sides = comparing.words_of(command, "HEAD", "HEAD~1")
+    (_functions if command.of_functions else _compare)(sides)
 
 
 def _selftest(argv: Sequence[str]) -> None:
@@ -208,6 +219,7 @@ PARSERS: dict[str, Parser] = {
     "experiments.optimize": _optimize,
     "experiments.compare": _compare,
     "experiments.functions": _functions,
+    "experiments.bisection": _bisect,
     "experiments.selftest": _selftest,
     "experiments.selftest.stored": _gate_selftest,
     "experiments.load": _load,

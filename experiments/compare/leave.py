@@ -27,9 +27,14 @@ def refuse_used(out: Path) -> None:
 
 def publish(comparison: Comparison, out: Path, values: Mapping[str, object], **more: Any) -> None:
     """The files first: what is printed is on the disk already. values: the settings; more: kept in verdict.json."""
-    sheet = comparison_sheet(comparison)
-    write_verdict(sheet, comparison_content(comparison, now_iso(), values) | more, out)
-    show_verdict(sheet, out)
+    keep(comparison, out, values, **more)
+    show_verdict(comparison_sheet(comparison), out)
+
+
+def keep(comparison: Comparison, out: Path, values: Mapping[str, object], **more: Any) -> None:
+    """The files alone: of a comparison that is one of several."""
+    content = comparison_content(comparison, now_iso(), values) | more
+    write_verdict(comparison_sheet(comparison), content, out)
 
 
 def report_failure(

@@ -14,7 +14,7 @@ import numpy as np
 
 from baselines.class_history import machine_fault
 from baselines.paired.data import CANDIDATE, DEVICE_TIME, SENTINEL, Block, Turn
-from baselines.paired.rule import PairedVerdict, decide, judge
+from baselines.paired.rule import PairedLimits, PairedVerdict, decide, judge
 from baselines.paired.selftests import SELFTESTS, HostErrors, error_sentence, load_errors
 from engine.contract import ConfigError
 from engine.paths import ROOT, find_file
@@ -42,6 +42,7 @@ SHARED = ("workload", "reference", "seed")
 UNCHANGING = ("host_class", "num_cores", "power_mode", "gpu", "memory_bytes")
 VARIANT_PREFIXES = (*(f"{key}." for key in (*VARIANT_KEYS, "device")), "model=", "vocoder=")
 Say = Callable[[str], None]
+Rule = Callable[[Sequence[Block], PairedLimits], PairedVerdict | None]
 
 
 class Asked(Protocol):
@@ -210,15 +211,18 @@ def open_bench(prepared: Prepared, out: Path, lock: int | None, stack: ExitStack
     return stack.enter_context(bench)
 
 
-def measure(prepared: Asked, bench: Bench, say: Say) -> Comparison:
+def measure(prepared: Asked, bench: Bench, say: Say, rule: Rule = decide) -> Comparison:
     """Blocks until a look decides, the looks are used up or the time is; a Jetson is watched meanwhile. Raises
-    SideFailed."""
+    SideFailed.
+
+    rule: what a look says, None to go on; of mode=blocks.
+    """
     settings, before = prepared.settings, fingerprint(prepared.device)
     errors = load_errors(str(before["host_class"]), SELFTESTS)
     started_s = time.monotonic()
     blocks: list[Block] = []
     with watching(bench.keep.parent) as watch:
-        verdict = _decided(bench, settings, blocks, say)
+        verdict = _decided(bench, settings, blocks, say, rule)
     if settings.limits.mode == "quick" and verdict.reason is None:
         verdict = _quick_may_decide(verdict, errors, settings.asked.quiet_restart_frac)
     environment = watched(before, watch, bench.keep.parent)
@@ -234,7 +238,7 @@ def measure(prepared: Asked, bench: Bench, say: Say) -> Comparison:
     )  # fmt: skip
 
 
-def _decided(bench: Bench, settings: Settings, blocks: list[Block], say: Say) -> PairedVerdict:
+def _decided(bench: Bench, settings: Settings, blocks: list[Block], say: Say, rule: Rule) -> PairedVerdict:
     """blocks: where those that were measured are put."""
     started_s = time.monotonic()
     verdict = _quick(bench, settings, blocks, say) if settings.limits.mode == "quick" else None
@@ -242,7 +246,7 @@ def _decided(bench: Bench, settings: Settings, blocks: list[Block], say: Say) ->
         if time.monotonic() - started_s > settings.asked.time_limit_s:
             return _out_of_time(blocks, settings)
         blocks.append(bench.block())
-        verdict = decide(blocks, settings.limits)
+        verdict = rule(blocks, settings.limits)
         say(_progress(blocks, verdict, settings))
     return verdict
 

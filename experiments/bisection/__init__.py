@@ -1,0 +1,1 @@
+"""The walk between two revisions to the commit that made it slower, by comparisons."""

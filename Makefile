@@ -5,10 +5,9 @@ EXTRAS ?= quality,speaker,ears,mlflow,onnx,optimize,serve,watch,torchao,docs,dev
 TEGRA ?= /etc/nv_tegra_release
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
-# uv resolves and unpacks in parallel; it must find the index that pip finds (UV_INDEX_URL and the like), or UV= leaves it out.
-# Modules are compiled when they are first imported: compiling all of them is a minute, and most are never imported
+# uv resolves and unpacks in parallel; it must find the index that pip finds (UV_INDEX_URL and the like), or UV= leaves it out
 UV ?= $(shell command -v uv 2>/dev/null)
-INSTALL := $(if $(UV),$(UV) pip install --python $(RUN),$(RUN) -m pip install --no-compile) --quiet --constraint constraints.txt
+INSTALL := $(if $(UV),$(UV) pip install --compile-bytecode --python $(RUN),$(RUN) -m pip install) --quiet --constraint constraints.txt
 
 .PHONY: install bench test lint format doctor students dashboard gpu-check gpu-check-here jetson published-audio results docs clean
 

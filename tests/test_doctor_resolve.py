@@ -119,9 +119,9 @@ def test_everything_that_the_set_up_installs_is_asked_for_and_every_extra() -> N
     names = requirements()
     tomllib = pytest.importorskip("tomllib", reason="from Python 3.11 on")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    # Not for those who use it; and TensorRT-RTX is asked for on x86-64 alone
+    # Not for those who use it, nor for a machine that measures; and TensorRT-RTX is asked for on x86-64 alone
     extras = {key: texts for key, texts in project["optional-dependencies"].items()
-              if key not in ("dev", "docs", "tensorrt-rtx")}  # fmt: skip
+              if key not in ("dev", "docs", "monitoring", "tensorrt-rtx")}  # fmt: skip
     wanted = [Requirement(text) for texts in (project["dependencies"], *extras.values()) for text in texts]
     asked = {canonicalize_name(Requirement(name).name) for name in names}
     assert {canonicalize_name(one.name) for one in wanted} - asked == set()

@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 # uv resolves and unpacks in parallel; it must find the index that pip finds (UV_INDEX_URL and the like), or UV= leaves it out
 UV ?= $(shell command -v uv 2>/dev/null)
-INSTALL := $(if $(UV),$(UV) pip install --compile-bytecode --python $(RUN),$(RUN) -m pip install) --quiet --constraint constraints.txt
+INSTALL := $(if $(UV),$(UV) pip install --python $(RUN),$(RUN) -m pip install) --quiet --constraint constraints.txt
 
 .PHONY: install bench test lint format doctor students dashboard gpu-check gpu-check-here jetson published-audio results docs clean
 

@@ -2,6 +2,8 @@
 
 import os
 
+ALL_CORES = "F5BENCH_TEST_CORES"
+
 
 def pytest_configure() -> None:
     """Keeps a process of ``pytest -n`` and all that it starts on one core.
@@ -13,4 +15,5 @@ def pytest_configure() -> None:
     if worker is None or not hasattr(os, "sched_setaffinity"):
         return
     cores = sorted(os.sched_getaffinity(0))
+    os.environ[ALL_CORES] = ",".join(map(str, cores))  # for tests of machines that have more than one
     os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})

@@ -17,7 +17,7 @@ from typing import Any
 
 from engine.clock import Clock, make_clock
 from engine.contract import ConfigError, Engine, Synthesis, SynthesisRequest
-from experiments.common.cli import EXIT_OK, note, run_verb
+from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, complain, note, run_verb
 from experiments.common.device_lock import device_lock
 from experiments.common.environment import fingerprint, now_iso
 from experiments.common.plain import Config
@@ -27,12 +27,13 @@ from experiments.measuring.peaks import gemm_peaks
 from experiments.measuring.running import default_out
 from experiments.measuring.timed import time_call
 from experiments.measuring.validate import one_cell, validate_out
+from experiments.scoring.audio import invalid_reason
 from experiments.settings.compose import Cell
 from experiments.settings.front import answered
 from experiments.settings.keys import key_of, refuse_misspelt, refuse_unread
 from experiments.workload.requests import load_workload
 from metrics.record import to_json, write_atomically
-from metrics.speed.roofline import PEAK_OF, Dit, rows_of
+from metrics.speed.roofline import PEAK_OF, Dit, guided_frac
 from reports.words import significant
 
 HELP = """Where the time of a warm call goes: stages, operations (kernels on a card), share of the peak.
@@ -49,7 +50,8 @@ examples:
   python -m experiments.profile engine=cuda_graph device=cuda calls=10
   nsys profile -t cuda,nvtx python -m experiments.profile engine=bf16 device=cuda nvtx=true
 
-exit codes: 0 done, 2 usage or configuration, 14 this engine cannot be built here, 130 interrupted
+exit codes: 0 done, 2 usage or configuration, 14 this engine cannot be built here, or its audio is not valid, 130
+interrupted
 """
 PROFILE, TRACE = "profile.json", "trace.json"
 OWN = {"calls": 3, "rows": 20}
@@ -78,13 +80,15 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timed:
-    """Of the calls without a profiler: medians. stages_ms: of the engine's own marks."""
+    """Of the calls without a profiler: medians. stages_ms: of the engine's own marks. invalid: why their audio cannot
+    be believed, None where it can, or where random weights speak noise."""
 
     call_ms: float
     stages_ms: dict[str, float]
     audio_s: float
     flop: float | None
     denoise_s: float
+    invalid: str | None
 
 
 def read_asked(argv: Sequence[str]) -> Asked:
@@ -117,6 +121,7 @@ def timed(engine: Engine, request: SynthesisRequest, clock: Clock, config: Confi
         stages_ms={name: 1e3 * statistics.median(getattr(one, key) for one in stages) for name, key in names.items()},
         audio_s=len(last.audio_S) / last.sample_rate_hz, flop=_flop(engine, request, config, last),
         denoise_s=statistics.median(one.denoise_s for one in stages),
+        invalid=None if engine.facts.random_weights else invalid_reason(request, last.audio_S, last.sample_rate_hz),
     )  # fmt: skip
 
 
@@ -127,11 +132,13 @@ def _flop(engine: Engine, request: SynthesisRequest, config: Config, spoken: Syn
         return None
     hz = model["sample_rate_hz"] / model["hop_samples"]
     frames = round(len(request.ref_audio_S) / request.ref_sample_rate_hz * hz) + len(spoken.mel_ND) // spoken.num_chunks
-    return spoken.num_evals * Dit.of(model).evaluation_flop(frames, rows_of(engine.facts.cfg_strength))
+    dit, guided = Dit.of(model), guided_frac(engine.facts.proof, engine.facts.cfg_strength)
+    each = guided * dit.evaluation_flop(frames, 2) + (1 - guided) * dit.evaluation_flop(frames, 1)
+    return spoken.num_evals * each
 
 
 def profiled(
-    engine: Engine, request: SynthesisRequest, device: str, calls: int, trace: Path
+    engine: Engine, request: SynthesisRequest, clock: Clock, device: str, calls: int, trace: Path
 ) -> tuple[list[Operation], float]:
     """(operations by their own time, milliseconds of a profiled call)."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # that a CPU has no card is no error
@@ -140,7 +147,6 @@ def profiled(
 
     on_card = device != "cpu"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_card else [])]
-    clock = make_clock(device)
     with profile(activities=activities, acc_events=True) as profiler:
         walls = [time_call(clock, lambda: engine.synthesize([request])).wall_s for _ in range(calls)]
     profiler.export_chrome_trace(str(trace))
@@ -218,16 +224,18 @@ def main(argv: Sequence[str]) -> int:
                     engine.synthesize([request])
             print(f"{cell.label}: {asked.calls} calls with NVTX ranges; nsys has the profile")
             return EXIT_OK
-        return _profile(engine, request, cell, asked, out)
+        return _profile(engine, request, clock, cell, asked, out)
 
 
-def _profile(engine: Engine, request: SynthesisRequest, cell: Cell, asked: Asked, out: Path) -> int:
+def _profile(engine: Engine, request: SynthesisRequest, clock: Clock, cell: Cell, asked: Asked, out: Path) -> int:
     config, device = cell.config, str(cell.config["device"]["kind"])
-    clock = make_clock(device)
     out.mkdir(parents=True, exist_ok=True)
     found = timed(engine, request, clock, config, asked.calls)
+    if found.invalid is not None:
+        complain(f"{cell.label}: no number, its audio is not valid: {found.invalid}")
+        return EXIT_JOB_FAILED
     peak = _peak(config, clock, engine.facts.precision)
-    operations, profiled_ms = profiled(engine, request, device, asked.calls, out / TRACE)
+    operations, profiled_ms = profiled(engine, request, clock, device, asked.calls, out / TRACE)
     content: dict[str, Any] = {
         "schema_version": 1, "kind": "profile", "label": cell.label, "created": now_iso(), "config": config,
         "facts": facts_content(engine.facts), "environment": fingerprint(config["device"]),

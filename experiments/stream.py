@@ -31,11 +31,11 @@ from experiments.measuring.engines import build_by_name, facts_content
 from experiments.measuring.running import default_out
 from experiments.measuring.timed import time_call
 from experiments.measuring.validate import one_cell, validate_out
+from experiments.scoring.audio import invalid_reason
 from experiments.settings.front import answered
 from experiments.settings.keys import refuse_misspelt, refuse_unread
 from experiments.telemetry.watch import watched, watching
 from experiments.workload.requests import load_workload
-from metrics.fidelity.artefacts import Expectation, audio_valid, offset_of
 from metrics.record import to_json, write_atomically
 from metrics.speed.streaming import AUDIBLE_DB, first_audible_s, leading_silence_s, play
 from metrics.stats import median_interval, quantile
@@ -223,16 +223,8 @@ def _seconds(found: Median | None) -> str:
 
 def invalid_reasons(measured: Measured, requests: Sequence[SynthesisRequest]) -> list[str]:
     """Why the streamed audio cannot be believed, by text; empty where it can."""
-    reasons = []
-    for request in requests:
-        audio_S, rate_hz = measured.audio[request.utterance_id]
-        expected = Expectation(
-            utterance_id=request.utterance_id, text=request.text, sample_rate_hz=rate_hz, num_samples=len(audio_S),
-            voice_dc=offset_of(request.ref_audio_S),
-        )  # fmt: skip
-        score = audio_valid(audio_S, rate_hz, expected=expected)
-        reasons += [f"{request.utterance_id}: {score.reason}"] if score.status != "ok" else []
-    return reasons
+    found = (invalid_reason(request, *measured.audio[request.utterance_id]) for request in requests)
+    return [reason for reason in found if reason is not None]
 
 
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], int]:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from baselines.paired.walk import ENDS, PROOF, WALK_RULE, Tried, WalkPlan, WalkVerdict
-from metrics.record import to_json, write_atomically
 from reports.verdicts.junit import KINDS, Case
-from reports.verdicts.sheet import Line, Sheet, junit_of, markdown_of
+from reports.verdicts.sheet import Line, Sheet, write_verdict
 
 WALKED_SCHEMA_VERSION = 1
-CONTENT, SUMMARY, JUNIT = "bisect.json", "summary.md", "junit.xml"
+CONTENT = "bisect.json"
 SHORT = 9
 SHOWN_SUSPECTS = 20
 SKIPPED = "SKIPPED"  # a revision that could not be measured
@@ -58,9 +57,7 @@ def walked_content(walked: Walked, created: str) -> dict[str, Any]:
 def write_walked(walked: Walked, created: str, out: Path) -> Sheet:
     """The files, and the sheet that a terminal gets. Raises OSError."""
     sheet = walked_sheet(walked)
-    write_atomically(out / CONTENT, to_json(walked_content(walked, created)) + "\n")
-    write_atomically(out / SUMMARY, markdown_of(sheet))
-    write_atomically(out / JUNIT, junit_of(sheet))
+    write_verdict(sheet, walked_content(walked, created), out, CONTENT)
     return sheet
 
 

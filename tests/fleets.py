@@ -19,9 +19,8 @@ from experiments.fleet.relay import Relay
 from reports.commands import ROOT
 
 CPU = {"name": "cpu", "kind": "cpu", "threads": None}
-# A process of `pytest -n` has one core of its own: tests/conftest.py
-ALL_CORES = frozenset(map(int, os.environ.get("F5BENCH_TEST_CORES", "").split(",") if "F5BENCH_TEST_CORES" in os.environ
-                          else os.sched_getaffinity(0)))  # fmt: skip
+SAID = os.environ.get("F5BENCH_TEST_CORES")  # by tests/conftest.py: a process of `pytest -n` has one of them
+ALL_CORES = frozenset(map(int, SAID.split(","))) if SAID else frozenset(os.sched_getaffinity(0))
 ONE_CORE = frozenset([min(ALL_CORES)])
 
 

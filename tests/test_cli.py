@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 
+import pytest
+
 from engine.paths import ROOT
+from experiments.common.cli import meanwhile
 
 VERB = """
 import os, sys
@@ -48,3 +52,27 @@ def test_another_broken_pipe_is_a_defect_with_a_traceback() -> None:
     code, said = ended("'hello'", "raise BrokenPipeError('of a child')", read=True)
     assert code == 1
     assert "BrokenPipeError: of a child" in said
+
+
+class Screen(io.StringIO):
+    """Of somebody, or of nobody."""
+
+    def __init__(self, is_watched: bool):
+        super().__init__()
+        self._is_watched = is_watched
+
+    def isatty(self) -> bool:
+        return self._is_watched
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+def test_what_takes_seconds_is_shown_to_who_watches_and_written_to_nobody(
+    is_watched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Screen(is_watched)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    with meanwhile("composing the variants"):
+        pass
+    assert ("composing the variants" in screen.getvalue()) is is_watched
+    assert is_watched or screen.getvalue() == ""

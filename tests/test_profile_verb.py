@@ -57,6 +57,22 @@ def test_products_are_counted_as_the_roofline_counts_them() -> None:
     assert timed["flop"] == 4 * Dit.of(model).evaluation_flop(frames, 2)
 
 
+def test_an_evaluation_without_guidance_is_counted_with_one_row() -> None:
+    guided, single = profile_of("engine=fp32"), profile_of("engine=fp32", "solver.cfg_strength=0")
+    ratio = single["timed"]["flop"] / guided["timed"]["flop"]
+    assert 0.5 < ratio < 0.6, "half of the blocks, and the input of both rows"
+
+
+def test_audio_that_is_not_valid_has_no_figures(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(profile, "invalid_reason", lambda *heard: "en03: silence share 1.00")
+    assert run_verb(profile.main, [*QUICK, "engine=fp32", "out=out"]) == 14
+    said = capsys.readouterr()
+    assert (said.out, Path("out/profile.json").exists()) == ("", False)
+    assert "no number, its audio is not valid: en03: silence share 1.00" in said.err
+
+
 def test_what_another_runtime_does_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     found = profile_of("engine=onnx")
     assert sum(one["share"] for one in found["operations"]) < 0.4

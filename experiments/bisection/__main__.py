@@ -22,6 +22,7 @@ from experiments.common.cli import (
 )
 from experiments.common.device_lock import folder_lock
 from experiments.common.presets import with_presets
+from experiments.settings.keys import key_of
 from reports.commands import here, typed
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _new_ledger(command: Command, out: Path, argv: Sequence[str]) -> Ledger:
     root, measured = repository_of(command)
     line = line_between(command.good, command.bad, root, measured)
     ends = (f"good={line.revisions[0].commit}", f"bad={line.revisions[-1].commit}")
-    words = [word for word in argv if word.partition("=")[0] not in ("good", "bad", "out")]
+    words = [word for word in argv if key_of(word) not in ("good", "bad", "out")]
     return Ledger(folder=out, argv=(*ends, *words), repository=str(root), line=line)
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from engine.contract import ConfigError
 from experiments.compare.settings import COMPARE, SIDES
+from experiments.settings.keys import key_of, resumed_folder
 from experiments.settings.own import Own
 from experiments.settings.typed import Group
 from reports.commands import typed
@@ -52,11 +53,11 @@ class Command:
 
 def read_command(argv: Sequence[str]) -> Command:
     """good=REV [bad=REV] [bisect.KEY=VALUE], the rest for the comparisons. Raises ConfigError."""
-    mine, rest = BISECT.split([word for word in argv if _key(word) not in (*REVISIONS, "out")])
+    mine, rest = BISECT.split([word for word in argv if key_of(word) not in (*REVISIONS, "out")])
     for word in rest:
         _refuse(word)
     _refuse_unfit(rest)
-    said = {key: word.partition("=")[2] for word in argv if (key := _key(word)) in (*REVISIONS, "out")}
+    said = {key: word.partition("=")[2] for word in argv if (key := key_of(word)) in (*REVISIONS, "out")}
     if not said.get("good"):
         raise ConfigError("good", said.get("good", "(none)"), "names the revision that was fast", "write good=v1.0")
     out = said.get("out")
@@ -68,28 +69,12 @@ def read_command(argv: Sequence[str]) -> Command:
 
 def composed_words(argv: Sequence[str]) -> list[str]:
     """What Hydra can show of a command line."""
-    return [word for word in argv if "=" in word and _key(word) not in (*REVISIONS, "resume")]
+    return [word for word in argv if "=" in word and key_of(word) not in (*REVISIONS, "resume")]
 
 
 def resume_folder(argv: Sequence[str]) -> Path | None:
-    """DIR of resume=DIR, None for a new walk. Raises ConfigError: a walk that goes on is the walk that it was."""
-    given = [word for word in argv if _key(word) == "resume"]
-    if not given:
-        return None
-    others = [word for word in argv if word not in given]
-    if others:
-        raise ConfigError(
-            _key(others[0]), others[0].partition("=")[2], "cannot be set beside resume",
-            "a walk that goes on keeps its settings; start another one for other settings",
-        )  # fmt: skip
-    folder = given[-1].partition("=")[2]
-    if not folder:
-        raise ConfigError("resume", "", "names no folder", "give the folder that experiments.bisection left")
-    return Path(folder)
-
-
-def _key(word: str) -> str:
-    return word.partition("=")[0]
+    """DIR of resume=DIR, None for a new walk. Raises ConfigError."""
+    return resumed_folder(argv, "experiments.bisection")
 
 
 def _refuse(word: str) -> None:

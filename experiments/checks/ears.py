@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from experiments.common.cli import EXIT_OK, EXIT_REGRESSION, run_verb
 from experiments.measuring.job import RESULT
 from experiments.scoring.audio import Audio, heard_in, read_all, with_audio
 from experiments.scoring.models import intelligibility, predicted_mos, second_opinion
-from metrics.fidelity.faults import FAULTS
+from metrics.fidelity.faults import FAULTS, with_fault
 from metrics.fidelity.pairing import Heard
 from metrics.fidelity.scores import score_pairs
 from metrics.isolation import Limits
@@ -159,10 +158,10 @@ def heard_as(
 def planted(heard: Mapping[str, Heard]) -> dict[str, dict[str, np.ndarray]]:
     """fault -> utterance -> audio; the same on every machine."""
     names = list(heard)
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for fault, inject in FAULTS.items():
-        chances = {name: np.random.default_rng(zlib.crc32(f"{fault} {name}".encode())) for name in names}
-        found[fault] = {n: inject(heard[n].audio_S, heard[n].sample_rate_hz, chances[n]) for n in names}
+    found = {
+        fault: {name: with_fault(fault, name, one.audio_S, one.sample_rate_hz) for name, one in heard.items()}
+        for fault in FAULTS
+    }
     return {**found, WRONG_WORDS: {name: heard[names[i - 1]].audio_S for i, name in enumerate(names)}}
 
 

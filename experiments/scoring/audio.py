@@ -10,11 +10,12 @@ from typing import TypedDict
 import numpy as np
 import soundfile
 
+from engine.contract import SynthesisRequest
 from engine.mel import chunk_samples
 from experiments.common.plain import Config, as_config
 from experiments.measuring.job import RESULT
 from metrics.fidelity.artefacts import METRIC as AUDIO_VALID
-from metrics.fidelity.artefacts import Expectation, audio_valid, replayed
+from metrics.fidelity.artefacts import Expectation, audio_valid, offset_of, replayed
 from metrics.fidelity.pairing import AgainstName, Heard, sha256_of
 from metrics.record import RecordError, RunRecord, Score, Utterance, load_record, to_json
 
@@ -176,6 +177,16 @@ def _invalid(utterance_id: str, reasons: Sequence[str]) -> Score:
         metric=AUDIO_VALID, utterance_id=utterance_id, value=None, status="error", reason="; ".join(reasons),
         better="higher",
     )  # fmt: skip
+
+
+def invalid_reason(request: SynthesisRequest, audio_S: np.ndarray, rate_hz: int) -> str | None:
+    """Why the audio of a request cannot be believed, None where it can; of any length, as a stream's may be."""
+    expected = Expectation(
+        utterance_id=request.utterance_id, text=request.text, sample_rate_hz=rate_hz, num_samples=len(audio_S),
+        voice_dc=offset_of(request.ref_audio_S),
+    )  # fmt: skip
+    score = audio_valid(audio_S, rate_hz, expected=expected)
+    return None if score.status == "ok" else f"{request.utterance_id}: {score.reason}"
 
 
 def heard_in(folder: Path) -> dict[str, Heard]:

@@ -11,7 +11,6 @@ import math
 import statistics
 import sys
 import time
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from experiments.measuring.job import RESULT
 from experiments.scoring.audio import heard_in, read_all, with_audio
 from experiments.scoring.models import intelligibility
 from metrics.fidelity.artefacts import Expectation, audio_valid
-from metrics.fidelity.faults import FAULTS, SEEN_BY
+from metrics.fidelity.faults import FAULTS, SEEN_BY, with_fault
 from metrics.fidelity.pairing import Heard, Pair
 from metrics.fidelity.scores import score_pairs
 from metrics.isolation import Limits
@@ -51,12 +50,12 @@ class Rate:
 def fault_rates(heard: Mapping[str, Heard], limits: Limits) -> list[Rate]:
     """How many of the faults each responsible score sees."""
     rates = []
-    for fault, inject in FAULTS.items():
+    for fault in FAULTS:
         seen = SEEN_BY[fault]
-        pairs = []
-        for name, one in heard.items():
-            random = np.random.default_rng(zlib.crc32(f"{fault} {name}".encode()))
-            pairs.append((with_audio(one, inject(one.audio_S, one.sample_rate_hz, random)), one))
+        pairs = [
+            (with_audio(one, with_fault(fault, name, one.audio_S, one.sample_rate_hz)), one)
+            for name, one in heard.items()
+        ]
         values = [score.value for score in _scores(seen.metric, pairs, limits)]
         rates.append(Rate(fault=fault, metric=seen.metric, seen=sum(map(seen.by, values)), tried=len(values)))
     return rates

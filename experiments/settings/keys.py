@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from engine.contract import ConfigError
+from engine.paths import with_home
 from experiments.common.presets import groups
 
 
@@ -27,3 +29,23 @@ def refuse_unread(overrides: Sequence[str], groups: Collection[str], verb: str) 
 def key_of(override: str) -> str:
     """Of KEY=VALUE, with or without Hydra's signs before it."""
     return override.partition("=")[0].lstrip("+~")
+
+
+def resumed_folder(argv: Sequence[str], program: str, keys: Collection[str] = ("resume",)) -> Path | None:
+    """DIR of resume=DIR, None where nothing goes on. What goes on is what it was, so nothing else may be set.
+
+    program: the module that left the folder. Raises ConfigError.
+    """
+    given = [word for word in argv if word.partition("=")[0] in keys and "=" in word]
+    others = [word for word in argv if word not in given]
+    if not given:
+        return None
+    if others:
+        raise ConfigError(
+            others[0].partition("=")[0], others[0].partition("=")[2], "cannot be set beside resume",
+            "what goes on keeps its settings; start another one for other settings",
+        )  # fmt: skip
+    folder = given[-1].partition("=")[2]
+    if not folder:
+        raise ConfigError("resume", "", "names no folder", f"give the folder that {program} left")
+    return with_home(folder)

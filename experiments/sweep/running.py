@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.contract import ConfigError
-from engine.paths import with_home
 from experiments.common.cli import (
     EXIT_INTERRUPTED,
     EXIT_JOB_FAILED,
@@ -41,6 +40,7 @@ from experiments.scoring.ingredients import is_scored
 from experiments.scoring.reference import provide_reference
 from experiments.scoring.sides import oracle_of
 from experiments.settings.compose import DEFAULT_PRESET, Cell, compose_cells
+from experiments.settings.keys import resumed_folder
 from experiments.settings.reference import is_reference, needs_reference, reference_key
 from experiments.settings.suited import suited
 from experiments.sweep.cells import Sweep, Told, Watch, measure_cells, read_cells, review
@@ -50,7 +50,8 @@ from metrics.record import RecordError
 from reports.data.table import load_table
 from reports.render.terminal import print_report, row_line, stdout_console
 
-RESUME = ("resume=", "sweep.resume=")
+RESUME_KEYS = ("resume", "sweep.resume")
+RESUME = tuple(f"{key}=" for key in RESUME_KEYS)
 
 
 Scoring = tuple[Path, Path | None, Path | None]  # the folders of a run, its reference, its oracle
@@ -67,20 +68,8 @@ def run_cells(argv: Sequence[str], preset: str | None = DEFAULT_PRESET) -> int:
 
 
 def resume_folder(argv: Sequence[str]) -> Path | None:
-    """DIR of resume=DIR. A resumed sweep is the sweep that it was, so nothing else may be set."""
-    given = [arg for arg in argv if arg.startswith(RESUME)]
-    others = [arg for arg in argv if arg not in given]
-    if not given:
-        return None
-    if others:
-        raise ConfigError(
-            others[0].partition("=")[0], others[0].partition("=")[2], "cannot be set beside resume",
-            "a resumed sweep keeps its settings; start another one for other settings",
-        )  # fmt: skip
-    folder = given[-1].partition("=")[2]
-    if not folder:
-        raise ConfigError("resume", "", "names no folder", "give the folder that experiments.sweep left")
-    return with_home(folder)
+    """DIR of resume=DIR. Raises ConfigError."""
+    return resumed_folder(argv, "experiments.sweep", RESUME_KEYS)
 
 
 def new_sweep(cells: Sequence[Cell], folder: Path | None = None) -> Sweep:

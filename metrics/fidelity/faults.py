@@ -8,6 +8,7 @@ Shape letters: S samples.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -120,6 +121,12 @@ FAULTS: Mapping[str, Inject] = {
     "repeated": repeated, "wrong rate": wrong_rate, "low-pass 8 kHz": low_pass, "hiss 10 kHz 40 dB": hiss,
     "click -12 dB": click, "dropout 5 ms": dropout,
 }  # fmt: skip
+
+
+def with_fault(fault: str, name: str, audio_S: np.ndarray, rate_hz: int) -> np.ndarray:
+    """The clip `name` with a fault of FAULTS, which is the same on every machine."""
+    return FAULTS[fault](audio_S, rate_hz, np.random.default_rng(zlib.crc32(f"{fault} {name}".encode())))
+
 
 _VALID = Seen(metric="audio_valid")
 SEEN_BY: Mapping[str, Seen] = {

@@ -28,6 +28,13 @@ def rows_of(cfg_strength: float) -> int:
     return 2 if cfg_strength else 1
 
 
+def guided_frac(proof: Mapping[str, Any], cfg_strength: float) -> float:
+    """Of an engine's evaluations over its life, by its own count; of one that does not count them all or none."""
+    guided = proof.get("guided_evals", 1 if cfg_strength else 0)
+    unguided = proof.get("unguided_evals", 0 if cfg_strength else 1)
+    return float(guided / (guided + unguided)) if guided + unguided else 0.0
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dit:
     """The sizes that decide the work. A UNetT has a token before the frames, and products in its skip connections."""
@@ -117,16 +124,14 @@ def roofline(record: RunRecord, peaks: Mapping[str, float] | None = None) -> Roo
     dit, precision = Dit.of(model), str(record.facts["precision"])
     frames_hz = model["sample_rate_hz"] / model["hop_samples"]
     ref_frames = round(record.workload["reference_s"] * frames_hz)
-    guided = proof.get("guided_evals", 1 if record.facts["cfg_strength"] else 0)
-    unguided = proof.get("unguided_evals", 0 if record.facts["cfg_strength"] else 1)
-    guided_frac = guided / (guided + unguided) if guided + unguided else 0.0
+    guided = guided_frac(proof, record.facts["cfg_strength"])
     by_id = {u.utterance_id: u for u in record.utterances}
     flop = num_bytes = seconds = audio_s = 0.0
     for trial in record.steady_trials:
         spoken = by_id[trial.utterance_id]
         frames = ref_frames + spoken.num_frames // spoken.num_chunks
         evals = trial.num_evals  # over all chunks
-        for rows, frac in ((2, guided_frac), (1, 1 - guided_frac)):
+        for rows, frac in ((2, guided), (1, 1 - guided)):
             flop += evals * frac * dit.evaluation_flop(frames, rows)
             num_bytes += evals * frac * dit.evaluation_bytes(frames, rows, WEIGHT_BYTES.get(precision, 4))
         seconds += trial.denoise_s

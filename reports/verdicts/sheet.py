@@ -83,9 +83,9 @@ def junit_of(sheet: Sheet) -> str:
     return junit_suite(sheet.suite, sheet.label, sheet.cases, sheet.properties)
 
 
-def write_verdict(sheet: Sheet, content: Mapping[str, Any], out: Path) -> None:
-    """verdict.json with `content`, summary.md and junit.xml in the folder `out`. Raises OSError."""
-    write_atomically(out / "verdict.json", to_json(dict(content)) + "\n")
+def write_verdict(sheet: Sheet, content: Mapping[str, Any], out: Path, name: str = "verdict.json") -> None:
+    """The file `name` with `content`, summary.md and junit.xml in the folder `out`. Raises OSError."""
+    write_atomically(out / name, to_json(dict(content)) + "\n")
     write_atomically(out / "summary.md", markdown_of(sheet))
     write_atomically(out / "junit.xml", junit_of(sheet))
 

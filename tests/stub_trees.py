@@ -8,9 +8,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from experiments.common.journal import JournalWriter
-from experiments.compare.bench import Bench, RunPlan
+from experiments.compare.bench import Bench
 from experiments.compare.processes import SideSpec
 from experiments.compare.proof import Proof
+from experiments.compare.settings import RunPlan
 
 CLOCK = """
 import time

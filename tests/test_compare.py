@@ -171,7 +171,7 @@ def test_a_side_that_cannot_be_built_fails_without_a_figure(tmp_path: Path, monk
     def fail(*_: Any) -> None:
         raise SideFailed("candidate", "UnsupportedEngine", "no kernels", "use fp32")
 
-    monkeypatch.setattr(compare, "measure", fail)
+    monkeypatch.setattr(compare_session, "measure", fail)
     assert compare.main([*SHORT, f"out={tmp_path}"]) == 14
     content = json.loads((tmp_path / "verdict.json").read_text())
     assert (content["outcome"], content["findings"], content["reason"]) == ("FAILED", [], "no kernels")

@@ -1,4 +1,7 @@
-"""Two engines in one run, with a verdict: `python -m experiments.compare reference.KEY=.. candidate.KEY=..`."""
+"""Two engines in one run, with a verdict: `python -m experiments.compare reference.KEY=.. candidate.KEY=..`.
+
+What measures is imported once it is known that something is to be measured: --help is answered at once.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,12 @@ from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.device_lock import device_lock
 from experiments.common.plain import Config, as_config, as_plain
 from experiments.common.presets import with_presets
-from experiments.compare.processes import SideFailed
-from experiments.compare.session import LOG, Prepared, measure, open_bench, prepare
 from experiments.compare.settings import COMPARE, SIDES, Command, read_command
-from experiments.measuring.running import default_out, sync_tracking
 from experiments.settings.compose import compose_config
 from experiments.settings.keys import key_of
 
 if TYPE_CHECKING:
+    from experiments.compare.session import Prepared
     from reports.verdicts.paired import Comparison
 
 OWN = ("out", "tracking", "device")
@@ -53,6 +54,8 @@ def main(argv: Sequence[str]) -> int:
     if COMPARE.answered(argv, HELP, shared):
         return EXIT_OK
     from experiments.compare.leave import publish, report_failure
+    from experiments.compare.processes import SideFailed
+    from experiments.measuring.running import default_out, sync_tracking
 
     command = read_command(argv)
     config = _own_settings(command)
@@ -73,6 +76,7 @@ def main(argv: Sequence[str]) -> int:
 def run_comparison(command: Command, out: Path, stack: ExitStack) -> Comparison:
     """Everything but the writing. Raises ConfigError and SideFailed."""
     from experiments.compare.leave import refuse_used
+    from experiments.compare.session import measure, open_bench, prepare
 
     refuse_used(out)
     prepared = prepare(command, out, stack)
@@ -84,6 +88,8 @@ def run_comparison(command: Command, out: Path, stack: ExitStack) -> Comparison:
 
 def opening(prepared: Prepared, out: Path) -> str:
     """What is going to be compared, and what it may cost, before anything is built."""
+    from experiments.compare.session import LOG
+
     settings, labels = prepared.settings, prepared.labels
     most = settings.limits.looks[-1]
     how = (

@@ -20,19 +20,9 @@ from typing import BinaryIO, Protocol
 from baselines.paired.data import CANDIDATE, REFERENCE, Answers, Block, Turn, turn_content
 from experiments.common.journal import JournalWriter
 from experiments.compare.processes import Built, Called, Child, Program, Server, SideSpec
+from experiments.compare.settings import RunPlan
 
 Enough = Callable[[Sequence[Turn]], bool]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunPlan:
-    """How a block is made. blocks_per_server: after so many blocks the importing processes are fresh, too."""
-
-    turns_per_block: int
-    sentences_per_block: int
-    blocks_per_server: int
-    order_seed: int
-    call_limit_s: float
 
 
 class Witness(Protocol):

@@ -14,7 +14,6 @@ from baselines.paired.rule import PairedLimits
 from baselines.refused import SettingRefused
 from engine.contract import ConfigError
 from engine.settings import LONGEST_S
-from experiments.compare.bench import RunPlan
 from experiments.settings.keys import key_of
 from experiments.settings.own import Own
 from experiments.settings.typed import Group
@@ -79,6 +78,17 @@ class SideRequest:
 
     overrides: tuple[str, ...]
     revision: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    """How a block is made. blocks_per_server: after so many blocks the importing processes are fresh, too."""
+
+    turns_per_block: int
+    sentences_per_block: int
+    blocks_per_server: int
+    order_seed: int
+    call_limit_s: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

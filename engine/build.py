@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.clock import Clock
-from engine.contract import ConfigError, Engine
+from engine.contract import ConfigError, Engine, precision_fault
 from engine.families.family import family_of, refuse_strangers
 from engine.settings import DeviceSettings, EngineConfig
 
@@ -73,12 +73,17 @@ def check_device(device: DeviceSettings) -> None:
 
 
 def build_engine(config: EngineConfig, clock: Clock) -> Engine:
-    """Resolved configuration -> engine. Raises ConfigError for settings, UnsupportedEngine for what cannot be built."""
+    """Resolved configuration -> engine. Raises ConfigError for settings, UnsupportedEngine for what cannot be built,
+    and ValueError for an engine whose own proof is against the precision that it says."""
     from engine.enhance.enhanced import EnhancedEngine
     from engine.enhance.stages import enhancement
 
     validate_config(config)
     context = family_of(config["model"]).context(config, clock)
     engine = target_of(config["engine"])(context=context, **engine_arguments(config["engine"]))
+    fault = precision_fault(engine.facts)
+    if fault is not None:
+        engine.close()
+        raise ValueError(fault)
     enhance = enhancement(config)
     return engine if enhance is None else EnhancedEngine(engine, enhance, clock)

@@ -136,6 +136,28 @@ class EngineFacts:
     student: Mapping[str, object] = field(default_factory=dict)
 
 
+# By the first word of a precision: what most of its weights are stored as. amp keeps float32 and rounds as it goes
+STORED_AS = {
+    "fp32": ("float32",), "amp": ("float32",), "bf16": ("bfloat16",), "fp16": ("float16",),
+    "int8": ("int8", "qint8", "quint8"), "fp8": ("float8_e4m3fn",),
+}  # fmt: skip
+
+
+def precision_fault(facts: EngineFacts) -> str | None:
+    """Why the proof speaks against the precision; None where it does not, or has counted no weights."""
+    stored = facts.proof.get("weight_elements_by_dtype")
+    allowed = STORED_AS.get(facts.precision.partition("_")[0])
+    if allowed is None or not isinstance(stored, Mapping) or not stored:
+        return None
+    most = max(stored, key=lambda dtype: stored[dtype])
+    if most in allowed:
+        return None
+    return (
+        f"engine {facts.name} says precision {facts.precision}, and {stored[most]:,} of its {sum(stored.values()):,} "
+        f"weights are {most}; a row says what was built: name the precision that they have"
+    )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class AudioBlock:
     """A piece of a streamed utterance that will not change any more.

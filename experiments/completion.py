@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
+
+from reports.commands import Offered, VerbParser
 
 # What each shell is told; all of them ask `f5bench complete WORDS...` and take a candidate a line
 SCRIPTS = {
@@ -25,10 +28,15 @@ compdef _f5bench f5bench""",
 }
 SHELLS = tuple(SCRIPTS)
 COMPOSING = (
-    "run", "sweep", "optimize", "stream", "load", "floor", "compare", "bisect", "selftest", "gate", "gate-selftest",
-    "serve", "fit-solver", "calibrate-reuse", "gpu-check", "gpu-correct", "step-error", "overhead", "onnx-profile",
-    "roofline",
+    "run", "sweep", "optimize", "stream", "load", "profile", "predict", "floor", "compare", "compare-functions",
+    "bisect", "selftest", "gate", "gate-selftest", "serve", "watch", "fit-solver", "calibrate-reuse", "export",
+    "gpu-check", "gpu-correct", "step-error", "overhead", "onnx-profile", "roofline", "distill", "train-pocket",
+    "pocket-eval", "enhance-check",
 )  # fmt: skip
+BOTH = ("gate", "overhead", "onnx-profile", "roofline")  # overrides, and flags of their own
+OWN_WORDS = {"listening": ("build", "serve", "collect", "--help")}
+HYDRAS = ("--help", "--cfg", "--info", "--config-dir", "--multirun")
+OWN_GROUPS = {"compare-functions": "compare", "bisect": "compare", "distill": "recipe"}  # a group of another name
 
 
 def script(shell: str) -> str:
@@ -41,9 +49,32 @@ def candidates(line: Sequence[str], verbs: Mapping[str, str]) -> list[str]:
     words = " ".join(line).split(" ")[1:]
     if len(words) <= 1:
         return [verb for verb in verbs if verb.startswith(words[0] if words else "")]
-    if words[0] not in COMPOSING:
-        return ["--help"]
-    return _overrides(words[-1], words[0])
+    verb, rest = words[0], words[1:]
+    if verb in OWN_WORDS:
+        return [word for word in OWN_WORDS[verb] if word.startswith(rest[-1])] if len(rest) == 1 else []
+    if verb not in COMPOSING or (verb in BOTH and rest[-1].startswith("-")):
+        found = _flags(verbs.get(verb), rest)
+        return found or (_overrides(rest[-1], "") if rest[:1] == ["record"] and verb == "baseline" else [])
+    if rest[-1].startswith("-"):
+        return [flag for flag in HYDRAS if flag.startswith(rest[-1])]
+    return _overrides(rest[-1], OWN_GROUPS.get(verb, verb))
+
+
+def _flags(module: str | None, words: Sequence[str]) -> list[str]:
+    """Of a verb on folders: what its own parser takes. words: behind the verb, the last one begun."""
+    if module is None:
+        return []
+    found = importlib.import_module(module)
+    if hasattr(found, "__path__"):
+        found = importlib.import_module(f"{module}.__main__")
+    VerbParser.completing = True
+    try:
+        found.main(words)
+    except Offered as offered:
+        return offered.words
+    finally:
+        VerbParser.completing = False
+    return []
 
 
 def _overrides(word: str, verb: str) -> list[str]:

@@ -16,6 +16,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -137,8 +138,21 @@ def _shown(path: Path) -> str:
     return shlex.quote(str(path) if here_first.startswith(os.pardir) else here_first)
 
 
+class Offered(Exception):
+    """Instead of parsing: what may stand where the cursor is."""
+
+    def __init__(self, words: Sequence[str]):
+        super().__init__()
+        self.words = list(words)
+
+
 class VerbParser(argparse.ArgumentParser):
-    """The flags of a verb on folders: no abbreviations; a mistake is one line and exit code 2, as everywhere."""
+    """The flags of a verb on folders: no abbreviations; a mistake is one line and exit code 2, as everywhere.
+
+    completing: set while a shell asks for words; nothing is parsed then, and `Offered` is raised.
+    """
+
+    completing = False
 
     def __init__(self, *, prog: str, **settings: object) -> None:
         kept = {"formatter_class": argparse.RawDescriptionHelpFormatter, **settings, "allow_abbrev": False}
@@ -152,3 +166,42 @@ class VerbParser(argparse.ArgumentParser):
 
     def format_usage(self) -> str:
         return here(super().format_usage())
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        if VerbParser.completing:
+            raise Offered(offered(self, [""] if args is None else args))
+        return super().parse_known_args(args, namespace)
+
+
+def offered(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
+    """Subcommands, flags behind a dash, and the choices of a flag; nothing where a file or free text stands.
+
+    words: of the verb, the last one begun. argparse keeps what a parser takes in `_actions`, which shell completion by
+    argcomplete and shtab reads, too.
+    """
+    *before, begun = words
+    for word in before:
+        below = _subcommands(parser)
+        parser = below.get(word, parser)
+    flags = {flag: action for action in parser._actions for flag in action.option_strings}
+    asked = flags.get(before[-1]) if before else None
+    if asked is not None and asked.nargs != 0:
+        found = [str(choice) for choice in asked.choices or ()]
+    elif begun.startswith("-"):
+        found = list(flags)
+    else:
+        named = [str(choice) for action in _positionals(parser) for choice in action.choices or ()]
+        found = [*named, *(["--help"] if not begun and not _positionals(parser) else [])]
+    return [word for word in found if word.startswith(begun)]
+
+
+def _subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    return {
+        name: below for action in parser._actions if isinstance(action, argparse._SubParsersAction)
+        for name, below in action.choices.items()
+    }  # fmt: skip
+
+
+def _positionals(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Subcommands, or a file or a name, which the shell completes."""
+    return [action for action in parser._actions if not action.option_strings]

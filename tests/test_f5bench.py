@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from experiments.__main__ import MODULES, VERBS, main
-from experiments.completion import COMPOSING, SHELLS, candidates, script
+from experiments.completion import COMPOSING, OWN_WORDS, SHELLS, candidates, script
 from reports.commands import CALLED_AS, ROOT, here, interpreter
+from reports.listening.__main__ import VERBS as LISTENING
 
 
 def f5bench(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -57,7 +58,19 @@ def test_a_verb_that_there_is_not(verb: str, said: str, capsys: pytest.CaptureFi
         ("f5bench run engine=fp", ["engine=fp16", "engine=fp32"]),
         ("f5bench sweep engine=fp32,bf", ["engine=fp32,bf16"]),
         ("f5bench run nothing=", []),
-        ("f5bench reports ", ["--help"]),
+        ("f5bench reports ", []),  # a folder: the shell's own
+        ("f5bench reports --pr", ["--print"]),
+        ("f5bench baseline ", ["record", "list", "show", "page", "approve", "diff"]),
+        ("f5bench baseline sh", ["show"]),
+        ("f5bench baseline record main engine=fp", ["engine=fp16", "engine=fp32"]),
+        ("f5bench telemetry w", ["watch"]),
+        ("f5bench listening b", ["build"]),
+        ("f5bench gate --req", ["--require-approved"]),
+        ("f5bench gate solver=euler_7", ["solver=euler_7"]),
+        ("f5bench compare candidate.engine=fp", ["candidate.engine=fp16", "candidate.engine=fp32"]),
+        ("f5bench bisect compare=q", ["compare=quick"]),
+        ("f5bench distill recipe=g", ["recipe=guidance"]),
+        ("f5bench nothing ", []),
     ],
 )
 def test_what_may_stand_at_the_cursor(line: str, found: list[str]) -> None:
@@ -66,6 +79,16 @@ def test_what_may_stand_at_the_cursor(line: str, found: list[str]) -> None:
 
 def test_every_composing_verb_is_one() -> None:
     assert set(COMPOSING) <= set(MODULES)
+
+
+@pytest.mark.parametrize("verb", MODULES)
+def test_every_verb_offers_its_flags_and_does_nothing(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--help" in candidates([f"f5bench {verb} --"], MODULES)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_words_of_a_verb_without_a_parser_are_its_own() -> None:
+    assert OWN_WORDS["listening"][:-1] == tuple(LISTENING)
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")

@@ -32,7 +32,7 @@ from engine.frontend import generated_frames, unknown_tokens
 from engine.mel import mel_kind
 from engine.noise import noise_key, noise_sha256
 from engine.solver.grid import EPSS_KEPT
-from engine.step.precision import tf32_allowed
+from engine.step.precision import tf32_allowed, weight_histogram
 from engine.text.chunks import chunk_bound, max_chunk_bytes
 from engine.vocoders.vocos import Vocoder, with_vocoder
 from engine.voice.recording import check_reference
@@ -78,6 +78,7 @@ class _WatchedModel:
         self.noises: list[torch.Tensor] = []
         cfm.transformer.register_forward_pre_hook(self._before_forward, with_kwargs=True)
         self._first = True
+        self.weights = weight_histogram(cfm.transformer)
 
     def _before_forward(self, module: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
         self.num_evals += 1
@@ -142,7 +143,10 @@ class UpstreamEngine:
 
     @property
     def facts(self) -> EngineFacts:
-        proof = {"num_evals": self._model.num_evals, "calls": self._calls, "tf32_allowed": tf32_allowed()}
+        proof = {
+            "num_evals": self._model.num_evals, "calls": self._calls, "tf32_allowed": tf32_allowed(),
+            "weight_elements_by_dtype": self._model.weights,
+        }  # fmt: skip
         return replace(self._facts, proof=with_vocoder(proof, self._vocoder.inner))
 
     def synthesize(self, requests: Sequence[SynthesisRequest]) -> list[Synthesis]:

@@ -79,7 +79,6 @@ def help_text(description: str) -> str:
         "relative paths start in the working directory; a file that is not there is looked for in the repository.",
         "--config-dir DIR adds your own presets, DIR/GROUP/NAME.yaml, to the choices.",
         "--cfg job prints the composed configuration, --info defaults-tree where it comes from; -m sweeps as in Hydra.",
-        'completion in bash (zsh: bashcompinit first): eval "$(python -m experiments.run -sc install=bash)"',
         "exit codes: 0 done, 1 unexpected error, 2 usage or configuration, 14 an engine or job failed, 130 interrupted",
     ]
     return "\n".join(lines)

@@ -15,9 +15,11 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
+from metrics.parts.environment import MachineEntry
 from metrics.record import RecordError, RunRecord, to_json, write_atomically
 from metrics.speed.roofline import TYPICAL_ARCH
 
@@ -27,7 +29,7 @@ WORK = "gemm"
 FEWEST_READINGS = 3  # one alone is too noisy
 FEWEST_RUNS = 5
 MOST_KEPT = 200  # the oldest go
-MACHINE = "machine"  # the key in RunRecord.environment
+MACHINE: Final = "machine"  # the key in RunRecord.environment
 
 History = Mapping[str, Sequence[float]]  # what was calibrated -> seconds, one a run
 
@@ -46,6 +48,12 @@ class MachineState:
     num_runs: int
     num_shipped: int
     reason: str | None
+
+    def content(self) -> MachineEntry:
+        return {
+            "valid": self.valid, "ratio": self.ratio, "limit_ratio": self.limit_ratio, "num_runs": self.num_runs,
+            "num_shipped": self.num_shipped, "reason": self.reason,
+        }  # fmt: skip
 
 
 def calibration_key(record: RunRecord) -> str:
@@ -99,7 +107,7 @@ def judge_machine(record: RunRecord, limit_ratio: float | None, kept: History, s
 
 
 def _because(state: MachineState, reason: str) -> MachineState:
-    return MachineState(**{**asdict(state), "reason": reason})
+    return replace(state, reason=reason)
 
 
 def machine_fault(environment: Mapping[str, object]) -> str | None:

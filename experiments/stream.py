@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import soundfile
@@ -36,6 +36,9 @@ from experiments.settings.front import answered
 from experiments.settings.keys import refuse_misspelt, refuse_unread
 from experiments.telemetry.watch import watched, watching
 from experiments.workload.requests import load_workload
+from metrics.parts.environment import Environment
+from metrics.parts.facts import Facts
+from metrics.parts.spoken import Spoken
 from metrics.record import to_json, write_atomically
 from metrics.speed.streaming import AUDIBLE_DB, first_audible_s, leading_silence_s, play
 from metrics.stats import median_interval, quantile
@@ -163,9 +166,9 @@ class About(TypedDict):
     """What was streamed, by what, where."""
 
     config: Config
-    facts: dict[str, Any]
-    environment: dict[str, Any]
-    workload: dict[str, Any]
+    facts: Facts
+    environment: Environment
+    workload: Spoken
 
 
 def summary_of(measured: Measured) -> Summary:

@@ -12,27 +12,19 @@ import tempfile
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
+from metrics.parts.environment import Environment
+from metrics.parts.facts import Facts
+from metrics.parts.spoken import Spoken
 from metrics.stored_config import todays
 from metrics.typed import from_json, load_json, value_of
 
 SCHEMA_VERSION = 2  # of RunRecord; 2 has every calibration and every cold start
 SWEEP_SCHEMA_VERSION = 1  # of sweep.json, which holds no record
 
-# What is read inside the parts of a record that are groups of entries, where it is there
+# Those of a configuration that have names
 GROUPS = ("model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "tracking")
-PARTS: Mapping[str, Mapping[str, Any]] = {
-    "environment": {
-        "host_class": str, "device": str, "versions": Mapping[str, str] | None, "threads": int | None,
-        "num_cores": int | None, "load_1min": float | None, "other_cpu_frac": float | None,
-    },
-    "workload": {
-        "name": str, "num_utterances": int, "reference_s": float | None, "generated_s": float | None,
-        "utterances": tuple[Mapping[str, Any], ...],
-    },
-    "facts": {"name": str, "versions": Mapping[str, str], "proof": Mapping[str, Any]},
-}  # fmt: skip
 
 RunStatus = Literal["ok", "skipped", "failed"]
 ScoreStatus = Literal["ok", "not_comparable", "unavailable", "error", "too_few", "not_applicable"]
@@ -177,9 +169,9 @@ class RunRecord:
     remedy: str | None
     label: str
     config: Mapping[str, Any]
-    facts: Mapping[str, Any] | None
-    environment: Mapping[str, Any]
-    workload: Mapping[str, Any]
+    facts: Facts | None
+    environment: Environment
+    workload: Spoken
     build_s: float | None
     first_call_s: float | None
     peak_rss_bytes: int | None
@@ -264,8 +256,8 @@ def record_from_dict(data: Any, origin: str) -> RunRecord:
         for name in ("utterances", "trials", "scores"):
             if name not in data:
                 raise ValueError(f"{name}: is missing")
-        _check_kinds(data)
         record = from_json(RunRecord, data)
+        _check_names(record.config)
         record = replace(record, config=todays(record.config))
         _refuse_twins(record)
         return record
@@ -300,19 +292,13 @@ def _refuse_twins(record: RunRecord) -> None:
             raise ValueError(f"{path!r} is not within the run's folder")
 
 
-def _check_kinds(data: Mapping[str, object]) -> None:
-    """Of what reports and gates read inside the parts that have no fields of their own. Raises ValueError."""
-    for part, kinds in PARTS.items():
-        content = data.get(part)
-        if not isinstance(content, dict):
-            continue
-        for name, hint in kinds.items():
-            if name in content:
-                value_of(hint, content[name], f"{part}.{name}")
-    config = data.get("config")
-    if not isinstance(config, dict):
-        return
+def _check_names(config: Mapping[str, object]) -> None:
+    """Of the groups of a configuration. Raises ValueError."""
     for group in [name for name in GROUPS if name in config]:
-        settings = value_of(Mapping[str, Any] | None, config[group], f"config.{group}")
-        if settings is not None and "name" in settings:
-            value_of(str, settings["name"], f"config.{group}.name")
+        value_of(Group | None, config[group], f"config.{group}")
+
+
+class Group(TypedDict, total=False):
+    """A group of a configuration, as far as every one is alike."""
+
+    name: str

@@ -18,16 +18,17 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 from engine.paths import ROOT
 from experiments.common.environment import fingerprint, now_iso, num_threads
 from experiments.common.failure import FailureKind, by_signal, kind_of_error, kind_of_exit, log_tail, oom_kills
-from experiments.common.journal import JOURNAL, Journal, read_journal, set_aside
+from experiments.common.journal import JOURNAL, Ending, Journal, Start, read_journal, set_aside
 from experiments.common.plain import Config, as_config
 from experiments.measuring.machine_check import checked, history_folder
 from experiments.telemetry.watch import seen_in, watching
 from metrics.journal_lines import torn_text
+from metrics.parts.spoken import Spoken
 from metrics.power.figures import BETTER
 from metrics.record import RecordError, RunRecord, RunStatus, Score, load_record, save_record, write_atomically
 from metrics.speed.steady import STEADY_COUNTERS, WARM_UP_STEADY, counters_score, warm_up_score
@@ -101,20 +102,6 @@ class Launcher:
     elsewhere: Callable[[JobSpec, Launcher], JobResult] | None = None
 
 
-class Ended(TypedDict):
-    """How a run ended, as its record says it."""
-
-    status: RunStatus
-    reason: str | None
-    remedy: str | None
-
-
-class Ending(Ended, total=False):
-    """The same as its worker says it. error: the exception's name, where there was one."""
-
-    error: str | None
-
-
 def new_job(folder: Path, label: str, kind: JobKind, config: Config) -> JobSpec:
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{label}-{uuid.uuid4().hex[:6]}"
     return JobSpec(folder=folder, run_id=run_id, label=label, kind=kind, config=config)
@@ -164,16 +151,16 @@ def launch(spec: JobSpec, launcher: Launcher) -> JobResult:
         fault = None
         if watch is not None:
             fault = watch.fault(record.environment)
-            seen = {**watch.memory(), "telemetry": seen_in(spec.folder)}
-            record = replace(record, environment={**record.environment, **seen})
+            telemetry = seen_in(spec.folder)
+            record = replace(record, environment={**record.environment, **watch.memory(), "telemetry": telemetry})
         record = checked(record, launcher.machines(), fault)
         save_record(record, spec.folder / RESULT)
     failure: FailureKind | None = None
     if has_died:
         failure = kind_of_exit(ended, num_oom_kills, "\n".join(tail))
     elif record.status == "failed":
-        end = read_journal(spec.folder / JOURNAL).end or {}
-        failure = kind_of_error(str(end.get("error")), record.reason or "")
+        end = read_journal(spec.folder / JOURNAL).end
+        failure = kind_of_error(str(end and end.get("error")), record.reason or "")
     return JobResult(record=record, failure=failure, exit_code=ended, log_tail=tail)
 
 
@@ -184,10 +171,11 @@ def limit_s(config: Config) -> float:
 
 def compose_record(spec: JobSpec, journal: Journal, end: Ending) -> RunRecord:
     """The record that a journal amounts to."""
-    start, end = journal.start or {}, _with_torn(journal, end)
-    workload = dict(start.get("workload") or {"name": spec.config["workload"]["name"], "utterances": []})
+    nothing: Start = {}
+    start, end = journal.start or nothing, _with_torn(journal, end)
+    workload: Spoken = start.get("workload") or {"name": spec.config["workload"]["name"], "utterances": []}
     if journal.utterances:
-        workload["generated_s"] = sum(u.num_samples / u.sample_rate_hz for u in journal.utterances)
+        workload = {**workload, "generated_s": sum(u.num_samples / u.sample_rate_hz for u in journal.utterances)}
     status: RunStatus = end["status"]
     return RunRecord(
         run_id=spec.run_id,

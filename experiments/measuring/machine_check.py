@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from baselines.class_history import (
@@ -53,4 +53,4 @@ def checked(record: RunRecord, folder: Path, fault: str | None = None) -> RunRec
 
 
 def _with(record: RunRecord, state: MachineState) -> RunRecord:
-    return replace(record, environment={**record.environment, MACHINE: asdict(state)})
+    return replace(record, environment={**record.environment, MACHINE: state.content()})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, TypedDict
 
 from annotated_types import Ge, Gt, Le, MultipleOf
 
@@ -33,9 +33,6 @@ class Allowed:
 Size = Annotated[int, Ge(1), Le(WIDEST)]
 Many = Annotated[int, Ge(0), Le(1000)]
 Some = Annotated[int, Ge(1), Le(1000)]
-
-# What shows that an engine ran as its facts say: counters, histograms, providers; which ones is each backend's own
-Proof = Mapping[str, Any]
 
 
 class Named(TypedDict):

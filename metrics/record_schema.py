@@ -69,7 +69,8 @@ def _type(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return {"type": PLAIN[hint]}
     if origin is not None and issubclass(origin, Mapping):
         values = arguments[1]
-        return {"type": "object"} | ({} if values in (Any, object) else {"additionalProperties": _type(values, definitions)})
+        more = {} if values in (Any, object) else {"additionalProperties": _type(values, definitions)}
+        return {"type": "object", **more}
     raise TypeError(f"no JSON type for {hint}; say here what it is stored as")
 
 

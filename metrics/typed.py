@@ -73,6 +73,14 @@ def part_of(content: Mapping[str, object], name: str) -> Mapping[str, object]:
     return part if isinstance(part, Mapping) else {}
 
 
+def number_in(content: Mapping[str, object], name: str, otherwise: float | None = None) -> float:
+    """The number of that name; `otherwise` where it is not there. Raises ValueError for what is none, or is missing."""
+    value = content.get(name, otherwise)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name}={_shown(value)}: must be {WORDS[float]}")
+    return value
+
+
 def value_of(hint: Any, value: Any, where: str) -> Any:
     """`value` as the annotation has it. Raises ValueError."""
     if hint in PLAIN:

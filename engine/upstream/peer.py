@@ -79,7 +79,7 @@ class _WatchedModel:
         cfm.transformer.register_forward_pre_hook(self._before_forward, with_kwargs=True)
         self._first = True
 
-    def _before_forward(self, module: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
+    def _before_forward(self, module: Any, args: Any, kwargs: Mapping[str, torch.Tensor]) -> None:
         self.num_evals += 1
         if self._first:
             self.noises.append(kwargs["x"][0].clone())

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from engine.backends.onnx.export import OUTPUT
+from engine.contract import Proof
 from engine.runtimes.onnx_profiles import Planned
 from engine.runtimes.onnx_session import (
     Opened,
@@ -19,7 +20,6 @@ from engine.runtimes.onnx_session import (
     open_session,
     run_bound,
 )
-from engine.settings import Proof
 from engine.solver.guidance import Rows
 from engine.step.conditioner import Conditioning
 from engine.step.dit import Arch, rope_table

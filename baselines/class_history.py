@@ -22,6 +22,7 @@ from typing import Final
 from metrics.parts.environment import MachineEntry
 from metrics.record import RecordError, RunRecord, to_json, write_atomically
 from metrics.speed.roofline import TYPICAL_ARCH
+from metrics.typed import part_of
 
 SHIPPED = Path(__file__).resolve().parent / "class_history"
 SCHEMA_VERSION = 1
@@ -58,7 +59,8 @@ class MachineState:
 
 def calibration_key(record: RunRecord) -> str:
     """What must be equal before two calibrations may be compared, beside the host class."""
-    arch, env = record.config["model"].get("arch", TYPICAL_ARCH), record.environment
+    model, env = part_of(record.config, "model"), record.environment
+    arch = part_of(model, "arch") if "arch" in model else TYPICAL_ARCH
     device = str(env.get("device")).partition(":")[0]
     power = f", {env['power_mode']}" if env.get("power_mode") else ""
     return f"{WORK} {arch['dim']}x{arch['ff_mult']}, {env.get('threads')} threads, {device}{power}"

@@ -168,7 +168,7 @@ class RunRecord:
     reason: str | None
     remedy: str | None
     label: str
-    config: Mapping[str, Any]
+    config: Mapping[str, object]
     facts: Facts | None
     environment: Environment
     workload: Spoken

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 # `engine._target_` before engines had rooms of their own
 TARGETS = {
@@ -21,9 +20,9 @@ TARGETS = {
 ADDED: Mapping[str, Mapping[str, object]] = {"sweep": {"all": True}}
 
 
-def todays(config: Mapping[str, object]) -> dict[str, Any]:
+def todays(config: Mapping[str, object]) -> dict[str, object]:
     """The same configuration as it would be written now; what is no configuration of ours stays as it is."""
-    found: dict[str, Any] = dict(config)
+    found = dict(config)
     engine = found.get("engine")
     target = engine.get("_target_") if isinstance(engine, Mapping) else None
     if isinstance(engine, Mapping) and isinstance(target, str) and target in TARGETS:

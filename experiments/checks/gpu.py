@@ -39,6 +39,7 @@ from experiments.common.cli import (
     one_line,
     run_verb,
 )
+from experiments.common.plain import as_config
 from experiments.common.presets import with_presets
 from experiments.compare.settings import is_read
 from experiments.measuring.job import FLOAT32, module_environment
@@ -235,7 +236,8 @@ def engine_rows(cells: Path, asked: Sequence[str]) -> list[EngineRow]:
 
 
 def row_of(record: RunRecord) -> EngineRow:
-    name, reason = str(record.config["engine"]["name"]), "; ".join(filter(None, (record.reason, record.remedy)))
+    name = str(as_config(record.config)["engine"]["name"])
+    reason = "; ".join(filter(None, (record.reason, record.remedy)))
     if record.status != "ok":
         return EngineRow(engine=name, status=record.status, reason=one_line(reason) or "no reason given")
     try:

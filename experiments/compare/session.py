@@ -34,7 +34,7 @@ from experiments.settings.compose import VARIANT_KEYS, compose_config, names_of
 from experiments.telemetry.watch import watched, watching
 from experiments.workload.requests import Workload, load_workload
 from metrics.verdict import EXIT_CODES
-from reports.verdicts.paired import Comparison
+from reports.verdicts.paired import Comparison, SideContent
 
 PAIRS, LOG = "pairs.jsonl", "log.txt"
 PATH_KEYS = ("checkpoint", "vocab", "audio", "plan")
@@ -331,7 +331,7 @@ def _progress(blocks: Sequence[Block], verdict: PairedVerdict | None, settings: 
     return f"{text}: x{finding.ratio:.3f} ({finding.low:.3f} to {finding.high:.3f})"
 
 
-def _sides(prepared: Asked, bench: Bench) -> dict[str, dict[str, Any]]:
+def _sides(prepared: Asked, bench: Bench) -> dict[str, SideContent]:
     specs = {spec.side: spec for spec in prepared.specs}
     return {
         side: {

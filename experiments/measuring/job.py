@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from engine.paths import ROOT
 from experiments.common.environment import fingerprint, now_iso, num_threads
@@ -58,7 +58,7 @@ class _Stored:
     run_id: str
     label: str
     kind: JobKind
-    config: Mapping[str, Any]
+    config: Mapping[str, object]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

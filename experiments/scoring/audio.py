@@ -142,7 +142,8 @@ def _validity(
     if name in unreadable:
         return _invalid(name, [unreadable[name]])
     audio = heard[name]
-    num_samples = expected_samples(utterance, as_config(record.config))
+    config = as_config(record.config)
+    num_samples = expected_samples(utterance, config)
     if record.facts and record.facts.get("random_weights"):
         # Noise is what random weights say; what can still be wrong is the length and the arithmetic
         if len(audio.audio_S) == num_samples and np.isfinite(audio.audio_S).all():
@@ -153,7 +154,7 @@ def _validity(
     expected = Expectation(
         utterance_id=name,
         text=utterance.text,
-        sample_rate_hz=int(record.config["model"]["sample_rate_hz"]),
+        sample_rate_hz=int(config["model"]["sample_rate_hz"]),
         num_samples=num_samples,
         voice_dc=voice_dc(record, name),
     )

@@ -119,12 +119,12 @@ def roofline(record: RunRecord, peaks: Mapping[str, float] | None = None) -> Roo
     A text of several chunks is counted as chunks of equal length. The share of guided evaluations is the engine's own
     count over its life.
     """
-    if record.facts is None or not record.steady_trials or "arch" not in record.config.get("model", {}):
+    model = part_of(record.config, "model")
+    if record.facts is None or not record.steady_trials or "arch" not in model:
         return None
-    model, proof = record.config["model"], record.facts["proof"]
-    dit, precision = Dit.of(model), str(record.facts["precision"])
-    frames_hz = model["sample_rate_hz"] / model["hop_samples"]
-    ref_frames = round(record.workload["reference_s"] * frames_hz)
+    dit, precision, proof = Dit.of(model), str(record.facts["precision"]), record.facts["proof"]
+    frames_hz = number_in(model, "sample_rate_hz") / number_in(model, "hop_samples")
+    ref_frames = round(number_in(record.workload, "reference_s") * frames_hz)
     guided = guided_frac(proof, record.facts["cfg_strength"])
     by_id = {u.utterance_id: u for u in record.utterances}
     flop = num_bytes = seconds = audio_s = 0.0

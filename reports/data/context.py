@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from baselines.class_history import MACHINE
 from baselines.paired.selftests import error_sentence, load_errors
@@ -12,6 +13,7 @@ from metrics.parts.environment import Environment
 from metrics.parts.spoken import Spoken
 from metrics.record import RecordError, RunRecord
 from metrics.speed.steady import WARM_UP_STEADY
+from metrics.typed import part_of
 from reports.data.table import Table
 from reports.words import listed, plural, significant
 
@@ -60,8 +62,8 @@ def context_of(table: Table) -> Context | None:
     return Context(
         environment=first.environment,
         workload=first.workload,
-        seed=first.config.get("seed"),
-        model=(first.config.get("model") or {}).get("name"),
+        seed=cast("int | None", first.config.get("seed")),
+        model=cast("str | None", part_of(first.config, "model").get("name")),
         reference_s=float(reference_s),
         generated_s=_generated_s(records),
         num_utterances=int(first.workload["num_utterances"]),

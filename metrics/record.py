@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from metrics.parts.environment import Environment
 from metrics.parts.facts import Facts
@@ -195,7 +195,7 @@ class RunRecord:
         return tuple(score for score in self.scores if score.metric == metric)
 
 
-def to_json(value: Any) -> str:
+def to_json(value: object) -> str:
     """JSON with sorted keys; NaN and infinity are refused."""
     return json.dumps(value, allow_nan=False, sort_keys=True, ensure_ascii=False)
 
@@ -244,7 +244,7 @@ def load_run(path: Path) -> RunRecord:
     return load_record(path if path.is_file() else path / "result.json")
 
 
-def record_from_dict(data: Any, origin: str) -> RunRecord:
+def record_from_dict(data: object, origin: str) -> RunRecord:
     """Raises RecordError naming the origin and the field."""
     if not isinstance(data, dict) or "schema_version" not in data:
         raise RecordError(f"{origin}: not a run record (no schema_version)")

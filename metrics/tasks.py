@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from importlib import metadata
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -101,7 +101,7 @@ def loudness_task(setup: Mapping[str, object]) -> Work:
     return work
 
 
-def import_or_refuse(name: str, remedy: str) -> Any:
+def import_or_refuse(name: str, remedy: str) -> ModuleType:
     """The module of an optional package. Raises Refused where it cannot be imported."""
     try:
         # pyworld 0.3.5 reads its own version through pkg_resources, which warns on newer setuptools

@@ -12,20 +12,16 @@ import tempfile
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal, TypedDict
+from typing import Literal
 
 from metrics.parts.environment import Environment
 from metrics.parts.facts import Facts
 from metrics.parts.spoken import Spoken
-from metrics.stored_config import todays
-from metrics.typed import from_json, load_json, value_of
+from metrics.stored_config import check_names, todays
+from metrics.typed import from_json, load_json
 
 SCHEMA_VERSION = 2  # of RunRecord; 2 has every calibration and every cold start
 SWEEP_SCHEMA_VERSION = 1  # of sweep.json, which holds no record
-
-# Those of a configuration that have names
-GROUPS = ("model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "tracking")
-
 RunStatus = Literal["ok", "skipped", "failed"]
 ScoreStatus = Literal["ok", "not_comparable", "unavailable", "error", "too_few", "not_applicable"]
 Better = Literal["higher", "lower", "neither"]
@@ -257,7 +253,7 @@ def record_from_dict(data: object, origin: str) -> RunRecord:
             if name not in data:
                 raise ValueError(f"{name}: is missing")
         record = from_json(RunRecord, data)
-        _check_names(record.config)
+        check_names(record.config)
         record = replace(record, config=todays(record.config))
         _refuse_twins(record)
         return record
@@ -290,15 +286,3 @@ def _refuse_twins(record: RunRecord) -> None:
     for path in (path for u in record.utterances for path in (u.audio_path, u.mel_path)):
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
             raise ValueError(f"{path!r} is not within the run's folder")
-
-
-def _check_names(config: Mapping[str, object]) -> None:
-    """Of the groups of a configuration. Raises ValueError."""
-    for group in [name for name in GROUPS if name in config]:
-        value_of(Group | None, config[group], f"config.{group}")
-
-
-class Group(TypedDict, total=False):
-    """A group of a configuration, as far as every one is alike."""
-
-    name: str

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from engine.contract import ConfigError
-from engine.settings import LONGEST_S
+from engine.keys import LONGEST_S
 from experiments.serve.line import BatchRule
 from experiments.settings.keys import key_of
 from experiments.settings.own import Own

@@ -41,8 +41,8 @@ from experiments.common.cli import (
 )
 from experiments.common.plain import as_config
 from experiments.common.presets import with_presets
+from experiments.common.processes import FLOAT32, module_environment
 from experiments.compare.settings import is_read
-from experiments.measuring.job import FLOAT32, module_environment
 from experiments.measuring.running import default_out
 from experiments.settings.compose import compose_cells
 from experiments.settings.front import show_help

@@ -15,8 +15,9 @@ from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.device_lock import device_lock
 from experiments.common.plain import Config, as_config, as_plain
 from experiments.common.presets import with_presets
+from experiments.compare.preparing import Prepared, prepare
 from experiments.compare.processes import SideFailed
-from experiments.compare.session import LOG, Prepared, measure, open_bench, prepare
+from experiments.compare.session import LOG, measure, open_bench
 from experiments.compare.settings import COMPARE, SIDES, Command, read_command
 from experiments.measuring.running import default_out, sync_tracking
 from experiments.settings.compose import compose_config

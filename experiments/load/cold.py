@@ -23,12 +23,12 @@ from engine.contract import UnsupportedEngine
 from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.journal import JournalWriter
 from experiments.common.plain import Config
+from experiments.common.processes import worker_environment
 from experiments.load.audio import AudioCheck, Heard
 from experiments.load.driver import sentence_order
 from experiments.load.http import HttpWorld
 from experiments.load.stored import ColdPairs, MedianTime, RatioEntry
 from experiments.measuring.engines import build_by_name
-from experiments.measuring.job import worker_environment
 from experiments.measuring.timed import time_call
 from experiments.workload.requests import load_workload
 from metrics.record import to_json, write_atomically

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
-from baselines.quality.gate import QualityVerdict, judge_quality
+from baselines.quality.gate import judge_quality
 from baselines.quality.rules import QualityLimits
+from baselines.quality.verdict import QualityVerdict
 from baselines.refused import SettingRefused
 from metrics.record import RunRecord
 from metrics.speed.steady import unsteady_reason

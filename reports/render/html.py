@@ -25,7 +25,7 @@ from reports.render.scatter import drawn_kinds, scatters
 from reports.render.spectrograms import example_ids
 from reports.render.svg import STAGE_CLASSES, LogScale, call_strip, interval_bar, legend_symbol, stage_bar
 from reports.sections import lengths, starts
-from reports.sections.columns import Column
+from reports.sections.column import Column
 from reports.sections.first import FirstLine, first_lines, unmeasured_lines
 from reports.sections.floors import EXPLANATION as QUALITY_EXPLANATION
 from reports.sections.floors import NO_FLOOR, floors_of

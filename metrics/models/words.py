@@ -49,14 +49,6 @@ def word_error(reference: str, hypothesis: str) -> WordErrors:
     return word_edits(wanted, got)
 
 
-def character_error(reference: str, hypothesis: str) -> WordErrors:
-    """The same edit counts over characters, single spaces between words included. Raises ValueError on no word."""
-    wanted, got = words_of(reference), words_of(hypothesis)
-    if not wanted:
-        raise ValueError(f"no words in the reference {reference!r}")
-    return character_edits(wanted, got)
-
-
 def word_edits(wanted: Sequence[str], got: Sequence[str]) -> WordErrors:
     """Edit counts between normalised words, with what was repeated and what was lost at the end."""
     return _edits(list(wanted), list(got), " ", max(0, num_repeated(got) - num_repeated(wanted)))

@@ -111,9 +111,6 @@ class FeedReader:
         feeds = next(self._next, None)
         return None if feeds is None else {name: value.numpy() for name, value in feeds.items()}
 
-    def rewind(self) -> None:
-        self._next = iter(self._feeds)
-
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         while (feeds := self.get_next()) is not None:
             yield feeds

@@ -24,8 +24,7 @@ from engine.enhance.stages import check_streamed
 from experiments.common.cli import EXIT_ENVIRONMENT, EXIT_JOB_FAILED, EXIT_OK, complain, note, run_verb
 from experiments.common.device_lock import device_lock
 from experiments.common.environment import fingerprint, now_iso
-from experiments.common.journal import JOURNAL, JournalWriter
-from experiments.common.plain import Config
+from experiments.common.journal import JOURNAL, About, JournalWriter
 from experiments.common.presets import with_presets
 from experiments.measuring.engines import build_by_name, facts_content
 from experiments.measuring.running import default_out
@@ -36,9 +35,6 @@ from experiments.settings.front import answered
 from experiments.settings.keys import refuse_misspelt, refuse_unread
 from experiments.telemetry.watch import watched, watching
 from experiments.workload.requests import load_workload
-from metrics.parts.environment import Environment
-from metrics.parts.facts import Facts
-from metrics.parts.spoken import Spoken
 from metrics.record import to_json, write_atomically
 from metrics.speed.streaming import AUDIBLE_DB, first_audible_s, leading_silence_s, play
 from metrics.stats import median_interval, quantile
@@ -160,15 +156,6 @@ class Summary(TypedDict):
     wait_s: float
     audio_s: float
     audible_db: float
-
-
-class About(TypedDict):
-    """What was streamed, by what, where."""
-
-    config: Config
-    facts: Facts
-    environment: Environment
-    workload: Spoken
 
 
 def summary_of(measured: Measured) -> Summary:

@@ -13,6 +13,7 @@ from statistics import fmean
 from types import TracebackType
 from typing import Any, TypedDict
 
+from experiments.common.plain import Config
 from metrics.journal_lines import LineWriter, read_lines
 from metrics.parts.environment import Environment
 from metrics.parts.facts import Facts
@@ -56,6 +57,15 @@ class Start(TypedDict, total=False):
     environment: Environment
     workload: Spoken
     num_utterances: int
+
+
+class About(TypedDict):
+    """What was measured, by what, where: a verb's file of results begins with it."""
+
+    config: Config
+    facts: Facts
+    environment: Environment
+    workload: Spoken
 
 
 class WarmUpEnd(TypedDict):

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypedDict
 
-from experiments.common.plain import Config
-from metrics.parts.environment import Environment
-from metrics.parts.facts import Facts
-from metrics.parts.spoken import Spoken
+from experiments.common.journal import About
 
 
 class AskedLoad(TypedDict, total=False):
@@ -19,15 +16,11 @@ class AskedLoad(TypedDict, total=False):
     limit_s: float
 
 
-class Head(TypedDict):
+class Head(About):
     """Everything that is not a figure."""
 
     created: str
     settings: AskedLoad
-    config: Config
-    facts: Facts
-    environment: Environment
-    workload: Spoken
 
 
 class MedianTime(TypedDict):

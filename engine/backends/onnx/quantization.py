@@ -40,7 +40,7 @@ RECORDING = (
     "engine.step.dit", "engine.step.inputs", "engine.step.placed", "engine.weights.vocabulary", "engine.voice.clip",
     "engine.voice.ffmpeg",
     "engine.voice.preparation", "engine.voice.recording", "engine.voice.resampling", "engine.weights.compact",
-    "engine.weights.file", "engine.weights.fit",
+    "engine.weights.file", "engine.weights.fit", "engine.weights.shapes",
 )  # fmt: skip
 
 

@@ -15,11 +15,14 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
+from metrics.parts.environment import MachineEntry
 from metrics.record import RecordError, RunRecord, to_json, write_atomically
 from metrics.speed.roofline import TYPICAL_ARCH
+from metrics.typed import part_of
 
 SHIPPED = Path(__file__).resolve().parent / "class_history"
 SCHEMA_VERSION = 1
@@ -27,7 +30,7 @@ WORK = "gemm"
 FEWEST_READINGS = 3  # one alone is too noisy
 FEWEST_RUNS = 5
 MOST_KEPT = 200  # the oldest go
-MACHINE = "machine"  # the key in RunRecord.environment
+MACHINE: Final = "machine"  # the key in RunRecord.environment
 
 History = Mapping[str, Sequence[float]]  # what was calibrated -> seconds, one a run
 
@@ -47,10 +50,17 @@ class MachineState:
     num_shipped: int
     reason: str | None
 
+    def content(self) -> MachineEntry:
+        return {
+            "valid": self.valid, "ratio": self.ratio, "limit_ratio": self.limit_ratio, "num_runs": self.num_runs,
+            "num_shipped": self.num_shipped, "reason": self.reason,
+        }  # fmt: skip
+
 
 def calibration_key(record: RunRecord) -> str:
     """What must be equal before two calibrations may be compared, beside the host class."""
-    arch, env = record.config["model"].get("arch", TYPICAL_ARCH), record.environment
+    model, env = part_of(record.config, "model"), record.environment
+    arch = part_of(model, "arch") if "arch" in model else TYPICAL_ARCH
     device = str(env.get("device")).partition(":")[0]
     power = f", {env['power_mode']}" if env.get("power_mode") else ""
     return f"{WORK} {arch['dim']}x{arch['ff_mult']}, {env.get('threads')} threads, {device}{power}"
@@ -99,7 +109,7 @@ def judge_machine(record: RunRecord, limit_ratio: float | None, kept: History, s
 
 
 def _because(state: MachineState, reason: str) -> MachineState:
-    return MachineState(**{**asdict(state), "reason": reason})
+    return replace(state, reason=reason)
 
 
 def machine_fault(environment: Mapping[str, object]) -> str | None:

@@ -12,6 +12,18 @@ from typing import Protocol
 
 import numpy as np
 
+# What shows that an engine ran as its facts say: counters, histograms, providers; which ones is each backend's own
+Proof = Mapping[str, object]
+STEADY = "steady_counters"  # those of a proof that must not change while an engine is timed
+
+
+def counts_in(proof: Proof, name: str) -> dict[str, int]:
+    """A group of counters; empty where there is none of that name. Raises TypeError for what is no such group."""
+    counts = proof.get(name, {})
+    if not isinstance(counts, Mapping):
+        raise TypeError(f"proof.{name}={counts!r}: must be a group of counters")
+    return {str(key): int(count) for key, count in counts.items()}
+
 
 class UnsupportedEngine(Exception):
     """What was asked cannot be built here exactly as asked. Carries the reason and the way out."""
@@ -129,7 +141,7 @@ class EngineFacts:
     sample_rate_hz: int
     max_batch: int
     versions: Mapping[str, str]
-    proof: Mapping[str, object]
+    proof: Proof
     solver_options: Mapping[str, object] = field(default_factory=dict)
     enhance: Mapping[str, object] = field(default_factory=dict)
     noise: str = "request"

@@ -18,12 +18,13 @@ from engine.contract import ConfigError
 from experiments.common.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain, refuse_unwritable, run_verb
 from experiments.common.environment import now_iso
 from experiments.common.plain import as_config
+from experiments.common.presets import presets as options
 from experiments.common.presets import with_presets
 from experiments.measuring.fresh import fresh_run, hydra_value
 from experiments.measuring.job import RESULT
 from experiments.measuring.limits import read_limits
 from experiments.measuring.running import default_out, sync_tracking
-from experiments.settings.compose import compose_config, options
+from experiments.settings.compose import compose_config
 from experiments.settings.front import is_information, refuse_flags, show_by_hydra
 from experiments.settings.host import this_host_class
 from experiments.settings.keys import key_of

@@ -7,9 +7,9 @@ import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from baselines.quality.rules import QualityLimits
+from baselines.quality.rules import Plan, QualityLimits
 from baselines.quality.samples import clips_for_rate, pairs_for_margin, pairs_for_margin_t
 from baselines.quality.sentences import pair_scores
 from baselines.refused import SettingRefused
@@ -72,22 +72,23 @@ def _lines(folders: Sequence[Path], settings: Mapping[str, str | float], limits:
             yield from _plan(metric, plan, limits.alpha)
         return
     metric = str(settings["metric"])
-    planned = dict(limits.planning.get(metric, {}))
+    planned: Plan = limits.planning.get(metric, {})
     if metric not in by_name() and metric not in limits.planning:
         known = ", ".join(limits.planning)
         raise ConfigError("metric", metric, "no such score", f"use one of {known} or of metrics/fidelity/catalog.py")
-    plan = {**planned, **{key: settings[key] for key in ("margin", "sd", "limit", "true_rate") if key in settings}}
+    given = {key: settings[key] for key in ("margin", "sd", "limit", "true_rate") if key in settings}
+    asked: Plan = {**planned, **cast(Plan, given)}  # numbers, as was seen above
     if "margin" in settings:
-        plan.pop("limit", None)
+        asked.pop("limit", None)
     if folders:
-        plan["sd"] = _measured_sd(metric, folders)
-        yield f"{metric}: the paired difference of these runs spreads by {plan['sd']:.4g}"
-    if "limit" not in plan and ("margin" not in plan or "sd" not in plan):
+        asked["sd"] = _measured_sd(metric, folders)
+        yield f"{metric}: the paired difference of these runs spreads by {asked['sd']:.4g}"
+    if "limit" not in asked and ("margin" not in asked or "sd" not in asked):
         raise ConfigError("metric", metric, "needs a margin and a spread", "give margin= and sd=, or RUN_A RUN_B")
-    yield from _plan(metric, plan, limits.alpha)
+    yield from _plan(metric, asked, limits.alpha)
 
 
-def _plan(metric: str, plan: Mapping[str, str | float], alpha: float) -> Iterator[str]:
+def _plan(metric: str, plan: Plan, alpha: float) -> Iterator[str]:
     if "limit" in plan:
         limit, rate = float(plan["limit"]), float(plan.get("true_rate", 0.0))
         counts = [clips_for_rate(limit, rate, power, alpha) for power in POWERS]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import yaml
 
@@ -142,6 +142,27 @@ def task_of(config: Config, reference_s: float, generated_s: float, num_evals: i
     )  # fmt: skip
 
 
+class Bound(TypedDict):
+    """An engine of prediction.json. by: what bounds it; likely_rtf: None where the engine has no row on an H200."""
+
+    engine: str
+    precision: str
+    bound_rtf: float
+    by: str
+    likely_rtf: float | None
+
+
+class Check(TypedDict):
+    """A measured figure of prediction.json beside its bound and what would have been predicted."""
+
+    what: str
+    measured_rtf: float
+    bound_rtf: float
+    bound_share: float
+    likely_rtf: float
+    error_frac: float
+
+
 class Predictor:
     """Bounds of one composed model and solver, and what the H200's rows reached of theirs."""
 
@@ -160,11 +181,11 @@ class Predictor:
         task = task_of(config, row.reference_s, row.generated_s, row.num_evals)
         return rtf_bound(task, self.precisions[row.engine], DEVICES[row.device])
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Bound]:
         """An engine a row: bound, what bounds it, and the likely figure, None where the engine has no H200 row."""
         asked, peaks = self.asked, DEVICES[self.asked.device]
         task = task_of(self.config, asked.reference_s, asked.generated_s, planned_evals(self.config))
-        found = []
+        found: list[Bound] = []
         for engine in ENGINES:
             precision = self.precisions[engine]
             bound, share = rtf_bound(task, precision, peaks), self.shares.get(engine)
@@ -175,10 +196,10 @@ class Predictor:
             })  # fmt: skip
         return found
 
-    def checks(self) -> list[dict[str, Any]]:
+    def checks(self) -> list[Check]:
         """Every measured figure beside its bound and beside what would have been predicted: of an Orin from the same
         engine's share, of an H200's own row from the median share of its other rows."""
-        found = []
+        found: list[Check] = []
         for row in (*H200, *ORIN):
             bound = self._bound(row, self._full)
             others = [share for engine, share in self.shares.items() if engine != row.engine]
@@ -214,14 +235,14 @@ def _peaks_line(peaks: Peaks) -> str:
     return f"dense peaks: {rates}, memory {peaks.bytes_per_s / 1e9:.4g} GB/s ({peaks.source})"
 
 
-def _row_line(row: Mapping[str, Any]) -> str:
+def _row_line(row: Bound) -> str:
     likely = "-" if row["likely_rtf"] is None else significant(row["likely_rtf"])
     return (
         f"{row['engine']:<20} {row['precision']:<13} {significant(row['bound_rtf']):>11}  {row['by']:<11} {likely:>7}"
     )
 
 
-def _check_line(row: Mapping[str, Any]) -> str:
+def _check_line(row: Check) -> str:
     return (
         f"{row['what']:<34} {significant(row['measured_rtf']):>7} {significant(row['bound_rtf']):>8} "
         f"{100 * row['bound_share']:>4.0f} % {significant(row['likely_rtf']):>7} {100 * row['error_frac']:>+5.0f} %"

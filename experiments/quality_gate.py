@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from baselines.quality.gate import QualityVerdict, judge_quality
+from baselines.quality.gate import judge_quality
+from baselines.quality.verdict import QualityVerdict
 from engine.contract import ConfigError
 from experiments.common.cli import run_verb
 from experiments.common.environment import now_iso

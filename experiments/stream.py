@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import soundfile
@@ -24,8 +24,7 @@ from engine.enhance.stages import check_streamed
 from experiments.common.cli import EXIT_ENVIRONMENT, EXIT_JOB_FAILED, EXIT_OK, complain, note, run_verb
 from experiments.common.device_lock import device_lock
 from experiments.common.environment import fingerprint, now_iso
-from experiments.common.journal import JOURNAL, JournalWriter
-from experiments.common.plain import Config
+from experiments.common.journal import JOURNAL, About, JournalWriter
 from experiments.common.presets import with_presets
 from experiments.measuring.engines import build_by_name, facts_content
 from experiments.measuring.running import default_out
@@ -157,15 +156,6 @@ class Summary(TypedDict):
     wait_s: float
     audio_s: float
     audible_db: float
-
-
-class About(TypedDict):
-    """What was streamed, by what, where."""
-
-    config: Config
-    facts: dict[str, Any]
-    environment: dict[str, Any]
-    workload: dict[str, Any]
 
 
 def summary_of(measured: Measured) -> Summary:

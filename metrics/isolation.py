@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from metrics.record import ScoreStatus
+from metrics.typed import number_in
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -68,7 +69,12 @@ class Item:
     """What one call gets: arrays, and whatever else JSON can hold."""
 
     arrays: tuple[np.ndarray, ...]
-    info: Mapping[str, Any] = field(default_factory=dict)
+    info: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of its arrays, where they are audio. Raises ValueError where info does not say it."""
+        return int(number_in(self.info, "sample_rate_hz"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from metrics.record import ReferenceModel, RunRecord, to_json
+from metrics.typed import part_of
 
 TOLD_BY = ("backbone", "arch", "mel_bins", "mel_spec_type")  # of the `model` group
 
@@ -12,7 +13,7 @@ TOLD_BY = ("backbone", "arch", "mel_bins", "mel_spec_type")  # of the `model` gr
 def model_identity(record: RunRecord) -> tuple[str, str]:
     """Hashes of the weights (as the engine has read them) and of the architecture, which the weights alone do not tell:
     the same tensors speak otherwise with other settings."""
-    model = record.config.get("model") or {}
+    model = part_of(record.config, "model")
     arch = hashlib.sha256(to_json({key: model.get(key) for key in TOLD_BY}).encode()).hexdigest()
     return str((record.facts or {}).get("weights_sha256")), arch
 
@@ -21,7 +22,7 @@ def reference_model_of(record: RunRecord, against: RunRecord) -> ReferenceModel:
     """What `record` is scored against, named."""
     weights, arch = model_identity(against)
     return ReferenceModel(
-        model=str((against.config.get("model") or {}).get("name")), weights_sha256=weights, arch_sha256=arch,
+        model=str(part_of(against.config, "model").get("name")), weights_sha256=weights, arch_sha256=arch,
         is_own=(weights, arch) == model_identity(record),
     )  # fmt: skip
 

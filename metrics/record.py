@@ -12,28 +12,16 @@ import tempfile
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
-from metrics.stored_config import todays
-from metrics.typed import from_json, load_json, value_of
+from metrics.parts.environment import Environment
+from metrics.parts.facts import Facts
+from metrics.parts.spoken import Spoken
+from metrics.stored_config import check_names, todays
+from metrics.typed import from_json, load_json
 
 SCHEMA_VERSION = 2  # of RunRecord; 2 has every calibration and every cold start
 SWEEP_SCHEMA_VERSION = 1  # of sweep.json, which holds no record
-
-# What is read inside the parts of a record that are groups of entries, where it is there
-GROUPS = ("model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "tracking")
-PARTS: Mapping[str, Mapping[str, Any]] = {
-    "environment": {
-        "host_class": str, "device": str, "versions": Mapping[str, str] | None, "threads": int | None,
-        "num_cores": int | None, "load_1min": float | None, "other_cpu_frac": float | None,
-    },
-    "workload": {
-        "name": str, "num_utterances": int, "reference_s": float | None, "generated_s": float | None,
-        "utterances": tuple[Mapping[str, Any], ...],
-    },
-    "facts": {"name": str, "versions": Mapping[str, str], "proof": Mapping[str, Any]},
-}  # fmt: skip
-
 RunStatus = Literal["ok", "skipped", "failed"]
 ScoreStatus = Literal["ok", "not_comparable", "unavailable", "error", "too_few", "not_applicable"]
 Better = Literal["higher", "lower", "neither"]
@@ -176,10 +164,10 @@ class RunRecord:
     reason: str | None
     remedy: str | None
     label: str
-    config: Mapping[str, Any]
-    facts: Mapping[str, Any] | None
-    environment: Mapping[str, Any]
-    workload: Mapping[str, Any]
+    config: Mapping[str, object]
+    facts: Facts | None
+    environment: Environment
+    workload: Spoken
     build_s: float | None
     first_call_s: float | None
     peak_rss_bytes: int | None
@@ -203,7 +191,7 @@ class RunRecord:
         return tuple(score for score in self.scores if score.metric == metric)
 
 
-def to_json(value: Any) -> str:
+def to_json(value: object) -> str:
     """JSON with sorted keys; NaN and infinity are refused."""
     return json.dumps(value, allow_nan=False, sort_keys=True, ensure_ascii=False)
 
@@ -252,7 +240,7 @@ def load_run(path: Path) -> RunRecord:
     return load_record(path if path.is_file() else path / "result.json")
 
 
-def record_from_dict(data: Any, origin: str) -> RunRecord:
+def record_from_dict(data: object, origin: str) -> RunRecord:
     """Raises RecordError naming the origin and the field."""
     if not isinstance(data, dict) or "schema_version" not in data:
         raise RecordError(f"{origin}: not a run record (no schema_version)")
@@ -264,8 +252,8 @@ def record_from_dict(data: Any, origin: str) -> RunRecord:
         for name in ("utterances", "trials", "scores"):
             if name not in data:
                 raise ValueError(f"{name}: is missing")
-        _check_kinds(data)
         record = from_json(RunRecord, data)
+        check_names(record.config)
         record = replace(record, config=todays(record.config))
         _refuse_twins(record)
         return record
@@ -298,21 +286,3 @@ def _refuse_twins(record: RunRecord) -> None:
     for path in (path for u in record.utterances for path in (u.audio_path, u.mel_path)):
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
             raise ValueError(f"{path!r} is not within the run's folder")
-
-
-def _check_kinds(data: Mapping[str, object]) -> None:
-    """Of what reports and gates read inside the parts that have no fields of their own. Raises ValueError."""
-    for part, kinds in PARTS.items():
-        content = data.get(part)
-        if not isinstance(content, dict):
-            continue
-        for name, hint in kinds.items():
-            if name in content:
-                value_of(hint, content[name], f"{part}.{name}")
-    config = data.get("config")
-    if not isinstance(config, dict):
-        return
-    for group in [name for name in GROUPS if name in config]:
-        settings = value_of(Mapping[str, Any] | None, config[group], f"config.{group}")
-        if settings is not None and "name" in settings:
-            value_of(str, settings["name"], f"config.{group}.name")

@@ -10,7 +10,7 @@ import json
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from metrics.record import SCHEMA_VERSION, RunRecord, Score
 
@@ -56,6 +56,8 @@ def _type(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return {"enum": list(arguments)}
     if origin is tuple:
         return {"type": "array", "items": _type(arguments[0], definitions)}
+    if is_typeddict(hint):
+        return {"type": "object"}  # which grows
     if hint is type(None):
         return {"type": "null"}
     if dataclasses.is_dataclass(hint):
@@ -67,7 +69,8 @@ def _type(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return {"type": PLAIN[hint]}
     if origin is not None and issubclass(origin, Mapping):
         values = arguments[1]
-        return {"type": "object"} | ({} if values is Any else {"additionalProperties": _type(values, definitions)})
+        more = {} if values in (Any, object) else {"additionalProperties": _type(values, definitions)}
+        return {"type": "object", **more}
     raise TypeError(f"no JSON type for {hint}; say here what it is stored as")
 
 

@@ -58,26 +58,6 @@ def min_trials(q: float, confidence: float = 0.95) -> int:
 MIN_TRIALS: dict[float, int] = {q: min_trials(q) for q in (0.95, 0.99)}
 
 
-def early_stopping_trials(q: float, confidence: float = 0.99, num_over: int = 1) -> int:
-    """Smallest n whose (num_over + 1)-th largest value lies at or above the q-quantile with `confidence`.
-
-    P(Binomial(n, 1 - q) <= num_over) <= 1 - confidence. With num_over=0 it is min_trials; MLPerf's own numbers, 64 for
-    p90 and 662 for p99, are num_over=1 at 0.99.
-    """
-    _check_open_unit("q", q)
-    _check_open_unit("confidence", confidence)
-    low, high = num_over + 1, num_over + 2
-    while float(scipy.special.bdtr(num_over, high, 1 - q)) > 1 - confidence:
-        low, high = high, 2 * high
-    while low < high:
-        middle = (low + high) // 2
-        if float(scipy.special.bdtr(num_over, middle, 1 - q)) > 1 - confidence:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
 def quantile_interval(values: Sequence[float], q: float, confidence: float = 0.95) -> tuple[float, float] | None:
     """Interval (low, high) for the q-quantile from order statistics; exact for any continuous distribution.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
+
+from metrics.typed import value_of
 
 # `engine._target_` before engines had rooms of their own
 TARGETS = {
@@ -19,11 +21,19 @@ TARGETS = {
 }
 # group -> keys of today, with what was done before there was the choice
 ADDED: Mapping[str, Mapping[str, object]] = {"sweep": {"all": True}}
+# Those of a configuration that have names
+GROUPS = ("model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "tracking")
 
 
-def todays(config: Mapping[str, object]) -> dict[str, Any]:
+class Group(TypedDict, total=False):
+    """A group of a configuration, as far as every one is alike."""
+
+    name: str
+
+
+def todays(config: Mapping[str, object]) -> dict[str, object]:
     """The same configuration as it would be written now; what is no configuration of ours stays as it is."""
-    found: dict[str, Any] = dict(config)
+    found = dict(config)
     engine = found.get("engine")
     target = engine.get("_target_") if isinstance(engine, Mapping) else None
     if isinstance(engine, Mapping) and isinstance(target, str) and target in TARGETS:
@@ -33,3 +43,9 @@ def todays(config: Mapping[str, object]) -> dict[str, Any]:
         if isinstance(given, Mapping):
             found[group] = {**keys, **given}
     return found
+
+
+def check_names(config: Mapping[str, object]) -> None:
+    """Groups that have a name have a text for one. Raises ValueError."""
+    for group in [name for name in GROUPS if name in config]:
+        value_of(Group | None, config[group], f"config.{group}")

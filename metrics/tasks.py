@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from importlib import metadata
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -54,9 +54,7 @@ def stoi_task(setup: Mapping[str, object]) -> Work:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)
-                value = float(
-                    pystoi.stoi(clean_S, other_S, item.info["sample_rate_hz"], extended=bool(item.info["extended"]))
-                )
+                value = float(pystoi.stoi(clean_S, other_S, item.sample_rate_hz, extended=bool(item.info["extended"])))
         except ValueError as error:  # under one frame of 25 ms
             raise Refused("too_few", f"too little speech for STOI: {error}") from None
         if value == STOI_TOO_LITTLE:
@@ -74,7 +72,7 @@ def f0_task(setup: Mapping[str, object]) -> Work:
 
     def work(item: Item) -> list[float]:
         audio_S = np.ascontiguousarray(item.arrays[0], dtype=np.float64)
-        rate_hz = int(item.info["sample_rate_hz"])
+        rate_hz = item.sample_rate_hz
         coarse_N, times_N = pyworld.dio(
             audio_S, rate_hz, f0_floor=item.info["floor_hz"], f0_ceil=item.info["ceiling_hz"],
             frame_period=item.info["frame_ms"],
@@ -92,7 +90,7 @@ def loudness_task(setup: Mapping[str, object]) -> Work:
     pyloudnorm = import_or_refuse("pyloudnorm", LOUDNESS_REMEDY)
 
     def work(item: Item) -> float:
-        audio_S, rate_hz = item.arrays[0], int(item.info["sample_rate_hz"])
+        audio_S, rate_hz = item.arrays[0], item.sample_rate_hz
         if audio_S.size < LOUDNESS_MIN_S * rate_hz:
             raise Refused("too_few", f"loudness takes {LOUDNESS_MIN_S:g} s at least")
         value = float(pyloudnorm.Meter(rate_hz).integrated_loudness(audio_S.astype(np.float64)))
@@ -103,7 +101,7 @@ def loudness_task(setup: Mapping[str, object]) -> Work:
     return work
 
 
-def import_or_refuse(name: str, remedy: str) -> Any:
+def import_or_refuse(name: str, remedy: str) -> ModuleType:
     """The module of an optional package. Raises Refused where it cannot be imported."""
     try:
         # pyworld 0.3.5 reads its own version through pkg_resources, which warns on newer setuptools

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 Kind = TypeVar("Kind")
 BIGGEST = {int: 2**63, float: 2**1023}  # what arrays and floats can hold
@@ -73,6 +73,14 @@ def part_of(content: Mapping[str, object], name: str) -> Mapping[str, object]:
     return part if isinstance(part, Mapping) else {}
 
 
+def number_in(content: Mapping[str, object], name: str, otherwise: float | None = None) -> float:
+    """The number of that name; `otherwise` where it is not there. Raises ValueError for what is none, or is missing."""
+    value = content.get(name, otherwise)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{name}={_shown(value)}: must be {WORDS[float]}")
+    return value
+
+
 def value_of(hint: Any, value: Any, where: str) -> Any:
     """`value` as the annotation has it. Raises ValueError."""
     if hint in PLAIN:
@@ -86,6 +94,10 @@ def value_of(hint: Any, value: Any, where: str) -> Any:
         return value
     if origin is tuple:
         return _tuple(arguments, value, where)
+    if origin is list:
+        return list(_tuple((arguments[0], ...), value, where))
+    if is_typeddict(hint):
+        return _entries(hint, value, where)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise ValueError(f"{where}={_shown(value)}: must be a group of entries")
@@ -93,12 +105,12 @@ def value_of(hint: Any, value: Any, where: str) -> Any:
     return from_json(hint, value, where)
 
 
-PLAIN = (int, float, str, bool, Any)
+PLAIN = (int, float, str, bool, object, Any)
 WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
 def _plain(hint: Any, value: Any, where: str) -> Any:
-    if hint is Any:
+    if hint is Any or hint is object:
         return value
     fits = isinstance(value, (int, float) if hint is float else hint)
     if not fits or (isinstance(value, bool) and hint is not bool):
@@ -120,6 +132,16 @@ def _one_of(arguments: Sequence[Any], value: Any, where: str) -> Any:
         except ValueError:
             continue
     raise ValueError(f"{where}={_shown(value)}: is none of the kinds that belong here")
+
+
+def _entries(hint: Any, value: Any, where: str) -> dict[str, Any]:
+    """A group of entries: those that are named are of their kinds, others stay as they are."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where}={_shown(value)}: must be a group of entries")
+    for name in sorted(hint.__required_keys__ - set(value)):
+        raise ValueError(f"{where}.{name}: is missing")
+    hints = _hints(hint)
+    return {name: value_of(hints.get(name, Any), entry, f"{where}.{name}") for name, entry in value.items()}
 
 
 def _tuple(arguments: Sequence[Any], value: Any, where: str) -> tuple[Any, ...]:

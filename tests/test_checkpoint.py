@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 
 from engine.build import check_device, validate_config
 from engine.contract import ConfigError, UnsupportedEngine
-from engine.weights.checkpoint import dit_shapes, draw_state, load_model
+from engine.weights.checkpoint import draw_state, load_model
+from engine.weights.shapes import dit_shapes
 from tests.engines import ROOT, config, engine, request
 
 POCKET = ROOT / "engine" / "pocket"

@@ -27,10 +27,11 @@ from experiments.compare import __main__ as compare
 from experiments.compare import session as compare_session
 from experiments.compare.bench import orders
 from experiments.compare.child import Side
+from experiments.compare.preparing import prepare
 from experiments.compare.processes import Server, SideFailed, SideSpec
 from experiments.compare.proof import Proof
 from experiments.compare.revision import refuse_uncommitted, worktree
-from experiments.compare.session import _quick_may_decide, _same_environment, prepare
+from experiments.compare.session import _quick_may_decide, _same_environment
 from experiments.compare.settings import read_command, read_settings
 from reports.verdicts.paired import comparison_sheet
 from reports.verdicts.sheet import markdown_of

@@ -20,7 +20,8 @@ from engine.solver.methods import solver_spec
 from engine.solver.sampler import StepSampler
 from engine.step.conditioner import Conditioner, Conditioning, stack
 from engine.step.precision import PreparedStep, apply_precision
-from engine.weights.checkpoint import draw_state, unett_shapes
+from engine.weights.checkpoint import draw_state
+from engine.weights.shapes import unett_shapes
 from tests.engines import config, engine, request
 from tests.test_cuda_graph import TracingRecorder
 

@@ -1,5 +1,6 @@
 """Kokoro-82M behind the contract: the package's audio bit for bit, its caches, what does not apply or is refused."""
 
+import importlib.util
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from metrics.fidelity.scores import log_mel_mae
 from metrics.record import RunRecord, load_record
 
 needs_extra = pytest.mark.skipif(
-    not all(map(weights.is_installed, weights.PACKAGES)), reason="the extra `kokoro` is not installed"
+    not all(map(importlib.util.find_spec, weights.PACKAGES)), reason="the extra `kokoro` is not installed"
 )
 # One thread that does not wait actively: neighbours on a busy machine then cost it little
 QUIET = ("model=kokoro", "device.threads=1", "measure.gemm_peak=false", "measure.calibration=none", "tracking=none")

@@ -11,7 +11,6 @@ from scipy import stats
 from metrics.stats import (
     MIN_TRIALS,
     clopper_pearson,
-    early_stopping_trials,
     median_interval,
     min_trials,
     quantile,
@@ -133,16 +132,6 @@ def test_clopper_pearson_refuses_impossible_counts(successes, n):
 def test_the_table_of_minimal_trials_is_the_published_one():
     quantiles = (0.5, 0.9, 0.95, 0.99)
     assert [min_trials(q) for q in quantiles] == [5, 29, 59, 299]
-    assert [early_stopping_trials(q, 0.95, 0) for q in quantiles] == [5, 29, 59, 299]
-    assert [early_stopping_trials(q) for q in quantiles] == [11, 64, 130, 662]  # MLPerf: 64 for p90, 662 for p99
-    assert early_stopping_trials(0.99, 0.99, 0) == 459
-
-
-@given(q=st.floats(0.05, 0.99), confidence=st.floats(0.5, 0.99), num_over=st.integers(0, 5))
-def test_early_stopping_is_the_smallest_that_suffices(q, confidence, num_over):
-    num = early_stopping_trials(q, confidence, num_over)
-    assert stats.binom.cdf(num_over, num, 1 - q) <= 1 - confidence + 1e-12
-    assert num == num_over + 1 or stats.binom.cdf(num_over, num - 1, 1 - q) > 1 - confidence - 1e-12
 
 
 @pytest.mark.parametrize(("q", "smallest"), [(0.5, 6), (0.95, 59), (0.99, 299)])

@@ -13,11 +13,12 @@ from engine.contract import ConfigError
 from experiments import gate, run, stream
 from experiments.common.cli import run_verb
 from experiments.common.presets import OWN, own_folder, split_config_dir, with_presets
+from experiments.common.presets import presets as options
+from experiments.common.processes import module_environment
 from experiments.common.quoting import argument
-from experiments.measuring.job import module_environment
 from experiments.optimize import __main__ as optimize
 from experiments.optimize.space import read_space
-from experiments.settings.compose import compose_cells, compose_config, compose_run, options
+from experiments.settings.compose import compose_cells, compose_config, compose_run
 from experiments.settings.overrides import alternatives, parse
 from experiments.sweep import __main__ as sweep
 from experiments.workload.texts import select_lines

@@ -8,7 +8,7 @@ import pytest
 
 from engine.paths import find_file
 from engine.weights.checkpoint import content_sha256, locate
-from experiments.compare.session import paths_from_here
+from experiments.compare.preparing import paths_from_here
 from experiments.gate import overrides_of
 from experiments.measuring.validate import validate
 from experiments.scoring.models import model_recipes

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from baselines.quality import noninferiority
-from baselines.quality.gate import QualityFinding, QualityVerdict, judge_quality, judge_rule
+from baselines.quality.gate import judge_quality, judge_rule
 from baselines.quality.rules import QualityLimits, QualityRule
+from baselines.quality.verdict import QualityFinding, QualityVerdict
 from experiments.common.cli import run_verb
 from experiments.plan_samples import main as plan
 from experiments.quality_gate import main

@@ -12,7 +12,8 @@ from metrics.record import RecordError
 from reports.data.context import context_of, warnings_of
 from reports.data.quality import LOG_MEL, PESQ
 from reports.data.table import Row, Table, UnjudgedRow, all_metrics, load_table, require_judgement, sentence_timing_of
-from reports.sections.columns import main_columns, p95_text, time_columns
+from reports.sections.column import p95_text
+from reports.sections.columns import main_columns, time_columns
 from reports.sections.lengths import length_lines
 from reports.sections.notes import determinism_of, headline_of, note_of
 from reports.sections.scores import quality_text

@@ -9,7 +9,8 @@ import pytest
 
 from experiments import run
 from experiments.common.cli import run_verb
-from experiments.measuring.job import Launcher, launch, new_job, worker_environment, write_job
+from experiments.common.processes import worker_environment
+from experiments.measuring.job import Launcher, launch, new_job, write_job
 from experiments.settings.compose import Cell, compose_run
 from experiments.sweep import single
 from metrics.record import RunRecord, load_record

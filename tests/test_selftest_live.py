@@ -12,7 +12,7 @@ from baselines.paired.rule import PairedLimits, judge
 from baselines.paired.selftests import Tally
 from baselines.simulation import traces
 from baselines.simulation.traces import load_trace, load_traces, trace_blocks
-from experiments.compare.session import Prepared, prepare
+from experiments.compare.preparing import Prepared, prepare
 from experiments.selftest import live as selftest_live
 from experiments.selftest.live import Live, live_command, one_comparison, run_live
 

@@ -23,11 +23,17 @@ from experiments.serve.canary import Canary
 from experiments.serve.counters import ServiceCounters
 from experiments.serve.line import BatchRule
 from experiments.serve.service import Service
-from experiments.serve.settings import read_serve
+from experiments.serve.settings import SERVE, Serve
 from experiments.telemetry.reading import Reading
 from experiments.workload.requests import load_workload
 from tests.engines import config
 from tests.load_fakes import ToneEngine
+
+
+def read_serve(words: Sequence[str]) -> Serve:
+    """serve.KEY=VALUE, as the verb makes it."""
+    return SERVE.made(SERVE.split(words)[0])
+
 
 CONFIG = config("workload=smoke")
 HOST = {"host_class": "here"}

@@ -16,9 +16,14 @@ import pytest
 from engine.contract import ConfigError, Synthesis, SynthesisRequest
 from experiments.common.cli import run_verb
 from experiments.serve import __main__ as serve
-from experiments.serve.settings import read_serve, refuse_unread, refuse_unserved, split_command
+from experiments.serve.settings import SERVE, Serve, refuse_unread, refuse_unserved, split_command
 from tests.engines import config
 from tests.load_fakes import ToneEngine
+
+
+def read_serve(words: Sequence[str]) -> Serve:
+    """serve.KEY=VALUE, as the verb makes it."""
+    return SERVE.made(SERVE.split(words)[0])
 
 
 def free_port() -> int:

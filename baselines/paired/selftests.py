@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from metrics.record import RecordError, to_json, write_atomically
 from metrics.stats import clopper_pearson
@@ -136,7 +135,7 @@ def load_errors(host_class: str, folder: Path = SELFTESTS) -> HostErrors | None:
         raise RecordError(f"{path}: damaged ({error}); delete it, then let its self-test count anew") from error
 
 
-def _read(content: Any) -> HostErrors:
+def _read(content: object) -> HostErrors:
     if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(f"not of schema {SCHEMA_VERSION}, which this program reads")
     errors = from_json(HostErrors, {key: value for key, value in content.items() if key != "schema_version"})

@@ -10,10 +10,11 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from baselines.quality.gate import QualityVerdict, judge_quality
+from baselines.quality.gate import judge_quality
 from baselines.quality.rules import QualityLimits
+from baselines.quality.verdict import QualityVerdict
 from baselines.refused import SettingRefused
 from metrics.record import RunRecord
 from metrics.speed.steady import unsteady_reason
@@ -47,7 +48,7 @@ class DecisionRule:
     questions: tuple[DecisionQuestion, ...]
 
     @classmethod
-    def from_mapping(cls, content: Mapping[str, Any]) -> DecisionRule:
+    def from_mapping(cls, content: Mapping[str, object]) -> DecisionRule:
         """Raises SettingRefused."""
         names = [f.name for f in fields(cls)]
         for key in (*(k for k in content if k not in names), *(n for n in names if n not in content)):
@@ -55,16 +56,14 @@ class DecisionRule:
         limits = content["rtf_limits"]
         if not isinstance(limits, list) or not limits:
             raise SettingRefused("rtf_limits", limits, "must be a list of numbers", "see conf/gate/decision")
-        for value in limits:
-            _positive("rtf_limits", value)
-        for key in ("slower_margin_frac", "max_drift_frac"):
-            _positive(key, content[key])
-        if not isinstance(content["questions"], list) or not content["questions"]:
-            raise SettingRefused("questions", content["questions"], "must be a list", "see conf/gate/decision")
+        margin, drift = (_positive(key, content[key]) for key in ("slower_margin_frac", "max_drift_frac"))
+        questions = content["questions"]
+        if not isinstance(questions, list) or not questions:
+            raise SettingRefused("questions", questions, "must be a list", "see conf/gate/decision")
         return cls(
-            name=str(content["name"]), quality=str(content["quality"]), rtf_limits=tuple(map(float, limits)),
-            slower_margin_frac=float(content["slower_margin_frac"]), max_drift_frac=float(content["max_drift_frac"]),
-            questions=tuple(_question(row) for row in content["questions"]),
+            name=str(content["name"]), quality=str(content["quality"]), slower_margin_frac=margin, max_drift_frac=drift,
+            rtf_limits=tuple(_positive("rtf_limits", value) for value in limits),
+            questions=tuple(_question(row) for row in questions),
         )  # fmt: skip
 
 
@@ -76,9 +75,10 @@ def _question(row: object) -> DecisionQuestion:
     return DecisionQuestion(**{name: row[name] for name in names})
 
 
-def _positive(key: str, value: object) -> None:
+def _positive(key: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise SettingRefused(key, value, "must be above 0", "see conf/gate/decision")
+    return float(value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,9 +9,8 @@ missing value.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
 
 from baselines.quality.noninferiority import (
     Answer,
@@ -25,6 +24,7 @@ from baselines.quality.noninferiority import (
 )
 from baselines.quality.rules import QualityLimits, QualityRule
 from baselines.quality.sentences import Pairs, expected_ids, pair_scores
+from baselines.quality.verdict import AS_OUTCOME, QualityFinding, QualityVerdict, Side
 from baselines.stored.quality import identical_audio, judge_validity
 from metrics.fidelity.catalog import by_name
 from metrics.fidelity.floors import not_testable
@@ -34,59 +34,6 @@ from metrics.record import RunRecord
 from metrics.verdict import EXIT_CODES, EXIT_RUN_FAILED, Outcome, worst
 
 RULE = "paired-noninferiority-1"
-FindingOutcome = Literal["better", "not worse", "worse", "inconclusive", "not judged"]
-Side = Literal["baseline", "candidate"]
-AS_OUTCOME: Mapping[FindingOutcome, Outcome] = {
-    "better": "PASS", "not worse": "PASS", "worse": "FAIL", "inconclusive": "INCONCLUSIVE",
-    "not judged": "INCONCLUSIVE",
-}  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class QualityFinding:
-    """What one rule says. effect, low, high and limit are in the metric's own unit and direction; None: no such bound.
-
-    low and high are bounds of the difference (of the mean or share for a level and a share), each one-sided: the one
-    on the side of the limit at alpha, the other at the share of alpha that an alarm has. needed: sentences in all.
-    unscored: the runs that hold no score of the metric at all.
-    """
-
-    rule: str
-    metric: str
-    kind: str
-    outcome: FindingOutcome
-    explanation: str
-    num_sentences: int = 0
-    num_expected: int = 0
-    baseline: float | None = None
-    candidate: float | None = None
-    effect: float | None = None
-    low: float | None = None
-    high: float | None = None
-    limit: float | None = None
-    method: str | None = None
-    needed: int | None = None
-    worst_sentence: str | None = None
-    worst_value: float | None = None
-    unscored: tuple[Side, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class QualityVerdict:
-    """The worst of what was judged decides. reason: why nothing could be judged, or None.
-
-    precision: what pairing is worth on this audio, by every score of one recording alone. Scores towards a reference
-    are differences of a pair already.
-    """
-
-    rule: str
-    outcome: Outcome
-    exit_code: int
-    findings: tuple[QualityFinding, ...]
-    alpha: float
-    alarm_error: float
-    reason: str | None = None
-    precision: Mapping[str, Precision] = field(default_factory=dict)
 
 
 def judge_quality(baseline: RunRecord, candidate: RunRecord, limits: QualityLimits) -> QualityVerdict:

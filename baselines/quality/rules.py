@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Literal, TypedDict, TypeGuard, cast, get_args
 
 from baselines.quality.noninferiority import METHODS, Method
 from baselines.refused import SettingRefused
@@ -17,6 +17,16 @@ PLANNED = ("margin", "sd", "limit", "true_rate")
 Unscored = Literal["inconclusive", "not judged"]
 REQUIRED = ("name", "alpha", "coverage_frac", "metrics")
 TOP = (*REQUIRED, "planning", "unscored")
+
+
+class Plan(TypedDict, total=False):
+    """What experiments.plan_samples reckons a metric with. sd: of a paired difference, one or several; true_rate: of
+    what is held under limit."""
+
+    margin: float
+    sd: float | list[float]
+    limit: float
+    true_rate: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +60,7 @@ class QualityLimits:
     alpha: float
     coverage_frac: float
     rules: tuple[QualityRule, ...]
-    planning: Mapping[str, Mapping[str, Any]]
+    planning: Mapping[str, Plan]
     unscored: Unscored = "inconclusive"
 
     @property
@@ -59,7 +69,7 @@ class QualityLimits:
         return self.alpha / len(self.rules)
 
     @classmethod
-    def from_mapping(cls, content: Mapping[str, Any]) -> QualityLimits:
+    def from_mapping(cls, content: Mapping[str, object]) -> QualityLimits:
         """Raises SettingRefused."""
         for key in content:
             if key not in TOP:
@@ -67,10 +77,9 @@ class QualityLimits:
         for key in REQUIRED:
             if key not in content:
                 raise SettingRefused(key, "", "is missing", "see conf/gate/quality/seeds.yaml")
-        for key, least, most in (("alpha", 0.0, 0.5), ("coverage_frac", 0.0, 1.0)):
-            value = content[key]
-            if not _is_number(value) or not least < value <= most:
-                raise SettingRefused(key, value, f"must lie over {least:g}, up to {most:g}", "see conf/gate/quality")
+        alpha, coverage_frac = (
+            _share(key, content[key], most) for key, most in (("alpha", 0.5), ("coverage_frac", 1.0))
+        )
         given = content.get("unscored", "inconclusive")
         unscored: Unscored | None = next((known for known in get_args(Unscored) if known == given), None)
         if unscored is None:
@@ -83,9 +92,15 @@ class QualityLimits:
         if len({rule.name for rule in rules}) < len(rules):
             raise SettingRefused("metrics", "...", "one rule stands there twice", "leave one out")
         return cls(
-            name=str(content["name"]), alpha=float(content["alpha"]), coverage_frac=float(content["coverage_frac"]),
+            name=str(content["name"]), alpha=alpha, coverage_frac=coverage_frac,
             rules=rules, planning=_planning(content.get("planning") or {}), unscored=unscored,
         )  # fmt: skip
+
+
+def _share(key: str, value: object, most: float) -> float:
+    if not _is_number(value) or not 0.0 < value <= most:
+        raise SettingRefused(key, value, f"must lie over 0, up to {most:g}", "see conf/gate/quality")
+    return float(value)
 
 
 def _rule(row: object) -> QualityRule:
@@ -119,7 +134,7 @@ def _rule(row: object) -> QualityRule:
     return QualityRule(metric=metric, kind=kind, method=method, **numbers)
 
 
-def _planning(given: object) -> dict[str, Mapping[str, Any]]:
+def _planning(given: object) -> dict[str, Plan]:
     """metric -> margin, sd (one or several), limit, true_rate; numbers from 0."""
     if not isinstance(given, Mapping) or not all(isinstance(plan, Mapping) for plan in given.values()):
         raise SettingRefused(
@@ -136,8 +151,8 @@ def _planning(given: object) -> dict[str, Mapping[str, Any]]:
                 raise SettingRefused(
                     f"planning.{metric}.{key}", value, "must be a number from 0", "see conf/gate/quality"
                 )
-    return {str(metric): dict(plan) for metric, plan in given.items()}
+    return {str(metric): cast(Plan, dict(plan)) for metric, plan in given.items()}
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from baselines.stored.verdict import Finding
 from metrics.record import RecordError, RunRecord
+from metrics.typed import part_of
 
 # Everything that changes what is computed or what it is computed on. Precision, grid and counted evaluations are here
 # because an engine of the same name that does other work is another engine.
@@ -74,7 +75,7 @@ def _identity(run: RunRecord) -> Iterator[tuple[str, object]]:
     facts: Mapping[str, object] = run.facts or {}
     for key in FACT_KEYS:
         yield from flatten(f"facts.{key}", _as_json(facts.get(key)))
-    yield "config.measure.calibration", (run.config.get("measure") or {}).get("calibration")
+    yield "config.measure.calibration", part_of(run.config, "measure").get("calibration")
 
 
 def flatten(key: str, value: object) -> Iterator[tuple[str, object]]:

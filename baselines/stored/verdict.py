@@ -6,7 +6,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, Literal
+from typing import Literal, cast
 
 from baselines.refused import SettingRefused
 from metrics.verdict import Outcome
@@ -91,7 +91,7 @@ class Limits:
                 raise SettingRefused(f"gate.{name}", getattr(self, name), "must lie between 0.5 and 1", "0.99 is usual")
 
     @classmethod
-    def from_mapping(cls, gate: Mapping[str, Any]) -> Limits:
+    def from_mapping(cls, gate: Mapping[str, object]) -> Limits:
         """From the `gate` part of a composed configuration. Raises SettingRefused."""
         names = {f.name for f in fields(cls)}
         given = {key: value for key, value in gate.items() if key != "name"}
@@ -104,4 +104,4 @@ class Limits:
         needed = {f.name for f in fields(cls) if f.default is MISSING}
         for key in sorted(needed - set(given)):
             raise SettingRefused(f"gate.{key}", "", "is needed", "conf/gate/seeds.yaml shows every limit")
-        return cls(**given)
+        return cls(**cast(Mapping[str, int], given))  # numbers of either kind: each is checked as it is made

@@ -6,7 +6,7 @@ A configuration without the group, as older records are, does nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.contract import ConfigError, UnsupportedEngine
 from engine.settings import EngineConfig, EnhanceSettings
@@ -112,7 +112,7 @@ def _stage(form: str, settings: EnhanceSettings, rate_hz: int) -> Stage:
     return Stage(form, lambda: Deess(filters))
 
 
-def facts_of_enhancement(settings: EnhanceSettings) -> Mapping[str, Any]:
+def facts_of_enhancement(settings: EnhanceSettings) -> Mapping[str, object]:
     """Name, and the forms with their keys in the order of the work."""
-    found: Mapping[str, Any] = settings
+    found: Mapping[str, object] = settings
     return {"name": settings["name"], **{form: found[form] for form in forms_of(settings)}}

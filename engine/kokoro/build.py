@@ -15,7 +15,7 @@ from engine.contract import ConfigError, Engine, EngineFacts, UnsupportedEngine
 from engine.kokoro.phonemes import CACHES, Phonemes, package_folder, package_speller, vocabulary
 from engine.kokoro.weights import AS_FILE, Weights, load_weights, open_voices, style_names, voices_path, voices_sha256
 from engine.runtimes.onnx_session import constants_by_dtype
-from engine.settings import EngineConfig
+from engine.settings import EngineConfig, OnnxSession
 
 NOT_APPLICABLE = "not_applicable"
 ON_CPU = {"CPUExecutionProvider", "AzureExecutionProvider"}  # the second is in every build and runs no graph
@@ -37,18 +37,18 @@ class KokoroContext:
     def threads(self) -> int:
         return self.config["device"]["threads"] or len(os.sched_getaffinity(0))
 
-    def settings(self, session: Mapping[str, Any] | None, provider: str = "cpu") -> Any:
+    def settings(self, session: OnnxSession | None, provider: str = "cpu") -> Any:
         """engine.session as engine.runtimes.onnx_session has it. Raises ConfigError for a key that is none of its."""
         from engine.runtimes.onnx_session import SessionSettings
 
         known = set(SessionSettings.__dataclass_fields__) - {"provider", "device", "threads"}
-        given = session or {}
+        given: Mapping[str, object] = session or {}
         for key in given:
             if key not in known:
                 allowed = f"no such key ({', '.join(sorted(known))})"
                 raise ConfigError(f"engine.session.{key}", given[key], allowed, "correct the spelling")
         device = str(self.config["device"]["kind"])
-        return SessionSettings(provider=provider, device=device, threads=self.threads, **given)
+        return SessionSettings(provider=provider, device=device, threads=self.threads, **(session or {}))
 
 
 def kokoro(
@@ -57,7 +57,7 @@ def kokoro(
     name: str,
     precision: str = AS_FILE,
     provider: str = "cpu",
-    session: Mapping[str, Any] | None = None,
+    session: OnnxSession | None = None,
     optimised_file: bool = True,
     phoneme_cache: str = "disk",
 ) -> Engine:
@@ -91,9 +91,7 @@ def kokoro(
     return KokoroEngine(parts, facts)
 
 
-def kokoro_onnx(
-    *, context: KokoroContext, name: str, keep: bool = True, session: Mapping[str, Any] | None = None
-) -> Engine:
+def kokoro_onnx(*, context: KokoroContext, name: str, keep: bool = True, session: OnnxSession | None = None) -> Engine:
     """The package as its users run it. keep: one session for all calls, false: one a call, as a command line has it.
     session: null for the package's own options and all cores, else ours, with device.threads."""
     from engine.kokoro.package import PackageEngine

@@ -127,10 +127,6 @@ def _no_voices(path: Path) -> ConfigError:
     )
 
 
-def is_installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
-
-
 def file_of(package: str, name: str) -> Path:
     """A data file of a package that is not imported for it."""
     spec = importlib.util.find_spec(package)

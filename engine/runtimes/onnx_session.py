@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +21,6 @@ from engine.cpu import cpu_sha256
 from engine.runtimes.onnx_package import onnxruntime_version, required, runtime_failures
 from engine.runtimes.onnx_profiles import Shapes, profile_options
 from engine.weights.checkpoint import content_sha256
-
-if TYPE_CHECKING:
-    import torch
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider",
@@ -271,33 +268,3 @@ def constants_by_dtype(path: Path) -> Mapping[str, int]:
         name = names.get(tensor.data_type, f"onnx type {tensor.data_type}")
         counts[name] = counts.get(name, 0) + int(np.prod(tensor.dims))
     return counts
-
-
-def bind(binding: Any, name: str, tensor: Any) -> None:
-    """Input `name` read from the tensor's own memory: contiguous, and alive as long as the binding is used."""
-    binding.bind_input(name, *_where(tensor))
-
-
-def bind_result(binding: Any, name: str, tensor: Any) -> None:
-    binding.bind_output(name, *_where(tensor))
-
-
-def run_bound(session: Any, binding: Any, device: torch.device) -> None:
-    """One run on the bound tensors, which are whole when it starts and when it returns.
-
-    ONNX Runtime works on a stream of its own: it reads torch's default stream, number 0, as none given, and
-    `IOBinding.synchronize_inputs` waits for nothing with some providers. So the device is drained at both ends; ONNX
-    Runtime waits for its stream at the end of a run as it is.
-    """
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    session.run_with_iobinding(binding)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _where(tensor: Any) -> tuple[Any, ...]:
-    element = np.dtype(str(tensor.dtype).removeprefix("torch.")).type
-    return tensor.device.type, tensor.device.index or 0, element, tuple(tensor.shape), tensor.data_ptr()

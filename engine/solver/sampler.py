@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
-from engine.settings import Proof
+from engine.contract import Proof
 from engine.solver.guidance import Rows, evaluate
 from engine.solver.methods import SolverSpec, Velocity
 from engine.solver.reuse import Probe, with_threshold

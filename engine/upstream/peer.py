@@ -80,7 +80,7 @@ class _WatchedModel:
         self._first = True
         self.weights = weight_histogram(cfm.transformer)
 
-    def _before_forward(self, module: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
+    def _before_forward(self, module: Any, args: Any, kwargs: Mapping[str, torch.Tensor]) -> None:
         self.num_evals += 1
         if self._first:
             self.noises.append(kwargs["x"][0].clone())

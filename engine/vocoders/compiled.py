@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from engine.contract import UnsupportedEngine
+from engine.contract import Proof, UnsupportedEngine
 from engine.runtimes.inductor import CountingInductor, ready_compiler
-from engine.settings import Proof
 from engine.step.packed import PackedLinear, can_pack
 from engine.step.precision import weight_histogram
 from engine.vocoders.vocos import VocosSpectrum

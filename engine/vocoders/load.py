@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine.contract import counts_in
 from engine.settings import VocoderSettings
 from engine.step.precision import weight_bytes
 from engine.vocoders.vocos import EagerVocoder, LoadedVocoder, Vocoder, _needs
@@ -36,7 +37,7 @@ def load_vocoder(config: VocoderSettings, device: str) -> LoadedVocoder:
     module = module.to(device).eval()
     num_bytes = sum(p.numel() * p.element_size() for p in module.parameters())
     decoder = run_by(config.get("runtime", "eager"), module, digest, config, device)
-    if (histogram := decoder.proof().get("weight_elements_by_dtype")) is not None:
+    if histogram := counts_in(decoder.proof(), "weight_elements_by_dtype"):
         num_bytes = weight_bytes(histogram)
     return LoadedVocoder(decoder, config["name"], digest, num_bytes, is_random(source))
 

@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from engine.cache import cached_folder, source_sha256
-from engine.contract import UnsupportedEngine
+from engine.contract import Proof, UnsupportedEngine
+from engine.runtimes.onnx_binding import bind, bind_result, run_bound
 from engine.runtimes.onnx_package import required, versions
-from engine.runtimes.onnx_session import SessionSettings, bind, bind_result, open_session, run_bound
-from engine.settings import Proof, VocoderSettings
+from engine.runtimes.onnx_session import SessionSettings, open_session
+from engine.settings import VocoderSettings
 from engine.vocoders.vocos import VocosSpectrum
 
 CHECKED_FRAMES = (12, 64, 301)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from engine.settings import Proof
+from engine.contract import STEADY, Proof, counts_in
 from engine.step.precision import weight_histogram
 from engine.weights.fit import VOCOS_CARRIES, Needs, Shapes, bigvgan_described, vocos_described
 
@@ -59,14 +59,13 @@ class VocosSpectrum(nn.Module):
         return magnitude.exp().clip(max=1e2), phase  # Vocos' own bound
 
 
-def with_vocoder(proof: Proof, vocoder: Vocoder) -> dict[str, Any]:
+def with_vocoder(proof: Proof, vocoder: Vocoder) -> dict[str, object]:
     """An engine's proof with the vocoder's beside it; what may not move is counted with the engine's."""
     own = dict(vocoder.proof())
-    steady = {f"vocoder_{name}": count for name, count in own.pop("steady_counters", {}).items()}
+    steady = {f"vocoder_{name}": count for name, count in counts_in(own, STEADY).items()}
+    own.pop(STEADY, None)
     both = {**proof, "vocoder": own}
-    if steady:
-        both["steady_counters"] = {**proof.get("steady_counters", {}), **steady}
-    return both
+    return {**both, STEADY: {**counts_in(proof, STEADY), **steady}} if steady else both
 
 
 def _needs(module: nn.Module, kind: str, shapes: Shapes) -> Needs:

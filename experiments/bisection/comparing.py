@@ -13,6 +13,7 @@ from engine.paths import ROOT
 from experiments.bisection.settings import Command
 from experiments.common.device_lock import device_lock
 from experiments.compare import session
+from experiments.compare.preparing import prepare
 from experiments.compare.processes import SideFailed
 from experiments.compare.revision import MEASURED
 from experiments.compare.settings import Settings, settings_of
@@ -53,7 +54,7 @@ def compared(command: Command, asked: Revisions, out: Path, say: Say) -> Compari
 def _engines(words: Sequence[str], asked: Revisions, out: Path, say: Say, stack: ExitStack) -> Comparison:
     command = engine_command(words)
     try:
-        prepared = session.prepare(replace(command, settings=_limited(command.settings, asked)), out, stack)
+        prepared = prepare(replace(command, settings=_limited(command.settings, asked)), out, stack)
     except ConfigError as error:  # a configuration that this revision has not
         said = f"{error.key}={error.value}: {error.allowed}"
         raise SideFailed(CANDIDATE, type(error).__name__, said, error.remedy) from error

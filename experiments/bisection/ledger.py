@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from baselines.paired.walk import Tried
 from engine.contract import ConfigError
@@ -97,7 +96,7 @@ def load_ledger(folder: Path) -> Ledger:
         raise RecordError(f"{path}: damaged ({error}); start the walk again") from error
 
 
-def _content(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _content(entry: Mapping[str, object]) -> dict[str, object]:
     if entry["kind"] != "tried":
         raise ValueError(f"a line of kind {entry['kind']}")
     return {key: value for key, value in entry.items() if key != "kind"}

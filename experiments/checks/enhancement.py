@@ -23,10 +23,11 @@ from engine.enhance.flow import Chain, whole
 from engine.enhance.stages import NONE, stages_of
 from engine.settings import EnhanceSettings
 from experiments.common.cli import EXIT_OK, note, run_verb
+from experiments.common.presets import presets as options
 from experiments.common.presets import with_presets
 from experiments.measuring.validate import one_cell
 from experiments.pocket.speech import SAMPLE_RATE_HZ, FliteVoice, Speech
-from experiments.settings.compose import compose_config, options
+from experiments.settings.compose import compose_config
 from experiments.settings.front import answered
 from experiments.workload.requests import Workload, load_workload
 from experiments.workload.texts import select_lines

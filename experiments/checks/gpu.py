@@ -39,9 +39,10 @@ from experiments.common.cli import (
     one_line,
     run_verb,
 )
+from experiments.common.plain import as_config
 from experiments.common.presets import with_presets
+from experiments.common.processes import FLOAT32, module_environment
 from experiments.compare.settings import is_read
-from experiments.measuring.job import FLOAT32, module_environment
 from experiments.measuring.running import default_out
 from experiments.settings.compose import compose_cells
 from experiments.settings.front import show_help
@@ -52,7 +53,7 @@ from metrics.speed.trials import speed_of
 
 PRESET = "experiment=gpu_check"
 CORRECT = "checks.gpu_correct"  # the verb that compares every engine's mel with float32's
-REFERENCE_S, GENERATED_S = 5.0, 10.0
+REFERENCE_S = 5.0
 MAX_RTF, RTF_CARD = 0.004, "H200"
 OWN, MAX_RTF_KEY = "gpu_check.", "gpu_check.max_rtf"
 DEFAULT: Literal["default"] = "default"
@@ -235,7 +236,8 @@ def engine_rows(cells: Path, asked: Sequence[str]) -> list[EngineRow]:
 
 
 def row_of(record: RunRecord) -> EngineRow:
-    name, reason = str(record.config["engine"]["name"]), "; ".join(filter(None, (record.reason, record.remedy)))
+    name = str(as_config(record.config)["engine"]["name"])
+    reason = "; ".join(filter(None, (record.reason, record.remedy)))
     if record.status != "ok":
         return EngineRow(engine=name, status=record.status, reason=one_line(reason) or "no reason given")
     try:

@@ -18,8 +18,7 @@ import numpy as np
 
 from engine.build import build_engine
 from engine.clock import HostClock
-from engine.contract import ConfigError, Engine, Synthesis, SynthesisRequest
-from engine.settings import Proof
+from engine.contract import ConfigError, Engine, Proof, Synthesis, SynthesisRequest
 from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.plain import Config
 from experiments.common.presets import with_presets

@@ -1,1 +1,1 @@
-"""What every verb shares: the command line, environment, journal, progress, presets, the device lock."""
+"""What every verb shares: the command line, environment, journal, processes, progress, presets, the device lock."""

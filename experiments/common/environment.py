@@ -17,7 +17,6 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -27,6 +26,7 @@ from engine.settings import DeviceSettings
 from experiments.common.cgroup import cpu_quota, memory_limit_bytes
 from experiments.common.repository import git_state
 from experiments.jetson.board import Jetson, read_jetson
+from metrics.parts.environment import Environment
 
 PACKAGES = (
     "torch",
@@ -57,7 +57,7 @@ LOAD_WINDOW_S = 0.2
 CORES_OF_A_SCORER = 2  # what scores a run keeps so many busy, where there are so many
 
 
-def fingerprint(device: DeviceSettings) -> dict[str, Any]:
+def fingerprint(device: DeviceSettings) -> Environment:
     """RunRecord.environment for the `device` group of the configuration.
 
     load_1min is the system's load average, other_cpu_frac the share of all cores that other processes used in a
@@ -73,7 +73,7 @@ def fingerprint(device: DeviceSettings) -> dict[str, Any]:
     else:
         cpu_model, gpu = board.title, None if kind == "cpu" else board.title
         known_as = board.host_class(kind)
-    return {
+    found: Environment = {
         "host_class": known_as,
         "cpu_model": cpu_model,
         "cpu_flags": cpu_flags,
@@ -85,13 +85,15 @@ def fingerprint(device: DeviceSettings) -> dict[str, Any]:
         "device": kind,
         "gpu": gpu,
         "power_mode": power_mode(board),
-        **({} if board is None else {"jetson": board.content()}),
         **git_state(ROOT),
         "threads": num_threads(device),
         "load_1min": os.getloadavg()[0],
         "other_cpu_frac": other_cpu_frac(LOAD_WINDOW_S),
         "started": now_iso(),
     }
+    if board is not None:
+        found["jetson"] = board.content()
+    return found
 
 
 def now_iso() -> str:

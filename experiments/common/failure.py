@@ -5,13 +5,12 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 # exception: the engine raised. out_of_memory: it could not get memory, or the kernel ended it for that. killed: ended
 # from outside. crash: ended by itself without a word (a fault, an abort, an exit). hang: over its time limit.
 # config: a setting that only the build could see; asking again cannot help.
 FailureKind = Literal["exception", "out_of_memory", "killed", "crash", "hang", "config"]
-RETRIED: tuple[FailureKind, ...] = tuple(kind for kind in get_args(FailureKind) if kind != "config")
 
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 FIRST_REAL_TIME = 32  # the C library keeps some for itself below SIGRTMIN; no fault raises any of them

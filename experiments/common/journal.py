@@ -11,10 +11,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict
 
+from experiments.common.plain import Config
 from metrics.journal_lines import LineWriter, read_lines
-from metrics.record import CalibrationReading, ColdStart, RecordError, Trial, Utterance, to_json
+from metrics.parts.environment import Environment
+from metrics.parts.facts import Facts
+from metrics.parts.spoken import Spoken
+from metrics.record import CalibrationReading, ColdStart, RecordError, RunStatus, Trial, Utterance, to_json
+from metrics.typed import value_of
 
 JOURNAL = "journal.jsonl"
 # Of every journal that is written here: runs, streams, comparisons, loads
@@ -45,6 +50,55 @@ class JournalWriter:
         self.close()
 
 
+class Start(TypedDict, total=False):
+    """Where a run begins, and with what."""
+
+    created: str
+    environment: Environment
+    workload: Spoken
+    num_utterances: int
+
+
+class About(TypedDict):
+    """What was measured, by what, where: a verb's file of results begins with it."""
+
+    config: Config
+    facts: Facts
+    environment: Environment
+    workload: Spoken
+
+
+class WarmUpEnd(TypedDict):
+    """is_steady: None where too few rounds were made to know. slope_frac: relative change per call over the last."""
+
+    is_steady: bool | None
+    num_rounds: int
+    slope_frac: float | None
+
+
+class Work(TypedDict):
+    """Of an energy pass, by CLOCK_MONOTONIC; audio_s: what was spoken meanwhile."""
+
+    start_s: float
+    end_s: float
+    audio_s: float
+    num_calls: int
+
+
+class Ended(TypedDict):
+    """How a run ended, as its record says it."""
+
+    status: RunStatus
+    reason: str | None
+    remedy: str | None
+
+
+class Ending(Ended, total=False):
+    """The same as its worker says it. error: the exception's name, where there was one."""
+
+    error: str | None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Journal:
     """What a run had written down. `start`, `facts` and `end` are None while the run had not come to them.
@@ -55,8 +109,8 @@ class Journal:
     torn: numbers of the lines that are not whole.
     """
 
-    start: Mapping[str, Any] | None = None
-    facts: Mapping[str, Any] | None = None
+    start: Start | None = None
+    facts: Facts | None = None
     build_s: float | None = None
     first_call_s: float | None = None
     trials: tuple[Trial, ...] = ()
@@ -64,12 +118,19 @@ class Journal:
     memory: Mapping[str, int | None] = field(default_factory=dict)
     identical: Mapping[str, bool] | None = None
     calibrations: tuple[CalibrationReading, ...] = ()
-    warm_up: Mapping[str, Any] | None = None
+    warm_up: WarmUpEnd | None = None
     counters: Mapping[str, Mapping[str, int]] | None = None
     cold: ColdStart | None = None
-    energy: Mapping[str, Any] | None = None
-    end: Mapping[str, Any] | None = None
+    energy: Work | None = None
+    end: Ending | None = None
     torn: tuple[int, ...] = ()
+
+
+# Entries that are kept as they were written, once they are seen to be of their kind
+FORMS: Mapping[str, object] = {
+    "start": Start, "facts": Facts, "memory": Mapping[str, int | None], "warm_up": WarmUpEnd,
+    "counters": Mapping[str, Mapping[str, int]], "energy": Work, "end": Ending,
+}  # fmt: skip
 
 
 @dataclass
@@ -127,8 +188,8 @@ def _take(gathered: _Gathered, entry: dict[str, Any]) -> None:
         gathered.utterances.append(Utterance(**entry))
     elif kind == "cold":
         gathered.fields[kind] = ColdStart(**entry)
-    elif kind in ("start", "facts", "memory", "warm_up", "counters", "energy", "end"):
-        gathered.fields[kind] = entry
+    elif kind in FORMS:
+        gathered.fields[kind] = value_of(FORMS[kind], entry, kind)
     elif kind == "determinism":
         gathered.fields["identical"] = entry["identical"]
     elif kind in ("build", "first_call"):

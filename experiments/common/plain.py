@@ -11,7 +11,8 @@ from typing import Annotated, Literal, TypedDict, cast
 
 from annotated_types import Ge, Gt, Le
 
-from engine.settings import LONGEST_S, MOST_BYTES, MOST_COUNT, Elsewhere, EngineConfig, Named
+from engine.keys import LONGEST_S, MOST_BYTES, MOST_COUNT, Elsewhere, Named
+from engine.settings import EngineConfig
 
 LAST_SEED = 2**63 - 1  # of torch's and numpy's generators
 

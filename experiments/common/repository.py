@@ -7,9 +7,9 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from engine.contract import ConfigError
+from metrics.parts.environment import Commit
 
 TIMEOUT_S = 10.0
 NOTHING_SUCH = 1  # the exit code of `git rev-parse --verify --quiet` for what is no object; 128 where it did not look
@@ -92,7 +92,7 @@ def _unknown(root: Path, revision: str) -> GitRefused:
     return GitRefused("git knows no such commit here", f"{here} log --oneline --all lists them, {here} fetch gets more")
 
 
-def git_state(root: Path) -> dict[str, Any]:
+def git_state(root: Path) -> Commit:
     """git_commit and git_dirty of the record; git_reason says why there is no commit, null where there is one."""
     try:
         done = git(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")

@@ -23,7 +23,7 @@ from experiments.settings.compose import compose_config
 from experiments.settings.keys import key_of
 
 if TYPE_CHECKING:
-    from experiments.compare.session import Prepared
+    from experiments.compare.preparing import Prepared
     from reports.verdicts.paired import Comparison
 
 OWN = ("out", "tracking", "device")
@@ -76,7 +76,8 @@ def main(argv: Sequence[str]) -> int:
 def run_comparison(command: Command, out: Path, stack: ExitStack) -> Comparison:
     """Everything but the writing. Raises ConfigError and SideFailed."""
     from experiments.compare.leave import refuse_used
-    from experiments.compare.session import measure, open_bench, prepare
+    from experiments.compare.preparing import prepare
+    from experiments.compare.session import measure, open_bench
 
     refuse_used(out)
     prepared = prepare(command, out, stack)

@@ -19,7 +19,8 @@ from typing import BinaryIO, Protocol
 
 from baselines.paired.data import CANDIDATE, REFERENCE, Answers, Block, Turn, turn_content
 from experiments.common.journal import JournalWriter
-from experiments.compare.processes import Built, Called, Child, Program, Server, SideSpec
+from experiments.compare.answers import Built, Called
+from experiments.compare.processes import Child, Program, Server, SideSpec
 from experiments.compare.settings import RunPlan
 
 Enough = Callable[[Sequence[Turn]], bool]

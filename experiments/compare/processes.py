@@ -17,10 +17,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TypedDict, cast
+from typing import Any, BinaryIO, cast
 
 from experiments.common.plain import Config
-from experiments.measuring.job import worker_environment
+from experiments.common.processes import worker_environment
+from experiments.compare.answers import Built, Called
 
 PROGRAM = Path(__file__).resolve().parent / "child.py"
 START_LIMIT_S = 300.0
@@ -63,62 +64,6 @@ class SideSpec:
     slow_frac: float = 0.0
     program: Program = field(default_factory=Program)
     environment: Mapping[str, str] | None = None
-
-
-class Guided(TypedDict, total=False):
-    zero_init_steps: int
-
-
-class ByLength(TypedDict, total=False):
-    steps: list[int]
-
-
-class Reused(TypedDict, total=False):
-    kind: str
-    evaluated: list[int]
-    max_in_a_row: int
-
-
-class SolverOptions(TypedDict, total=False):
-    """SolverSpec.options, as far as they decide how often the model is evaluated."""
-
-    guidance: Guided | None
-    rule: ByLength | None
-    reuse: Reused | None
-
-
-class Built(TypedDict, total=False):
-    """The facts of a side's engine as JSON; a revision of before may lack some."""
-
-    name: str
-    steps: int
-    evals_per_step: int
-    solver_options: SolverOptions | None
-    random_weights: bool
-    noise: str
-    proof: Mapping[str, object]
-
-
-class Called(TypedDict, total=False):
-    """One answer of child.Side.call: seconds, counts, hashes, the largest magnitude (None where not finite).
-
-    device_s: on CUDA only.
-    """
-
-    wall_s: float
-    cpu_s: float
-    device_s: float
-    num_evals: int
-    num_chunks: int
-    num_frames: int
-    num_samples: int
-    sample_rate_hz: int
-    noise_sha256: str | None
-    audio_sha256: str
-    peak_rss_bytes: int
-    answer_sha256: str
-    finite: bool
-    peak: float | None
 
 
 class Channel:

@@ -12,7 +12,8 @@ import numpy as np
 
 from baselines.paired.data import CANDIDATE, REFERENCE, Answers
 from experiments.common.plain import Config
-from experiments.compare.processes import Built, Called, SideFailed
+from experiments.compare.answers import Built, Called
+from experiments.compare.processes import SideFailed
 from experiments.scoring.audio import expected_samples
 from metrics.fidelity.artefacts import Expectation, audio_valid
 from metrics.fidelity.scores import mel_distance

@@ -13,7 +13,7 @@ from baselines.paired.data import CANDIDATE, REFERENCE
 from baselines.paired.rule import PairedLimits
 from baselines.refused import SettingRefused
 from engine.contract import ConfigError
-from engine.settings import LONGEST_S
+from engine.keys import LONGEST_S
 from experiments.settings.keys import key_of
 from experiments.settings.own import Own
 from experiments.settings.typed import Group

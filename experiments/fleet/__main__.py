@@ -21,10 +21,10 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from experiments.common.cli import EXIT_ENVIRONMENT, EXIT_OK, note, run_verb
+from experiments.common.processes import module_environment
 from experiments.fleet.cluster import ADDRESS, CALM, QUIET, TOKENS, Cluster, connected, free_classes, ray_module
 from experiments.fleet.facts import LOOPBACK, RESOURCE, offered
 from experiments.fleet.relay import PYTHON
-from experiments.measuring.job import module_environment
 from reports.commands import VerbParser, typed
 
 PORT = 6379

@@ -21,6 +21,7 @@ from experiments.fleet import relay
 from experiments.fleet.facts import DEVICE, RESOURCE
 from experiments.fleet.machines import Machine, MachineLost
 from experiments.fleet.travel import code_archive
+from metrics.parts.environment import Commit
 
 ADDRESS = "RAY_ADDRESS"
 INSTALL = "pip install -c constraints.txt -e '.[ray]'"
@@ -77,7 +78,7 @@ class Cluster:
 
     ray: ModuleType
     code: Any
-    git: Mapping[str, Any]
+    git: Commit
     opened: dict[str, Machine] = field(default_factory=dict)
 
     def nodes(self) -> list[Node]:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 from engine.contract import ConfigError
 from engine.settings import DeviceSettings
@@ -31,10 +30,10 @@ ROUGH = ("memory_bytes",)  # two machines of one make differ by what their firmw
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SHOWN = 3  # differences that are named
 
-Facts = Mapping[str, Any]
+Facts = Mapping[str, object]  # compared and hashed; nobody reads one of them
 
 
-def facts_of(device: DeviceSettings) -> dict[str, Any]:
+def facts_of(device: DeviceSettings) -> dict[str, object]:
     """Everything of this machine that decides a time and does not pass: no load, no hour, no commit."""
     known = fingerprint(device)
     kept = {name: known.get(name) for name in STABLE if name not in ROUGH}

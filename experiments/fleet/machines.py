@@ -6,14 +6,14 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from experiments.common.journal import JOURNAL, set_aside
 from experiments.fleet.facts import Facts, HostClass
 from experiments.fleet.relay import END
 from experiments.fleet.travel import absolute, contents, expected_of, small_files
-from experiments.fleet.wire import Inbox, News, packed
+from experiments.fleet.wire import Inbox, Job, News, Request, packed
 from experiments.measuring.job import ERROR, LOG, RESULT, JobResult, JobSpec, Launcher, write_job
+from metrics.parts.environment import Commit
 from metrics.record import RecordError, load_record
 
 DEFAULT_COMMAND = Launcher().command
@@ -31,16 +31,16 @@ class Machine:
     name: str
     talk: Callable[[str], Iterator[str]]
     close: Callable[[], None]
-    git: Mapping[str, Any]
+    git: Commit
     classes: dict[str, Facts] = field(default_factory=dict)  # by host class
     cpu_flags: tuple[str, ...] = ()
     boot_id: str | None = None
     turn: threading.Lock = field(default_factory=threading.Lock)  # of a machine with two host classes, one at a time
 
-    def ask(self, request: Mapping[str, Any]) -> Iterator[News]:
+    def ask(self, request: Request) -> Iterator[News]:
         """The pieces of the answer but its end. Raises MachineLost."""
         for line in self.talk(json.dumps(request, ensure_ascii=False, allow_nan=False)):
-            news = json.loads(line)
+            news: News = json.loads(line)
             if news["kind"] != END:
                 yield news
 
@@ -107,7 +107,7 @@ class Place:
             record=record, failure=done["failure"], exit_code=done["exit_code"], log_tail=tuple(done["log_tail"])
         )
 
-    def _request(self, spec: JobSpec, launcher: Launcher) -> dict[str, Any]:
+    def _request(self, spec: JobSpec, launcher: Launcher) -> Job:
         config = absolute(spec.config)
         files = small_files(config, config["launcher"]["small_bytes"])
         self._send_files(spec, files)

@@ -29,23 +29,23 @@ from experiments.common.cli import one_line
 from experiments.common.device_lock import device_lock
 from experiments.common.environment import fingerprint, read_cpu
 from experiments.common.journal import Journal
-from experiments.common.plain import Config, as_config
+from experiments.common.plain import Config
 from experiments.fleet.facts import boot_id, differences, environment_of, facts_of
 from experiments.fleet.relay import END
 from experiments.fleet.travel import refuse_others, settled, shelve, shelved
-from experiments.fleet.wire import News, Outbox
+from experiments.fleet.wire import About, Job, Keep, Lacking, News, Outbox
 from experiments.measuring.energy import launch_with_energy
 from experiments.measuring.job import RESULT, Ending, JobResult, JobSpec, compose_record
 from experiments.measuring.running import make_launcher
+from metrics.parts.environment import Environment
 from metrics.record import save_record
 
 Send = Callable[[News], None]
-Request = Mapping[str, Any]
 
 HELD = ".held"  # of a job folder whose server lives
 
 
-def about(request: Request, send: Send) -> None:
+def about(request: About, send: Send) -> None:
     """The host classes of this machine, each with its facts."""
     for kind in request["kinds"]:
         device: DeviceSettings = {"name": kind, "kind": kind, "threads": None}
@@ -55,24 +55,23 @@ def about(request: Request, send: Send) -> None:
     send({"kind": "about", "boot_id": boot_id(), "cpu_model": model, "cpu_flags": flags, "pid": os.getpid()})
 
 
-def lacking(request: Request, send: Send) -> None:
+def lacking(request: Lacking, send: Send) -> None:
     """Which of the hashes were never sent here."""
     send({"kind": "lacking", "hashes": [sha256 for sha256 in request["hashes"] if not shelved(sha256).is_file()]})
 
 
-def keep(request: Request, send: Send) -> None:
+def keep(request: Keep, send: Send) -> None:
     """Files that travel."""
     for sha256, data in request["files"].items():
         shelve(sha256, base64.b64decode(data, validate=True))
 
 
-def job(request: Request, send: Send) -> None:
+def job(request: Job, send: Send) -> None:
     """One job, as a sweep has it done on its own machine; its folder goes back piece by piece."""
-    config = as_config(request["config"])
     with work_folder() as folder:
         spec = JobSpec(
             folder=folder / "job", run_id=request["run_id"], label=request["label"], kind=request["kind"],
-            config=settled(config, request["files"], folder / "files"),
+            config=settled(request["config"], request["files"], folder / "files"),
         )  # fmt: skip
         spec.folder.mkdir()
         outbox = Outbox(spec.folder, send)
@@ -80,7 +79,7 @@ def job(request: Request, send: Send) -> None:
             result = _carried_out(spec, request, outbox, send)
         except ConfigError as error:
             result = _refused(spec, error)
-        environment = {**result.record.environment, **request["git"]}
+        environment: Environment = {**result.record.environment, **request["git"]}
         record = replace(result.record, config=request["asked"], environment=environment)
         save_record(record, spec.folder / RESULT)
         outbox.ended()
@@ -89,7 +88,7 @@ def job(request: Request, send: Send) -> None:
     })  # fmt: skip
 
 
-def _carried_out(spec: JobSpec, request: Request, outbox: Outbox, send: Send) -> JobResult:
+def _carried_out(spec: JobSpec, request: Job, outbox: Outbox, send: Send) -> JobResult:
     refuse_others(spec.config, request["expected"], request["machine"])
     command = request["command"]
     if command is not None:
@@ -104,7 +103,7 @@ def _carried_out(spec: JobSpec, request: Request, outbox: Outbox, send: Send) ->
         return launch_with_energy(spec, make_launcher(lock, outbox.running, command))
 
 
-def _changed(config: Config, request: Request) -> list[str]:
+def _changed(config: Config, request: Job) -> list[str]:
     """How this machine differs from the one that it was when the sweep began: clocks and modes can be set meanwhile."""
     facts = facts_of({**config["device"], "threads": None})
     if environment_of(facts) == request["environment"]:
@@ -150,7 +149,7 @@ def _is_held(folder: Path) -> bool:
     return False
 
 
-ANSWERS = {"about": about, "lacking": lacking, "keep": keep, "job": job}
+ANSWERS: Mapping[str, Callable[[Any, Send], None]] = {"about": about, "lacking": lacking, "keep": keep, "job": job}
 
 
 def main() -> int:

@@ -11,14 +11,83 @@ from __future__ import annotations
 import base64
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Literal, TypedDict
 
+from experiments.common.failure import FailureKind
 from experiments.common.journal import JOURNAL
-from experiments.measuring.job import JOB, LOG, RESULT
+from experiments.common.plain import Config
+from experiments.measuring.job import JOB, LOG, RESULT, JobKind
+from metrics.parts.environment import Commit
 
-News = Mapping[str, Any]
+
+class News(TypedDict, total=False):
+    """A line of an answer; which keys it has, its kind says.
+
+    class: host_class, facts. about: of the machine, boot_id to pid. lacking: hashes. said, changed: in words. file,
+    grown: what a job's folder has now (data: base64; start: the byte that it begins at). done: how the job ended.
+    """
+
+    kind: str
+    host_class: str
+    facts: Mapping[str, object]
+    boot_id: str | None
+    cpu_model: str
+    cpu_flags: list[str]
+    pid: int
+    hashes: list[str]
+    line: str
+    reason: str
+    name: str
+    data: str
+    start: int
+    failure: FailureKind | None
+    exit_code: int | None
+    log_tail: list[str]
+
+
+class About(TypedDict):
+    """What a machine is. kinds: cpu, cuda:0."""
+
+    ask: Literal["about"]
+    kinds: list[str]
+
+
+class Lacking(TypedDict):
+    """Which of the hashes were never sent there."""
+
+    ask: Literal["lacking"]
+    hashes: list[str]
+
+
+class Keep(TypedDict):
+    """Files that travel: hash -> base64."""
+
+    ask: Literal["keep"]
+    files: Mapping[str, str]
+
+
+class Job(TypedDict):
+    """One job. config: as it is to be measured, asked: as the record has it; files, expected: experiments.fleet.travel;
+    environment, facts: what the machine was when the sweep began; git: the commit of the code."""
+
+    ask: Literal["job"]
+    run_id: str
+    label: str
+    kind: JobKind
+    config: Config
+    asked: Config
+    files: Mapping[str, Sequence[tuple[str, str]]]
+    expected: Mapping[str, Sequence[str]]
+    machine: str
+    command: list[str] | None
+    environment: str
+    facts: Mapping[str, object]
+    git: Commit
+
+
+Request = About | Lacking | Keep | Job
 GROWING = (LOG, JOURNAL)
 EVERY_S = 2.0  # beside timed calls; a trial that is not so old yet may be lost with its machine
 

@@ -16,8 +16,9 @@ from experiments.common.environment import num_threads
 from experiments.common.journal import JournalWriter
 from experiments.common.plain import as_config
 from experiments.common.repository import commit_of, git_state
+from experiments.compare.answers import Built, Called
 from experiments.compare.bench import Bench
-from experiments.compare.processes import Built, Called, Program, SideSpec
+from experiments.compare.processes import Program, SideSpec
 from experiments.compare.revision import worktree
 from experiments.compare.session import LOG, PAIRS
 from experiments.compare.settings import SIDES, Settings
@@ -132,8 +133,7 @@ def environment(threads: int) -> dict[str, str]:
 def _commit(side: str, asked: FunctionSide) -> str | None:
     if asked.revision is not None:
         return commit_of(f"{side}.revision", asked.revision, asked.repository)
-    commit: str | None = git_state(asked.repository)["git_commit"]
-    return commit
+    return git_state(asked.repository)["git_commit"]
 
 
 def _label(asked: FunctionSide, commit: str | None) -> str:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from experiments.jetson.mode import Clocks, PowerMode, read_clocks, read_power_mode
 from experiments.jetson.tree import NoValue, Tree
+from metrics.parts.environment import Board
 
 Value = TypeVar("Value")
 
@@ -74,7 +75,7 @@ class Jetson:
         """JetPack 6.2.1 (L4T 36.4.4)."""
         return f"JetPack {self.jetpack or 'unknown'} (L4T {self.l4t or 'unknown'})"
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> Board:
         """For a record's environment."""
         return {
             "board": self.title, "family": self.family, "model": self.model, "module": self.module,

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import soundfile
 
@@ -23,11 +23,12 @@ from engine.contract import UnsupportedEngine
 from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.journal import JournalWriter
 from experiments.common.plain import Config
+from experiments.common.processes import worker_environment
 from experiments.load.audio import AudioCheck, Heard
 from experiments.load.driver import sentence_order
 from experiments.load.http import HttpWorld
+from experiments.load.stored import ColdPairs, MedianTime, RatioEntry
 from experiments.measuring.engines import build_by_name
-from experiments.measuring.job import worker_environment
 from experiments.measuring.timed import time_call
 from experiments.workload.requests import load_workload
 from metrics.record import to_json, write_atomically
@@ -105,7 +106,7 @@ class ColdBench:
     say: Callable[[str], None]
 
 
-def cold_vs_warm(bench: ColdBench, num_pairs: int, seed: int) -> dict[str, Any]:
+def cold_vs_warm(bench: ColdBench, num_pairs: int, seed: int) -> ColdPairs:
     """Pairs on the same sentence, in random order; the service is idle while the fresh process runs.
 
     A pair counts when both sides answered. The first one too many that did not ends the comparison: `refusal` says so.
@@ -145,7 +146,7 @@ def _one_side(bench: ColdBench, side: str, pair: int, item: int) -> dict[str, fl
     return times
 
 
-def _refused(errors: Sequence[str], num_answered: int, num_pairs: int, max_error_frac: float) -> dict[str, Any]:
+def _refused(errors: Sequence[str], num_answered: int, num_pairs: int, max_error_frac: float) -> ColdPairs:
     refusal = (
         f"cold_vs_warm: {len(errors)} of the first {num_answered + len(errors)} pairs were not answered, of "
         f"{num_pairs} max_error_frac={max_error_frac:g} allows {100 * max_error_frac:g} %: {errors[-1]}"
@@ -153,7 +154,7 @@ def _refused(errors: Sequence[str], num_answered: int, num_pairs: int, max_error
     return {"num_pairs": num_answered, "errors": dict(Counter(errors)), "refusal": refusal, "ratio": None}
 
 
-def _content(cold: Sequence[Mapping[str, float]], warm: Sequence[float], errors: Sequence[str]) -> dict[str, Any]:
+def _content(cold: Sequence[Mapping[str, float]], warm: Sequence[float], errors: Sequence[str]) -> ColdPairs:
     walls_s = [one["wall_s"] for one in cold]
     ratio = ratio_interval(walls_s, warm, CONFIDENCE)
     return {
@@ -164,11 +165,11 @@ def _content(cold: Sequence[Mapping[str, float]], warm: Sequence[float], errors:
         "cold_build_s": _median([one["build_s"] for one in cold]),
         "cold_call_s": _median([one["call_s"] for one in cold]),
         "warm_s": _median(warm),
-        "ratio": None if ratio is None else asdict(ratio),
+        "ratio": None if ratio is None else cast(RatioEntry, asdict(ratio)),
     }
 
 
-def _median(values_s: Sequence[float]) -> dict[str, Any]:
+def _median(values_s: Sequence[float]) -> MedianTime:
     return {"value_s": quantile(values_s, 0.5), "interval_s": median_interval(values_s, CONFIDENCE)}
 
 

@@ -21,9 +21,9 @@ from engine.clock import Clock
 from engine.contract import ConfigError, UnsupportedEngine
 from experiments.common.cli import one_line
 from experiments.common.plain import Config
+from experiments.common.processes import worker_environment
 from experiments.load.audio import Heard
 from experiments.load.driver import Done, Order, Reply
-from experiments.measuring.job import worker_environment
 from experiments.serve.app import BATCH, CHUNKS, EVALS, FRAMES, QUEUE_S
 from experiments.serve.service import READY
 from experiments.workload.requests import Workload

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import cast
 
-from engine.settings import Proof
 from experiments.common.environment import fingerprint, now_iso
 from experiments.common.journal import JournalWriter
 from experiments.common.plain import Config
@@ -17,26 +16,25 @@ from experiments.load.audio import AudioCheck
 from experiments.load.driver import Item, World
 from experiments.load.report import LoadReport
 from experiments.load.scenarios import Bench, Result
+from experiments.load.stored import AskedLoad, Head
 from experiments.serve.line import BatchRule
 from experiments.serve.settings import Load
 from experiments.settings.compose import Cell
 from experiments.workload.requests import Workload
+from metrics.parts.environment import Environment
+from metrics.parts.facts import Facts
 from metrics.speed.memory import read_memory
 
 Counters = Callable[[], Mapping[str, int]]
 
 
-class BuiltFacts(TypedDict, total=False):
-    """What an engine or a service says of itself, as far as a load reads it; the rest goes into the report as it is.
-    environment: of the service's machine."""
+class BuiltFacts(Facts, total=False):
+    """What an engine or a service says of itself. environment: of the service's machine."""
 
-    name: str
-    random_weights: bool
-    proof: Proof
-    environment: dict[str, Any]
+    environment: Environment
 
 
-def built_facts(content: dict[str, Any]) -> BuiltFacts:
+def built_facts(content: Mapping[str, object]) -> BuiltFacts:
     return cast(BuiltFacts, content)
 
 
@@ -91,20 +89,18 @@ def make_bench(
 
 
 def make_report(
-    order: Order, facts: BuiltFacts, result: Result, check: AudioCheck, calls_before: int = 0
+    order: Order, facts: BuiltFacts, result: Result, check: AudioCheck, calls_before: object = 0
 ) -> LoadReport:
     """calls_before: what the engine had counted when the load began."""
     if check.num_heard and facts["proof"].get("calls") == calls_before:
         check.invalid.append("the engine counted no call: its answers were made before")
-    served = dict(facts)
-    # A service says what it runs on; without a service it is this process
-    environment = served.pop("environment", None) or fingerprint(order.config["device"])
-    head = {
+    head: Head = {
         "created": now_iso(),
-        "settings": order.settings.model_dump(),
-        "config": dict(order.config),
-        "facts": served,
-        "environment": environment,
+        "settings": cast(AskedLoad, order.settings.model_dump()),
+        "config": order.config,
+        "facts": cast(Facts, {name: value for name, value in facts.items() if name != "environment"}),
+        # A service says what it runs on; without a service it is this process
+        "environment": facts.get("environment") or fingerprint(order.config["device"]),
         "workload": order.workload.describe(),
     }
     return LoadReport(

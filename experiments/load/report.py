@@ -6,13 +6,14 @@ A level with more errors than max_error_frac keeps its counts only, and then nei
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from baselines.class_history import machine_fault
 from experiments.load.scenarios import Level, Result
+from experiments.load.stored import ColdPairs, Head, MedianTime
 from metrics.record import to_json, write_atomically
 from metrics.speed.leak import LeakVerdict
 from metrics.speed.load import TOO_MANY_ERRORS, LoadSummary, Percentile
@@ -32,18 +33,18 @@ NOTES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadReport:
-    """head: everything that is not a figure (label, settings, facts, environment, workload). invalid: faults of audio.
+    """invalid: faults of audio.
 
     cold: the content of cold_vs_warm, None in the other scenarios. gone: how the service ended before the load did.
     """
 
     label: str
-    head: Mapping[str, Any]
+    head: Head
     result: Result
     num_heard: int
     num_distinct: int
     invalid: Sequence[str]
-    cold: Mapping[str, Any] | None = None
+    cold: ColdPairs | None = None
     gone: str | None = None
 
     @property
@@ -215,7 +216,7 @@ def leak_line(leak: LeakVerdict) -> str:
     return f"{leak.outcome}: {slope:+.1f} MiB/h ({low:+.1f}..{high:+.1f}), limit {limit}: {leak.reason} ({minutes})"
 
 
-def cold_lines(cold: Mapping[str, Any]) -> list[str]:
+def cold_lines(cold: ColdPairs) -> list[str]:
     lines = [f"{name}: {_seconds(cold[key])}" for name, key in COLD_ROWS]
     lines += [f"a pair that was not answered: {_escaped(reason)} ({num})" for reason, num in cold["errors"].items()]
     ratio = cold["ratio"]
@@ -225,7 +226,7 @@ def cold_lines(cold: Mapping[str, Any]) -> list[str]:
     return [*lines, f"cold / warm: {text} in {ratio['num_pairs']} pairs"]
 
 
-COLD_ROWS = (
+COLD_ROWS: tuple[tuple[str, Literal["cold_s", "cold_build_s", "cold_call_s", "warm_s"]], ...] = (
     ("fresh process for one request", "cold_s"),
     ("of it, building the engine", "cold_build_s"),
     ("of it, its first call", "cold_call_s"),
@@ -233,7 +234,7 @@ COLD_ROWS = (
 )
 
 
-def _seconds(one: Mapping[str, Any]) -> str:
+def _seconds(one: MedianTime) -> str:
     text, interval = f"{one['value_s']:.3f} s", one["interval_s"]
     return text if interval is None else f"{text} ({interval[0]:.3f}..{interval[1]:.3f})"
 

@@ -12,12 +12,12 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from engine.clock import Clock
 from engine.contract import ConfigError
 from experiments.common.plain import Config
 from metrics.speed.roofline import TYPICAL_ARCH
+from metrics.typed import number_in
 
 WORKS = ("gemm", "memory", "dispatch")
 KINDS = ("all", *WORKS, "none")
@@ -53,10 +53,10 @@ class GemmShape:
         return 4 * (self.rows * self.inner + self.inner * self.columns + self.rows * self.columns)
 
 
-def gemm_shape(arch: Mapping[str, Any], device_kind: str) -> GemmShape:
+def gemm_shape(arch: Mapping[str, object], device_kind: str) -> GemmShape:
     """The model's largest product (the feed-forward's first linear over both guided rows) for this much work."""
-    rows, inner = GUIDED_ROWS * TYPICAL_FRAMES, int(arch["dim"])
-    columns = int(arch["dim"] * arch["ff_mult"])
+    rows, inner = GUIDED_ROWS * TYPICAL_FRAMES, int(number_in(arch, "dim"))
+    columns = int(inner * number_in(arch, "ff_mult"))
     flop = 2 * rows * inner * columns
     work = WORK_FLOP[device_kind.split(":")[0]]
     return GemmShape(rows=rows, inner=inner, columns=columns, count=max(1, math.ceil(work / flop)))

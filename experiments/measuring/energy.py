@@ -11,11 +11,11 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypedDict
+from typing import cast
 
 from engine.clock import Clock
 from engine.contract import Engine, SynthesisRequest
-from experiments.common.journal import JOURNAL, read_journal
+from experiments.common.journal import JOURNAL, Work, read_journal
 from experiments.jetson.board import is_jetson
 from experiments.jetson.tree import Tree
 from experiments.measuring.cold import launch_with_cold_starts
@@ -25,6 +25,7 @@ from experiments.telemetry.board_state import read_state
 from experiments.telemetry.sampler import TELEMETRY, Sampler
 from experiments.telemetry.watch import Watch, seen_in
 from experiments.telemetry.zeus import beside_zeus, zeus_window
+from metrics.parts.environment import Environment, PowerSeen
 from metrics.power.energy import (
     IDLE_S,
     SHORTEST_TAIL_S,
@@ -36,36 +37,13 @@ from metrics.power.energy import (
     unwrapped,
 )
 from metrics.power.figures import ENVIRONMENT, energy_scores, no_energy
+from metrics.power.telemetry import Line
 from metrics.record import Score, save_record, to_json, write_atomically
 
 FOLDER, ZEUS = "energy", "zeus.json"
 POWER_HZ = 10.0
 # What came before has left the sensor, then the idle board is seen; the same behind the work
 QUIET_S = SHORTEST_TAIL_S + IDLE_S + 1.0
-
-
-class Chip(TypedDict):
-    """A sensor and its filter."""
-
-    name: str
-    samples: int | None
-    update_interval_ms: float | None
-
-
-class Line(TypedDict, total=False):
-    """A line of telemetry.jsonl as experiments.telemetry.sampler writes it: the head has the keys up to chips, samples
-    those from t_s."""
-
-    kind: str
-    source: str
-    rule: str
-    total_of: list[str]
-    periods_s: dict[str, float]
-    span_j: dict[str, float]
-    chips: list[Chip]
-    t_s: float
-    total_w: float
-    counters_j: dict[str, float]
 
 
 def launch_with_energy(spec: JobSpec, launcher: Launcher) -> JobResult:
@@ -80,8 +58,8 @@ def launch_with_energy(spec: JobSpec, launcher: Launcher) -> JobResult:
     scores = energy_of(spec, launcher, choose(str(spec.config["device"]["kind"])), Tree())
     seen, second = seen_in(spec.folder / FOLDER), spec.folder / FOLDER / ZEUS
     if second.is_file():
-        seen |= json.loads(second.read_text(encoding="utf-8"))
-    environment = {**result.record.environment, ENVIRONMENT: seen}
+        seen = {**seen, **cast(PowerSeen, json.loads(second.read_text(encoding="utf-8")))}
+    environment: Environment = {**result.record.environment, ENVIRONMENT: seen}
     record = replace(result.record, scores=(*result.record.scores, *scores), environment=environment)
     save_record(record, spec.folder / RESULT)
     return replace(result, record=record)
@@ -136,7 +114,7 @@ def energy_in(lines: Sequence[Line], start_s: float, end_s: float) -> Energy:
     return energy_of_power(samples, start_s, end_s, interval_s=interval_s, update_interval_s=update_s)
 
 
-def work_for(engine: Engine, requests: Sequence[SynthesisRequest], clock: Clock, busy_s: float) -> dict[str, Any]:
+def work_for(engine: Engine, requests: Sequence[SynthesisRequest], clock: Clock, busy_s: float) -> Work:
     """In the worker: every sentence once, idle, whole passes over the workload for busy_s at least, idle."""
     for request in requests:
         engine.synthesize([request])

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 from engine.clock import Clock
 from engine.contract import Engine, EngineFacts
 from engine.families.family import family_of
 from experiments.common.environment import num_threads
 from experiments.common.plain import Config
+from metrics.parts.facts import Facts
 from metrics.speed.memory import read_memory
 
 
-def facts_content(facts: EngineFacts) -> dict[str, Any]:
+def facts_content(facts: EngineFacts) -> Facts:
     """Facts as JSON holds them. `enhance` stands there where something is done, as before there was the choice."""
     content = {name: getattr(facts, name) for name in EngineFacts.__dataclass_fields__}
     for name in ("enhance", "student"):
@@ -20,7 +21,7 @@ def facts_content(facts: EngineFacts) -> dict[str, Any]:
             del content[name]
         else:
             content[name] = dict(content[name])
-    return {**content, "versions": dict(facts.versions), "proof": dict(facts.proof)}
+    return cast(Facts, {**content, "versions": dict(facts.versions), "proof": dict(facts.proof)})
 
 
 def resident_peak_bytes() -> int:

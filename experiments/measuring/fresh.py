@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.common.cli import EXIT_JOB_FAILED
+from experiments.common.processes import module_environment
 from experiments.common.quoting import hydra_value
-from experiments.measuring.job import module_environment
 
 GIVE_UP_WAITING_S = 30.0  # a run that was told to stop ends its worker and writes its record first
 

@@ -1,33 +1,31 @@
 """One variant in a fresh worker process: what it is told, how it is started, watched and ended, what it leaves.
 
-The coordinator blocks on a pipe that the worker holds open and wakes twice a second only when somebody wants progress.
 A worker that dies hard costs its own run and nothing else: its journalled trials become a record with status failed.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import select
 import signal
-import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Literal
 
-from engine.paths import ROOT
-from experiments.common.environment import fingerprint, now_iso, num_threads
+from experiments.common.environment import fingerprint, now_iso
 from experiments.common.failure import FailureKind, by_signal, kind_of_error, kind_of_exit, log_tail, oom_kills
-from experiments.common.journal import JOURNAL, Journal, read_journal, set_aside
+from experiments.common.journal import JOURNAL, Ending, Journal, Start, read_journal, set_aside
 from experiments.common.plain import Config, as_config
+from experiments.common.processes import ProcessSpec, run_watched, worker_environment
 from experiments.measuring.machine_check import checked, history_folder
 from experiments.telemetry.watch import seen_in, watching
 from metrics.journal_lines import torn_text
+from metrics.parts.spoken import Spoken
 from metrics.power.figures import BETTER
 from metrics.record import RecordError, RunRecord, RunStatus, Score, load_record, save_record, write_atomically
 from metrics.speed.steady import STEADY_COUNTERS, WARM_UP_STEADY, counters_score, warm_up_score
@@ -35,9 +33,6 @@ from metrics.stored_config import todays
 from metrics.typed import from_json, load_json
 
 JOB, RESULT, LOG, ERROR = "job.json", "result.json", "log.txt", "error.txt"
-TICK_S = 0.5
-# No TF32 in any of NVIDIA's libraries, TensorRT inside ONNX Runtime included, which has no option against it
-FLOAT32 = {"NVIDIA_TF32_OVERRIDE": "0"}
 DETERMINISM = "audio_repeats_identical"
 # scores that come of the measurement, not of the audio
 MEASURED = (DETERMINISM, WARM_UP_STEADY, STEADY_COUNTERS, *BETTER)
@@ -57,7 +52,7 @@ class _Stored:
     run_id: str
     label: str
     kind: JobKind
-    config: Mapping[str, Any]
+    config: Mapping[str, object]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,20 +94,6 @@ class Launcher:
     command: tuple[str, ...] = (sys.executable, "-m", "experiments.measuring.worker")
     machines: Callable[[], Path] | None = history_folder
     elsewhere: Callable[[JobSpec, Launcher], JobResult] | None = None
-
-
-class Ended(TypedDict):
-    """How a run ended, as its record says it."""
-
-    status: RunStatus
-    reason: str | None
-    remedy: str | None
-
-
-class Ending(Ended, total=False):
-    """The same as its worker says it. error: the exception's name, where there was one."""
-
-    error: str | None
 
 
 def new_job(folder: Path, label: str, kind: JobKind, config: Config) -> JobSpec:
@@ -164,16 +145,16 @@ def launch(spec: JobSpec, launcher: Launcher) -> JobResult:
         fault = None
         if watch is not None:
             fault = watch.fault(record.environment)
-            seen = {**watch.memory(), "telemetry": seen_in(spec.folder)}
-            record = replace(record, environment={**record.environment, **seen})
+            telemetry = seen_in(spec.folder)
+            record = replace(record, environment={**record.environment, **watch.memory(), "telemetry": telemetry})
         record = checked(record, launcher.machines(), fault)
         save_record(record, spec.folder / RESULT)
     failure: FailureKind | None = None
     if has_died:
         failure = kind_of_exit(ended, num_oom_kills, "\n".join(tail))
     elif record.status == "failed":
-        end = read_journal(spec.folder / JOURNAL).end or {}
-        failure = kind_of_error(str(end.get("error")), record.reason or "")
+        end = read_journal(spec.folder / JOURNAL).end
+        failure = kind_of_error(str(end and end.get("error")), record.reason or "")
     return JobResult(record=record, failure=failure, exit_code=ended, log_tail=tail)
 
 
@@ -184,10 +165,11 @@ def limit_s(config: Config) -> float:
 
 def compose_record(spec: JobSpec, journal: Journal, end: Ending) -> RunRecord:
     """The record that a journal amounts to."""
-    start, end = journal.start or {}, _with_torn(journal, end)
-    workload = dict(start.get("workload") or {"name": spec.config["workload"]["name"], "utterances": []})
+    nothing: Start = {}
+    start, end = journal.start or nothing, _with_torn(journal, end)
+    workload: Spoken = start.get("workload") or {"name": spec.config["workload"]["name"], "utterances": []}
     if journal.utterances:
-        workload["generated_s"] = sum(u.num_samples / u.sample_rate_hz for u in journal.utterances)
+        workload = {**workload, "generated_s": sum(u.num_samples / u.sample_rate_hz for u in journal.utterances)}
     status: RunStatus = end["status"]
     return RunRecord(
         run_id=spec.run_id,
@@ -254,69 +236,20 @@ def _steadiness(journal: Journal, status: RunStatus) -> tuple[Score, ...]:
 
 
 def _run_worker(spec: JobSpec, launcher: Launcher, end_after_s: float) -> int | None:
-    """Exit code (negative: the signal), None when the time limit ended it."""
-    alive, held = os.pipe()
-    descriptors = (held,) if launcher.lock is None else (held, launcher.lock)
-    with (spec.folder / LOG).open("wb") as log:
-        process = subprocess.Popen(
-            [*launcher.command, str(spec.folder), "--watch-parent"],
-            stdin=subprocess.PIPE,  # never written to: its end tells the worker that the coordinator is gone
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=worker_environment(spec.config),
-            start_new_session=True,
-            pass_fds=descriptors,
-        )
-    os.close(held)
+    """As run_watched has it; of a run that is interrupted the record stays."""
+    worker = ProcessSpec(
+        command=[*launcher.command, str(spec.folder), "--watch-parent"],
+        environment=worker_environment(spec.config),
+        log=spec.folder / LOG,
+        end_after_s=end_after_s,
+        lock=launcher.lock,
+        on_tick=None if launcher.on_tick is None else partial(launcher.on_tick, spec.folder / JOURNAL),
+    )
     try:
-        if not _wait(alive, time.monotonic() + end_after_s, launcher.on_tick, spec.folder / JOURNAL):
-            return None
-        return process.wait()
+        return run_watched(worker)
     except KeyboardInterrupt:
-        _end(process)
         save_record(_died_record(spec, -signal.SIGINT), spec.folder / RESULT)
         raise
-    finally:
-        os.close(alive)
-        _end(process)
-
-
-def module_environment() -> dict[str, str]:
-    """The caller's environment in which `python -m` finds our packages from any directory."""
-    path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part)
-    return {**os.environ, "PYTHONPATH": path}
-
-
-def worker_environment(config: Config) -> dict[str, str]:
-    """The caller's environment without what would leak into a measurement; the thread count for every library."""
-    dropped = ("MLFLOW_", "HYDRA_", "OMP_", "MKL_", "OPENBLAS_", "GOMP_", "KMP_")
-    kept = {name: value for name, value in module_environment().items() if not name.startswith(dropped)}
-    threads = str(num_threads(config["device"]))
-    return {**kept, **FLOAT32, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-
-
-def _wait(alive: int, deadline_s: float, on_tick: Callable[[Path], None] | None, journal: Path) -> bool:
-    """Until the worker closes its end of the pipe by ending (True) or the deadline passes (False)."""
-    while True:
-        left_s = deadline_s - time.monotonic()
-        if left_s <= 0:
-            return False
-        ready, _, _ = select.select([alive], [], [], min(left_s, TICK_S) if on_tick else left_s)
-        if ready:
-            return True
-        if on_tick is not None:
-            on_tick(journal)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the worker and what it started. Everything measured is on the disk already, so nothing is asked of it."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
 
 
 def _died_record(spec: JobSpec, exit_code: int | None) -> RunRecord:

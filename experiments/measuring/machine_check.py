@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from baselines.class_history import (
@@ -15,6 +15,7 @@ from baselines.class_history import (
     with_run,
 )
 from engine.cache import cache_root
+from experiments.common.plain import as_config
 from metrics.record import RecordError, RunRecord
 
 DEFAULT_RATIO = 2.0  # of jobs that were written before there was the setting
@@ -32,7 +33,7 @@ def checked(record: RunRecord, folder: Path, fault: str | None = None) -> RunRec
     machine while it measured that voids the run, whatever its calibrations say.
     """
     host_class = str(record.environment["host_class"])
-    limit = record.config["measure"].get("machine_ratio", DEFAULT_RATIO)
+    limit = as_config(record.config)["measure"].get("machine_ratio", DEFAULT_RATIO)
     if fault is not None:
         return _with(record, MachineState(
             valid=False, ratio=None, limit_ratio=limit, num_runs=0, num_shipped=0, reason=fault
@@ -53,4 +54,4 @@ def checked(record: RunRecord, folder: Path, fault: str | None = None) -> RunRec
 
 
 def _with(record: RunRecord, state: MachineState) -> RunRecord:
-    return replace(record, environment={**record.environment, MACHINE: asdict(state)})
+    return replace(record, environment={**record.environment, MACHINE: state.content()})

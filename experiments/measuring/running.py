@@ -14,8 +14,9 @@ from experiments.common.cli import complain
 from experiments.common.environment import CORES_OF_A_SCORER, usable_cores
 from experiments.common.estimate import expected_s
 from experiments.common.plain import Config
+from experiments.common.processes import module_environment
 from experiments.common.progress import Planned
-from experiments.measuring.job import Launcher, module_environment
+from experiments.measuring.job import Launcher
 from experiments.measuring.measure import plan_for
 from experiments.measuring.validate import planned_evals
 from experiments.settings.compose import Cell

@@ -21,7 +21,8 @@ from experiments.common.cli import refused_limit, resume_command, warn_once
 from experiments.common.plain import Config, MeasureSettings
 from experiments.jetson.memory import refused_allocator
 from experiments.measuring.job import RESULT
-from experiments.settings.compose import Cell, compose_config, compose_run, refuse_infinite
+from experiments.settings.compose import Cell, compose_config, compose_run
+from experiments.settings.composing import refuse_infinite
 from experiments.settings.groups import check_groups
 from experiments.settings.reference import reference_model
 from experiments.workload.requests import Workload, load_workload

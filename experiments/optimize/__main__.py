@@ -198,7 +198,7 @@ def front_lines(search: Search) -> list[str]:
     """The cells that no other beats, a line each, however often they were suggested."""
     lines = []
     for row in search.rows:
-        if row["is_on_front"]:
+        if row["is_on_front"] and row["values"] is not None:
             figures = zip(search.objectives, row["values"], strict=True)
             lines.append(f"front    {row['label']}: {', '.join(f'{name} {value:.4g}' for name, value in figures)}")
     return lines

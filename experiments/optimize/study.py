@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from engine.contract import ConfigError
 from experiments.common.plain import SweepSettings
@@ -22,6 +22,19 @@ from metrics.record import RecordError, RunRecord, write_atomically
 SEARCH, STUDY = "search.json", "optuna.db"
 
 
+class SearchRow(TypedDict):
+    """A trial as search.json has it. values: None without a number; constraints: by how much each is missed."""
+
+    number: int
+    label: str
+    params: dict[str, object]
+    values: list[float] | None
+    constraints: dict[str, float]
+    reason: str | None
+    is_feasible: bool
+    is_on_front: bool
+
+
 @dataclass(slots=True, eq=False)
 class Search:
     """A sweep that grows by what Optuna proposes. rows: its cells, each once, as search.json has them."""
@@ -32,7 +45,7 @@ class Search:
     objectives: tuple[str, ...]
     directions: tuple[Direction, ...]
     constraints: tuple[Constraint, ...]
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[SearchRow] = field(default_factory=list)
 
     @property
     def wanted(self) -> int:
@@ -40,7 +53,7 @@ class Search:
         size, asked = self.space.size, int(self.settings["num_trials"])
         return asked if size is None else min(asked, size)
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: SearchRow) -> None:
         """A cell that is suggested once more is one row all the same."""
         if all(known["label"] != row["label"] for known in self.rows):
             self.rows.append(row)
@@ -143,7 +156,7 @@ def tell(study: Any, trial: Any, label: str, told: Told) -> None:
         study.tell(trial.number, list(told.values))
 
 
-def row_of(number: int, label: str, params: Mapping[str, object], told: Told) -> dict[str, Any]:
+def row_of(number: int, label: str, params: Mapping[str, object], told: Told) -> SearchRow:
     """A trial as search.json has it."""
     return {
         "number": number, "label": label, "params": dict(params),
@@ -152,7 +165,7 @@ def row_of(number: int, label: str, params: Mapping[str, object], told: Told) ->
     }  # fmt: skip
 
 
-def told_of(row: Mapping[str, Any]) -> Told:
+def told_of(row: SearchRow) -> Told:
     values = row["values"]
     return Told(values=None if values is None else tuple(values), excess=row["constraints"], reason=row["reason"])
 
@@ -162,9 +175,9 @@ def save_search(search: Search) -> None:
     for row in search.rows:
         excess = row["constraints"].values()
         row["is_feasible"], row["is_on_front"] = row["values"] is not None and all(v <= 0 for v in excess), False
-    feasible = [row for row in search.rows if row["is_feasible"]]
-    for index in pareto_front([row["values"] for row in feasible], search.directions):
-        feasible[index]["is_on_front"] = True
+    feasible = [(row, row["values"]) for row in search.rows if row["is_feasible"] and row["values"] is not None]
+    for index in pareto_front([values for _, values in feasible], search.directions):
+        feasible[index][0]["is_on_front"] = True
     objectives = [
         {"name": name, "direction": way} for name, way in zip(search.objectives, search.directions, strict=True)
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 import soundfile
@@ -17,6 +16,7 @@ from experiments.measuring.job import RESULT
 from metrics.fidelity.artefacts import METRIC as AUDIO_VALID
 from metrics.fidelity.artefacts import Expectation, audio_valid, offset_of, replayed
 from metrics.fidelity.pairing import AgainstName, Heard, sha256_of
+from metrics.parts.spoken import SentenceEntry
 from metrics.record import RecordError, RunRecord, Score, Utterance, load_record, to_json
 
 RANDOM_WEIGHTS = "random weights: a speed workload"
@@ -107,16 +107,8 @@ def voice_dc(record: RunRecord, utterance_id: str) -> float:
     return float(_entry(record, utterance_id).get("voice_dc", 0.0))
 
 
-class Spoken(TypedDict, total=False):
-    """An entry of `workload.utterances`: which clip speaks a sentence."""
-
-    id: str
-    prompt_sha256: str
-    voice_dc: float
-
-
-def _entry(record: RunRecord, utterance_id: str) -> Spoken:
-    nothing: Spoken = {}
+def _entry(record: RunRecord, utterance_id: str) -> SentenceEntry:
+    nothing: SentenceEntry = {}
     return next((entry for entry in record.workload.get("utterances", ()) if entry["id"] == utterance_id), nothing)
 
 
@@ -150,7 +142,8 @@ def _validity(
     if name in unreadable:
         return _invalid(name, [unreadable[name]])
     audio = heard[name]
-    num_samples = expected_samples(utterance, as_config(record.config))
+    config = as_config(record.config)
+    num_samples = expected_samples(utterance, config)
     if record.facts and record.facts.get("random_weights"):
         # Noise is what random weights say; what can still be wrong is the length and the arithmetic
         if len(audio.audio_S) == num_samples and np.isfinite(audio.audio_S).all():
@@ -161,7 +154,7 @@ def _validity(
     expected = Expectation(
         utterance_id=name,
         text=utterance.text,
-        sample_rate_hz=int(record.config["model"]["sample_rate_hz"]),
+        sample_rate_hz=int(config["model"]["sample_rate_hz"]),
         num_samples=num_samples,
         voice_dc=voice_dc(record, name),
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 from engine.contract import ConfigError
 from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, complain, note, run_verb
 from experiments.common.device_lock import device_lock
-from experiments.common.plain import Config
+from experiments.common.plain import Config, as_config
 from experiments.common.presets import with_presets
 from experiments.measuring.job import RESULT, Launcher, launch, new_job
 from experiments.measuring.validate import one_cell
@@ -73,7 +73,7 @@ def _scores(folder: Path, other: Other | None) -> list[Score]:
 
 def _not_the_reference(record: RunRecord) -> RunRecord:
     """Here the reference *is* compared, with itself and its other seeds."""
-    quality = {**record.config["quality"], "reference_dir": "floor"}
+    quality = {**as_config(record.config)["quality"], "reference_dir": "floor"}
     return replace(record, config={**record.config, "quality": quality})
 
 

@@ -39,7 +39,7 @@ def ingredients(folder: Path, reference: Path | None, oracle: Path | None, floor
         "reference": _run_hash(reference, is_side=True) if reference is not None else None,
         "oracle": _run_hash(oracle, is_side=True) if oracle is not None else None,
         "floors": _hash([to_json([asdict(floor) for floor in floors])]),
-        "means": _hash([scoring_hash(), *_recipes(to_json(record.config["quality"])), *_texts(record)]),
+        "means": _hash([scoring_hash(), *_recipes(to_json(as_config(record.config)["quality"])), *_texts(record)]),
     }
 
 
@@ -95,11 +95,10 @@ def _recipes(quality: str) -> tuple[str, ...]:
 
 def _texts(record: RunRecord) -> list[str]:
     """Of the whole text list, which is what the recogniser may hear."""
-    if not {"wer", "wer_closed"} & set(record.config["quality"]["metrics"]):
+    config = as_config(record.config)
+    if not {"wer", "wer_closed"} & set(config["quality"]["metrics"]):
         return []
-    return [
-        line.text for line in select_lines({"texts": record.config["workload"]["texts"], "select": None, "limit": None})
-    ]
+    return [line.text for line in select_lines({"texts": config["workload"]["texts"], "select": None, "limit": None})]
 
 
 def _hash(parts: Iterable[str]) -> str:

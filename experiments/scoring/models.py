@@ -42,8 +42,8 @@ def model_recipes(quality: QualitySettings) -> dict[str, str]:
     recogniser, speaker_file = quality["recogniser"], quality["speaker"]["file"]
     kind, folder, language = recogniser["kind"], recogniser["folder"], recogniser["language"]
     closed = f"{version_of(CLOSED)}, en-us, bigrams of the workload's texts (a closed vocabulary)"
-    predictors: Mapping[str, Any] = quality["predicted_mos"]
-    files = [f"{name} {_hash_of(path)}" for name, path in predictors.items() if path is not None]
+    predictors: Mapping[str, object] = quality["predicted_mos"]
+    files = [f"{name} {_hash_of(str(path))}" for name, path in predictors.items() if path is not None]
     packaged = [identity_of(model) for name, model in PACKAGED.items() if predictors.get(name) is None]
     return {
         "wer": closed if kind == CLOSED else _whisper_recipe(folder, language),
@@ -77,8 +77,11 @@ def _from_anywhere(path: str | None) -> str | None:
 
 def intelligibility(record: RunRecord, heard: Mapping[str, Audio], limits: Limits) -> list[Score]:
     """Word and character errors on the text that was asked for, by the recogniser of `quality`."""
-    asked: Recogniser = record.config["quality"]["recogniser"]
-    return wer_scores(_transcripts(record, heard, {**asked, "folder": _from_anywhere(asked["folder"])}, limits))
+    asked = as_config(record.config)["quality"]["recogniser"]
+    recogniser: Recogniser = {
+        "kind": asked["kind"], "folder": _from_anywhere(asked["folder"]), "language": asked["language"],
+    }  # fmt: skip
+    return wer_scores(_transcripts(record, heard, recogniser, limits))
 
 
 def second_opinion(record: RunRecord, heard: Mapping[str, Audio], limits: Limits) -> list[Score]:
@@ -100,7 +103,7 @@ def _transcripts(
             )
             for one in record.utterances
         ]
-    lines = select_lines({"texts": record.config["workload"]["texts"], "select": None, "limit": None})
+    lines = select_lines({"texts": as_config(record.config)["workload"]["texts"], "select": None, "limit": None})
     spoken = [
         Spoken(
             utterance_id=utterance.utterance_id,
@@ -122,7 +125,7 @@ def _transcripts(
 
 def _other_language(record: RunRecord, language: str) -> str | None:
     """Why a recogniser of one language cannot judge texts of another; texts that state none are taken as they are."""
-    others = [found for found in languages_of(record.config["workload"]["texts"]) if found != language]
+    others = [found for found in languages_of(as_config(record.config)["workload"]["texts"]) if found != language]
     if not others:
         return None
     return (
@@ -133,8 +136,8 @@ def _other_language(record: RunRecord, language: str) -> str | None:
 
 def speaker(record: RunRecord, heard: Mapping[str, Audio], reference: Path | None, limits: Limits) -> list[Score]:
     """Likeness to the prompt, and to the reference where there is a certified one."""
-    asked: Encoder = record.config["quality"]["speaker"]
-    encoder: Encoder = {**asked, "file": _from_anywhere(asked["file"])}
+    asked = as_config(record.config)["quality"]["speaker"]
+    encoder: Encoder = {"kind": asked["kind"], "file": _from_anywhere(asked["file"])}
     against = load_record(reference / RESULT) if reference is not None else None
     theirs = read_all(reference, against)[0] if reference is not None and against is not None else {}
     ours_is, theirs_is = model_names(record, against) if against is not None else (None, None)
@@ -186,8 +189,8 @@ def _prompts(record: RunRecord) -> dict[str, Voice]:
 
 def predicted_mos(record: RunRecord, heard: Mapping[str, Audio], limits: Limits) -> list[Score]:
     """Numbers of every predictor that is packaged or has a file."""
-    asked: Mapping[str, str | None] = record.config["quality"]["predicted_mos"]
-    files = {name: _from_anywhere(path) for name, path in asked.items()}
+    asked: Mapping[str, object] = as_config(record.config)["quality"]["predicted_mos"]
+    files = {name: None if path is None else _from_anywhere(str(path)) for name, path in asked.items()}
     given = [name for name in PREDICTORS if name in PACKAGED or files.get(name) is not None]
     names = [utterance.utterance_id for utterance in record.utterances if utterance.utterance_id in heard]
     audios = [(heard[name].audio_S, heard[name].rate_hz) for name in names]

@@ -58,11 +58,12 @@ def score_run(folder: Path, reference: Path | None, oracle: Path | None, quality
     if "quality" not in record.config:
         raise RecordError(f"{folder / RESULT}: config.quality is missing; run again")
     if quality_set is not None:
-        record = replace(record, config={**record.config, "quality": widened(record.config["quality"], quality_set)})
+        wider = widened(as_config(record.config)["quality"], quality_set)
+        record = replace(record, config={**record.config, "quality": wider})
         save_record(record, folder / RESULT)  # first: what the scores are made of is read from there
     floors = floors_beside(record, reference)
     used = ingredients(folder, reference, oracle, floors)
-    quality = record.config["quality"]
+    quality = as_config(record.config)["quality"]
     heard, unreadable = read_all(folder, record)
     scores = [score for score in record.scores if score.metric in MEASURED]
     scores += validity_scores(record, heard, unreadable)
@@ -108,7 +109,8 @@ def _recipes(scores: Sequence[Score], quality: QualitySettings) -> dict[str, str
 
 def _model_scores(record: RunRecord, heard: Mapping[str, Audio], reference: Path | None) -> list[Score]:
     """Scores by models, each family only where it was asked for."""
-    families, limits = record.config["quality"]["metrics"], limits_of(record.config["quality"])
+    quality = as_config(record.config)["quality"]
+    families, limits = quality["metrics"], limits_of(quality)
     scores: list[Score] = []
     if "wer" in families:
         scores += intelligibility(record, heard, limits)

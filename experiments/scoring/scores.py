@@ -41,7 +41,7 @@ def limits_of(quality: QualitySettings) -> Limits:
 
 
 def families_of(record: RunRecord, among: Sequence[str]) -> list[str]:
-    return [family for family in record.config["quality"]["metrics"] if family in among]
+    return [family for family in as_config(record.config)["quality"]["metrics"] if family in among]
 
 
 def paired_scores(record: RunRecord, heard: Mapping[str, Audio], other: Other) -> list[Score]:
@@ -72,7 +72,7 @@ def paired_scores(record: RunRecord, heard: Mapping[str, Audio], other: Other) -
             reason = f"no audio of {key} {where}{why}"
             scores += _absent(record, (utterance,), name, "unavailable", reason)
     families = families_of(record, PAIR_FAMILIES)
-    return scores + score_pairs(pairs, name, families, limits_of(record.config["quality"]), other.kind)
+    return scores + score_pairs(pairs, name, families, limits_of(as_config(record.config)["quality"]), other.kind)
 
 
 def lone_scores(record: RunRecord, heard: Mapping[str, Audio]) -> list[Score]:
@@ -80,7 +80,8 @@ def lone_scores(record: RunRecord, heard: Mapping[str, Audio]) -> list[Score]:
     ours = [
         heard_of(record, u, heard[u.utterance_id], "reference") for u in record.utterances if u.utterance_id in heard
     ]
-    return score_alone(ours, record.config["quality"]["metrics"], limits_of(record.config["quality"]))
+    quality = as_config(record.config)["quality"]
+    return score_alone(ours, quality["metrics"], limits_of(quality))
 
 
 def _absent(

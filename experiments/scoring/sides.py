@@ -30,7 +30,7 @@ def sides_of(folder: Path, quality_set: str | None = None) -> tuple[Path | None,
     record = load_record(folder / RESULT)
     if "quality" not in record.config:
         raise RecordError(f"{folder / RESULT}: config.quality is missing; run again")
-    quality = record.config["quality"]
+    quality = as_config(record.config)["quality"]
     config = {**record.config, "quality": quality if quality_set is None else widened(quality, quality_set)}
     return _reference(folder, as_config(config)), _oracle(folder, record)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from baselines.paired.rule import PairedLimits
 from baselines.paired.selftests import SELFTESTS, HostErrors, Restarts, Tally, load_errors, save_errors
 from engine.contract import ConfigError
-from engine.settings import LONGEST_S
+from engine.keys import LONGEST_S
 from experiments.common.device_lock import lock_folder
 from experiments.common.environment import now_iso
 

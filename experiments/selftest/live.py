@@ -17,7 +17,8 @@ from baselines.simulation.traces import TRACES, Trace, save_trace
 from engine.contract import ConfigError
 from experiments.common.device_lock import device_lock
 from experiments.common.environment import fingerprint, now_iso
-from experiments.compare.session import Prepared, open_bench, prepare
+from experiments.compare.preparing import Prepared, prepare
+from experiments.compare.session import open_bench
 from experiments.compare.settings import Command, read_command
 from experiments.telemetry.watch import watching
 from metrics.paired import between_sd, between_sd_upper

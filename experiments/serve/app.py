@@ -25,6 +25,7 @@ from experiments.serve.counters import CONTENT_TYPE, ServiceCounters
 from experiments.serve.service import Closed, QueueFull, Service, Spoken
 from experiments.serve.speech_api import MOST_CHARS, PREFIX, api_error, request_by, speech_router
 from experiments.workload.voices import Voice
+from metrics.parts.facts import Facts
 from metrics.speed.memory import read_memory
 
 QUEUE_S, SERVICE_S, BATCH = "X-F5-Queue-S", "X-F5-Service-S", "X-F5-Batch"
@@ -50,7 +51,7 @@ def create_app(
     service: Service,
     voices: Mapping[str, Voice],
     check_text: Callable[[str], None],
-    facts: Callable[[], dict[str, Any]],
+    facts: Callable[[], Facts],
     environment: Mapping[str, object],
     counters: ServiceCounters,
 ) -> FastAPI:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from engine.contract import ConfigError
-from engine.settings import LONGEST_S
+from engine.keys import LONGEST_S
 from experiments.serve.line import BatchRule
 from experiments.settings.keys import key_of
 from experiments.settings.own import Own
@@ -218,8 +218,3 @@ def refuse_unserved(argv: Sequence[str]) -> None:
         name = key_of(word)
         if name.startswith("load.") or name in Load.model_fields.keys() - Serve.model_fields.keys():
             raise ConfigError(key, value, "is for a load", f"a service takes {', '.join(Serve.model_fields)}")
-
-
-def read_serve(words: Sequence[str]) -> Serve:
-    """serve.KEY=VALUE. Raises ConfigError."""
-    return SERVE.made(SERVE.split(words)[0])

@@ -14,7 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from engine.contract import ConfigError
 from experiments.common.presets import CONF, groups, own_folder
-from experiments.settings.compose import implied, options, refused
+from experiments.common.presets import presets as options
+from experiments.settings.composing import implied, refused
 from reports.commands import here
 
 HELP = ("--help", "-h")

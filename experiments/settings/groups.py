@@ -15,7 +15,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints, 
 from pydantic import ConfigDict, create_model
 
 from engine import settings as engines
-from engine.settings import Elsewhere
+from engine.keys import Elsewhere
 from experiments.common import plain
 from experiments.common.plain import Config
 from experiments.settings.typed import Group, Text, group_of

@@ -21,7 +21,7 @@ from experiments.common.presets import CONF, folders, presets
 from experiments.common.quoting import hydra_value
 from experiments.common.written import NotWritten
 from experiments.common.written import typed as value_of_text
-from experiments.settings.compose import refuse_infinite, refused
+from experiments.settings.composing import refuse_infinite, refused
 from experiments.settings.front import is_help, is_information, refuse_flags, show_by_hydra, show_help
 from experiments.settings.keys import key_of, refuse_misspelt
 from experiments.settings.overrides import given, parse

@@ -12,7 +12,8 @@ from engine.families.family import family_of
 from engine.settings import ModelSettings, VocoderSettings
 from engine.weights.checkpoint import is_random
 from experiments.common.plain import Config, as_plain
-from experiments.settings.compose import compose_config, names_of, options
+from experiments.common.presets import presets as options
+from experiments.settings.compose import compose_config, names_of
 from metrics.fidelity.catalog import PAIR_FAMILIES
 from metrics.record import to_json
 

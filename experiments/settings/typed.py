@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from pydantic.fields import FieldInfo
 
 from engine.contract import ConfigError
-from engine.settings import Allowed
+from engine.keys import Allowed
 from experiments.common.quoting import argument
 from metrics.record import to_json
 

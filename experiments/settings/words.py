@@ -15,7 +15,7 @@ from experiments.common.cli import refused_limit
 from experiments.common.presets import CONF
 from experiments.common.written import NotWritten, read_document, refuse_unwritten, value_of
 from experiments.common.written import typed as typed_value
-from experiments.settings.compose import refuse_infinite
+from experiments.settings.composing import refuse_infinite
 
 PRESETS = CONF / "gate" / "quality"
 

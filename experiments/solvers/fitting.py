@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from engine.contract import ConfigError, SynthesisRequest
+from engine.contract import ConfigError, Proof, SynthesisRequest
 from engine.pipeline import F5Engine
-from engine.settings import Proof
 from engine.solver.fitted import Fitted
 from engine.solver.guidance import Rows, evaluate
 from engine.solver.methods import SolverSpec

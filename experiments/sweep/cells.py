@@ -11,7 +11,7 @@ from typing import Protocol
 
 from experiments.common.environment import now_iso
 from experiments.common.failure import allowed_retries, signal_name
-from experiments.common.plain import Config
+from experiments.common.plain import Config, as_config
 from experiments.measuring.energy import launch_with_energy
 from experiments.measuring.job import JOB, RESULT, JobResult, JobSpec, Launcher, new_job, read_job, write_job
 from experiments.measuring.running import make_launcher
@@ -205,9 +205,9 @@ def _whole_record(folder: Path, entry: Entry) -> RunRecord | None:
         return None
     if not entry.attempts or record.run_id != entry.attempts[-1].run_id:
         return None
-    if len(record.cold_starts) < int(record.config["measure"]["cold_starts"]):
+    if len(record.cold_starts) < int(as_config(record.config)["measure"]["cold_starts"]):
         return None  # ended between the measurement and the writing of its cold starts
-    if record.config["measure"].get("energy_busy_s") and not record.scores_of(GROSS):
+    if as_config(record.config)["measure"].get("energy_busy_s") and not record.scores_of(GROSS):
         return None  # and of its energy
     audio = [folder / utterance.audio_path for utterance in record.utterances]
     return record if all(path.is_file() for path in audio) else None

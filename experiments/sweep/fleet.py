@@ -31,12 +31,13 @@ from experiments.common.cli import (
 from experiments.common.device_lock import folder_lock
 from experiments.common.environment import instruction_set
 from experiments.common.plain import Config
+from experiments.common.processes import module_environment
 from experiments.common.sources import code_hash
 from experiments.fleet.cluster import HELD_S, Cluster, Node, connected
 from experiments.fleet.facts import HostClass, chosen, classes_of, environment_of
 from experiments.fleet.machines import Machine, MachineLost, Place
 from experiments.fleet.travel import PACKAGES
-from experiments.measuring.job import JobResult, JobSpec, Launcher, module_environment
+from experiments.measuring.job import JobResult, JobSpec, Launcher
 from experiments.measuring.running import sync_tracking
 from experiments.measuring.validate import LOCAL, launcher_of
 from experiments.settings.compose import COMPOSED_FOR, compose_cells

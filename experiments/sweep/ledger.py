@@ -7,11 +7,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 
 from experiments.common.environment import now_iso
 from experiments.common.failure import FailureKind
 from metrics.record import SWEEP_SCHEMA_VERSION, RecordError, repeated, write_atomically
+from metrics.typed import from_json
 
 SWEEP = "sweep.json"
 
@@ -171,60 +172,33 @@ def load_ledger(folder: Path) -> Ledger:
         )
     try:
         return _ledger_from(folder, data)
-    except (TypeError, KeyError, ValueError) as error:
+    except ValueError as error:
         raise RecordError(f"{path}: damaged sweep file ({error}); start the sweep again") from error
 
 
-def _ledger_from(folder: Path, data: Mapping[str, Any]) -> Ledger:
-    """Raises TypeError, KeyError or ValueError for whatever this program has not written."""
-    rest = {name: value for name, value in data.items() if name not in ("schema_version", "cells")}
-    ledger = Ledger(folder=folder, entries=[_entry_from(cell) for cell in _typed("cells", data["cells"], list)], **rest)
-    for name in ("sweep_id", "created"):
-        _typed(name, getattr(ledger, name), str)
-    for name in ("finished", "reference"):
-        _typed(name, getattr(ledger, name), str, type(None))
-    _one_of("status", ledger.status, SweepStatus)
-    for what, keys in (
-        ("label", [one.label for one in ledger.entries]),
-        ("folder", [one.dir for one in ledger.entries]),
-    ):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Stored:
+    """sweep.json."""
+
+    schema_version: int
+    sweep_id: str
+    cells: tuple[Entry, ...]
+    created: str = field(default_factory=now_iso)
+    finished: str | None = None
+    status: SweepStatus = "running"
+    reference: str | None = None
+
+
+def _ledger_from(folder: Path, data: object) -> Ledger:
+    """Raises ValueError for whatever this program has not written."""
+    stored = from_json(_Stored, data)
+    for entry in stored.cells:
+        if Path(entry.dir).is_absolute() or ".." in Path(entry.dir).parts:
+            raise ValueError(f"dir {entry.dir} leads out of the sweep")
+    for what, keys in (("label", [one.label for one in stored.cells]), ("folder", [one.dir for one in stored.cells])):
         if (twin := repeated(keys)) is not None:
             raise ValueError(f"two cells have the {what} {twin}")
-    return ledger
-
-
-def _entry_from(data: Any) -> Entry:
-    fields = {**_typed("a cell", data, dict)}
-    fields["overrides"] = tuple(_typed("overrides", fields["overrides"], list))
-    fields["attempts"] = tuple(map(_attempt_from, _typed("attempts", fields.get("attempts", []), list)))
-    entry = Entry(**fields)
-    for text in (entry.label, entry.dir, *entry.overrides):
-        _typed("a text", text, str)
-    for optional in (entry.reason, entry.remedy):
-        _typed("a reason", optional, str, type(None))
-    for part in _typed("identity", entry.identity, dict, type(None)) or {}:
-        _typed(f"identity.{part}", entry.identity[part] if entry.identity else None, str)
-    if Path(entry.dir).is_absolute() or ".." in Path(entry.dir).parts:
-        raise ValueError(f"dir {entry.dir} leads out of the sweep")
-    _one_of("state", entry.state, CellState)
-    return entry
-
-
-def _attempt_from(data: Any) -> Attempt:
-    fields = {**_typed("an attempt", data, dict)}
-    attempt = Attempt(**{**fields, "log_tail": tuple(_typed("log_tail", fields.get("log_tail", []), list))})
-    for text in (attempt.run_id, attempt.started, *attempt.log_tail):
-        _typed("a text", text, str)
-    _one_of("outcome", attempt.outcome, AttemptOutcome)
-    return attempt
-
-
-def _typed(name: str, value: Any, *kinds: type) -> Any:
-    if not isinstance(value, kinds):
-        raise TypeError(f"{name} is {type(value).__name__}")
-    return value
-
-
-def _one_of(name: str, value: Any, words: Any) -> None:
-    if value not in get_args(words):
-        raise ValueError(f"{name} {value!r}")
+    return Ledger(
+        folder=folder, sweep_id=stored.sweep_id, entries=list(stored.cells), created=stored.created,
+        finished=stored.finished, status=stored.status, reference=stored.reference,
+    )  # fmt: skip

@@ -25,8 +25,9 @@ from experiments.common.cli import (
     resume_command,
 )
 from experiments.common.device_lock import device_lock, device_name, folder_lock
+from experiments.common.processes import module_environment
 from experiments.common.progress import Board, expected_text
-from experiments.measuring.job import LOG, module_environment, new_job, write_job
+from experiments.measuring.job import LOG, new_job, write_job
 from experiments.measuring.running import (
     default_out,
     finish_scoring,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from experiments.jetson.mode import gpu_folder
 from experiments.jetson.tree import Tree
+from metrics.power.telemetry import State
 from metrics.power.throttling import Slowed
 
 CONSTANT = "PMIC"  # this zone of old boards says 100 degrees whatever happens
@@ -49,15 +49,19 @@ def _acting(tree: Tree) -> tuple[str, ...] | None:
     return found if found or is_known else None
 
 
-def read_state(tree: Tree) -> dict[str, Any]:
+def read_state(tree: Tree) -> State:
     """Temperatures, throttles, counters, memory, fan, GPU: only what has a value now. A gated zone has none."""
     slowed = read_slowed(tree)
-    state: dict[str, Any] = {
-        "zones_c": _zones_c(tree), "events": dict(slowed.events),
-        "throttles": None if slowed.acting is None else list(slowed.acting),
-        **_memory(tree), **_gpu(tree), "fan_frac": _fan_frac(tree),
-    }  # fmt: skip
-    return {name: value for name, value in state.items() if value not in (None, {})}
+    state: State = {**_memory(tree), **_gpu(tree)}
+    if zones_c := _zones_c(tree):
+        state["zones_c"] = zones_c
+    if slowed.events:
+        state["events"] = dict(slowed.events)
+    if slowed.acting is not None:
+        state["throttles"] = list(slowed.acting)
+    if (fan_frac := _fan_frac(tree)) is not None:
+        state["fan_frac"] = fan_frac
+    return state
 
 
 def _zones_c(tree: Tree) -> dict[str, float]:
@@ -69,24 +73,23 @@ def _zones_c(tree: Tree) -> dict[str, float]:
     return found
 
 
-def _memory(tree: Tree) -> dict[str, Any]:
+def _memory(tree: Tree) -> State:
     said = tree.text_or_none("proc/meminfo") or ""
     values = {name: int(kib) * KIB for name, kib in re.findall(r"^(\w+):\s*(\d+) kB", said, re.MULTILINE)}
-    found: dict[str, Any] = {"mem_available_bytes": values.get("MemAvailable")}
+    found: State = {"mem_available_bytes": values["MemAvailable"]} if "MemAvailable" in values else {}
     if {"SwapTotal", "SwapFree"} <= set(values):
         found["swap_used_bytes"] = values["SwapTotal"] - values["SwapFree"]
     return found
 
 
-def _gpu(tree: Tree) -> dict[str, Any]:
+def _gpu(tree: Tree) -> State:
     """A frequency of 0 is a GPU that is switched off, not one without a value."""
     folder = gpu_folder(tree)
     loads = tree.names("sys/devices/platform/*.g*/load") + tree.names("sys/devices/platform/bus@0/*.gpu/load")
     per_mille = tree.number_or_none(loads[0]) if loads else None
-    return {
-        "gpu_hz": None if folder is None else tree.number_or_none(f"{folder}/cur_freq"),
-        "gpu_load_frac": None if per_mille is None else per_mille / 1000,
-    }
+    hz = None if folder is None else tree.number_or_none(f"{folder}/cur_freq")
+    found: State = {} if hz is None else {"gpu_hz": hz}
+    return found if per_mille is None else {**found, "gpu_load_frac": per_mille / 1000}
 
 
 def _fan_frac(tree: Tree) -> float | None:

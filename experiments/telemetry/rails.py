@@ -13,6 +13,7 @@ from typing import Any
 from experiments.jetson.tree import NoValue, Tree
 from experiments.telemetry.reading import Reading
 from metrics.power.rails import UNUSED, NoRule, Rule, rule_of, total
+from metrics.power.telemetry import Chip
 
 INA3221_CHANNELS = (1, 2, 3)  # in4 to in6 are voltages over the shunts, in7 is their sum
 IIO_CHANNELS = (0, 1, 2)
@@ -46,7 +47,7 @@ class JetsonRails:
     rails: tuple[Rail, ...]
     rule: Rule | None
     rule_missing: str | None
-    chips: tuple[Mapping[str, Any], ...]
+    chips: tuple[Chip, ...]
     unreadable: Mapping[str, str]
     source: str = "rails"
 
@@ -71,7 +72,7 @@ class JetsonRails:
     @property
     def update_interval_s(self) -> float | None:
         """The slowest chip's, None where none says."""
-        known = [chip["update_interval_ms"] for chip in self.chips if chip.get("update_interval_ms") is not None]
+        known = [ms for chip in self.chips if (ms := chip["update_interval_ms"]) is not None]
         return max(known) / 1000 if known else None
 
     def head(self) -> dict[str, Any]:
@@ -82,7 +83,7 @@ class JetsonRails:
             "rule": None if self.rule is None else self.rule.name,
             "total_of": [] if self.rule is None else list(self.rule.rails),
             "rails": {rail.label: list(rail.files) for rail in self.rails},
-            "chips": [dict(chip) for chip in self.chips], "missing": missing,
+            "chips": list(self.chips), "missing": missing,
         }  # fmt: skip
 
     def read(self) -> Reading:
@@ -97,9 +98,9 @@ class JetsonRails:
         return Reading(rails_w=rails_w, total_w=total_w, missing=missing)
 
 
-def _found(tree: Tree, unreadable: dict[str, str]) -> tuple[list[Rail], list[dict[str, Any]]]:
+def _found(tree: Tree, unreadable: dict[str, str]) -> tuple[list[Rail], list[Chip]]:
     rails: dict[str, Rail] = {}
-    chips = []
+    chips: list[Chip] = []
     for name in tree.names("sys/class/hwmon/hwmon*/name"):
         folder = name.rpartition("/")[0]
         if tree.text_or_none(name) == "ina3221":
@@ -149,7 +150,7 @@ def _iio(tree: Tree, folder: str) -> list[Rail]:
     ]
 
 
-def _chip(tree: Tree, folder: str, name: str) -> dict[str, Any]:
+def _chip(tree: Tree, folder: str, name: str) -> Chip:
     return {
         "name": name, "samples": tree.number_or_none(f"{folder}/samples"),
         "update_interval_ms": tree.number_or_none(f"{folder}/update_interval"),

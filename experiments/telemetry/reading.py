@@ -16,7 +16,7 @@ class Reading:
     total_w: float | None = None
     counters_j: Mapping[str, float] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
-    state: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, object] = field(default_factory=dict)
 
     def content(self) -> dict[str, Any]:
         """For a file: only what is there."""

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from baselines.class_history import MACHINE
 from experiments.jetson.board import is_jetson, read_jetson, state_change
@@ -20,7 +19,9 @@ from experiments.jetson.tree import Tree
 from experiments.telemetry.backends import choose
 from experiments.telemetry.board_state import read_slowed, read_state
 from experiments.telemetry.sampler import TELEMETRY, Sampler
+from metrics.parts.environment import Environment, PowerSeen
 from metrics.power.summary import summary_of
+from metrics.power.telemetry import State
 from metrics.power.throttling import Slowed, throttling
 
 RUN_HZ = 1.0  # beside timed rounds the slow rate alone
@@ -39,7 +40,7 @@ class Watch:
         self._before: Slowed = read_slowed(tree)
         self._started_s = time.monotonic()
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """For the sampler. What is left of the memory is kept: its lowest is the run's peak; and what throttled, which
         may be over before the end."""
         found = read_state(self._tree)
@@ -48,7 +49,7 @@ class Watch:
             self._available_bytes.append(found["mem_available_bytes"])
         return found
 
-    def memory(self) -> dict[str, Any]:
+    def memory(self) -> Environment:
         """For a record's environment: what MemAvailable was before the worker was started, its lowest once a second,
         and the difference; {} where it cannot be read."""
         if not self._available_bytes:
@@ -70,20 +71,20 @@ class Watch:
         return "while it was measured: " + "; ".join(found) if found else None
 
 
-def seen_in(folder: Path) -> dict[str, Any]:
+def seen_in(folder: Path) -> PowerSeen:
     """The figures of a folder's telemetry.jsonl whose sampler has ended; {} where there is none."""
     path = folder / TELEMETRY
     return summary_of([json.loads(line) for line in path.read_text("utf-8").splitlines()]) if path.is_file() else {}
 
 
-def watched(environment: Mapping[str, object], watch: Watch | None, folder: Path) -> dict[str, Any]:
+def watched(environment: Environment, watch: Watch | None, folder: Path) -> Environment:
     """The environment of a record with what was seen of the board; its machine is void where something changed. As it
     was where nobody watched."""
     if watch is None:
-        return dict(environment)
+        return environment
     fault = watch.fault(environment)
-    void = {} if fault is None else {MACHINE: {"valid": False, "reason": fault}}
-    return {**environment, **watch.memory(), "telemetry": seen_in(folder), **void}
+    seen: Environment = {**environment, **watch.memory(), "telemetry": seen_in(folder)}
+    return seen if fault is None else {**seen, MACHINE: {"valid": False, "reason": fault}}
 
 
 @contextmanager

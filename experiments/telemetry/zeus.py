@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
+from metrics.parts.environment import PowerSeen
 from metrics.power.energy import NoEnergy, PowerSample, integrate_j
+from metrics.power.telemetry import Line
 
 WINDOW = "f5bench"
 SOURCE = "nvml"  # whose watts it is held against
@@ -48,7 +49,7 @@ def zeus_window(kind: str, source: str) -> Iterator[Window | None]:
     window.joules = float(sum(monitor.end_window(WINDOW, sync_execution=False).gpu_energy.values()))
 
 
-def beside_zeus(lines: Sequence[Mapping[str, Any]], window: Window | None) -> dict[str, Any]:
+def beside_zeus(lines: Sequence[Line], window: Window | None) -> PowerSeen:
     """zeus_j, own_j of the same time, and what they differ by; {} where nothing can be held against another.
 
     lines: the entries of telemetry.jsonl.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.common.plain import TrackingSettings, as_config
 from experiments.tracking.listening import LISTENING, heard_of
 from experiments.tracking.measured import NOT_JUDGED, Measured, measured_of, warnings_in
 from experiments.tracking.overview import Overview, overview_of
@@ -18,10 +19,10 @@ from experiments.tracking.runs import (
     RENDERED_FILES,
     FolderContent,
     RunContent,
-    default_settings,
     files_of,
     owner_of,
     run_tags,
+    settings_of,
     unix_ms,
 )
 from experiments.tracking.series import BEST_RTF, as_shown
@@ -82,12 +83,12 @@ def _content_of(source: Source) -> FolderContent:
     )
 
 
-def _settings(source: Source, records: Sequence[RunRecord]) -> dict[str, Any]:
+def _settings(source: Source, records: Sequence[RunRecord]) -> TrackingSettings:
     """The `tracking` group as stored with the runs; with the jobs, where no run was made."""
-    stored: list[Mapping[str, Any]] = [record.config for record in records]
-    stored += [_job(source, cell).get("config", {}) for cell in source.cells]
-    settings: Mapping[str, Any] = next((config["tracking"] for config in stored if config.get("tracking")), {})
-    return {**default_settings(), **settings}
+    stored = [as_config(record.config) for record in records]
+    stored += [as_config(_job(source, cell).get("config", {})) for cell in source.cells]
+    found = next((config["tracking"] for config in stored if config.get("tracking")), None)
+    return settings_of(found)
 
 
 def _job(source: Source, cell: Cell) -> dict[str, Any]:

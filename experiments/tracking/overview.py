@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from metrics.record import RecordError
+from metrics.typed import part_of
 from reports.data.context import warnings_of
 from reports.data.judged import judged_rows
 from reports.data.source import Source
@@ -59,7 +60,7 @@ def _speedups(table: Table) -> tuple[dict[str, float], str | None]:
     """Against the upstream row of the most evaluations; nothing where the machine voids that."""
     base = next((row for row in table.timed_rows if row.label == table.base_label), None)
     record = base.cell.record if base else None
-    if base is None or record is None or is_void(base) or (record.config.get("engine") or {}).get("name") != UPSTREAM:
+    if base is None or record is None or is_void(base) or part_of(record.config, "engine").get("name") != UPSTREAM:
         return {}, None
     timed = [row for row in table.timed_rows if not is_void(row)]
     ratios = ((row.label, row.timing.times_base) for row in timed if row.timing is not None)

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import yaml
 
+from experiments.common.plain import TrackingSettings
 from experiments.tracking.series import Point
 from metrics.record import to_json
 
@@ -74,7 +75,7 @@ class FolderContent:
     folder: Path
     parent: RunContent
     children: tuple[RunContent, ...]
-    settings: Mapping[str, Any]
+    settings: TrackingSettings
     shared: tuple[RunContent, ...] = ()
 
     def runs(self) -> Iterator[RunContent]:
@@ -83,9 +84,11 @@ class FolderContent:
         yield from self.children
 
 
-def default_settings() -> dict[str, Any]:
+def settings_of(stored: TrackingSettings | None) -> TrackingSettings:
+    """As stored with the runs, over conf/tracking/local.yaml."""
     path = Path(__file__).resolve().parents[2] / "conf" / "tracking" / "local.yaml"
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    usual = cast(TrackingSettings, yaml.safe_load(path.read_text(encoding="utf-8")))
+    return {**usual, **stored} if stored else usual
 
 
 def run_tags(kind: str, verb: str, run_uuid: str, state: str) -> dict[str, str | None]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from experiments.tracking.runs import FolderContent, RunContent
 from metrics.record import write_atomically
+from metrics.typed import from_json
 
 STATE_FILE = ".tracking.json"
 STATE_VERSION = 1
@@ -44,8 +45,8 @@ def load_state(folder: Path, uri: str, experiment: str) -> dict[str, SyncedRun]:
     for store in _stores(folder):
         if (store.get("uri"), store.get("experiment")) == (uri, experiment):
             try:
-                return {key: _run_from(data) for key, data in store["runs"].items()}
-            except (KeyError, TypeError, AttributeError):
+                return {key: from_json(SyncedRun, data) for key, data in store["runs"].items()}
+            except (KeyError, ValueError, AttributeError):
                 return {}
     return {}
 
@@ -71,11 +72,6 @@ def _stores(folder: Path) -> list[dict[str, Any]]:
         return [store for store in stores if isinstance(store, dict)]
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return []
-
-
-def _run_from(data: Mapping[str, Any]) -> SyncedRun:
-    files = {name: FileStamp(**stamp) for name, stamp in data["files"].items()}
-    return SyncedRun(**{**data, "files": files})
 
 
 def stamps_of(content: RunContent, known: SyncedRun | None) -> dict[str, FileStamp]:

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-
-class SideEntry(TypedDict, total=False):
-    """One of a verdict's `sides`."""
-
-    label: str
-    commit: str | None
-    config: dict[str, Any]
-    facts: dict[str, Any]
+from experiments.common.plain import Config, TrackingSettings
+from metrics.parts.environment import Environment
+from metrics.parts.facts import Facts
+from metrics.parts.spoken import Spoken
+from reports.verdicts.paired import SideContent
 
 
 class PairEntry(TypedDict):
@@ -36,10 +33,10 @@ class VerdictFile(TypedDict, total=False):
     num_turns: int
     findings: list[PairEntry]
     sentinel: PairEntry | None
-    sides: dict[str, SideEntry]
-    environment: dict[str, Any]
-    workload: dict[str, Any]
-    tracking: dict[str, Any]
+    sides: dict[str, SideContent]
+    environment: Environment
+    workload: Spoken
+    tracking: TrackingSettings
 
 
 class AudioEntry(TypedDict):
@@ -93,11 +90,11 @@ class LoadFile(TypedDict, total=False):
     status: str
     reason: str | None
     label: str
-    config: dict[str, Any]
+    config: Config
     settings: dict[str, Any]
-    facts: dict[str, Any]
-    environment: dict[str, Any]
-    workload: dict[str, Any]
+    facts: Facts
+    environment: Environment
+    workload: Spoken
     audio: AudioEntry
     levels: list[LevelEntry]
     leak: LeakEntry | None

@@ -12,18 +12,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from experiments.common.journal import KINDS
+from experiments.common.plain import as_config
 from experiments.compare.settings import is_read
 from experiments.tracking.runs import (
     FolderContent,
     RunContent,
-    default_settings,
     files_of,
     owner_of,
     run_tags,
+    settings_of,
     unix_ms,
 )
 from experiments.tracking.series import Point
-from experiments.tracking.stored import AudioEntry, LevelEntry, LoadFile, SideEntry, VerdictFile
+from experiments.tracking.stored import AudioEntry, LevelEntry, LoadFile, SideContent, VerdictFile
 from experiments.tracking.tags import (
     as_tags,
     asked_params,
@@ -110,12 +111,14 @@ def _comparison(folder: Path, verdict: VerdictFile) -> FolderContent:
         dataset=dataset_of(verdict.get("workload") or {}),
     )
     # Verdicts once held it with the candidate's other settings only
-    tracking = verdict.get("tracking") or sides.get("candidate", {"config": {}})["config"].get("tracking") or {}
-    settings = {**default_settings(), **tracking}
+    tracking = verdict.get("tracking")
+    if not tracking and "candidate" in sides:
+        tracking = as_config(sides["candidate"]["config"]).get("tracking")
+    settings = settings_of(tracking)
     return FolderContent(folder=folder, parent=run, children=(), settings=settings)
 
 
-def _verdict_note(verdict: VerdictFile, sides: Mapping[str, SideEntry]) -> str:
+def _verdict_note(verdict: VerdictFile, sides: Mapping[str, SideContent]) -> str:
     """The verdict in a sentence, for MLflow's description of the run."""
     labels = " against ".join(str(sides[name]["label"]) for name in ("candidate", "reference") if name in sides)
     return f"{verdict['outcome']}{': ' if labels else ''}{labels}" + (
@@ -189,7 +192,7 @@ def _load(folder: Path, load: LoadFile) -> FolderContent:
         files=files_of(folder, LOAD_FILES),
         dataset=dataset_of(load["workload"]),
     )
-    settings = {**default_settings(), **(config.get("tracking") or {})}
+    settings = settings_of(config.get("tracking"))
     return FolderContent(folder=folder, parent=run, children=(), settings=settings)
 
 

@@ -100,7 +100,7 @@ def message(entries: Sequence[Entry]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def tell(url: str, content: Mapping[str, Any]) -> bool:
+def tell(url: str, content: Mapping[str, object]) -> bool:
     """Whether the webhook took it; where not, one line says why and the watch goes on: its exit code says the same."""
     body = to_json(dict(content)).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method="POST")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from engine.contract import ConfigError, SynthesisRequest
 from engine.text.chunks import beyond_window, chunk_bound
@@ -17,6 +16,7 @@ from experiments.common.plain import Config
 from experiments.workload.texts import Line, select_lines
 from experiments.workload.voices import Voice, load_voices, written_voices
 from metrics.fidelity.artefacts import offset_of
+from metrics.parts.spoken import Spoken
 from metrics.record import to_json
 
 
@@ -51,7 +51,7 @@ class Workload:
             request.utterance_id: 0.0 if request.style else offset_of(request.ref_audio_S) for request in self.requests
         }
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Spoken:
         """RunRecord.workload before anything is spoken: `generated_s` is still null.
 
         chunks_beyond_window_s, where there are any: by sentence, the seconds of chunks beyond upstream's window."""
@@ -59,8 +59,7 @@ class Workload:
         long = {request.utterance_id: beyond_window(request, self.max_chunk_s) for request in cloned}
         beyond = {name: [round(length, 2) for length in seconds] for name, seconds in long.items() if seconds}
         voice_dc = self.voice_dc
-        return {
-            **({"chunks_beyond_window_s": beyond} if beyond else {}),
+        said: Spoken = {
             "name": self.name,
             "identity_sha256": self.identity_sha256,
             "num_utterances": len(self.lines),
@@ -79,6 +78,7 @@ class Workload:
                 for line, voice in zip(self.lines, self.voices, strict=True)
             ],
         }
+        return {**said, "chunks_beyond_window_s": beyond} if beyond else said
 
 
 def load_workload(config: Config) -> Workload:

@@ -20,6 +20,7 @@ from experiments.common.plain import Config
 from experiments.common.written import NotWritten, checked_text, refuse_unwritten
 from experiments.workload.synthetic import RATE_HZ, is_synthetic, seconds_of, synthetic_clip, synthetic_text
 from metrics.fidelity.prompt import level_warnings, silence_warnings, transcript_warnings
+from metrics.parts.spoken import VoiceEntry
 
 USABLE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 NOT_USABLE = "cannot be a file name"
@@ -63,7 +64,7 @@ class Voice:
         """Of clip and transcript: what must be equal before two utterances may be paired."""
         return hashlib.sha256(f"{self.content_sha256}\0{self.text}".encode()).hexdigest()
 
-    def describe(self, prepare: Mapping[str, object], model_rate_hz: int) -> dict[str, Any]:
+    def describe(self, prepare: Mapping[str, object], model_rate_hz: int) -> VoiceEntry:
         """For RunRecord.workload: reference_s is of the clip as the engines get it."""
         return {
             "id": self.voice_id,
@@ -124,7 +125,7 @@ def _written_voice(where: str, entry: Any) -> WrittenVoice:
     )
 
 
-def _written_style(where: str, entry: Mapping[str, Any]) -> WrittenVoice:
+def _written_style(where: str, entry: Mapping[str, object]) -> WrittenVoice:
     if set(entry) != set(STYLE_KEYS):
         raise ConfigError(where, dict(entry), "a model's own voice has id and style alone", "leave out the rest")
     texts = {}

@@ -74,7 +74,7 @@ def pocketsphinx_task(setup: RecogniserSetup) -> Work:
 
     def work(item: Item) -> dict[str, str]:
         try:
-            heard = recogniser.transcribe(item.arrays[0], int(item.info["sample_rate_hz"]))
+            heard = recogniser.transcribe(item.arrays[0], item.sample_rate_hz)
         except ValueError as error:
             raise Refused("error", str(error)) from None
         return {"asked": " ".join(words_of(str(item.info["text"]))), "heard": heard}

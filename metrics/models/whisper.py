@@ -43,7 +43,7 @@ def whisper_task(setup: RecogniserSetup) -> Work:
     normalised = normaliser(setup["language"])
 
     def work(item: Item) -> dict[str, str]:
-        rate_hz = int(item.info["sample_rate_hz"])
+        rate_hz = item.sample_rate_hz
         try:
             listenable(item.arrays[0], rate_hz)
         except ValueError as error:

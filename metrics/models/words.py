@@ -7,9 +7,8 @@ ways: words said again right after themselves, and words of the ending that were
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import jiwer
 
@@ -50,34 +49,26 @@ def word_error(reference: str, hypothesis: str) -> WordErrors:
     return word_edits(wanted, got)
 
 
-def character_error(reference: str, hypothesis: str) -> WordErrors:
-    """The same edit counts over characters, single spaces between words included. Raises ValueError on no word."""
-    wanted, got = words_of(reference), words_of(hypothesis)
-    if not wanted:
-        raise ValueError(f"no words in the reference {reference!r}")
-    return character_edits(wanted, got)
-
-
 def word_edits(wanted: Sequence[str], got: Sequence[str]) -> WordErrors:
     """Edit counts between normalised words, with what was repeated and what was lost at the end."""
-    return _edits(list(wanted), list(got), jiwer.process_words, max(0, num_repeated(got) - num_repeated(wanted)))
+    return _edits(list(wanted), list(got), " ", max(0, num_repeated(got) - num_repeated(wanted)))
 
 
 def character_edits(wanted: Sequence[str], got: Sequence[str]) -> WordErrors:
     """Edit counts between the characters of normalised words; nothing is counted as repeated or lost."""
-    found = _edits(list(" ".join(wanted)), list(" ".join(got)), jiwer.process_characters, 0)
+    found = _edits(list(" ".join(wanted)), list(" ".join(got)), "", 0)
     return WordErrors(
         substitutions=found.substitutions, deletions=found.deletions, insertions=found.insertions,
         reference_words=found.reference_words,
     )  # fmt: skip
 
 
-def _edits(wanted: list[str], got: list[str], process: Callable[[str, str], Any], repeated: int) -> WordErrors:
-    """process: jiwer's alignment of two texts over such units."""
+def _edits(wanted: list[str], got: list[str], glue: str, repeated: int) -> WordErrors:
+    """glue: what stands between two units, by which jiwer aligns them: a blank between words, "" between letters."""
     if not got:
         num = len(wanted)
         return WordErrors(substitutions=0, deletions=num, insertions=0, reference_words=num, lost_ending=num)
-    glue = " " if process is jiwer.process_words else ""
+    process = jiwer.process_words if glue else jiwer.process_characters
     found = process(glue.join(wanted), glue.join(got))
     last = found.alignments[0][-1]
     return WordErrors(

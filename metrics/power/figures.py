@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from metrics.power.energy import Energy
 from metrics.record import Better, Score, ScoreStatus
 
 GROSS, NET, MEAN, IDLE = "energy_j_per_audio_s", "energy_net_j_per_audio_s", "power_mean_w", "power_idle_w"
-ENVIRONMENT = "energy"  # of a record: what the pass's telemetry says, its source and the rule of its total among it
+# Of a record's environment: what the pass's telemetry says, its source and the rule of its total among it
+ENVIRONMENT: Final = "energy"
 BETTER: dict[str, Better] = {GROSS: "lower", NET: "lower", MEAN: "neither", IDLE: "neither"}
 
 

@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TypedDict
 
 from metrics.power.rails import UNUSED
 
@@ -122,11 +122,20 @@ def _fields(line: str) -> Iterator[tuple[str, re.Match[str]]]:
             place += 1
 
 
+class _Single(TypedDict, total=False):
+    """Fields of Tegrastats that a line has once."""
+
+    date: datetime
+    ram_mb: tuple[int, int]
+    swap_mb: tuple[int, int]
+    cores: tuple[Load | None, ...]
+
+
 class _Gathered:
     """The state of a reading: one method a kind of field."""
 
     def __init__(self) -> None:
-        self.single: dict[str, Any] = {}
+        self.single: _Single = {}
         self.once: set[str] = set()
         self.temperatures_c: dict[str, float] = {}
         self.gated: list[str] = []

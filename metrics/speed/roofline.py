@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from metrics.record import RunRecord
+from metrics.typed import number_in, part_of
 
 CONV_TAPS, CONV_GROUPS = 31, 16
 # Whose matrix products a row of this precision can use; where they were not measured no other peak is their roof
@@ -28,11 +28,11 @@ def rows_of(cfg_strength: float) -> int:
     return 2 if cfg_strength else 1
 
 
-def guided_frac(proof: Mapping[str, Any], cfg_strength: float) -> float:
+def guided_frac(proof: Mapping[str, object], cfg_strength: float) -> float:
     """Of an engine's evaluations over its life, by its own count; of one that does not count them all or none."""
-    guided = proof.get("guided_evals", 1 if cfg_strength else 0)
-    unguided = proof.get("unguided_evals", 0 if cfg_strength else 1)
-    return float(guided / (guided + unguided)) if guided + unguided else 0.0
+    guided = number_in(proof, "guided_evals", 1 if cfg_strength else 0)
+    unguided = number_in(proof, "unguided_evals", 0 if cfg_strength else 1)
+    return guided / (guided + unguided) if guided + unguided else 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,18 +48,19 @@ class Dit:
     skips: int = 0
 
     @staticmethod
-    def of(model: Mapping[str, Any]) -> Dit:
-        """From the `model` part of a configuration."""
-        arch, is_unett = model["arch"], model.get("backbone") == "UNetT"
+    def of(model: Mapping[str, object]) -> Dit:
+        """From the `model` part of a configuration. Raises ValueError for one that lacks a size."""
+        arch, is_unett = part_of(model, "arch"), model.get("backbone") == "UNetT"
+        dim, depth = int(number_in(arch, "dim")), int(number_in(arch, "depth"))
         joins = is_unett and arch.get("skip_connect_type", "concat") == "concat"
         return Dit(
-            dim=int(arch["dim"]),
-            depth=int(arch["depth"]),
-            inner=int(arch["heads"]) * int(arch.get("dim_head", 64)),
-            hidden=int(arch["dim"] * arch.get("ff_mult", 4)),
-            mel_bins=int(model["mel_bins"]),
+            dim=dim,
+            depth=depth,
+            inner=int(number_in(arch, "heads")) * int(number_in(arch, "dim_head", 64)),
+            hidden=int(dim * number_in(arch, "ff_mult", 4)),
+            mel_bins=int(number_in(model, "mel_bins")),
             extra_tokens=int(is_unett),
-            skips=int(arch["depth"]) // 2 if joins else 0,
+            skips=depth // 2 if joins else 0,
         )
 
     @property
@@ -118,12 +119,12 @@ def roofline(record: RunRecord, peaks: Mapping[str, float] | None = None) -> Roo
     A text of several chunks is counted as chunks of equal length. The share of guided evaluations is the engine's own
     count over its life.
     """
-    if record.facts is None or not record.steady_trials or "arch" not in record.config.get("model", {}):
+    model = part_of(record.config, "model")
+    if record.facts is None or not record.steady_trials or "arch" not in model:
         return None
-    model, proof = record.config["model"], record.facts["proof"]
-    dit, precision = Dit.of(model), str(record.facts["precision"])
-    frames_hz = model["sample_rate_hz"] / model["hop_samples"]
-    ref_frames = round(record.workload["reference_s"] * frames_hz)
+    dit, precision, proof = Dit.of(model), str(record.facts["precision"]), record.facts["proof"]
+    frames_hz = number_in(model, "sample_rate_hz") / number_in(model, "hop_samples")
+    ref_frames = round(number_in(record.workload, "reference_s") * frames_hz)
     guided = guided_frac(proof, record.facts["cfg_strength"])
     by_id = {u.utterance_id: u for u in record.utterances}
     flop = num_bytes = seconds = audio_s = 0.0

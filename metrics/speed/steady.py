@@ -8,9 +8,9 @@ for. Engines without counters are not checked, and their records have no such sc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from metrics.record import RunRecord, Score
+from metrics.typed import number_in, part_of
 
 STEADY_COUNTERS = "steady_counters"
 WARM_UP_STEADY = "warm_up_steady"
@@ -25,9 +25,10 @@ def changed_counters(before: Mapping[str, int], after: Mapping[str, int]) -> dic
     return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
 
 
-def counted(proof: Mapping[str, Any]) -> dict[str, int]:
-    """The counters of facts.proof; empty where an engine counts nothing."""
-    return {str(name): int(count) for name, count in dict(proof.get("steady_counters", {})).items()}
+def counted(proof: Mapping[str, object]) -> dict[str, int]:
+    """The counters of facts.proof; empty where an engine counts nothing. Raises ValueError for what is no number."""
+    counters = part_of(proof, STEADY_COUNTERS)
+    return {name: int(number_in(counters, name)) for name in counters}
 
 
 def changed_text(before: Mapping[str, int], after: Mapping[str, int]) -> str | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypedDict, cast
+from typing import cast
 
 from baselines.class_history import MACHINE
 from baselines.paired.selftests import error_sentence, load_errors
+from metrics.parts.environment import Environment
+from metrics.parts.spoken import Spoken
 from metrics.record import RecordError, RunRecord
 from metrics.speed.steady import WARM_UP_STEADY
+from metrics.typed import part_of
 from reports.data.table import Table
 from reports.words import listed, plural, significant
 
@@ -20,29 +23,11 @@ HASH_DIGITS = 12
 VOID = "The machine was not in order"
 
 
-class VoiceEntry(TypedDict):
-    """One of `workload.voices`: what was done to a clip before any engine got it."""
-
-    id: str
-    notes: list[str]
-    resampler: str
-    frontend_s: float
-    warnings: list[str]
-
-
-class Spoken(TypedDict, total=False):
-    """`workload` of a record, as far as a report says it."""
-
-    name: str
-    identity_sha256: str
-    voices: list[VoiceEntry]
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Context:
     """Of the first record of a table; warnings say where the other records differ from it."""
 
-    environment: Mapping[str, Any]
+    environment: Environment
     workload: Spoken
     seed: int | None
     model: str | None
@@ -71,15 +56,16 @@ def context_of(table: Table) -> Context | None:
     if not records:
         return None
     first = records[0]
-    if "reference_s" not in first.workload:
+    reference_s = first.workload.get("reference_s")
+    if reference_s is None:
         raise RecordError(f"{first.run_id}: workload.reference_s is missing in its record; run again")
     return Context(
         environment=first.environment,
-        workload=cast(Spoken, first.workload),
-        seed=first.config.get("seed"),
-        model=(first.config.get("model") or {}).get("name"),
-        reference_s=float(first.workload["reference_s"]),
-        generated_s=float(_generated_s(records)),
+        workload=first.workload,
+        seed=cast("int | None", first.config.get("seed")),
+        model=cast("str | None", part_of(first.config, "model").get("name")),
+        reference_s=float(reference_s),
+        generated_s=_generated_s(records),
         num_utterances=int(first.workload["num_utterances"]),
     )
 
@@ -92,7 +78,7 @@ def caption_of(context: Context) -> tuple[tuple[str, str], ...]:
     lines = [
         ("host class", host_class),
         ("processor", f"{env.get('cpu_model', 'unknown')}, {plural(int(env.get('num_cores') or 0), 'core')}"),
-        ("device", " ".join(str(env[key]) for key in ("device", "gpu") if env.get(key)) or "unknown"),
+        ("device", " ".join(filter(None, (env.get("device"), env.get("gpu")))) or "unknown"),
         ("threads", str(env.get("threads", "unknown"))),
         ("torch", str(versions.get("torch", "unknown"))),
         ("model", str(context.model or "unknown")),
@@ -107,7 +93,7 @@ def caption_of(context: Context) -> tuple[tuple[str, str], ...]:
     if env.get("power_mode"):
         lines.insert(3, ("power mode", str(env["power_mode"])))
     board = env.get("jetson")
-    if isinstance(board, Mapping):
+    if board is not None:
         release = f"JetPack {board.get('jetpack') or 'unknown'} (L4T {board.get('l4t') or 'unknown'})"
         lines.insert(1, ("board", f"{board.get('board')}, {release}, clocks {board.get('clocks') or 'unknown'}"))
     return tuple(lines)
@@ -181,7 +167,7 @@ def _dirty(records: list[RunRecord]) -> str | None:
 
 def _differences(records: list[RunRecord]) -> list[str]:
     """Rows that may not be compared with one another."""
-    checks: tuple[tuple[str, Callable[[RunRecord], Any]], ...] = (
+    checks: tuple[tuple[str, Callable[[RunRecord], object]], ...] = (
         ("host class", lambda r: r.environment.get("host_class")),
         ("workload identity", lambda r: str(r.workload.get("identity_sha256"))[:HASH_DIGITS]),
         ("number of threads", lambda r: r.environment.get("threads")),
@@ -231,4 +217,4 @@ def _started(record: RunRecord) -> str:
 
 
 def _generated_s(records: list[RunRecord]) -> float:
-    return float(next((r.workload["generated_s"] for r in records if r.workload.get("generated_s")), 0.0))
+    return next((float(seconds) for r in records if (seconds := r.workload.get("generated_s"))), 0.0)

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from metrics.record import RecordError
 from metrics.typed import load_json
 
 FLEET, FLEET_SCHEMA_VERSION = "fleet.json", 1
+
+
+class HostEntry(TypedDict):
+    """One of `hosts`."""
+
+    name: str
+    host_class: str
+    reason: str | None
+
+
+class FleetFile(TypedDict):
+    """fleet.json."""
+
+    schema_version: int
+    hosts: list[HostEntry]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +40,7 @@ def host_tables(folder: Path) -> tuple[HostTable, ...]:
     """Raises RecordError for a file that this program has not written."""
     path = folder / FLEET
     try:
-        content: Mapping[str, Any] = load_json(path)
+        content: FleetFile = load_json(path)
         if content["schema_version"] != FLEET_SCHEMA_VERSION:
             raise ValueError(f"schema version {content['schema_version']}, this program reads {FLEET_SCHEMA_VERSION}")
         found = [

@@ -7,13 +7,13 @@ watched meanwhile, as a Jetson is, and else of the energy pass.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from metrics.parts.environment import Environment, PowerSeen
 from metrics.power.figures import ENVIRONMENT, GROSS, IDLE, MEAN, NET
 from metrics.power.summary import temperatures_c
+from metrics.power.telemetry import Line
 from metrics.record import RunRecord
 from reports.data.scale import mib
 from reports.data.source import Source
@@ -31,7 +31,7 @@ class PowerUse:
     net_j: float | None
     mean_w: float | None
     idle_w: float | None
-    seen: Mapping[str, Any]
+    seen: PowerSeen
     mode: str | None
     how: str | None
 
@@ -42,8 +42,7 @@ class PowerUse:
 
     @property
     def hottest_c(self) -> float | None:
-        value = self.seen.get("hottest_c")
-        return None if value is None else float(value)
+        return self.seen.get("hottest_c")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,21 +60,19 @@ def power_of(row: Row) -> PowerUse | None:
     if record is None or row.timing is None:
         return None
     env = record.environment
-    how = _mapping(env.get(ENVIRONMENT)) or seen_of(record)
     joules = {
         name: next((score.value for score in record.scores_of(name) if score.status == "ok"), None)
         for name in (GROSS, NET, MEAN, IDLE)
     }
     return PowerUse(
         gross_j=joules[GROSS], net_j=joules[NET], mean_w=joules[MEAN], idle_w=joules[IDLE], seen=seen_of(record),
-        mode=_mode(env), how=_how(how),
+        mode=_mode(env), how=_how(env.get(ENVIRONMENT) or seen_of(record)),
     )  # fmt: skip
 
 
-def seen_of(record: RunRecord) -> Mapping[str, Any]:
+def seen_of(record: RunRecord) -> PowerSeen:
     """The summary of the timed rounds where the machine was watched, else of the energy pass; {} where of neither."""
-    watched, passed = (_mapping(record.environment.get(key)) for key in ("telemetry", ENVIRONMENT))
-    return watched or passed
+    return record.environment.get("telemetry") or record.environment.get(ENVIRONMENT) or {}
 
 
 def samples_of(source: Source, row: Row) -> Samples | None:
@@ -93,7 +90,7 @@ def samples_of(source: Source, row: Row) -> Samples | None:
 
 
 def _samples(path: Path) -> Samples:
-    lines: list[dict[str, Any]] = []
+    lines: list[Line] = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             lines.append(json.loads(text))
@@ -109,11 +106,7 @@ def _samples(path: Path) -> Samples:
     )
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _how(seen: Mapping[str, Any]) -> str | None:
+def _how(seen: PowerSeen) -> str | None:
     """With how far a second opinion is off, where there was one."""
     if not seen.get("rule"):
         return None
@@ -121,7 +114,7 @@ def _how(seen: Mapping[str, Any]) -> str | None:
     return f"{seen['source']}, rule {seen['rule']}" + ("" if off is None else f"; {100 * off:+.1f} % of Zeus's joules")
 
 
-def _mode(environment: Mapping[str, Any]) -> str | None:
+def _mode(environment: Environment) -> str | None:
     """MAXN (id 0), clocks locked; of a machine that has power modes."""
-    mode, clocks = environment.get("power_mode"), _mapping(environment.get("jetson")).get("clocks")
+    mode, clocks = environment.get("power_mode"), (environment.get("jetson") or {}).get("clocks")
     return ", ".join(part for part in (mode, clocks and f"clocks {clocks}") if part) or None

@@ -10,6 +10,7 @@ from typing import Literal
 from metrics.fidelity.catalog import by_name
 from metrics.record import RunRecord, Score
 from metrics.reference import is_the
+from metrics.typed import part_of
 from reports.words import without_machine_paths
 
 VALID = "audio_valid"
@@ -83,7 +84,7 @@ def is_random(record: RunRecord) -> bool:
 def summaries_of(record: RunRecord, is_reference: bool) -> Mapping[str, Summary]:
     """Metric name -> Summary, for the metrics that have one."""
     found = {}
-    switched_off = (record.config.get("quality") or {}).get("enabled") is False
+    switched_off = part_of(record.config, "quality").get("enabled") is False
     for metric in ALL_SCORES:
         if is_random(record):
             if metric in VERSUS_REFERENCE:

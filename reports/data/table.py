@@ -9,10 +9,12 @@ from typing import Any, Literal, TypedDict, cast
 
 from baselines.class_history import machine_fault
 from metrics.model_identity import model_identity
+from metrics.parts.facts import Facts
 from metrics.record import RecordError, RunRecord
 from metrics.speed.peak import host_peak
 from metrics.speed.steady import remedy_of, unsteady_reason
 from metrics.speed.trials import Speed, latency_by_length, speed_of
+from metrics.typed import part_of
 from reports.data.quality import QUALITY, Summary, Validity, summaries_of, validity_of
 from reports.data.scale import Ratios, SentenceTiming, Timing, mib, scaled, sentence_timing
 from reports.data.source import Cell, Source, load_source
@@ -162,7 +164,8 @@ def _task(cell: Cell) -> tuple[Any, ...]:
 
 def _row(source: Source, cell: Cell, timing: Timing | None) -> Row:
     record = cell.record
-    facts: Mapping[str, Any] = (record.facts if record else None) or {}
+    nothing: Facts = {}
+    facts = (record.facts if record else None) or nothing
     status, reason, remedy, validity = _outcome(cell)
     shown = record if record is not None and status == "ok" else None
     peak, kind = _peak_mib(record)
@@ -226,7 +229,7 @@ def _peak_mib(record: RunRecord | None) -> tuple[float | None, str | None]:
 
 def _setting(cell: Cell, group: str, key: str) -> Any:
     """A key of the run's resolved configuration, None where the run never got that far."""
-    return ((cell.record.config if cell.record else {}).get(group) or {}).get(key)
+    return None if cell.record is None else part_of(cell.record.config, group).get(key)
 
 
 def _name(cell: Cell, group: Literal["engine", "solver"]) -> str:

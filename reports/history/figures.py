@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from baselines.class_history import calibration_s
 from baselines.history.course import Better
@@ -82,7 +81,6 @@ FIGURES = (
     Figure(key="wer", title="WER %", better="lower", is_ratio=False, is_paced=False, value=_score(WER, PERCENT),
            column="WER %"),
 )  # fmt: skip
-BY_KEY: Mapping[str, Figure] = MappingProxyType({figure.key: figure for figure in FIGURES})
 
 
 def figures_of(row: Row) -> dict[str, float]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
@@ -58,7 +57,7 @@ class Shown:
     span: str
 
 
-def render_history(history: History, found: Sequence[Found], markdown: str, content: Mapping[str, Any]) -> str:
+def render_history(history: History, found: Sequence[Found], markdown: str, content: Mapping[str, object]) -> str:
     """The whole file. content: what stands in history.json, for the chart."""
     lines = [_line(place, one) for place, one in enumerate(history.series)]
     sections = [("courses", "What the words mean")]
@@ -84,7 +83,7 @@ def render_history(history: History, found: Sequence[Found], markdown: str, cont
     )
 
 
-def as_script_value(value: Any) -> Markup:
+def as_script_value(value: object) -> Markup:
     """A value as JSON that may stand in a script element."""
     return Markup(script_safe(json.dumps(value, ensure_ascii=False, separators=(",", ":"))))
 

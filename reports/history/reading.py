@@ -10,6 +10,7 @@ from pathlib import Path
 
 from metrics.model_identity import model_identity
 from metrics.record import RecordError, RunRecord
+from metrics.typed import part_of
 from reports.data.source import RESULT, SWEEP
 from reports.data.table import Row, is_void, load_table
 from reports.history.figures import FIGURES, figures_of, pace_of
@@ -122,7 +123,7 @@ def _measured(row: Row, where: str) -> Measured | str:
 def _task(record: RunRecord) -> str:
     """Model and workload by name, and the hashes of both, short."""
     weights, arch = model_identity(record)
-    names = f"{(record.config.get('model') or {}).get('name')}, {record.workload.get('name')}"
+    names = f"{part_of(record.config, 'model').get('name')}, {record.workload.get('name')}"
     hashes = (str(record.workload.get("identity_sha256")), weights, arch)
     return f"{names} ({' '.join(value[:SHORT] for value in hashes)})"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,7 +171,7 @@ def content(history: History, found: Sequence[Found]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _series(series: Series, found: Sequence[Found]) -> Mapping[str, Any]:
+def _series(series: Series, found: Sequence[Found]) -> dict[str, object]:
     suspects = {one.change.place: content_of(one.suspects) for one in found if one.series is series}
     course = series.course
     return {

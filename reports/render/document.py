@@ -15,7 +15,8 @@ from reports.render.power import draw_power
 from reports.render.search import Front, draw_search, front_of, read_search
 from reports.render.spectrograms import draw_spectrograms, example_ids
 from reports.sections.audio import AudioLinks, link_audio
-from reports.sections.columns import Column, built_columns, enhance_columns, main_columns, time_columns
+from reports.sections.column import Column
+from reports.sections.columns import built_columns, enhance_columns, main_columns, time_columns
 from reports.sections.notes import MissingScore, determinism_of, headline_parts, missing_scores, window_notes
 from reports.sections.power_columns import headline_columns, power_columns
 from reports.sections.scores import METRIC_NAMES, score_text

@@ -25,7 +25,7 @@ from reports.render.scatter import drawn_kinds, scatters
 from reports.render.spectrograms import example_ids
 from reports.render.svg import STAGE_CLASSES, LogScale, call_strip, interval_bar, legend_symbol, stage_bar
 from reports.sections import lengths, starts
-from reports.sections.columns import Column
+from reports.sections.column import Column
 from reports.sections.first import FirstLine, first_lines, unmeasured_lines
 from reports.sections.floors import EXPLANATION as QUALITY_EXPLANATION
 from reports.sections.floors import NO_FLOOR, floors_of
@@ -37,6 +37,8 @@ from reports.sections.scores import METRIC_NAMES
 from reports.sections.verdict import badge_of
 from reports.words import ABSENT, listed, significant
 
+# (anchor, title, explanation, header, lines)
+PlainTable = tuple[str, str, str, Sequence[str], Sequence[tuple[str, ...]]]
 TEMPLATES = Path(__file__).parent / "templates"
 STAGE_NAMES = ("front end", "denoise", "vocoder", "join", "enhance")
 LEGEND: Mapping[Kind, str] = {
@@ -103,13 +105,14 @@ def commands(text: str) -> Markup:
 
 def render_html(document: Document, out: Path) -> str:
     """The whole file. Pictures are read from `out`, where the document has drawn them."""
-    content = {**_first_screen(document), **_folded(document)}
+    plain_tables = _plain_tables(document.table)
+    content = {**_first_screen(document), **_folded(document), "plain_tables": plain_tables}
     return render_page(
         "report.html.j2",
         **content,
         title=document.title,
         document=document,
-        sections=_contents(content, document),
+        sections=_contents(content, plain_tables, document),
         picture=lambda picture: data_uri(picture, out),
         markdown=as_script(short_markdown(document)),
     )
@@ -164,10 +167,6 @@ def _folded(document: Document) -> dict[str, Any]:
             (METRIC_NAMES.get(gap.metric, gap.metric), gap.status, gap.reason, listed(gap.where))
             for gap in document.missing
         ],
-        "plain_tables": [
-            ("lengths", "Latency by length", lengths.EXPLANATION, lengths.HEADER, lengths.length_lines(table)),
-            ("cold", "Cold start", starts.EXPLANATION, starts.HEADER, starts.start_lines(table)),
-        ],
         "times": _lines(document.times, timed, {}),
         "time_columns": _filled(document.times, timed),
         "power": _power(document),
@@ -182,7 +181,17 @@ def _folded(document: Document) -> dict[str, Any]:
     }
 
 
-def _contents(content: Mapping[str, Any], document: Document) -> list[tuple[str, str]]:
+def _plain_tables(table: Table) -> tuple[PlainTable, ...]:
+    """Those whose cells are texts, without colours and drawings."""
+    return (
+        ("lengths", "Latency by length", lengths.EXPLANATION, lengths.HEADER, lengths.length_lines(table)),
+        ("cold", "Cold start", starts.EXPLANATION, starts.HEADER, starts.start_lines(table)),
+    )
+
+
+def _contents(
+    content: Mapping[str, object], plain_tables: Sequence[PlainTable], document: Document
+) -> list[tuple[str, str]]:
     """(anchor, name) of every folded part that there is, in the order of the page."""
     parts = (
         ("quality", "Quality, row by row", True),
@@ -192,7 +201,7 @@ def _contents(content: Mapping[str, Any], document: Document) -> list[tuple[str,
         ("no-speed", "What has no speed, and why", content["left_out"]),
         ("scores", "All scores between their floors", content["groups"]),
         ("missing", "Scores that could not be computed", content["missing"]),
-        *((id_, title, lines) for id_, title, _, _, lines in content["plain_tables"]),
+        *((id_, title, lines) for id_, title, _, _, lines in plain_tables),
         ("time", "Where the time goes", content["times"]),
         ("power", "Power and heat", content["power"]),
         ("look", "Spectrograms", content["looks"]),

@@ -9,7 +9,7 @@ from reports.data.table import Row
 from reports.render.document import Document, proof_text, reference_name
 from reports.render.plots import Picture
 from reports.sections import lengths, starts
-from reports.sections.columns import Column
+from reports.sections.column import Column
 from reports.sections.first import markdown_lines
 from reports.sections.floors import EXPLANATION as QUALITY_EXPLANATION
 from reports.sections.floors import NO_FLOOR, floors_of, quality_header, quality_lines

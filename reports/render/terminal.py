@@ -13,7 +13,8 @@ from metrics.stats import MIN_TRIALS
 from reports.data.context import VOID, context_of, warnings_of
 from reports.data.quality import LOG_MEL, PESQ, RANDOM_WEIGHTS
 from reports.data.table import Row, Table, is_void
-from reports.sections.columns import Column, terminal_columns
+from reports.sections.column import Column
+from reports.sections.columns import terminal_columns
 from reports.sections.notes import MACHINE_WORD, STATUS_WORDS, headline_of, left_out, note_of, other_model_of
 from reports.sections.scores import METRIC_NAMES, quality_text
 from reports.words import ABSENT, listed, significant

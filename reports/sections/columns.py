@@ -3,52 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from metrics.model_identity import spelt
 from metrics.stats import MIN_TRIALS
 from reports.data.quality import DNSMOS, LOG_MEL, PESQ, SNR, WER
-from reports.data.scale import StageSplit, Timing
+from reports.data.scale import StageSplit
 from reports.data.table import Row, Table
+from reports.sections.column import Column, number_text, p50_text, p95_text, timed, timed_text
 from reports.sections.scores import METRIC_HELP, METRIC_NAMES, quality_text, score_scale, score_text
 from reports.words import ABSENT, count, significant
 
 _TAIL = MIN_TRIALS[0.95]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Column:
-    """text: what is printed; sort: the number behind it, None for none."""
-
-    key: str
-    header: str
-    help: str
-    text: Callable[[Row], str]
-    sort: Callable[[Row], float | None] | None = None
-
-    @property
-    def is_numeric(self) -> bool:
-        return self.sort is not None
-
-
-def p95_text(timing: Timing) -> str:
-    if timing.p95_ms is not None:
-        return interval_text(timing.p95_ms, timing.p95_low_ms, timing.p95_high_ms)
-    return f"n too small ({timing.num_trials} < {_TAIL})"
-
-
-def p99_text(timing: Timing) -> str:
-    if timing.p99_ms is not None:
-        return interval_text(timing.p99_ms, timing.p99_low_ms, timing.p99_high_ms)
-    return f"n too small ({timing.num_trials} < {MIN_TRIALS[0.99]})"
-
-
-def interval_text(value: float, low: float | None, high: float | None) -> str:
-    """375 (225..600); without the interval where there is none."""
-    if low is None or high is None:
-        return significant(value)
-    return f"{significant(value)} ({significant(low)}..{significant(high)})"
 
 
 def main_columns(table: Table, metrics: tuple[str, ...]) -> tuple[Column, ...]:
@@ -79,7 +46,7 @@ def terminal_columns(table: Table) -> tuple[Column, ...]:
         replace(_quality_column(metric), header=header, text=partial(_short_quality, metric=metric))
         for metric, header in ((LOG_MEL, "log-mel"), (SNR, "SNR dB"), (PESQ, "PESQ"), *_by_ears(table))
     )
-    p95 = replace(_P95, text=_timed_text(lambda t: significant(t.p95_ms) if t.p95_ms else f"n={t.num_trials}<{_TAIL}"))
+    p95 = replace(_P95, text=timed_text(lambda t: significant(t.p95_ms) if t.p95_ms else f"n={t.num_trials}<{_TAIL}"))
     return (_LABEL, _EVALS, _RTF, _P50, p95, *base, *quality, *_memory(table))
 
 
@@ -104,26 +71,6 @@ def _short_quality(row: Row, metric: str) -> str:
     return score_text(summary.mean, metric) + part
 
 
-def _timed(read: Callable[[Timing], float | None]) -> Callable[[Row], float | None]:
-    return lambda row: read(row.timing) if row.timing else None
-
-
-def _timed_text(read: Callable[[Timing], str]) -> Callable[[Row], str]:
-    return lambda row: read(row.timing) if row.timing else ABSENT
-
-
-def _number(read: Callable[[Row], float | None], spell: Callable[[float], str] = significant) -> Callable[[Row], str]:
-    def text(row: Row) -> str:
-        value = read(row)
-        return ABSENT if value is None else spell(value)
-
-    return text
-
-
-def p50_text(timing: Timing) -> str:
-    return interval_text(timing.p50_ms, timing.p50_low_ms, timing.p50_high_ms)
-
-
 def _quality_column(metric: str) -> Column:
     def value(row: Row) -> float | None:
         summary = row.quality.get(metric)
@@ -139,13 +86,13 @@ def _quality_column(metric: str) -> Column:
 
 
 def _ratio_columns(table: Table) -> tuple[Column, ...]:
-    base = _timed(lambda timing: timing.times_base)
-    upstream = _timed(lambda timing: timing.times_upstream)
+    base = timed(lambda timing: timing.times_base)
+    upstream = timed(lambda timing: timing.times_upstream)
     columns = []
     if table.base_label:
         help_ = f"how many times as fast as {table.base_label} (ratio of the RTFs); over 1 is faster"
         columns.append(
-            Column(key="times_base", header=f"x {table.base_label}", help=help_, text=_number(base), sort=base)
+            Column(key="times_base", header=f"x {table.base_label}", help=help_, text=number_text(base), sort=base)
         )
     if any(upstream(row) is not None for row in table.rows):
         help_ = "how many times as fast as the upstream row with the same counted evaluations, where there is one"
@@ -154,7 +101,7 @@ def _ratio_columns(table: Table) -> tuple[Column, ...]:
                 key="times_upstream",
                 header="x upstream at equal evals",
                 help=help_,
-                text=_number(upstream),
+                text=number_text(upstream),
                 sort=upstream,
             )
         )
@@ -182,23 +129,23 @@ def _peak_text(row: Row) -> str:
 
 
 def _stage_column(key: str, header: str, what: str, read: Callable[[StageSplit], float]) -> Column:
-    value = _timed(lambda timing: read(timing.stages) if timing.stages else None)
+    value = timed(lambda timing: read(timing.stages) if timing.stages else None)
     return Column(
         key=key,
         header=header,
         help=f"{what}, in percent of the time of all stages",
-        text=_number(value, lambda share: f"{share:.1f}"),
+        text=number_text(value, lambda share: f"{share:.1f}"),
         sort=value,
     )
 
 
-_rtf = _timed(lambda timing: timing.rtf)
-_p50 = _timed(lambda timing: timing.p50_ms)
-_p95 = _timed(lambda timing: timing.p95_ms)
-_evals = _timed(lambda timing: timing.evals_per_call)
-_trials = _timed(lambda timing: timing.num_trials)
-_cpu = _timed(lambda timing: timing.cpu_ms)
-_first = _timed(lambda timing: timing.first_call_s)
+_rtf = timed(lambda timing: timing.rtf)
+_p50 = timed(lambda timing: timing.p50_ms)
+_p95 = timed(lambda timing: timing.p95_ms)
+_evals = timed(lambda timing: timing.evals_per_call)
+_trials = timed(lambda timing: timing.num_trials)
+_cpu = timed(lambda timing: timing.cpu_ms)
+_first = timed(lambda timing: timing.first_call_s)
 
 _LABEL = Column(
     key="label",
@@ -213,14 +160,14 @@ _STEPS = Column(
     key="steps",
     header="steps",
     help="intervals of the time grid (upstream's nfe_step)",
-    text=_number(lambda row: row.num_steps, count),
+    text=number_text(lambda row: row.num_steps, count),
     sort=lambda row: row.num_steps,
 )
 _EVALS = Column(
     key="evals_per_call",
     header="evals",
     help="velocity evaluations per call, counted while running; a guided pair counts as one, midpoint takes two a step",
-    text=_number(_evals, count),
+    text=number_text(_evals, count),
     sort=_evals,
 )
 _RTF = Column(
@@ -228,16 +175,16 @@ _RTF = Column(
     header="RTF",
     help="wall seconds per second of generated audio, the reference excluded; lower is better, under 1 is faster than "
     "real time; it depends on the lengths in the caption",
-    text=_number(_rtf),
+    text=number_text(_rtf),
     sort=_rtf,
 )
-_P50 = Column(key="p50_ms", header="p50 ms", help="median milliseconds of a call", text=_number(_p50), sort=_p50)
+_P50 = Column(key="p50_ms", header="p50 ms", help="median milliseconds of a call", text=number_text(_p50), sort=_p50)
 _P50_INTERVAL = Column(
     key="p50_ms",
     header="p50 ms (95 % interval)",
     help="median milliseconds of a call over all sentences, with the interval of that median inside this one run; "
     "another process may differ by more, so for a verdict on two variants use experiments.compare",
-    text=_timed_text(p50_text),
+    text=timed_text(p50_text),
     sort=_p50,
 )
 _P95 = Column(
@@ -245,14 +192,14 @@ _P95 = Column(
     header="p95 ms",
     help=f"95th percentile of a call with its 95 % interval, printed from {_TAIL} trials on: with fewer it may never "
     "have seen the tail; long sentences make it, too, so read it by length",
-    text=_timed_text(p95_text),
+    text=timed_text(p95_text),
     sort=_p95,
 )
 _TRIALS = Column(
     key="num_trials",
     header="trials",
     help="timed calls behind the row, warm-up excluded",
-    text=_number(_trials, count),
+    text=number_text(_trials, count),
     sort=_trials,
 )
 _PEAK = Column(
@@ -267,31 +214,35 @@ _DEVICE_PEAK = Column(
     key="device_peak_mib",
     header="device MiB",
     help="highest memory allocated on the device",
-    text=_number(lambda row: row.device_peak_mib, lambda value: f"{value:.0f}"),
+    text=number_text(lambda row: row.device_peak_mib, lambda value: f"{value:.0f}"),
     sort=lambda row: row.device_peak_mib,
 )
 _BUILD = Column(
     key="build_s",
     header="build s",
     help="seconds to build the engine, weights included",
-    text=_number(lambda row: row.build_s),
+    text=number_text(lambda row: row.build_s),
     sort=lambda row: row.build_s,
 )
 _FIRST = Column(
-    key="first_call_s", header="first call s", help="seconds of the first, cold call", text=_number(_first), sort=_first
+    key="first_call_s",
+    header="first call s",
+    help="seconds of the first, cold call",
+    text=number_text(_first),
+    sort=_first,
 )
 _CPU = Column(
     key="cpu_ms",
     header="CPU ms",
     help="median CPU milliseconds of a call over all threads; steadier than wall time on a shared machine",
-    text=_number(_cpu),
+    text=number_text(_cpu),
     sort=_cpu,
 )
 _WEIGHTS = Column(
     key="weights_mib",
     header="weights MiB",
     help="bytes of the weights as built",
-    text=_number(lambda row: row.weights_mib),
+    text=number_text(lambda row: row.weights_mib),
     sort=lambda row: row.weights_mib,
 )
 _REFERENCE = Column(
@@ -305,7 +256,7 @@ _TEXT_CACHE = Column(
     header="text cache %",
     help="texts that the front end found tokenised already; repeated sentences make it high, so the front end's share "
     "is that of a warm cache",
-    text=_number(lambda row: None if row.text_cache_frac is None else 100 * row.text_cache_frac),
+    text=number_text(lambda row: None if row.text_cache_frac is None else 100 * row.text_cache_frac),
     sort=lambda row: row.text_cache_frac,
 )
 _COST = (_STEPS, _EVALS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metrics.speed.trials import LENGTH_LIMITS_CHARS
 from reports.data.table import Table, timing_by_length
-from reports.sections.columns import p50_text, p95_text, p99_text
+from reports.sections.column import p50_text, p95_text, p99_text
 from reports.words import significant
 
 HEADER = ("variant", "length", "trials", "RTF", "p50 ms (95 % interval)", "p95 ms", "p99 ms")

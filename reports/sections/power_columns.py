@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from reports.data.power import PowerUse, power_of
 from reports.data.table import Row, Table
-from reports.sections.columns import Column
+from reports.sections.column import Column
 from reports.words import ABSENT, significant
 
 EXPLANATION = (

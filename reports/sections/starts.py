@@ -6,7 +6,7 @@ from metrics.record import RunRecord
 from metrics.speed.trials import tail_of
 from metrics.stats import MIN_TRIALS, quantile, quantile_interval
 from reports.data.table import Table
-from reports.sections.columns import interval_text
+from reports.sections.column import interval_text
 from reports.words import ABSENT, significant
 
 HEADER = ("variant", "fresh processes", "build s", "first call s", "process to first audio s", "its p95 s", "audio")

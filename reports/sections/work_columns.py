@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from metrics.speed.roofline import Roofline, best_peaks, roofline
 from reports.data.table import Row, Table
-from reports.sections.columns import Column
+from reports.sections.column import Column
 from reports.words import ABSENT, significant
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from baselines.stored.approval import approval_problem
 from baselines.stored.store import Baseline
+from metrics.parts.environment import Board
 from metrics.power.figures import ENVIRONMENT, GROSS, MEAN, NET
 from metrics.record import RunRecord
 from metrics.speed.peak import host_peak
@@ -44,16 +42,16 @@ def machine_lines(run: RunRecord) -> list[tuple[str, str]]:
     """On a Jetson board, JetPack, power mode and clocks come first: they decide the figures before anything else."""
     env, versions = run.environment, run.environment.get("versions") or {}
     board = env.get("jetson")
-    device = " ".join(str(env[key]) for key in ("device", "gpu") if env.get(key))
+    device = " ".join(filter(None, (env.get("device"), env.get("gpu"))))
     machine = [("host class", str(env.get("host_class"))), ("device", device or "unknown")]
-    if isinstance(board, Mapping):
+    if board is not None:
         machine = [*_board_lines(board), *machine]
     else:
         machine.insert(1, ("processor", f"{env.get('cpu_model', 'unknown')}, {env.get('num_cores', '?')} cores"))
     return [*machine, ("threads", str(env.get("threads", "unknown"))), ("torch", str(versions.get("torch")))]
 
 
-def _board_lines(board: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _board_lines(board: Board) -> list[tuple[str, str]]:
     name, number = board.get("mode_name"), board.get("mode_id")
     mode = "unknown" if number is None else f"{name or 'unnamed'} (id {number})"
     return [
@@ -66,7 +64,7 @@ def _board_lines(board: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _work_lines(baseline: Baseline) -> list[tuple[str, str]]:
     first = baseline.runs[0]
     power = first.environment.get(ENVIRONMENT)
-    how = f"{power['source']}, rule {power['rule']}" if isinstance(power, Mapping) and power.get("rule") else None
+    how = f"{power['source']}, rule {power['rule']}" if power and power.get("rule") else None
     seconds = first.workload.get("reference_s"), first.workload.get("generated_s")
     audio = ", ".join(
         f"{value:.1f} s {what}" for value, what in zip(seconds, ("of reference", "generated"), strict=True) if value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from baselines.paired.data import CANDIDATE, REFERENCE, SENTINEL, Answers
 from baselines.paired.rule import PairedFinding, PairedLimits, PairedVerdict
@@ -19,6 +19,15 @@ HOPELESS_RATIO = 3.0  # beyond it, how blind a machine is need not be said to th
 INVALID = "this measurement proves nothing"
 
 
+class SideContent(TypedDict, total=False):
+    """One of a verdict's `sides`. Functions have no facts."""
+
+    label: str
+    commit: str | None
+    config: Mapping[str, object]
+    facts: Mapping[str, object]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
     """What was compared and what came of it. sides: per side label, revision, facts; checked: audio that was;
@@ -28,7 +37,7 @@ class Comparison:
     verdict: PairedVerdict
     limits: PairedLimits
     labels: Mapping[str, str]
-    sides: Mapping[str, Mapping[str, Any]]
+    sides: Mapping[str, SideContent]
     environment: Mapping[str, object]
     workload: Mapping[str, object]
     checked: Mapping[str, int]

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from reports.render.plots import COLORS, DPI, Picture, save
 from reports.verdicts.plain import NAMES, UNBOUNDED
+from reports.verdicts.spoken import listed, pick
 from reports.verdicts.spoken_load import load_levels
 
 ROW_INCHES, HEAD_INCHES = 0.4, 1.1
 
 
-def draw_ratios(content: Mapping[str, Any], out: Path) -> Picture | None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Change:
+    """One of a verdict's findings: of a same-run comparison the first three, of a stored baseline the last."""
+
+    metric: str
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    effect_kind: str | None = None
+    effect: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+def draw_ratios(content: Mapping[str, object], out: Path) -> Picture | None:
     """Every metric that is a ratio of after to before, with its bounds; None where the verdict holds no such one."""
-    found = [bounds for finding in content.get("findings") or () if (bounds := _ratio(finding)) is not None]
+    entries = listed(content, "findings") if "findings" in content else ()
+    found = [bounds for entry in entries if (bounds := _ratio(entry)) is not None]
     if not found:
         return None
     figure = Figure(figsize=(7.0, HEAD_INCHES + ROW_INCHES * len(found)), dpi=DPI, layout="constrained")
@@ -34,20 +49,19 @@ def draw_ratios(content: Mapping[str, Any], out: Path) -> Picture | None:
     return Picture(path=save(figure, out, "changes"), title="What changed", alt=f"After / before: {words}.")
 
 
-def _ratio(finding: Mapping[str, Any]) -> tuple[str, float, float, float] | None:
+def _ratio(entry: Mapping[str, object]) -> tuple[str, float, float, float] | None:
     """(name, ratio, low, high) of a same-run finding or of a stored baseline's."""
-    if finding.get("ratio") is not None:
-        bounds = (finding["ratio"], finding["low"], finding["high"])
-    elif finding.get("effect_kind") == "ratio" and finding.get("effect") is not None and finding.get("interval"):
-        bounds = (finding["effect"], *finding["interval"])
-    else:
+    found = pick(_Change, entry)
+    ratio, low, high = found.ratio, found.low, found.high
+    if ratio is None and found.effect_kind == "ratio" and found.interval is not None:
+        ratio, (low, high) = found.effect, found.interval
+    if ratio is None or low is None or high is None:
         return None
-    ratio, low, high = map(float, bounds)
-    name = str(finding["metric"])
-    return (NAMES.get(name, name), ratio, low, high) if 1 / UNBOUNDED < low and high < UNBOUNDED else None
+    name = NAMES.get(found.metric, found.metric)
+    return (name, ratio, low, high) if 1 / UNBOUNDED < low and high < UNBOUNDED else None
 
 
-def draw_load(content: Mapping[str, Any], out: Path) -> Picture | None:
+def draw_load(content: Mapping[str, object], out: Path) -> Picture | None:
     """Median and p95 latency by level; None where no level has figures."""
     levels = [level for level in load_levels(content) if level.latency_p50.value_s is not None]
     if not levels:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from baselines.quality.gate import AS_OUTCOME, QualityFinding, QualityVerdict
 from baselines.quality.rules import QualityLimits
+from baselines.quality.verdict import AS_OUTCOME, QualityFinding, QualityVerdict
 from metrics.record import RunRecord
 from reports.verdicts.junit import KINDS, Case
 from reports.verdicts.sheet import Line, Sheet

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from metrics.record import to_json, write_atomically
 from reports.verdicts.coloured import print_verdict
@@ -83,7 +82,7 @@ def junit_of(sheet: Sheet) -> str:
     return junit_suite(sheet.suite, sheet.label, sheet.cases, sheet.properties)
 
 
-def write_verdict(sheet: Sheet, content: Mapping[str, Any], out: Path, name: str = "verdict.json") -> None:
+def write_verdict(sheet: Sheet, content: Mapping[str, object], out: Path, name: str = "verdict.json") -> None:
     """The file `name` with `content`, summary.md and junit.xml in the folder `out`. Raises OSError."""
     write_atomically(out / name, to_json(dict(content)) + "\n")
     write_atomically(out / "summary.md", markdown_of(sheet))

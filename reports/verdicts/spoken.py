@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from metrics.typed import from_json
 from metrics.verdict import OLD_WORDS, Outcome
@@ -51,11 +51,21 @@ class Machine:
     threads: int | None = None
 
 
-def pick(kind: type[Kind], data: Any) -> Kind:
+def pick(kind: type[Kind], data: object) -> Kind:
     """The fields of `kind` out of `data`, which may hold more. Raises ValueError."""
     if not isinstance(data, Mapping):
         raise ValueError(f"{kind.__name__}: must be a group of entries")
     return from_json(kind, {f.name: data[f.name] for f in fields(kind) if f.name in data})  # type: ignore[arg-type]
+
+
+def listed(content: Mapping[str, object], name: str) -> tuple[Mapping[str, object], ...]:
+    """The entries of a list of the file, in its order; none where it is null. Raises KeyError or ValueError."""
+    entries = content[name]
+    if entries is None:
+        return ()
+    if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise ValueError(f"{name}: must be a list of groups of entries")
+    return tuple(entries)
 
 
 def outcome_of(content: Mapping[str, object]) -> Outcome:

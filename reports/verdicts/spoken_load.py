@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from reports.verdicts.plain import counted, seconds
-from reports.verdicts.spoken import pick
+from reports.verdicts.spoken import listed, pick
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +26,21 @@ class LoadLevel:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Rate:
+    """A level without its latencies."""
+
+    name: str
+    requests_per_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Asked:
+    """Of `settings`, what the words need."""
+
+    limit_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Search:
     outcome: str
     holds_per_s: float | None = None
@@ -39,17 +53,18 @@ class _Audio:
     num_invalid: int
 
 
-def load_levels(content: Mapping[str, Any]) -> tuple[LoadLevel, ...]:
+def load_levels(content: Mapping[str, object]) -> tuple[LoadLevel, ...]:
     """In the order of the test. Raises ValueError for what is no level."""
-    return tuple(_level(entry) for entry in content.get("levels") or ())
+    return tuple(_level(entry) for entry in listed(content, "levels")) if "levels" in content else ()
 
 
-def _level(entry: Mapping[str, Any]) -> LoadLevel:
-    found = {key: pick(Latency, entry.get(key) or {}) for key in ("latency_p50", "latency_p95")}
-    return LoadLevel(name=str(entry["name"]), requests_per_s=entry.get("requests_per_s"), **found)
+def _level(entry: Mapping[str, object]) -> LoadLevel:
+    p50, p95 = (pick(Latency, entry.get(key) or {}) for key in ("latency_p50", "latency_p95"))
+    rate = pick(_Rate, entry)
+    return LoadLevel(name=rate.name, requests_per_s=rate.requests_per_s, latency_p50=p50, latency_p95=p95)
 
 
-def spoken_load(content: Mapping[str, Any]) -> str:
+def spoken_load(content: Mapping[str, object]) -> str:
     """2.1 requests/s, half of them answered within 480 ms, 95 % within 910 ms. Raises ValueError or LookupError."""
     if content.get("status", "ok") == "invalid":
         audio = pick(_Audio, content["audio"])
@@ -61,7 +76,7 @@ def spoken_load(content: Mapping[str, Any]) -> str:
     if content.get("status") == "failed":
         return f"not valid: {content.get('reason')}"
     if content.get("search"):
-        return _held(pick(_Search, content["search"]), content)
+        return _held(pick(_Search, content["search"]), pick(_Asked, content["settings"]))
     timed = [level for level in load_levels(content) if level.requests_per_s is not None]
     if not timed:
         return "no figures: too few requests were answered"
@@ -73,8 +88,8 @@ def spoken_load(content: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _held(found: _Search, content: Mapping[str, Any]) -> str:
-    limit = f"95 % of answers within {seconds(float(content['settings']['limit_s']))}"
+def _held(found: _Search, asked: _Asked) -> str:
+    limit = f"95 % of answers within {seconds(asked.limit_s)}"
     if found.holds_per_s is None:
         return f"no rate was shown to hold {limit}"
     fails = "" if found.fails_per_s is None else f"; {found.fails_per_s:.3g} do not"

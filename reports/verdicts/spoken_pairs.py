@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from metrics.typed import part_of
 from metrics.verdict import Outcome
 from reports.verdicts.plain import (
     between,
@@ -19,7 +20,7 @@ from reports.verdicts.plain import (
     seconds,
     speed,
 )
-from reports.verdicts.spoken import UNSURE, Row, Spoken, interval, machine_line, outcome_of, pick
+from reports.verdicts.spoken import UNSURE, Row, Spoken, interval, listed, machine_line, outcome_of, pick
 
 SIDES: Mapping[str, str] = {"reference": "before", "candidate": "after", "sentinel": "before, a second time"}
 
@@ -43,6 +44,17 @@ class PairLimits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PairCounts:
+    """How much was measured, at which rates of error. reason: why nothing was decided, whatever the figures say."""
+
+    num_turns: int
+    num_blocks: int
+    false_alarm_frac: float
+    miss_frac: float
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PairSide:
     label: str = ""
     commit: str | None = None
@@ -55,19 +67,19 @@ class PairAnswers:
     what: Literal["audio", "answer"] = "audio"
 
 
-def spoken_pairs(content: Mapping[str, Any]) -> Spoken:
+def spoken_pairs(content: Mapping[str, object]) -> Spoken:
     if content["outcome"] == "FAILED":
         side = SIDES.get(str(content.get("side")), "a side")
         why = f"Why: {code(str(content.get('reason')))}. What to do: {code(str(content.get('remedy')))}."
         return Spoken(outcome="FAILED", speed=f"no figures: the code {side} the change did not run", notes=(why,))
     outcome, limits = outcome_of(content), pick(PairLimits, content["limits"])
-    findings = [pick(PairFinding, finding) for finding in content["findings"]]
-    reason = content.get("reason")
-    first = findings[0]
-    notes = list(_settling(first, limits, int(content["num_turns" if limits.mode == "quick" else "num_blocks"])))
+    findings = [pick(PairFinding, finding) for finding in listed(content, "findings")]
+    counts = pick(PairCounts, content)
+    first, reason = findings[0], counts.reason
+    notes = list(_settling(first, limits, counts.num_turns if limits.mode == "quick" else counts.num_blocks))
     if outcome == "INVALID_ENV":
         said = "no verdict: the machine was not steady while it was measured"
-        return Spoken(outcome=outcome, speed=said, notes=_why(reason), details=_details(content, limits))
+        return Spoken(outcome=outcome, speed=said, notes=_why(reason), details=_details(content, counts, limits))
     rows = [_pair_row(finding, limits, decided=reason is None) for finding in findings]
     worse = [f for f in findings[1:] if f.outcome in ("FAIL", "WARN")]
     parts = [_pair_speed(first, limits, reason is None)]
@@ -77,7 +89,8 @@ def spoken_pairs(content: Mapping[str, Any]) -> Spoken:
     return Spoken(
         outcome=outcome, speed=", ".join(parts), quality=_same_audio(content.get("answers")), memory=memory,
         ratio=(first.ratio, first.low, first.high) if bounded else None, rows=(*rows, *memory_rows),
-        notes=(*_why(reason), *(notes if reason is None else ())), details=_details(content, limits),
+        notes=(*_why(reason), *(notes if reason is None else ())),
+        details=_details(content, counts, limits),
     )  # fmt: skip
 
 
@@ -116,7 +129,7 @@ def _settling(finding: PairFinding, limits: PairLimits, done: int) -> Sequence[s
     return (f"About {times:.2g} times as many calls would decide it, or a quieter machine.",)
 
 
-def _same_audio(answers: Any) -> str | None:
+def _same_audio(answers: object) -> str | None:
     """What a comparison knows of quality: that nothing changed, where it is so."""
     if answers is None:
         return None
@@ -126,7 +139,7 @@ def _same_audio(answers: Any) -> str | None:
     )
 
 
-def _memory(content: Any) -> tuple[str | None, tuple[Row, ...]]:
+def _memory(content: object) -> tuple[str | None, tuple[Row, ...]]:
     """Of each side's process, where it was kept."""
     if not content:
         return None, ()
@@ -145,22 +158,21 @@ class _Peaks:
     candidate: float
 
 
-def _why(reason: Any) -> tuple[str, ...]:
-    return () if reason is None else (f"Why: {code(str(reason))}.",)
+def _why(reason: str | None) -> tuple[str, ...]:
+    return () if reason is None else (f"Why: {code(reason)}.",)
 
 
-def _details(content: Mapping[str, Any], limits: PairLimits) -> tuple[str, ...]:
-    lines = []
+def _details(content: Mapping[str, object], counts: PairCounts, limits: PairLimits) -> tuple[str, ...]:
+    lines, sides = [], part_of(content, "sides")
     for side in ("reference", "candidate"):
-        found = pick(PairSide, content.get("sides", {}).get(side, {}))
+        found = pick(PairSide, sides.get(side, {}))
         commit = f" at {code(found.commit[:12])}" if found.commit else ""
         lines.append(f"{SIDES[side].capitalize()}: {code(found.label)}{commit}.")
-    pairs, blocks = int(content["num_turns"]), int(content["num_blocks"])
     lines.append(
-        f"{counted(pairs, 'pair')} of calls in {counted(blocks, 'round')} of fresh processes, one side right after the "
-        "other, in random order."
+        f"{counted(counts.num_turns, 'pair')} of calls in {counted(counts.num_blocks, 'round')} of fresh processes, "
+        "one side right after the other, in random order."
     )
-    alarm, miss = (percent(float(content[key])) for key in ("false_alarm_frac", "miss_frac"))
+    alarm, miss = percent(counts.false_alarm_frac), percent(counts.miss_frac)
     lines.append(
         f"Code that did not change is called slower in at most {alarm} % of such checks; code that is "
         f"{percent(limits.catch_ratio - 1)} % slower is passed in at most {miss} %."

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from metrics.verdict import OLD_WORDS, Outcome
 from reports.verdicts.plain import between, code, counted, growth, is_bounded, mebibytes, name_of, percent, score, speed
-from reports.verdicts.spoken import UNSURE, Row, Spoken, interval, machine_line, outcome_of, pick
+from reports.verdicts.spoken import UNSURE, Row, Spoken, interval, listed, machine_line, outcome_of, pick
 
 CLOCKS = ("wall_time", "cpu_time", "device_time")
 ENERGY = "energy_j_per_audio_s"
@@ -47,12 +47,12 @@ class QualityFinding:
     needed: int | None = None
 
 
-def spoken_gate(content: Mapping[str, Any]) -> Spoken:
+def spoken_gate(content: Mapping[str, object]) -> Spoken:
     """A new run against a stored baseline."""
     outcome = outcome_of(content)
     findings = [
-        pick(StoredFinding, {**finding, "outcome": OLD_WORDS.get(finding["outcome"], finding["outcome"])})
-        for finding in content["findings"]
+        pick(StoredFinding, {**finding, "outcome": OLD_WORDS.get(str(finding["outcome"]), finding["outcome"])})
+        for finding in listed(content, "findings")
     ]
     details = (*_baseline_lines(content), *machine_line(content))
     if outcome == "INVALID_ENV":
@@ -70,7 +70,7 @@ def spoken_gate(content: Mapping[str, Any]) -> Spoken:
     return Spoken(
         outcome=outcome, speed=None if clock is None else _stored_speed(clock), quality=_stored_sound(findings),
         memory=next((f"memory {growth(*sizes)}" for f in findings if (sizes := _sizes(f))), None), ratio=ratio,
-        rows=tuple(rows),         details=(*details, *_explained(failed)),
+        rows=tuple(rows), details=(*details, *_explained(failed)),
     )  # fmt: skip
 
 
@@ -148,14 +148,13 @@ def _value(finding: StoredFinding | QualityFinding, value: float | str | None) -
     return code(value) if isinstance(value, str) else score(finding.metric, value)
 
 
-def _baseline_lines(content: Mapping[str, Any]) -> tuple[str, ...]:
-    stored = pick(_Stored, content["baseline"])
-    sessions = int(content["num_baseline_sessions"])
+def _baseline_lines(content: Mapping[str, object]) -> tuple[str, ...]:
+    stored, rule = pick(_Stored, content["baseline"]), pick(_Rule, content)
     lines = [
-        f"Before: the stored baseline {code(stored.name)} of {code(stored.recorded)}, {counted(sessions, 'session')}.",
+        f"Before: the stored baseline {code(stored.name)} of {code(stored.recorded)}, "
+        f"{counted(rule.num_baseline_sessions, 'session')}.",
         f"After: {code(pick(_Label, content['run']).label)}.",
-        f"Code that did not change is called worse in at most {percent(float(content['false_alarm_frac']))} % of such "
-        "checks.",
+        f"Code that did not change is called worse in at most {percent(rule.false_alarm_frac)} % of such checks.",
     ]
     if stored.approval_problem:
         lines.append(f"Note on the baseline: {code(stored.approval_problem)}.")
@@ -170,23 +169,38 @@ class _Stored:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Rule:
+    """By what the stored baseline's verdict was given."""
+
+    num_baseline_sessions: int
+    false_alarm_frac: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Judged:
+    """By what the verdict on quality was given. reason: why there is nothing to compare, where that is so."""
+
+    alpha: float
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Label:
     label: str
 
 
-def spoken_quality(content: Mapping[str, Any]) -> Spoken:
+def spoken_quality(content: Mapping[str, object]) -> Spoken:
     """Whether one run sounds as good as another."""
     outcome = outcome_of(content)
-    findings = [pick(QualityFinding, finding) for finding in content["findings"]]
+    findings = [pick(QualityFinding, finding) for finding in listed(content, "findings")]
+    judged = pick(_Judged, content)
     sides = {side: pick(_Label, content[side]).label for side in ("baseline", "candidate")}
     details = (
         f"Quality, before: {code(sides['baseline'])}, after: {code(sides['candidate'])}, sentence by sentence.",
-        f"A change that is as bad as the limit allows passes in at most {percent(float(content['alpha']))} % of such "
-        "checks.",
+        f"A change that is as bad as the limit allows passes in at most {percent(judged.alpha)} % of such checks.",
     )
     if outcome == "INVALID_ENV" or not findings:
-        why = content.get("reason")
-        notes = () if why is None else (f"Quality: {code(str(why))}.",)
+        notes = () if judged.reason is None else (f"Quality: {code(judged.reason)}.",)
         return Spoken(outcome=outcome, quality="quality cannot be compared", notes=notes, details=details)
     sentences = max(max(f.num_sentences, f.num_expected) for f in findings)
     return Spoken(

@@ -24,9 +24,8 @@ import torch
 import torch.nn.functional as F
 
 from engine.backends.eager.denoiser import EagerDenoiser
-from engine.contract import ConfigError
+from engine.contract import ConfigError, Proof
 from engine.runtimes.inductor import CountingInductor, ready_compiler
-from engine.settings import Proof
 from engine.solver.guidance import Rows
 from engine.step.conditioner import Conditioning
 from engine.step.placed import Placed

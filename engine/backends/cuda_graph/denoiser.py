@@ -15,8 +15,7 @@ from typing import Protocol
 
 import torch
 
-from engine.contract import ConfigError, UnsupportedEngine
-from engine.settings import Proof
+from engine.contract import STEADY, ConfigError, Proof, UnsupportedEngine, counts_in
 from engine.solver.guidance import Rows
 from engine.solver.methods import SolverSpec
 from engine.solver.sampler import planned_velocity
@@ -152,12 +151,12 @@ class GraphSampler:
         return Captured(static, static_x0, mel, replay, dict(counts))
 
     def proof(self) -> Proof:
-        inner = dict(self._denoiser.proof())
-        steady = {**inner.pop("steady_counters", {}), "graph_captures": self._captures, "graphs_evicted": self._evicted}
+        inner = self._denoiser.proof()
+        steady = {**counts_in(inner, STEADY), "graph_captures": self._captures, "graphs_evicted": self._evicted}
         own = {f"{kind}_evals": self._counts[kind] for kind in ("guided", "unguided", "reused", "zeroed")}
         return {
             **inner, **own, "num_evals": self.num_evals, "graph_replays": self._replays,
-            "graphs_kept": len(self._graphs), "steady_counters": steady,
+            "graphs_kept": len(self._graphs), STEADY: steady,
         }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from engine.settings import Proof
+from engine.contract import Proof
 from engine.solver.guidance import Rows
 from engine.step.conditioner import Conditioning
 from engine.step.dit import Arch, rope_table

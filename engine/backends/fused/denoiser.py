@@ -10,7 +10,7 @@ from engine.backends.eager.denoiser import EagerDenoiser
 from engine.backends.fused.choose import Choices
 from engine.backends.fused.launch import Kernels
 from engine.backends.fused.step import channels_last
-from engine.settings import Proof
+from engine.contract import Proof
 from engine.solver.guidance import Rows
 from engine.step.conditioner import Conditioning
 from engine.step.placed import Placed

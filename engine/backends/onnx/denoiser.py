@@ -9,17 +9,10 @@ from typing import Any
 import torch
 
 from engine.backends.onnx.export import OUTPUT
+from engine.contract import Proof
+from engine.runtimes.onnx_binding import bind, bind_result, run_bound
 from engine.runtimes.onnx_profiles import Planned
-from engine.runtimes.onnx_session import (
-    Opened,
-    SessionSettings,
-    bind,
-    bind_result,
-    constants_by_dtype,
-    open_session,
-    run_bound,
-)
-from engine.settings import Proof
+from engine.runtimes.onnx_session import Opened, SessionSettings, constants_by_dtype, open_session
 from engine.solver.guidance import Rows
 from engine.step.conditioner import Conditioning
 from engine.step.dit import Arch, rope_table

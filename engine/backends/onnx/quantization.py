@@ -40,7 +40,7 @@ RECORDING = (
     "engine.step.dit", "engine.step.inputs", "engine.step.placed", "engine.weights.vocabulary", "engine.voice.clip",
     "engine.voice.ffmpeg",
     "engine.voice.preparation", "engine.voice.recording", "engine.voice.resampling", "engine.weights.compact",
-    "engine.weights.file", "engine.weights.fit",
+    "engine.weights.file", "engine.weights.fit", "engine.weights.shapes",
 )  # fmt: skip
 
 
@@ -110,9 +110,6 @@ class FeedReader:
     def get_next(self) -> dict[str, np.ndarray] | None:
         feeds = next(self._next, None)
         return None if feeds is None else {name: value.numpy() for name, value in feeds.items()}
-
-    def rewind(self) -> None:
-        self._next = iter(self._feeds)
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         while (feeds := self.get_next()) is not None:

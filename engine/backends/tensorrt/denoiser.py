@@ -19,9 +19,8 @@ from engine.backends.tensorrt.rtx import (
     most_elements,
     refuse_invalid,
 )
-from engine.contract import UnsupportedEngine
+from engine.contract import Proof, UnsupportedEngine
 from engine.runtimes.profiles import choose_profile
-from engine.settings import Proof
 from engine.solver.guidance import Rows
 from engine.step.conditioner import Conditioning
 from engine.step.dit import Arch, rope_table

@@ -26,8 +26,7 @@ from engine.backends.tensorrt.plan_file import (
 from engine.backends.tensorrt.report import PlanReport, Said, listening, parsed
 from engine.backends.tensorrt.runtime import RTX, load_runtime, title
 from engine.cache import cache_root
-from engine.contract import UnsupportedEngine
-from engine.settings import Proof
+from engine.contract import Proof, UnsupportedEngine
 from engine.step.dit import Arch, DiTStep
 
 
@@ -176,8 +175,8 @@ def refuse_fewer(counts: Proof, demands: Demands) -> None:
         ("fused_attention", demands.fused_attention, "attention blocks are fused"),
         ("int8_products", demands.int8_products, "int8 layers are multiplied in int8"),
     ):
-        found = int(counts.get(kind, 0))
-        if found < least:
+        found = counts.get(kind, 0)
+        if not isinstance(found, int) or found < least:
             raise UnsupportedEngine(
                 f"{found} of {least} {what} in the plan",
                 f"use engine.needs_{kind}=false to take it as it is, or engine=cuda_graph",

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from engine.contract import ConfigError, UnsupportedEngine
+from engine.contract import ConfigError, Proof, UnsupportedEngine
 from engine.runtimes.profiles import Profile
-from engine.settings import Proof
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 INT8_PRECISIONS = ("int8_fp16", "int8_bf16")  # linear layers in int8, the other products in the type named last

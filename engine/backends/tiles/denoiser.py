@@ -17,9 +17,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from engine.contract import UnsupportedEngine
+from engine.contract import Proof, UnsupportedEngine
 from engine.native.library import ALIGNMENT, INSTEAD, Batch, BlockWeights, Compiled, Model, aligned
-from engine.settings import Proof
 from engine.solver.guidance import Rows
 from engine.step.conditioner import Conditioning
 from engine.step.dit import Arch, Block, DiTStep, rope_table

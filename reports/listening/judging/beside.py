@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from metrics.record import RecordError, write_atomically
+from reports.listening.judging.stored import ListeningVerdict, RunPart
 from reports.listening.judging.verdict import SCHEMA_VERSION, Findings
 
 BESIDE_RUN = "listening.json"
 
 
-def write_beside_runs(findings: Findings, data: Mapping[str, Any]) -> list[Path]:
+def write_beside_runs(findings: Findings, data: ListeningVerdict) -> list[Path]:
     """OUT/listening.json in each run's folder: its part of every set it was in. Folders that are gone are left out."""
     written = []
     for system in findings.key.systems:
@@ -29,7 +28,7 @@ def write_beside_runs(findings: Findings, data: Mapping[str, Any]) -> list[Path]
     return written
 
 
-def _known_sets(path: Path) -> dict[str, Any]:
+def _known_sets(path: Path) -> dict[str, RunPart]:
     """Of the sets a run was in before. Raises RecordError for a file that collect did not write: nothing is lost."""
     if not path.exists():
         return {}
@@ -41,14 +40,16 @@ def _known_sets(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _part_of(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    counted = data["counted"] or {"comparisons": [], "opinions": []}
+def _part_of(name: str, data: ListeningVerdict) -> RunPart:
+    counted = data["counted"]
     return {
         "name": name,
         "method": data["method"],
         "key_sha256": data["key_sha256"],
         "status": data["status"],
         "num_listeners": sum(listener["is_counted"] for listener in data["listeners"]),
-        "comparisons": [c for c in counted["comparisons"] if name in (c["baseline"], c["candidate"])],
-        "opinions": [o for o in counted["opinions"] if o["system"] == name],
+        "comparisons": [
+            c for c in (counted["comparisons"] if counted else ()) if name in (c["baseline"], c["candidate"])
+        ],
+        "opinions": [o for o in (counted["opinions"] if counted else ()) if o["system"] == name],
     }

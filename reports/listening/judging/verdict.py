@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from reports.listening.judging import analysis as measures
 from reports.listening.judging.analysis import Analysis, Comparison, Opinion
@@ -16,6 +16,7 @@ from reports.listening.judging.bradley_terry import Strength, chance_over_first
 from reports.listening.judging.inference import Estimate, power_of, votes_to_win
 from reports.listening.judging.results import Key
 from reports.listening.judging.screening import Screened
+from reports.listening.judging.stored import AnalysisEntry, ComparisonEntry, ListeningVerdict, OpinionEntry
 from reports.words import listed, plural
 
 SCHEMA_VERSION = 1
@@ -74,7 +75,7 @@ def sentence_of(comparison: Comparison, alpha: float) -> str:
     return f"{names}: {outcome} ({TITLES[comparison.measure]}: {value})"
 
 
-def verdict_data(findings: Findings) -> dict[str, Any]:
+def verdict_data(findings: Findings) -> ListeningVerdict:
     """verdict.json: everything that verdict.md says, and the rules it was found by."""
     key, alpha = findings.key, findings.alpha
     return {
@@ -123,15 +124,16 @@ def _levels(key: Key) -> dict[str, float]:
     }
 
 
-def _analysis_data(analysis: Analysis | None, alpha: float) -> dict[str, Any] | None:
+def _analysis_data(analysis: Analysis | None, alpha: float) -> AnalysisEntry | None:
     if analysis is None:
         return None
     strengths = analysis.strengths
     return {
         "comparisons": [
-            {**asdict(c), "winner": c.winner(alpha), "sentence": sentence_of(c, alpha)} for c in analysis.comparisons
+            cast(ComparisonEntry, {**asdict(c), "winner": c.winner(alpha), "sentence": sentence_of(c, alpha)})
+            for c in analysis.comparisons
         ],
-        "opinions": [asdict(opinion) for opinion in analysis.opinions],
+        "opinions": [cast(OpinionEntry, asdict(opinion)) for opinion in analysis.opinions],
         "bradley_terry": [asdict(s) for s in strengths] if isinstance(strengths, tuple) else None,
         "bradley_terry_reason": strengths if isinstance(strengths, str) else None,
         "side_bias": asdict(analysis.bias) if analysis.bias else None,

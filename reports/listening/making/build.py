@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from metrics.record import write_atomically
+from metrics.typed import part_of
 from reports.listening.making.loudness import (
     Level,
     anchor,
@@ -267,7 +268,7 @@ def _names(material: Material) -> set[str]:
     for system in material.systems:
         record = system.record
         names |= {system.name, record.label, record.run_id, *record.label.split("-")}
-        engine, solver = (record.config.get(group) or {} for group in ("engine", "solver"))
+        engine, solver = (part_of(record.config, group) for group in ("engine", "solver"))
         names |= {str(group.get("name") or "") for group in (engine, solver)} | {str(solver.get("method") or "")}
         names |= {str((record.facts or {}).get(fact) or "") for fact in ("name", "precision", "solver", "denoiser")}
     return {name for name in names if len(name) > 1}

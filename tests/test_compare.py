@@ -288,8 +288,8 @@ def test_quick_mode_ends_undecided_when_its_time_is_over() -> None:
 def test_a_machine_that_changed_meanwhile_is_an_invalid_environment() -> None:
     verdict = judge(blocks(1.0, 1.0, 1.0, 1.0), LIMITS)
     before = {"host_class": "x", "power_mode": "MODE_30W"}
-    assert _same_environment(verdict, before, dict(before)) == verdict
-    changed = _same_environment(verdict, before, {**before, "power_mode": "MAXN"})
+    assert _same_environment(verdict, before, dict(before), 0.25) == verdict
+    changed = _same_environment(verdict, before, {**before, "power_mode": "MAXN"}, 0.25)
     assert (changed.outcome, changed.exit_code) == ("INVALID_ENV", 12)
     assert "MAXN" in (changed.reason or "")
 

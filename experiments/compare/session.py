@@ -17,6 +17,7 @@ from engine.contract import ConfigError
 from engine.settings import DeviceSettings
 from experiments.common.environment import fingerprint
 from experiments.common.journal import JournalWriter
+from experiments.common.other_programs import cpu_use, others_frac
 from experiments.compare.bench import Bench
 from experiments.compare.preparing import Prepared
 from experiments.compare.processes import SideSpec
@@ -72,14 +73,17 @@ def measure(prepared: Asked, bench: Bench, say: Say, rule: Rule = decide) -> Com
     """
     settings, before = prepared.settings, fingerprint(prepared.device)
     errors = load_errors(str(before["host_class"]), SELFTESTS)
-    started_s = time.monotonic()
+    started_s, used = time.monotonic(), cpu_use()
+    limit = settings.asked.other_cpu_frac
+    _warn_of_others(before.get("other_cpu_frac"), limit, say)
     blocks: list[Block] = []
     with watching(bench.keep.parent) as watch:
         verdict = _decided(bench, settings, blocks, say, rule)
+    others = others_frac(used, cpu_use())
     if settings.limits.mode == "quick" and verdict.reason is None:
         verdict = _quick_may_decide(verdict, errors, settings.asked.quiet_restart_frac)
-    environment = watched(before, watch, bench.keep.parent)
-    verdict = _same_environment(verdict, environment, fingerprint(prepared.device))
+    environment = {**watched(before, watch, bench.keep.parent), "other_cpu_meanwhile_frac": others}
+    verdict = _same_environment(verdict, environment, fingerprint(prepared.device), limit)
     wall_s = time.monotonic() - started_s
     return Comparison(
         verdict=verdict, limits=settings.limits, labels=prepared.labels, sides=_sides(prepared, bench),
@@ -89,6 +93,15 @@ def measure(prepared: Asked, bench: Bench, say: Say, rule: Rule = decide) -> Com
         # On a board with one memory it lacks what the GPU holds, and what each side holds cannot be told apart
         memory_bytes=bench.memory_bytes() if watch is None else None,
     )  # fmt: skip
+
+
+def _warn_of_others(now: object, limit: float | None, say: Say) -> None:
+    """Before anything is measured. now: share of the cores."""
+    if limit is not None and isinstance(now, float) and now > limit:
+        say(
+            f"warning: other programs keep {100 * now:.0f} % of the cores busy; if they go on, nothing is decided "
+            f"(compare.other_cpu_frac={limit:g})"
+        )
 
 
 def _decided(bench: Bench, settings: Settings, blocks: list[Block], say: Say, rule: Rule) -> PairedVerdict:
@@ -158,17 +171,26 @@ def _undecided(verdict: PairedVerdict, reason: str) -> PairedVerdict:
 
 
 def _same_environment(
-    verdict: PairedVerdict, before: Mapping[str, object], after: Mapping[str, object]
+    verdict: PairedVerdict, before: Mapping[str, object], after: Mapping[str, object], limit: float | None
 ) -> PairedVerdict:
-    """before: with what was seen of the machine meanwhile."""
+    """before: with what was seen of the machine meanwhile. limit: of what other programs may take, None for any.
+
+    A program beside it does not hit both halves of a pair alike: threads that wait for one another lose more by a core
+    that is taken away than threads that do not, so that the variant with more of them is slowed down more.
+    """
     changed = [
         f"{key} {before.get(key)} became {after.get(key)}" for key in UNCHANGING if before.get(key) != after.get(key)
     ]
-    fault = machine_fault(before)
+    fault, others = machine_fault(before), before.get("other_cpu_meanwhile_frac")
     if fault is not None:
         reason = fault
     elif changed:
         reason = f"the machine changed meanwhile: {'; '.join(changed)}"
+    elif limit is not None and isinstance(others, float) and others > limit:
+        reason = (
+            f"other programs kept {100 * others:.0f} % of the cores busy meanwhile, allowed are {100 * limit:g} % "
+            "(compare.other_cpu_frac): they slow one side more than the other; run again when they have ended"
+        )
     elif verdict.outcome == "INVALID_ENV":
         reason = "the unchanged reference differs from itself: the machine or the method is at fault"
     else:

@@ -43,6 +43,9 @@ class Compare(Group):
     sentences_per_block: int = Field(2, ge=1)
     blocks_per_server: int | None = Field(None, ge=1, description="blocks forked from one importing process")
     quiet_restart_frac: float = Field(0.005, gt=0, le=LONGEST_S)
+    other_cpu_frac: float | None = Field(
+        0.25, gt=0, le=1, description="of the cores, for other programs meanwhile; more is INVALID_ENV; null: any"
+    )
     order_seed: int = Field(0, ge=0)
     call_limit_s: float = Field(300, gt=0, le=LONGEST_S, description="of one call or build")
     time_limit_s: float = Field(1800, gt=0, le=LONGEST_S, description="of the whole comparison")

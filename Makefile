@@ -50,8 +50,9 @@ format: $(READY)
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
-students: $(READY)  ## teach pocket's student again; it goes on where it was stopped
-	$(RUN) -m experiments.students recipe=guidance recipe.name=pocket_guided out=outputs/pocket_guided $(ARGS)
+# pocket_guided is shipped (recipe=guidance out=outputs/pocket_guided teaches it again); pocket_small is made from it
+students: $(READY)  ## teach pocket's small student, model=pocket_small; it goes on where it was stopped
+	$(RUN) -m experiments.students recipe=depth recipe.name=pocket_small recipe.init=engine/pocket/guided.safetensors out=outputs/pocket_small $(ARGS)
 
 dashboard: $(READY)  ## Grafana's dashboard again, from its panels
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[monitoring]"

@@ -12,10 +12,12 @@ import pytest
 import torch
 import yaml
 
+from engine import paths
 from engine.build import build_engine
 from engine.clock import HostClock
 from engine.contract import ConfigError
-from engine.weights.checkpoint import check_header, content_sha256, load_model
+from engine.paths import ROOT
+from engine.weights.checkpoint import check_header, content_sha256, load_model, locate
 from engine.weights.compact import compact, expanded
 from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_USAGE, run_verb
 from experiments.students import __main__ as verb
@@ -301,6 +303,19 @@ def test_the_full_size_is_taught_by_the_same_command() -> None:
     weights = sum(parameter.numel() for parameter in pupil.student.parameters())
     assert wide.cost().num_bytes > 24 * weights
     assert str(wide.cost()).startswith("an update takes about ")
+
+
+def test_the_student_that_is_made_here_says_how_where_it_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    source = config("model=pocket_small")["model"]["checkpoint"]
+    with pytest.raises(ConfigError, match=r"pocket_small.safetensors: no such file; `make students` teaches it"):
+        locate("model.checkpoint", source)
+    made = f"out={Path(source).parent}"
+    recipe = next(line for line in (ROOT / "Makefile").read_text("utf-8").splitlines() if made in line)
+    assert f"recipe.name={Path(source).stem}" in recipe, "the target makes the file that the preset reads"
 
 
 def test_the_student_that_is_shipped_was_taught_by_the_model_that_is_shipped_and_is_understood() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from baselines.stored.approval import approval_problem, approve
 from baselines.stored.known import chosen_works
+from baselines.stored.machine import refuse_out_of_order
 from baselines.stored.quality import SNR
 from baselines.stored.store import (
     RECORDS,
@@ -32,10 +33,12 @@ from experiments.common.cli import EXIT_NO_BASELINE, EXIT_OK, complain, refuse_u
 from experiments.common.environment import now_iso
 from experiments.common.presets import with_presets
 from experiments.measuring.fresh import fresh_run
+from experiments.measuring.limits import read_limits, warn_if_busy
 from experiments.measuring.running import default_out
 from experiments.measuring.validate import one_cell
 from experiments.settings.front import refuse_flags
 from experiments.settings.host import this_host_class
+from experiments.settings.keys import key_of
 from metrics.record import RecordError, RunRecord, load_run, to_json, write_atomically
 from metrics.speed.peak import host_peak
 from metrics.speed.trials import speed_of
@@ -51,6 +54,9 @@ examples:
   python -m experiments.baseline show nightly
   python -m experiments.baseline page nightly                (PERFORMANCE_BASELINE.md)
   python -m experiments.baseline diff nightly outputs/A
+
+exit codes: 0 done, 2 usage or a run that cannot be one, 12 the machine was not in order (as the gate would say:
+gate.other_cpu_frac=F allows more), 13 no usable baseline, 14 the run failed, 130 interrupted
 """
 
 
@@ -69,19 +75,24 @@ def main(argv: Sequence[str]) -> int:
 
 def record(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Store the given runs, or a fresh one, under baselines/records/HOST-CLASS/NAME.json."""
+    limits = read_limits(overrides)
     if options.run:
-        if overrides:
-            raise RecordError(f"{overrides[0]}: --run takes a finished run as it is; leave one of the two out")
+        for text in overrides:
+            if key_of(text).split(".")[0] != "gate":
+                raise RecordError(f"{text}: --run takes a finished run as it is; leave one of the two out")
         runs = [load_run(folder) for folder in options.run]
     else:
         host_class = this_host_class(overrides)
         _check_free(options, host_class)
         cell = one_cell(overrides)
         out = Path(cell.config["out"] or default_out(f"baseline-{options.name}"))
+        warn_if_busy(limits)
         exit_code = fresh_run(overrides, out)
         if exit_code != EXIT_OK:
             return exit_code
         runs = [load_run(out)]
+    refuse_unusable(runs)
+    refuse_out_of_order(runs, limits)
     host_class = str(runs[0].environment["host_class"])
     _check_free(options, host_class)
     if options.add:

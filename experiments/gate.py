@@ -21,7 +21,7 @@ from experiments.common.plain import as_config
 from experiments.common.presets import with_presets
 from experiments.measuring.fresh import fresh_run, hydra_value
 from experiments.measuring.job import RESULT
-from experiments.measuring.limits import read_limits
+from experiments.measuring.limits import read_limits, warn_if_busy
 from experiments.measuring.running import default_out, sync_tracking
 from experiments.settings.compose import compose_config, options
 from experiments.settings.front import is_information, refuse_flags, show_by_hydra
@@ -131,6 +131,7 @@ def _judge_fresh(given: argparse.Namespace, overrides: Sequence[str], limits: Li
     device = [text for text in overrides if key_of(text).split(".")[0] == "device"]
     baseline = _load(given, this_host_class(device))
     out = Path(_out(overrides) or default_out(f"gate-{given.name}"))
+    warn_if_busy(limits)
     exit_code = fresh_run([*overrides_of(baseline.runs[-1].config), *overrides], out)
     if exit_code not in (EXIT_OK, EXIT_JOB_FAILED) or not (out / RESULT).is_file():
         return exit_code or EXIT_JOB_FAILED

@@ -260,7 +260,8 @@ def test_record_and_gate_for_real(tmp_path: Path, capfd: pytest.CaptureFixture[s
         "tracking=none",
         "measure.machine_ratio=null",
     ]
-    assert run_verb(baseline.main, ["record", "own", *records, *settings, f"out={tmp_path / 'first'}"]) == 0
+    shared = "gate.other_cpu_frac=1"  # neighbours do not matter here
+    assert run_verb(baseline.main, ["record", "own", *records, *settings, shared, f"out={tmp_path / 'first'}"]) == 0
     out = tmp_path / "second"
     exit_code = run_verb(
         main,
@@ -268,7 +269,7 @@ def test_record_and_gate_for_real(tmp_path: Path, capfd: pytest.CaptureFixture[s
             "own",
             *records,
             "tracking=none",
-            "gate.other_cpu_frac=1",
+            shared,
             "gate.machine_ratio=99",
             "gate.drift_residual_frac=9",
             f"out={out}",

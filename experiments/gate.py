@@ -10,10 +10,10 @@ from pathlib import Path
 from baselines.paired.selftests import same_run_sentence, stored_sentence
 from baselines.stored.approval import approval_problem
 from baselines.stored.comparable import flatten
-from baselines.stored.gate import Rule, judge
+from baselines.stored.gate import Rule, foresee, judge
 from baselines.stored.known import known_of
 from baselines.stored.store import RECORDS, Baseline, NoBaseline, baseline_path, load_baseline
-from baselines.stored.verdict import Limits
+from baselines.stored.verdict import Limits, Verdict
 from engine.contract import ConfigError
 from experiments.common.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain, refuse_unwritable, run_verb
 from experiments.common.environment import now_iso
@@ -23,7 +23,9 @@ from experiments.measuring.fresh import fresh_run, hydra_value
 from experiments.measuring.job import RESULT
 from experiments.measuring.limits import read_limits, warn_if_busy
 from experiments.measuring.running import default_out, sync_tracking
+from experiments.measuring.validate import one_cell, validate_out
 from experiments.settings.compose import compose_config, options
+from experiments.settings.foreseen import planned_record
 from experiments.settings.front import is_information, refuse_flags, show_by_hydra
 from experiments.settings.host import this_host_class
 from experiments.settings.keys import key_of
@@ -131,8 +133,14 @@ def _judge_fresh(given: argparse.Namespace, overrides: Sequence[str], limits: Li
     device = [text for text in overrides if key_of(text).split(".")[0] == "device"]
     baseline = _load(given, this_host_class(device))
     out = Path(_out(overrides) or default_out(f"gate-{given.name}"))
+    words = [*overrides_of(baseline.runs[-1].config), *overrides]
+    planned = planned_record(one_cell(words))
+    verdict = foresee(baseline.runs, planned, limits)
+    if verdict is not None:
+        validate_out(out, 0, 0)
+        return _tell(verdict, baseline, planned, limits, out)
     warn_if_busy(limits)
-    exit_code = fresh_run([*overrides_of(baseline.runs[-1].config), *overrides], out)
+    exit_code = fresh_run(words, out)
     if exit_code not in (EXIT_OK, EXIT_JOB_FAILED) or not (out / RESULT).is_file():
         return exit_code or EXIT_JOB_FAILED
     run = load_run(out)
@@ -176,6 +184,10 @@ def overrides_of(config: Mapping[str, object]) -> list[str]:
 
 def _finish(given: argparse.Namespace, baseline: Baseline, run: RunRecord, limits: Limits, out: Path) -> int:
     verdict = RULE(baseline.runs, run, limits, known_of(baseline, given.records))
+    return _tell(verdict, baseline, run, limits, out)
+
+
+def _tell(verdict: Verdict, baseline: Baseline, run: RunRecord, limits: Limits, out: Path) -> int:
     gated = Gated(
         baseline=baseline, run=run, limits=limits, verdict=verdict,
         stored=stored_sentence(baseline.host_class), same_run=same_run_sentence(baseline.host_class),

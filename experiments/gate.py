@@ -21,7 +21,7 @@ from experiments.common.plain import as_config
 from experiments.common.presets import with_presets
 from experiments.measuring.fresh import fresh_run, hydra_value
 from experiments.measuring.job import RESULT
-from experiments.measuring.limits import read_limits, warn_if_busy
+from experiments.measuring.limits import limit_lines, read_limits, warn_if_busy
 from experiments.measuring.running import default_out, sync_tracking
 from experiments.measuring.validate import one_cell, validate_out
 from experiments.settings.compose import compose_config, options
@@ -43,17 +43,19 @@ BASELINE_GROUPS = (
     "model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "seed", "text",
 )  # fmt: skip
 DESCRIPTION = f"""{__doc__}
-Settings (KEY=VALUE) change the new run; gate.KEY=VALUE changes a limit, and gate.run=DIR, gate.require_approved=true
-and gate.records=DIR say what is judged. Leaves verdict.json, summary.md and junit.xml in out=DIR, by default beside the
-run's result.json. `gate NAME --run DIR` means the same as `gate gate.baseline=NAME gate.run=DIR`.
+NAME is of a baseline that was recorded on a machine of this host class. Settings (KEY=VALUE) change the new run;
+gate.KEY=VALUE changes a limit. Leaves verdict.json, summary.md and junit.xml in out=DIR, by default beside the run's
+result.json. What is judged can be written as settings too: gate.baseline=NAME, gate.run=DIR,
+gate.require_approved=true, gate.records=DIR.
 
 examples:
-  python -m experiments.gate gate.baseline=nightly
-  python -m experiments.gate gate.baseline=nightly gate.catch_ratio=1.10 measure.rounds=10 out=outputs/pr-12
-  python -m experiments.gate gate.baseline=nightly gate.run=outputs/A gate.require_approved=true
+  python -m experiments.gate nightly
+  python -m experiments.gate nightly gate.catch_ratio=1.10 measure.rounds=10 out=outputs/pr-12
+  python -m experiments.gate nightly --run outputs/A --require-approved
 
-exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 cannot tell, 12 environment differs,
-13 no usable baseline, 14 the run failed, 130 interrupted
+exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 cannot tell, 12 the machine was not in order
+or a setting is not the baseline's, 13 no usable baseline (none for this host class among them), 14 the run failed,
+130 interrupted
 """
 
 
@@ -85,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def read_asked(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """(what is judged and how, the other overrides): gate.baseline=NAME gate.run=DIR, or NAME --run DIR as before."""
+    """(what is judged and how, the other overrides): NAME --run DIR, or gate.baseline=NAME gate.run=DIR."""
     asked, words = _split(argv)
     given, overrides = _parser().parse_known_args(words)
     if given.name is not None and "=" in given.name:
@@ -93,7 +95,7 @@ def read_asked(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     if given.name is not None and asked.baseline is not None:
         raise ConfigError("gate.baseline", asked.baseline, f"{given.name} is named too", "leave one of them out")
     if given.name is None and asked.baseline is None:
-        raise ConfigError("gate.baseline", "(none)", "is needed", "write gate.baseline=NAME; see --help")
+        raise ConfigError("gate.baseline", "(none)", "is needed", "write `gate NAME`; see --help")
     given.name = given.name or asked.baseline
     given.run = Path(asked.run) if asked.run is not None else given.run
     given.require_approved |= asked.require_approved
@@ -207,9 +209,11 @@ def _out(overrides: Sequence[str]) -> str | None:
 def _parser() -> VerbParser:
     parser = VerbParser(
         prog="python -m experiments.gate",
+        usage="python -m experiments.gate NAME [KEY=VALUE ...] [--run RUN_DIR] [--require-approved] [--records DIR]",
         description=DESCRIPTION,
+        epilog="\n".join(limit_lines()),
     )
-    parser.add_argument("name", nargs="?", help="name of the stored baseline; or gate.baseline=NAME")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of the stored baseline")
     parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="judge this finished run instead of making one")
     parser.add_argument(
         "--require-approved", action="store_true", help="refuse (13) a baseline that nobody approved as it is"

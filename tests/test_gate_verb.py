@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +202,17 @@ def test_mistakes_are_one_line(
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_help_names_every_limit_and_one_form_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert "gate NAME [KEY=VALUE ...]" in said.splitlines()[0]
+    assert "gate gate.baseline=" not in said
+    keys = {line.split("=")[0].strip() for line in said.partition("keys of gate")[2].splitlines()[1:]}
+    assert {field.name for field in fields(Limits)} <= keys
+    assert "other_cpu_frac=0.75" in said
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,10 @@ from experiments.telemetry.watch import watched, watching
 from experiments.workload.requests import Workload, load_workload
 from metrics.verdict import EXIT_CODES
 from reports.verdicts.paired import Comparison
+from reports.verdicts.plain import is_bounded
 
 PAIRS, LOG = "pairs.jsonl", "log.txt"
+TOO_WIDE = "too wide to tell yet"
 PATH_KEYS = ("checkpoint", "vocab", "audio", "plan")
 SHARED = ("workload", "reference", "seed")
 UNCHANGING = ("host_class", "num_cores", "power_mode", "gpu", "memory_bytes")
@@ -328,7 +330,8 @@ def _progress(blocks: Sequence[Block], verdict: PairedVerdict | None, settings: 
     if len(blocks) < 2:
         return text
     finding = (verdict or judge(blocks, settings.limits)).findings[0]
-    return f"{text}: x{finding.ratio:.3f} ({finding.low:.3f} to {finding.high:.3f})"
+    bounds = f"{finding.low:.3f} to {finding.high:.3f}"
+    return f"{text}: x{finding.ratio:.3f} ({bounds if is_bounded(finding.low, finding.high) else TOO_WIDE})"
 
 
 def _sides(prepared: Asked, bench: Bench) -> dict[str, dict[str, Any]]:

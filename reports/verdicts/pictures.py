@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from reports.render.plots import COLORS, DPI, Picture, save
-from reports.verdicts.plain import NAMES, UNBOUNDED
+from reports.verdicts.plain import NAMES, is_bounded
 from reports.verdicts.spoken_load import load_levels
 
 ROW_INCHES, HEAD_INCHES = 0.4, 1.1
@@ -44,7 +44,7 @@ def _ratio(finding: Mapping[str, Any]) -> tuple[str, float, float, float] | None
         return None
     ratio, low, high = map(float, bounds)
     name = str(finding["metric"])
-    return (NAMES.get(name, name), ratio, low, high) if 1 / UNBOUNDED < low and high < UNBOUNDED else None
+    return (NAMES.get(name, name), ratio, low, high) if is_bounded(low, high) else None
 
 
 def draw_load(content: Mapping[str, Any], out: Path) -> Picture | None:

@@ -13,6 +13,7 @@ from baselines.stored.verdict import Finding, Limits, Verdict
 from metrics.record import RunRecord
 from metrics.verdict import EXIT_RUN_FAILED, WORDS
 from reports.verdicts.junit import KINDS, Case
+from reports.verdicts.plain import is_bounded
 from reports.verdicts.sheet import Line, Sheet
 
 # 2 has what each metric can find, and the baseline's approval; 3 says INCONCLUSIVE where 2 said CANNOT_TELL
@@ -149,6 +150,8 @@ def _change(finding: Finding) -> str:
     if finding.interval is None:
         return effect
     low, high = finding.interval
+    if ratio and not is_bounded(low, high):
+        return f"{effect} (no bounds yet)"
     return f"{effect} ({low:.3f} to {high:.3f})" if ratio else f"{effect} ({low:+.2f} to {high:+.2f})"
 
 

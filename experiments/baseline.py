@@ -42,7 +42,7 @@ from experiments.settings.keys import key_of
 from metrics.record import RecordError, RunRecord, load_run, to_json, write_atomically
 from metrics.speed.peak import host_peak
 from metrics.speed.trials import speed_of
-from reports.commands import VerbParser
+from reports.commands import VerbParser, here, typed
 
 EXAMPLES = """
 examples:
@@ -101,7 +101,7 @@ def record(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     with refuse_unwritable("--records", options.records):
         path = save_baseline(_baseline(options, host_class, runs), options.records)
     print(f"{path}\n{len(runs)} session(s) of {runs[0].label}, {len(runs[-1].steady_trials)} trials in the last")
-    for note in _notes(runs):
+    for note in _notes(runs, options):
         print(note, file=sys.stderr)
     return EXIT_OK
 
@@ -220,17 +220,25 @@ def _user() -> str:
     return os.environ.get("USER", "unknown")
 
 
-def _notes(runs: Sequence[RunRecord]) -> list[str]:
+def _notes(runs: Sequence[RunRecord], options: argparse.Namespace) -> list[str]:
+    """What is to be done next, as whole commands."""
+    words = [] if options.records == RECORDS else ["--records", options.records]
     notes = []
     if any(run.environment.get("git_dirty") for run in runs):
         notes.append("note: the working tree had uncommitted changes; the commit does not say what was measured")
     if len(runs) < 3:
         notes.append(
-            "note: from three sessions on the noise between sessions is measured instead of assumed; "
-            "add some at other times with --add"
+            "note: from three sessions on the noise between sessions is measured instead of assumed; add some at "
+            f"other times: {_command('record', options.name, '--add', *words)}, with the same settings"
         )
-    notes.append("note: nobody has approved it as it is now; look at it, then `baseline approve`")
+    look, agree = (_command(action, options.name, *words) for action in ("show", "approve"))
+    agree = f'{agree[:-1]} --why "..."`'
+    notes.append(f"note: nobody has approved it as it is now; look at it, {look}, then {agree}")
     return notes
+
+
+def _command(*words: object) -> str:
+    return here(f"`{typed('experiments.baseline', *words)}`")
 
 
 def _headline(stored: Baseline) -> str:

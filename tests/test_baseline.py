@@ -23,6 +23,7 @@ from experiments.baseline import main
 from experiments.common.cli import run_verb
 from experiments.measuring import limits
 from metrics.record import RecordError, RunRecord, save_record
+from reports.commands import interpreter
 from tests import baseline_runs as runs
 from tests.baseline_runs import HOST, Recipe, World, make_baseline, make_run, no_score, with_scores
 
@@ -227,7 +228,11 @@ def test_approve_says_who_when_and_why_and_another_session_makes_it_void(
 ) -> None:
     records = tmp_path / "records"
     assert record(records, "nightly", "--run", write_run(tmp_path / "a", make_run(1)), "--by", "B", "--why", "1.2") == 0
-    assert "nobody has approved it as it is now" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "nobody has approved it as it is now" in said
+    python = interpreter()
+    assert f'{python} -m experiments.baseline approve nightly --records {records} --why "..."`' in said
+    assert f"`{python} -m experiments.baseline record nightly --add --records {records}`" in said
     where = ["--records", str(records)]
     assert run_verb(main, ["approve", "nightly", *where, "--by", "A. Reader", "--why", "it is right"]) == 0
     assert "by A. Reader: it is right" in capsys.readouterr().out

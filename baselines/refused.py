@@ -1,6 +1,13 @@
-"""A limit or a rule that cannot be meant, as parts: what reads the settings knows how it says them."""
+"""What is refused before anything is judged: a limit that cannot be meant, as parts (what reads the settings knows how
+it says them), and a machine that was not in order."""
 
 from __future__ import annotations
+
+from metrics.record import RecordError
+
+
+class MachineRefused(RecordError):
+    """The machine was not fit to measure on: the run says nothing, and whoever waited for it can only run again."""
 
 
 class SettingRefused(ValueError):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from baselines.stored.approval import approval_problem, approve
 from baselines.stored.known import chosen_works
+from baselines.stored.machine import refuse_out_of_order
 from baselines.stored.quality import SNR
 from baselines.stored.store import (
     RECORDS,
@@ -32,14 +33,16 @@ from experiments.common.cli import EXIT_NO_BASELINE, EXIT_OK, complain, refuse_u
 from experiments.common.environment import now_iso
 from experiments.common.presets import with_presets
 from experiments.measuring.fresh import fresh_run
+from experiments.measuring.limits import read_limits, warn_if_busy
 from experiments.measuring.running import default_out
 from experiments.measuring.validate import one_cell
 from experiments.settings.front import refuse_flags
 from experiments.settings.host import this_host_class
+from experiments.settings.keys import key_of
 from metrics.record import RecordError, RunRecord, load_run, to_json, write_atomically
 from metrics.speed.peak import host_peak
 from metrics.speed.trials import speed_of
-from reports.commands import VerbParser
+from reports.commands import VerbParser, here, typed
 
 EXAMPLES = """
 examples:
@@ -51,6 +54,9 @@ examples:
   python -m experiments.baseline show nightly
   python -m experiments.baseline page nightly                (PERFORMANCE_BASELINE.md)
   python -m experiments.baseline diff nightly outputs/A
+
+exit codes: 0 done, 2 usage or a run that cannot be one, 12 the machine was not in order (as the gate would say:
+gate.other_cpu_frac=F allows more), 13 no usable baseline, 14 the run failed, 130 interrupted
 """
 
 
@@ -69,19 +75,24 @@ def main(argv: Sequence[str]) -> int:
 
 def record(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Store the given runs, or a fresh one, under baselines/records/HOST-CLASS/NAME.json."""
+    limits = read_limits(overrides)
     if options.run:
-        if overrides:
-            raise RecordError(f"{overrides[0]}: --run takes a finished run as it is; leave one of the two out")
+        for text in overrides:
+            if key_of(text).split(".")[0] != "gate":
+                raise RecordError(f"{text}: --run takes a finished run as it is; leave one of the two out")
         runs = [load_run(folder) for folder in options.run]
     else:
         host_class = this_host_class(overrides)
         _check_free(options, host_class)
         cell = one_cell(overrides)
         out = Path(cell.config["out"] or default_out(f"baseline-{options.name}"))
+        warn_if_busy(limits)
         exit_code = fresh_run(overrides, out)
         if exit_code != EXIT_OK:
             return exit_code
         runs = [load_run(out)]
+    refuse_unusable(runs)
+    refuse_out_of_order(runs, limits)
     host_class = str(runs[0].environment["host_class"])
     _check_free(options, host_class)
     if options.add:
@@ -90,7 +101,7 @@ def record(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     with refuse_unwritable("--records", options.records):
         path = save_baseline(_baseline(options, host_class, runs), options.records)
     print(f"{path}\n{len(runs)} session(s) of {runs[0].label}, {len(runs[-1].steady_trials)} trials in the last")
-    for note in _notes(runs):
+    for note in _notes(runs, options):
         print(note, file=sys.stderr)
     return EXIT_OK
 
@@ -209,17 +220,25 @@ def _user() -> str:
     return os.environ.get("USER", "unknown")
 
 
-def _notes(runs: Sequence[RunRecord]) -> list[str]:
+def _notes(runs: Sequence[RunRecord], options: argparse.Namespace) -> list[str]:
+    """What is to be done next, as whole commands."""
+    words = [] if options.records == RECORDS else ["--records", options.records]
     notes = []
     if any(run.environment.get("git_dirty") for run in runs):
         notes.append("note: the working tree had uncommitted changes; the commit does not say what was measured")
     if len(runs) < 3:
         notes.append(
-            "note: from three sessions on the noise between sessions is measured instead of assumed; "
-            "add some at other times with --add"
+            "note: from three sessions on the noise between sessions is measured instead of assumed; add some at "
+            f"other times: {_command('record', options.name, '--add', *words)}, with the same settings"
         )
-    notes.append("note: nobody has approved it as it is now; look at it, then `baseline approve`")
+    look, agree = (_command(action, options.name, *words) for action in ("show", "approve"))
+    agree = f'{agree[:-1]} --why "..."`'
+    notes.append(f"note: nobody has approved it as it is now; look at it, {look}, then {agree}")
     return notes
+
+
+def _command(*words: object) -> str:
+    return here(f"`{typed('experiments.baseline', *words)}`")
 
 
 def _headline(stored: Baseline) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 from baselines.paired.selftests import same_run_sentence, stored_sentence
 from baselines.stored.approval import approval_problem
 from baselines.stored.comparable import flatten
-from baselines.stored.gate import Rule, judge
+from baselines.stored.gate import Rule, foresee, judge
 from baselines.stored.known import known_of
 from baselines.stored.store import RECORDS, Baseline, NoBaseline, baseline_path, load_baseline
-from baselines.stored.verdict import Limits
+from baselines.stored.verdict import Limits, Verdict
 from engine.contract import ConfigError
 from experiments.common.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain, refuse_unwritable, run_verb
 from experiments.common.environment import now_iso
@@ -22,9 +22,11 @@ from experiments.common.presets import presets as options
 from experiments.common.presets import with_presets
 from experiments.measuring.fresh import fresh_run, hydra_value
 from experiments.measuring.job import RESULT
-from experiments.measuring.limits import read_limits
+from experiments.measuring.limits import limit_lines, read_limits, warn_if_busy
 from experiments.measuring.running import default_out, sync_tracking
+from experiments.measuring.validate import one_cell, validate_out
 from experiments.settings.compose import compose_config
+from experiments.settings.foreseen import planned_record
 from experiments.settings.front import is_information, refuse_flags, show_by_hydra
 from experiments.settings.host import this_host_class
 from experiments.settings.keys import key_of
@@ -42,17 +44,19 @@ BASELINE_GROUPS = (
     "model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "seed", "text",
 )  # fmt: skip
 DESCRIPTION = f"""{__doc__}
-Settings (KEY=VALUE) change the new run; gate.KEY=VALUE changes a limit, and gate.run=DIR, gate.require_approved=true
-and gate.records=DIR say what is judged. Leaves verdict.json, summary.md and junit.xml in out=DIR, by default beside the
-run's result.json. `gate NAME --run DIR` means the same as `gate gate.baseline=NAME gate.run=DIR`.
+NAME is of a baseline that was recorded on a machine of this host class. Settings (KEY=VALUE) change the new run;
+gate.KEY=VALUE changes a limit. Leaves verdict.json, summary.md and junit.xml in out=DIR, by default beside the run's
+result.json. What is judged can be written as settings too: gate.baseline=NAME, gate.run=DIR,
+gate.require_approved=true, gate.records=DIR.
 
 examples:
-  python -m experiments.gate gate.baseline=nightly
-  python -m experiments.gate gate.baseline=nightly gate.catch_ratio=1.10 measure.rounds=10 out=outputs/pr-12
-  python -m experiments.gate gate.baseline=nightly gate.run=outputs/A gate.require_approved=true
+  python -m experiments.gate nightly
+  python -m experiments.gate nightly gate.catch_ratio=1.10 measure.rounds=10 out=outputs/pr-12
+  python -m experiments.gate nightly --run outputs/A --require-approved
 
-exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 cannot tell, 12 environment differs,
-13 no usable baseline, 14 the run failed, 130 interrupted
+exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 cannot tell, 12 the machine was not in order
+or a setting is not the baseline's, 13 no usable baseline (none for this host class among them), 14 the run failed,
+130 interrupted
 """
 
 
@@ -84,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def read_asked(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """(what is judged and how, the other overrides): gate.baseline=NAME gate.run=DIR, or NAME --run DIR as before."""
+    """(what is judged and how, the other overrides): NAME --run DIR, or gate.baseline=NAME gate.run=DIR."""
     asked, words = _split(argv)
     given, overrides = _parser().parse_known_args(words)
     if given.name is not None and "=" in given.name:
@@ -92,7 +96,7 @@ def read_asked(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     if given.name is not None and asked.baseline is not None:
         raise ConfigError("gate.baseline", asked.baseline, f"{given.name} is named too", "leave one of them out")
     if given.name is None and asked.baseline is None:
-        raise ConfigError("gate.baseline", "(none)", "is needed", "write gate.baseline=NAME; see --help")
+        raise ConfigError("gate.baseline", "(none)", "is needed", "write `gate NAME`; see --help")
     given.name = given.name or asked.baseline
     given.run = Path(asked.run) if asked.run is not None else given.run
     given.require_approved |= asked.require_approved
@@ -132,7 +136,14 @@ def _judge_fresh(given: argparse.Namespace, overrides: Sequence[str], limits: Li
     device = [text for text in overrides if key_of(text).split(".")[0] == "device"]
     baseline = _load(given, this_host_class(device))
     out = Path(_out(overrides) or default_out(f"gate-{given.name}"))
-    exit_code = fresh_run([*overrides_of(baseline.runs[-1].config), *overrides], out)
+    words = [*overrides_of(baseline.runs[-1].config), *overrides]
+    planned = planned_record(one_cell(words))
+    verdict = foresee(baseline.runs, planned, limits)
+    if verdict is not None:
+        validate_out(out, 0, 0)
+        return _tell(verdict, baseline, planned, limits, out)
+    warn_if_busy(limits)
+    exit_code = fresh_run(words, out)
     if exit_code not in (EXIT_OK, EXIT_JOB_FAILED) or not (out / RESULT).is_file():
         return exit_code or EXIT_JOB_FAILED
     run = load_run(out)
@@ -176,6 +187,10 @@ def overrides_of(config: Mapping[str, object]) -> list[str]:
 
 def _finish(given: argparse.Namespace, baseline: Baseline, run: RunRecord, limits: Limits, out: Path) -> int:
     verdict = RULE(baseline.runs, run, limits, known_of(baseline, given.records))
+    return _tell(verdict, baseline, run, limits, out)
+
+
+def _tell(verdict: Verdict, baseline: Baseline, run: RunRecord, limits: Limits, out: Path) -> int:
     gated = Gated(
         baseline=baseline, run=run, limits=limits, verdict=verdict,
         stored=stored_sentence(baseline.host_class), same_run=same_run_sentence(baseline.host_class),
@@ -195,9 +210,11 @@ def _out(overrides: Sequence[str]) -> str | None:
 def _parser() -> VerbParser:
     parser = VerbParser(
         prog="python -m experiments.gate",
+        usage="python -m experiments.gate NAME [KEY=VALUE ...] [--run RUN_DIR] [--require-approved] [--records DIR]",
         description=DESCRIPTION,
+        epilog="\n".join(limit_lines()),
     )
-    parser.add_argument("name", nargs="?", help="name of the stored baseline; or gate.baseline=NAME")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of the stored baseline")
     parser.add_argument("--run", type=Path, metavar="RUN_DIR", help="judge this finished run instead of making one")
     parser.add_argument(
         "--require-approved", action="store_true", help="refuse (13) a baseline that nobody approved as it is"

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from baselines.history.course import CourseLimits
 from baselines.refused import SettingRefused
 from engine.contract import UnsupportedEngine
-from experiments.common.cli import EXIT_OK, refuse_unwritable, refused_limit, run_verb
+from experiments.common.cli import EXIT_OK, note, refuse_unwritable, refused_limit, run_verb
 from experiments.common.repository import GitRefused, git, refusal
 from metrics.record import RecordError, to_json, write_atomically
 from metrics.verdict import EXIT_CODES
 from reports.commands import ROOT, VerbParser
+from reports.words import plural
 
 if TYPE_CHECKING:
     from reports.history.courses import History
@@ -58,6 +59,8 @@ def main(argv: Sequence[str]) -> int:
         write_history(history, found, options.out)
     print(f"{history.outcome}: {sentence(history, found)}")
     print(f"  {error_rate(history)}")
+    if history.left_out:
+        print(f"  left out: {plural(len(history.left_out), 'run')}, each with its reason in {options.out / REVIEW}")
     print(f"  page: {(options.out / PAGE).resolve().as_uri()}")
     return EXIT_CODES[history.outcome] if options.gate else EXIT_OK
 
@@ -124,8 +127,13 @@ def _reading(options: argparse.Namespace) -> Reading:
     if options.published:
         reading += read_published(PUBLISHED)
     if not reading.measured:
-        why = reading.left_out[0]
-        raise RecordError(f"{why.where}: {why.reason}; no run shows a speed")
+        for one in reading.left_out:
+            note(f"left out: {one.where}: {one.reason}")
+        where = ", ".join(map(str, options.folders)) or "--published"
+        raise RecordError(
+            f"{where}: no run shows a speed that counts; {plural(len(reading.left_out), 'run')} left out, "
+            "each with its reason above"
+        )
     return reading
 
 

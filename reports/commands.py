@@ -47,6 +47,8 @@ _ALONE = r"(?<![\w./-])"
 _PYTHON = re.compile(_ALONE + r"python(?= -m [a-z])")
 _MODULE = r"((?:experiments|reports)(?:\.\w+)*)(?![\w.]*\w)"
 _VERB = re.compile(f"{_ALONE}python -m {_MODULE}")
+# A module of a verb named in a sentence; a package alone ("reports") is a word as well
+_NAMED = re.compile(_ALONE + r"((?:experiments|reports)(?:\.\w+)+)(?![\w.]*\w)")
 _NAMES = {module: verb for verb, module in MODULES.items()}
 _PIP = re.compile(_ALONE + r"(?<!-m )pip(?= (?:un)?install )")
 _HUB = re.compile(_ALONE + r"hf(?= download )")
@@ -74,7 +76,8 @@ def here(text: str) -> str:
     """`text` with every command in it as it has to be typed on this machine, in this folder."""
     python = interpreter()
     if program := os.environ.get(CALLED_AS):
-        text = _VERB.sub(lambda match: f"{program} {_NAMES[match[1]]}" if match[1] in _NAMES else match[0], text)
+        for pattern in (_VERB, _NAMED):
+            text = pattern.sub(lambda match: f"{program} {_NAMES[match[1]]}" if match[1] in _NAMES else match[0], text)
     text = _PYTHON.sub(lambda match: python, text)
     text = _PIP.sub(lambda match: f"{python} -m pip", text)
     text = _HUB.sub(lambda match: _program("hf"), text)
@@ -156,7 +159,8 @@ class VerbParser(argparse.ArgumentParser):
 
     def __init__(self, *, prog: str, **settings: object) -> None:
         kept = {"formatter_class": argparse.RawDescriptionHelpFormatter, **settings, "allow_abbrev": False}
-        super().__init__(prog=prog, **kept)  # type: ignore[arg-type]
+        # As it is shown, so that what stands below the usage's first line is indented for it
+        super().__init__(prog=here(prog), **kept)  # type: ignore[arg-type]
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"error: {' '.join(message.split())}; see --help\n")

@@ -21,7 +21,9 @@ from baselines.stored.store import (
 )
 from experiments.baseline import main
 from experiments.common.cli import run_verb
+from experiments.measuring import limits
 from metrics.record import RecordError, RunRecord, save_record
+from reports.commands import interpreter
 from tests import baseline_runs as runs
 from tests.baseline_runs import HOST, Recipe, World, make_baseline, make_run, no_score, with_scores
 
@@ -98,6 +100,33 @@ def test_the_same_run_is_no_second_session(tmp_path: Path, capsys: pytest.Captur
     assert record(records, "nightly", "--add", "--run", run) == 2
     assert "give each run once, or measure another one" in capsys.readouterr().err
     assert len(load_baseline(records, HOST, "nightly").runs) == 1
+
+
+def test_a_run_that_a_gate_refuses_for_its_machine_is_no_baseline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records, environment = tmp_path / "records", make_run(1).environment
+    busy = write_run(tmp_path / "busy", make_run(1, environment={**environment, "other_cpu_frac": 1.0}))
+    assert record(records, "nightly", "--run", busy) == 12
+    error = capsys.readouterr().err
+    assert "run-1: machine.other_cpu_frac: other processes used 100 % of all cores, allowed are 75 %" in error
+    assert "(gate.other_cpu_frac=0.75) when the run began; run again when they have ended" in error
+    assert record(records, "nightly", "--run", write_run(tmp_path / "slow", SLOW_MACHINE)) == 12
+    assert "3 times slower" in capsys.readouterr().err
+    assert list_baselines(records) == []
+    assert record(records, "nightly", "--run", busy, "gate.other_cpu_frac=1") == 0
+
+
+def test_a_busy_machine_is_told_before_minutes_are_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(limits, "other_cpu_frac", lambda window_s: 0.9)  # a machine cannot be made busy at will
+    told: list[str] = []
+    monkeypatch.setattr("experiments.baseline.fresh_run", lambda *_: told.append(capsys.readouterr().err) or 14)
+    assert record(tmp_path / "records", "nightly", "workload=smoke") == 14
+    assert "warning: other processes use 90 % of all cores, allowed are 75 % (gate.other_cpu_frac=0.75)" in told[0]
+    assert len(told[0].splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a b"])
@@ -199,7 +228,11 @@ def test_approve_says_who_when_and_why_and_another_session_makes_it_void(
 ) -> None:
     records = tmp_path / "records"
     assert record(records, "nightly", "--run", write_run(tmp_path / "a", make_run(1)), "--by", "B", "--why", "1.2") == 0
-    assert "nobody has approved it as it is now" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "nobody has approved it as it is now" in said
+    python = interpreter()
+    assert f'{python} -m experiments.baseline approve nightly --records {records} --why "..."`' in said
+    assert f"`{python} -m experiments.baseline record nightly --add --records {records}`" in said
     where = ["--records", str(records)]
     assert run_verb(main, ["approve", "nightly", *where, "--by", "A. Reader", "--why", "it is right"]) == 0
     assert "by A. Reader: it is right" in capsys.readouterr().out

@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 
 from baselines.paired.data import Answers
+from baselines.stored.verdict import Finding
+from experiments.compare.session import _progress
+from experiments.compare.settings import read_command
 from reports.verdicts.paired import QUALITY_GATE, Comparison, comparison_content, comparison_sheet
 from reports.verdicts.sheet import markdown_of, terminal_lines
+from reports.verdicts.stored import _change
 from tests.engines import ROOT, config
 from tests.stub_trees import open_bench, stub_side, stub_tree
 from tests.test_paired_rule import LIMITS, blocks, judge
@@ -116,3 +120,20 @@ def test_what_the_sides_really_said_is_compared(tmp_path: Path, same: bool) -> N
     assert answers.num_pairs == 3, "the warm-up's noise and that of two turns"
     assert answers.num_equal == (3 if same else 0)
     assert (answers.log_mel_nats, answers.num_sentences) == (0.0, 1)
+
+
+def test_bounds_out_of_all_sense_stand_in_no_line_of_progress_and_no_verdict() -> None:
+    two = compared(0.7, 2.4)
+    finding = two.verdict.findings[0]
+    assert finding.high > 1000 * finding.low, "two blocks that differ so much bound nothing"
+    settings = read_command([]).settings
+    line = _progress(blocks(0.7, 2.4), None, settings)
+    assert line.endswith(" (too wide to tell yet)")
+    assert line.startswith("block 2 of at most 16: x1.")
+    assert " to " in _progress(blocks(1.0, 1.01), None, settings)
+    shown = "\n".join([*comparison_lines(two), comparison_summary(two)])
+    assert "(no bounds yet)" in shown
+    assert f"{finding.high:.3f}" not in shown
+    alarm = Finding(metric="cpu_time", outcome="INCONCLUSIVE", explanation="", effect=1.3, effect_kind="ratio",
+                    interval=(1e-9, 1e9))  # fmt: skip
+    assert _change(alarm) == "x1.300 (no bounds yet)"

@@ -35,8 +35,9 @@ def test_sweep_tracking_baseline_gate_and_report(
     assert all(run.info.status == "FINISHED" for run in children)
 
     fp32 = ["--run", "first/cells/fp32-euler_6", "--records", "records"]
-    assert run_verb(baseline.main, ["record", "main", *fp32, "--why", "the first"]) == 0
-    code = run_verb(gate.main, ["main", *fp32, "gate.other_cpu_frac=1", "out=verdict"])  # neighbours do not matter here
+    shared = "gate.other_cpu_frac=1"  # neighbours do not matter here
+    assert run_verb(baseline.main, ["record", "main", *fp32, shared, "--why", "the first"]) == 0
+    code = run_verb(gate.main, ["main", *fp32, shared, "out=verdict"])
     verdict = json.loads(Path("verdict/verdict.json").read_text("utf-8"))
     assert code in (0, 11), "a run against itself never fails; on a noisy machine it may be undecided"
     quality = [finding for finding in verdict["findings"] if finding["metric"] == "snr_vs_reference_db"]

@@ -12,7 +12,8 @@ import pytest
 from experiments.__main__ import MODULES, VERBS, main
 from experiments.completion import COMPOSING, OWN_WORDS, SHELLS, candidates, script
 from reports.commands import CALLED_AS, ROOT, here, interpreter
-from reports.listening.__main__ import VERBS as LISTENING
+from reports.comment import __main__ as comment
+from reports.listening import __main__ as listening
 
 
 def f5bench(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -88,7 +89,7 @@ def test_every_verb_offers_its_flags_and_does_nothing(verb: str, capsys: pytest.
 
 
 def test_the_words_of_a_verb_without_a_parser_are_its_own() -> None:
-    assert OWN_WORDS["listening"][:-1] == tuple(LISTENING)
+    assert OWN_WORDS["listening"][:-1] == tuple(listening.VERBS)
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
@@ -130,6 +131,37 @@ def test_messages_spell_commands_by_f5bench_where_that_was_called(
     monkeypatch.setenv(CALLED_AS, "f5bench")
     assert here(text) == typed
     assert here(typed) == typed
+
+
+def test_a_verb_that_a_sentence_names_is_spelt_by_f5bench_as_well(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(CALLED_AS, "f5bench")
+    assert here("the same as experiments.sweep; see experiments.scoring.floor.") == (
+        "the same as f5bench sweep; see f5bench floor."
+    )
+    for other in (
+        "the reports of a run",
+        "see experiments/run.py",
+        "-p experiments.pytest_plugin",
+        "experiments.load.cold",
+    ):
+        assert here(other) == other
+    assert listening.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert "f5bench listening build RUN_A RUN_B" in said
+    assert "experiments." not in said
+
+
+def test_the_usage_is_indented_for_the_name_that_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(CALLED_AS, "f5bench")
+    with pytest.raises(SystemExit):
+        comment.main(["--help"])
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("usage: f5bench comment [-h]")
+    assert second.index("[") == len("usage: f5bench comment ")
 
 
 def test_what_is_no_verb_is_left_to_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:

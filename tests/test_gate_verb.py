@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from experiments import baseline
 from experiments.common.cli import run_verb
 from experiments.gate import main, overrides_of
 from experiments.measuring.fresh import fresh_run, hydra_value
+from experiments.measuring.validate import one_cell
 from experiments.settings.compose import compose_config
+from experiments.settings.foreseen import planned_record
 from metrics.record import RunRecord
 from tests import baseline_runs as runs
 from tests.baseline_runs import Recipe, World, make_baseline, make_run, no_score, with_scores
@@ -170,6 +173,9 @@ def test_a_verdict_is_tracked_once_it_is_there(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr("experiments.gate.this_host_class", lambda _: run.environment["host_class"])
     monkeypatch.setattr("experiments.gate.fresh_run", measured)
+    # As if the sessions, which nothing can be composed from, had been made here
+    monkeypatch.setattr("experiments.gate.one_cell", lambda words: None)
+    monkeypatch.setattr("experiments.gate.planned_record", lambda cell: replace(run, trials=()))
     monkeypatch.setattr("experiments.gate.sync_tracking", sync)
     save_baseline(make_baseline(*SESSIONS), tmp_path / "records")
     verb = ["nightly", "--records", str(tmp_path / "records"), f"out={tmp_path / 'new'}"]
@@ -196,6 +202,56 @@ def test_mistakes_are_one_line(
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_help_names_every_limit_and_one_form_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert "gate NAME [KEY=VALUE ...]" in said.splitlines()[0]
+    assert "gate gate.baseline=" not in said
+    keys = {line.split("=")[0].strip() for line in said.partition("keys of gate")[2].splitlines()[1:]}
+    assert {field.name for field in fields(Limits)} <= keys
+    assert "other_cpu_frac=0.75" in said
+
+
+@pytest.mark.parametrize(
+    ("override", "metric", "follow"),
+    [
+        ("workload=short", "workload.identity_sha256", ""),
+        ("solver=euler_6", "facts.solver", "; and 2 that follow from it: facts.steps, facts.time_grid"),
+        ("measure.rounds=3", None, ""),
+    ],
+)
+def test_what_is_known_before_measuring_is_told_before_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    override: str,
+    metric: str | None,
+    follow: str,
+) -> None:
+    cell = one_cell(["workload=smoke", "solver=euler_7", "tracking=none"])
+    planned = planned_record(cell)
+    session = make_run(
+        1, config=cell.config, facts=runs.facts(**(planned.facts or {})), environment=planned.environment,
+        workload=planned.workload,
+    )  # fmt: skip
+    save_baseline(make_baseline(session, host_class=planned.environment["host_class"]), tmp_path / "records")
+    monkeypatch.setattr("experiments.gate.fresh_run", lambda words, out: 14)  # reached: what was known did not stop it
+    out = tmp_path / "new"
+    code = run_verb(main, ["nightly", "--records", str(tmp_path / "records"), override, f"out={out}"])
+    if metric is None:
+        assert code == 14
+        return
+    assert code == 12
+    found = json.loads((out / "verdict.json").read_text())["findings"]
+    assert {finding["outcome"] for finding in found} == {"INVALID_ENV"}
+    said = capsys.readouterr().out
+    assert "Nothing was measured" in said
+    (line,) = [text for text in said.splitlines() if text.startswith("  INVALID_ENV")]
+    assert line.split()[1] == metric
+    assert f"their numbers cannot be compared{follow}" in said
 
 
 def test_a_run_that_a_signal_ended_is_a_failed_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +316,8 @@ def test_record_and_gate_for_real(tmp_path: Path, capfd: pytest.CaptureFixture[s
         "tracking=none",
         "measure.machine_ratio=null",
     ]
-    assert run_verb(baseline.main, ["record", "own", *records, *settings, f"out={tmp_path / 'first'}"]) == 0
+    shared = "gate.other_cpu_frac=1"  # neighbours do not matter here
+    assert run_verb(baseline.main, ["record", "own", *records, *settings, shared, f"out={tmp_path / 'first'}"]) == 0
     out = tmp_path / "second"
     exit_code = run_verb(
         main,
@@ -268,7 +325,7 @@ def test_record_and_gate_for_real(tmp_path: Path, capfd: pytest.CaptureFixture[s
             "own",
             *records,
             "tracking=none",
-            "gate.other_cpu_frac=1",
+            shared,
             "gate.machine_ratio=99",
             "gate.drift_residual_frac=9",
             f"out={out}",

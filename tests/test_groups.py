@@ -91,7 +91,7 @@ def test_a_gate_is_told_what_it_judges_in_either_form(argv: list[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["gate.catch_ratio=2"], "gate.baseline=.none.: is needed; write gate.baseline=NAME"),
+        (["gate.catch_ratio=2"], "gate.baseline=.none.: is needed; write `gate NAME`"),
         (["main", "gate.baseline=other"], "gate.baseline=other: main is named too"),
         (["gate.baseline=x", "gate.require_approved=yes"], "gate.require_approved=yes: must be true or false"),
     ],

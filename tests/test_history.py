@@ -79,7 +79,31 @@ def test_runs_that_may_not_be_believed_are_left_out_with_their_reason(tmp_path: 
     assert [run.run_id for run in reading.measured] == ["night-001"]
     reasons = {Path(one.where.partition(":")[0]).name: one.reason for one in reading.left_out}
     assert "JSON" in reasons["night-000"]
-    assert "slower than its class" in reasons["void"]
+    assert reasons["void"].endswith("slower than its class when it was timed: another program")
+
+
+def test_a_folder_whose_only_run_is_void_names_it_and_why_and_never_the_hidden_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    why = "its calibrations took 32.4 times as long"
+    record = night(7)
+    void = replace(record, environment={**record.environment, "machine": {"valid": False, "reason": why}})
+    save_record(void, tmp_path / "outputs/mine/result.json")
+    save_record(night(1), tmp_path / "outputs/.references/834ff4/result.json")
+    assert run_verb(main, ["outputs"]) == 2
+    left_out, error = capsys.readouterr().err.splitlines()
+    assert left_out.startswith("left out: outputs/mine: ")
+    assert left_out.endswith(why)
+    assert error.startswith("error: outputs: no run shows a speed that counts; 1 run left out")
+
+
+def test_how_many_runs_a_course_needs_is_said_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_nights(tmp_path / "runs", [1.0] * 3)
+    assert run_verb(main, [str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("INCONCLUSIVE: A course needs 15 runs of one level before it can be judged; ")
+    assert "A course needs 15 runs" in (tmp_path / "out/review.md").read_text().split("## ")[0]
 
 
 def test_a_run_that_is_given_twice_counts_once(tmp_path: Path) -> None:

@@ -273,7 +273,9 @@ def test_thirty_pairs_say_how_many_listeners_they_need(tmp_path: Path, capsys: p
     assert "note:" not in shown.err
     few = [str(path) for path in two_runs(tmp_path / "few", 3, 0.1)]
     assert main(["build", *few, f"out={tmp_path / 'small'}"]) == 0
-    assert "only 3 screens that count, 30 were asked for; the runs share 3 sentences" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "only 3 screens that count, 30 were asked for; the runs share 3 sentences" in said
+    assert "about 1 minute a listener" in said
     assert "30 votes find a true preference of 60 % 18% of the time" in shown.err
     assert "takes 210, about 7 listeners" in shown.err
     assert "1 practice, 30 pair, 3 catch, 3 identical, 2 repeat" in shown.err

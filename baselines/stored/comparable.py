@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from baselines.stored.verdict import Finding
 from metrics.record import RecordError, RunRecord
@@ -32,13 +32,58 @@ FACT_KEYS = (
     "num_threads",
     "versions",
 )
+# A setting -> how the keys begin that differ where it does; no circles
+FOLLOWS: Mapping[str, tuple[str, ...]] = {
+    "environment.device": (
+        "environment.host_class", "environment.cpu_flags", "environment.power_mode", "facts.precision",
+    ),
+    "environment.host_class": ("environment.cpu_flags", "environment.power_mode", "environment.threads"),
+    "environment.threads": ("facts.num_threads",),
+    "environment.versions.torch": ("facts.versions.torch",),
+    "facts.name": ("facts.denoiser", "facts.precision", "facts.versions", "facts.num_threads"),
+    "facts.model": ("facts.weights_sha256", "facts.random_weights"),
+    "facts.solver": (
+        "facts.steps", "facts.evals_per_step", "facts.time_grid", "facts.sway", "facts.cfg_strength",
+        "facts.solver_options", "num_evals.",
+    ),
+}  # fmt: skip
+Differing = tuple[str, object, object]  # key, value in the baseline, value in the new run
 
 
 def differing_findings(baselines: Sequence[RunRecord], new: RunRecord) -> list[Finding]:
     """One INVALID_ENV finding per setting in which `new` differs from a session of the baseline."""
+    return _findings(baselines, lambda baseline: differing_keys(baseline, new))
+
+
+def foreseen_findings(baselines: Sequence[RunRecord], planned: RunRecord) -> list[Finding]:
+    """The same of a run that is not made yet: what its record, or a session's, has no word of is left to the run."""
+
+    def known(baseline: RunRecord) -> list[Differing]:
+        found = differing_keys(baseline, planned)
+        return [(key, old, now) for key, old, now in found if old is not None and now is not None]
+
+    return _findings(baselines, known)
+
+
+def folded(findings: Sequence[Finding]) -> list[tuple[Finding, tuple[str, ...]]]:
+    """(a setting that differs, the keys that differ because it does), so that one cause is told once."""
+    keys = [finding.metric for finding in findings]
+    cause_of = {key: cause for cause, starts in FOLLOWS.items() if cause in keys for key in keys
+                if key != cause and key.startswith(starts)}  # fmt: skip
+    roots = [finding for finding in findings if finding.metric not in cause_of]
+    return [(one, tuple(key for key in keys if _root(key, cause_of) == one.metric != key)) for one in roots]
+
+
+def _root(key: str, cause_of: Mapping[str, str]) -> str:
+    while key in cause_of:
+        key = cause_of[key]
+    return key
+
+
+def _findings(baselines: Sequence[RunRecord], differing: Callable[[RunRecord], Sequence[Differing]]) -> list[Finding]:
     found: dict[str, Finding] = {}
     for baseline in baselines:
-        for key, old, now in differing_keys(baseline, new):
+        for key, old, now in differing(baseline):
             then, today = _short(old), _short(now)
             explanation = f"{key} is {today} here and {then} in the baseline: their numbers cannot be compared"
             found.setdefault(
@@ -48,7 +93,7 @@ def differing_findings(baselines: Sequence[RunRecord], new: RunRecord) -> list[F
     return list(found.values())
 
 
-def differing_keys(baseline: RunRecord, new: RunRecord) -> list[tuple[str, object, object]]:
+def differing_keys(baseline: RunRecord, new: RunRecord) -> list[Differing]:
     """(key, value in baseline, value in new) for every setting that must match and does not."""
     old, now = dict(_identity(baseline)), dict(_identity(new))
     found = [(key, old.get(key), now.get(key)) for key in {**old, **now} if old.get(key) != now.get(key)]

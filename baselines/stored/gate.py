@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from baselines.stored.comparable import check_numbers, differing_findings
+from baselines.stored.comparable import check_numbers, differing_findings, foreseen_findings
 from baselines.stored.energy import judge_energy
 from baselines.stored.latency import Known, Question, gated_clocks, judge_clock
 from baselines.stored.machine import machine_findings
@@ -56,6 +56,12 @@ def judge(baselines: Sequence[RunRecord], new: RunRecord, limits: Limits, known:
     findings += [*judge_memory(baselines, new, limits), *judge_energy(baselines, new, limits)]
     findings += [rule(baselines, new, limits, share) for rule in QUALITY]
     return _verdict(findings, budget, len(baselines))
+
+
+def foresee(baselines: Sequence[RunRecord], planned: RunRecord, limits: Limits) -> Verdict | None:
+    """INVALID_ENV where a run that is not made yet cannot be compared; None where only the run can tell."""
+    different = foreseen_findings(baselines, planned)
+    return _verdict(different, 1 - limits.confidence, len(baselines)) if different else None
 
 
 def _not_measured(new: RunRecord) -> Finding:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import scipy
 
 from baselines.class_history import machine_fault
+from baselines.refused import MachineRefused
 from baselines.stored.latency import SESSIONS_TO_ESTIMATE, GatedClock, Known, gated_clocks, work_for
 from baselines.stored.sessions import common_sentences, read_session
 from baselines.stored.verdict import Finding, Limits
@@ -26,19 +27,43 @@ LEAST_SPREAD = 0.02  # of the log of a calibration, from session to session
 
 def machine_findings(baselines: Sequence[RunRecord], new: RunRecord, limits: Limits, known: Known) -> list[Finding]:
     """INVALID_ENV for a machine that was busy with other things, or runs the calibration at another speed."""
+    fine = next(clock for clock in gated_clocks(str(new.environment.get("device")), limits) if clock.is_fine)
+    moved = _calibration_finding(baselines, new, fine, limits, known)
+    return [*state_findings(new, limits), *([] if moved is None else [moved])]
+
+
+def refuse_out_of_order(runs: Sequence[RunRecord], limits: Limits) -> None:
+    """Before they become sessions of a baseline: a gate would refuse them. Raises MachineRefused.
+
+    Their calibrations are not held against the sessions that are there: how far those lie apart is what a baseline of
+    several sessions has to know, and leaving the far ones out would make it less than it is.
+    """
+    for run in runs:
+        for found in state_findings(run, limits):
+            raise MachineRefused(f"{run.run_id}: {found.metric}: {found.explanation}")
+
+
+def busy_text(other_cpu_frac: float, limits: Limits) -> str | None:
+    """What other processes use and may use; None where that is allowed."""
+    if other_cpu_frac <= limits.other_cpu_frac:
+        return None
+    shares = f"{100 * other_cpu_frac:.0f} % of all cores", f"allowed are {100 * limits.other_cpu_frac:g} %"
+    return f"{', '.join(shares)} (gate.other_cpu_frac={limits.other_cpu_frac:g})"
+
+
+def state_findings(new: RunRecord, limits: Limits) -> list[Finding]:
+    """INVALID_ENV for what one run says of its machine by itself."""
     findings = []
     busy = new.environment.get("other_cpu_frac")
-    if isinstance(busy, (int, float)) and busy > limits.other_cpu_frac:
-        explanation = (
-            f"other processes used {100 * busy:.0f} % of all cores when the run began, allowed are "
-            f"{100 * limits.other_cpu_frac:g} %; run again when they have ended"
-        )
+    text = busy_text(busy, limits) if isinstance(busy, (int, float)) else None
+    if text is not None:
+        explanation = f"other processes used {text} when the run began; run again when they have ended"
         findings.append(
             Finding(
                 metric="machine.other_cpu_frac",
                 outcome="INVALID_ENV",
                 explanation=explanation,
-                new=float(busy),
+                new=busy,
                 limit=limits.other_cpu_frac,
             )
         )
@@ -46,10 +71,7 @@ def machine_findings(baselines: Sequence[RunRecord], new: RunRecord, limits: Lim
     if fault is not None:
         explanation = f"{fault}; run again when the machine is in order"
         findings.append(Finding(metric="machine.host_class", outcome="INVALID_ENV", explanation=explanation))
-    findings += _board_findings(new)
-    fine = next(clock for clock in gated_clocks(str(new.environment.get("device")), limits) if clock.is_fine)
-    moved = _calibration_finding(baselines, new, fine, limits, known)
-    return findings if moved is None else [*findings, moved]
+    return [*findings, *_board_findings(new)]
 
 
 def _board_findings(new: RunRecord) -> list[Finding]:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from baselines.class_history import MACHINE
+from baselines.refused import MachineRefused
 from baselines.stored.comparable import check_numbers, differing_keys, flatten
 from baselines.stored.quality import VALID, is_valid
 from metrics.record import RecordError, RunRecord, record_from_dict, to_json, write_atomically
@@ -90,7 +91,8 @@ def baseline_path(records: Path, host_class: str, name: str) -> Path:
 
 
 def refuse_unusable(runs: Sequence[RunRecord]) -> None:
-    """Raises BaselineRefused unless each run is there once, was measured, speaks validly, and all can be compared."""
+    """Raises BaselineRefused unless each run is there once, was measured, speaks validly, and all can be compared;
+    MachineRefused for one that its machine voids."""
     if not runs:
         raise BaselineRefused("no run to record; give --run RUN_DIR")
     _refuse_repeated(runs)
@@ -113,7 +115,7 @@ def refuse_unusable(runs: Sequence[RunRecord]) -> None:
             raise BaselineRefused(f"{run.run_id}: audio is not valid: {'; '.join(bad)}; repair the engine first")
         machine = run.environment.get(MACHINE) or {}
         if machine.get("valid") is False:
-            raise BaselineRefused(f"{run.run_id}: the machine was not in order: {machine.get('reason')}; run again")
+            raise MachineRefused(f"{run.run_id}: the machine was not in order: {machine.get('reason')}; run again")
         unsteady = unsteady_reason(run)
         if unsteady is not None:
             raise BaselineRefused(f"{run.run_id}: not steady: {unsteady}; {REMEDY}")
@@ -135,7 +137,7 @@ def _refuse_repeated(runs: Sequence[RunRecord]) -> None:
 
 
 def save_baseline(baseline: Baseline, records: Path) -> Path:
-    """Check, then write atomically. Raises BaselineRefused, and RecordError for a name that cannot be a file."""
+    """Check, then write atomically. Raises BaselineRefused, MachineRefused; RecordError where the name is no file's."""
     refuse_unusable(baseline.runs)
     path = baseline_path(records, baseline.host_class, baseline.name)
     for host_class, name in list_baselines(records):

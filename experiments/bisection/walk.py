@@ -17,6 +17,7 @@ from experiments.compare.leave import keep
 from experiments.compare.processes import SideFailed
 from metrics.verdict import EXIT_CODES
 from reports.verdicts.paired import Comparison
+from reports.verdicts.plain import is_bounded
 
 SHORT = 9  # characters of a commit
 # (the revisions, the folder of the comparison, progress) -> what came of it
@@ -106,7 +107,7 @@ class Walk:
 def tried_of(pair: Pair, verdict: PairedVerdict, catch_ratio: float) -> Tried:
     """Bounds that are out of all sense (too few blocks) are no numbers for a file."""
     finding = verdict.findings[0]
-    has_bounds = finding.low > 0 and finding.high < 1e6
+    has_bounds = is_bounded(finding.low, finding.high)
     return Tried(
         purpose=pair.purpose, reference=pair.reference, candidate=pair.candidate, outcome=verdict.outcome,
         ratio=finding.ratio, low=finding.low if has_bounds else None, high=finding.high if has_bounds else None,

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from types import FrameType
 
-from baselines.refused import SettingRefused
+from baselines.refused import MachineRefused, SettingRefused
 from engine.contract import ConfigError, UnsupportedEngine
 from metrics.process import settle
 from metrics.record import RecordError
@@ -86,6 +86,9 @@ def run_verb(verb: Verb, argv: Sequence[str] | None = None) -> int:
     try:
         settle(words)
         return _flushed(verb(words))
+    except MachineRefused as error:
+        complain(error)
+        return EXIT_ENVIRONMENT
     except (ConfigError, RecordError) as error:
         complain(error)
         return EXIT_USAGE

@@ -26,8 +26,10 @@ from experiments.compare.settings import SIDES, Settings
 from experiments.telemetry.watch import watched, watching
 from metrics.verdict import EXIT_CODES
 from reports.verdicts.paired import Comparison, SideContent
+from reports.verdicts.plain import is_bounded
 
 PAIRS, LOG = "pairs.jsonl", "log.txt"
+TOO_WIDE = "too wide to tell yet"
 UNCHANGING = ("host_class", "num_cores", "power_mode", "gpu", "memory_bytes")
 Say = Callable[[str], None]
 Rule = Callable[[Sequence[Block], PairedLimits], PairedVerdict | None]
@@ -203,7 +205,8 @@ def _progress(blocks: Sequence[Block], verdict: PairedVerdict | None, settings: 
     if len(blocks) < 2:
         return text
     finding = (verdict or judge(blocks, settings.limits)).findings[0]
-    return f"{text}: x{finding.ratio:.3f} ({finding.low:.3f} to {finding.high:.3f})"
+    bounds = f"{finding.low:.3f} to {finding.high:.3f}"
+    return f"{text}: x{finding.ratio:.3f} ({bounds if is_bounded(finding.low, finding.high) else TOO_WIDE})"
 
 
 def _sides(prepared: Asked, bench: Bench) -> dict[str, SideContent]:

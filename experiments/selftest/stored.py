@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from baselines.paired.selftests import LIVE, SCALED, STORED, Tally, path_of, stored_sentence, tally_table
+from baselines.refused import MachineRefused
 from baselines.stored.gate import RULE, judge
 from baselines.stored.known import chosen_works, known_of
 from baselines.stored.store import RECORDS, Baseline, BaselineRefused, save_baseline
 from baselines.stored.verdict import Limits
 from engine.contract import ConfigError
-from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
+from experiments.common.cli import EXIT_ENVIRONMENT, EXIT_JOB_FAILED, EXIT_OK, complain, run_verb
 from experiments.common.environment import now_iso
 from experiments.common.presets import with_presets
 from experiments.measuring.fresh import fresh_run
@@ -48,8 +49,8 @@ examples:
   python -m experiments.selftest.stored minutes=30
   python -m experiments.selftest.stored minutes=60 engine=bf16 sessions=3 workload=bench keep=false
 
-Leaves gate_selftest.md and every session in out=DIR. exit codes: 0 done, 2 usage, 14 the engine failed or spoke
-invalidly, 130 interrupted
+Leaves gate_selftest.md and every session in out=DIR. exit codes: 0 done, 2 usage, 12 the machine was not in
+order, 14 the engine failed or spoke invalidly, 130 interrupted
 """
 OWN = ("minutes", "sessions", "keep")
 SCALES = (0.95, 1.025, 1.05, 1.10)
@@ -80,7 +81,7 @@ class Gates:
     _counts: dict[tuple[str, float], Counter[str]] = field(default_factory=dict)
 
     def add(self, run: RunRecord) -> str | None:
-        """The outcome on unchanged code, None while a baseline is being made. Raises BaselineRefused."""
+        """The outcome on unchanged code, None while a baseline is made. Raises BaselineRefused, MachineRefused."""
         if len(self._runs) < self.sessions:
             self._runs.append(run)
             return None
@@ -146,6 +147,9 @@ def _one_session(asked: Asked, gates: Gates, folder: Path, keep: Keeper) -> int:
         return exit_code
     try:
         outcome = gates.add(load_run(folder))
+    except MachineRefused as refused:
+        complain(f"before session {folder.name}: {refused}")
+        return EXIT_ENVIRONMENT
     except BaselineRefused as refused:
         complain(f"before session {folder.name}: {refused}")
         return EXIT_JOB_FAILED

@@ -18,7 +18,7 @@ from experiments.watch.settings import WATCH, Watch
 
 HELP = """Judge new runs by a stored baseline on a schedule: every night (03:00 UTC), or watch=hourly.
 
-  Each run is `python -m experiments.gate gate.baseline=NAME` in a process of its own, in a folder of its own below
+  Each run is `python -m experiments.gate NAME` in a process of its own, in a folder of its own below
   watch.folder. watch.jsonl there has a line a run; f5bench.prom is what Prometheus' node exporter reads
   (watch.textfile=PATH writes it there as well), and watch.webhook=URL is told when the verdict changes. The figures of
   all kept runs are courses (`python -m experiments.history`), so that a slow drift is found as well as a step.

@@ -31,6 +31,11 @@ class Series:
     def raw(self) -> tuple[float, ...]:
         return tuple(run.figures[self.figure.key] for run in self.runs)
 
+    @property
+    def num_now(self) -> int:
+        """Runs since the last change."""
+        return len(self.values) - self.course.levels[-1][0]
+
     def changes_since(self, since: datetime) -> list[Change]:
         return [change for change in self.course.changes if self.runs[change.found].created >= since]
 

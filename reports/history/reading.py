@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from baselines.class_history import machine_fault
 from metrics.model_identity import model_identity
 from metrics.record import RecordError, RunRecord
 from metrics.typed import part_of
 from reports.data.source import RESULT, SWEEP
-from reports.data.table import Row, is_void, load_table
+from reports.data.table import Row, load_table
 from reports.history.figures import FIGURES, figures_of, pace_of
 from reports.site.published import Place, places, tables_of
 
@@ -77,9 +78,10 @@ def read_folders(folders: Sequence[Path]) -> Reading:
 
 
 def _sources(folder: Path) -> Iterator[Path]:
-    """Folders with a run or a sweep; the cells of a sweep are its own."""
+    """Folders with a run or a sweep; the cells of a sweep are its own. What is hidden (`.references`, the cache of
+    quality references) is the program's, not a run that somebody made."""
     for root, below, files in os.walk(folder):
-        below.sort()
+        below[:] = sorted(name for name in below if not name.startswith("."))
         if SWEEP in files or RESULT in files:
             below.clear()
             yield Path(root)
@@ -109,8 +111,9 @@ def _measured(row: Row, where: str) -> Measured | str:
     record = row.cell.record
     if record is None or row.timing is None:
         return f"{row.status}: {row.reason or 'no speed'}"
-    if is_void(row):
-        return "the machine was slower than its class when it was timed"
+    fault = machine_fault(record.environment)
+    if fault is not None:
+        return f"the machine was slower than its class when it was timed: {fault}"
     env = record.environment
     return Measured(
         host_class=str(env["host_class"]), variant=row.label, task=_task(record),

@@ -36,7 +36,7 @@ def found_in(history: History, log: Log) -> list[Found]:
 
 
 def sentence(history: History, found: Sequence[Found]) -> str:
-    """The history in one sentence."""
+    """The history in one sentence, after what there is too little of where courses are too short to be judged."""
     worse = {id(one.series) for one in found if one.change.is_worse}
     better = {id(one.series) for one in found} - worse
     unsure = sum(one.course.outcome == "INCONCLUSIVE" for one in history.series)
@@ -46,7 +46,15 @@ def sentence(history: History, found: Sequence[Found]) -> str:
     ]  # fmt: skip
     said += [f"{len(better)} better"] if better else []
     said += [f"{unsure} cannot tell"] if unsure else []
-    return f"{', '.join(said)}, {period(history)}."
+    return f"{_too_short(history)}{', '.join(said)}, {period(history)}."
+
+
+def _too_short(history: History) -> str:
+    num = sum(one.course.outcome == "INCONCLUSIVE" and one.num_now < history.limits.fewest for one in history.series)
+    if num == 0:
+        return ""
+    needed = f"A course needs {history.limits.fewest} runs of one level before it can be judged"
+    return f"{needed}; {num} of {len(history.series)} {'has' if num == 1 else 'have'} fewer. "
 
 
 def period(history: History) -> str:

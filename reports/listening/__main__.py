@@ -23,7 +23,9 @@ from pathlib import Path
 
 from metrics.process import accept_any_terminal, settle
 from metrics.record import RecordError
+from reports.commands import here
 from reports.listening.study.settings import METHODS, ListeningError, build_settings, split_words
+from reports.words import plural
 
 EXIT_OK = 0
 EXIT_USAGE = 2
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = VERBS.get(words[0]) if words else None
     accept_any_terminal()
     if not words or {"-h", "--help"} & set(words):
-        print(__doc__)
+        print(here(str(__doc__)))
         return EXIT_OK if words else EXIT_USAGE
     try:
         settle(words)
@@ -46,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ListeningError(f"{words[0]}: not a verb; use one of {', '.join(VERBS)} (--help says more)")
         return verb(words[1:])
     except (ListeningError, RecordError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {here(' '.join(str(error).split()))}", file=sys.stderr)
         return EXIT_USAGE
     except OSError as error:
         print(f"error: {error.filename or 'the output'}: {error.strerror}; give another path", file=sys.stderr)
@@ -67,7 +69,7 @@ def _build(words: Sequence[str]) -> int:
     shown = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
     print(built.page)
     print(built.key)
-    print(f"{METHODS[built.plan.method]}: {shown}; about {built.minutes} minutes a listener", file=sys.stderr)
+    print(f"{METHODS[built.plan.method]}: {shown}; about {plural(built.minutes, 'minute')} a listener", file=sys.stderr)
     print(f"every clip at {built.target_lufs:.1f} LUFS, {built.num_bytes / 1e6:.1f} MB", file=sys.stderr)
     num_pairs = kinds["pair"]
     if num_pairs < settings.num_pairs:

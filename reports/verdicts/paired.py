@@ -10,7 +10,7 @@ from baselines.paired.data import CANDIDATE, REFERENCE, SENTINEL, Answers
 from baselines.paired.rule import PairedFinding, PairedLimits, PairedVerdict
 from metrics.verdict import WORDS, Outcome
 from reports.verdicts.junit import KINDS, Case
-from reports.verdicts.plain import growth, mebibytes
+from reports.verdicts.plain import growth, is_bounded, mebibytes
 from reports.verdicts.sheet import Line, Sheet
 
 COMPARISON_SCHEMA_VERSION = 1
@@ -186,7 +186,7 @@ def _span(least: int, most: int) -> str:
 
 def change(finding: PairedFinding) -> str:
     """x1.012 (1.003 to 1.021)."""
-    if finding.high > 1e6:
+    if not is_bounded(finding.low, finding.high):
         return f"x{finding.ratio:.3f} (no bounds yet)"
     return f"x{finding.ratio:.3f} ({finding.low:.3f} to {finding.high:.3f})"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from reports.render.plots import COLORS, DPI, Picture, save
-from reports.verdicts.plain import NAMES, UNBOUNDED
+from reports.verdicts.plain import NAMES, is_bounded
 from reports.verdicts.spoken import listed, pick
 from reports.verdicts.spoken_load import load_levels
 
@@ -58,7 +58,7 @@ def _ratio(entry: Mapping[str, object]) -> tuple[str, float, float, float] | Non
     if ratio is None or low is None or high is None:
         return None
     name = NAMES.get(found.metric, found.metric)
-    return (name, ratio, low, high) if 1 / UNBOUNDED < low and high < UNBOUNDED else None
+    return (name, ratio, low, high) if is_bounded(low, high) else None
 
 
 def draw_load(content: Mapping[str, object], out: Path) -> Picture | None:

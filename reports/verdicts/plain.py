@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-UNBOUNDED = 1e6  # a bound beyond it is none: too little was measured
+WIDEST = 100.0  # an interval whose upper bound is more times its lower one says nothing: too little was measured
 SHOWN_CHARS = 240
 NAMES: Mapping[str, str] = {
     "wall_time": "time of a call", "cpu_time": "processor time of a call", "device_time": "time on the GPU of a call",
@@ -63,7 +63,7 @@ def _side(ratio: float) -> str:
 
 
 def is_bounded(low: float, high: float) -> bool:
-    return low > 1 / UNBOUNDED and high < UNBOUNDED
+    return 0 < low and high <= WIDEST * low
 
 
 def growth(before: float, after: float) -> str:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from baselines.stored.approval import approval_problem
+from baselines.stored.comparable import folded
 from baselines.stored.store import Baseline
 from baselines.stored.verdict import Finding, Limits, Verdict
 from metrics.record import RunRecord
 from metrics.verdict import EXIT_RUN_FAILED, WORDS
 from reports.verdicts.junit import KINDS, Case
+from reports.verdicts.plain import is_bounded
 from reports.verdicts.sheet import Line, Sheet
 
 # 2 has what each metric can find, and the baseline's approval; 3 says INCONCLUSIVE where 2 said CANNOT_TELL
 VERDICT_SCHEMA_VERSION = 3
+NOT_MEASURED = "Nothing was measured: this was known before."
 BOUNDS = (
     "Intervals are one-sided bounds: the one that fails a metric holds at its share of the false alarm rate, the one "
     "that passes it at {:g} %. Finds from: the slowdown that fails in 95 % of gates."
@@ -68,9 +71,10 @@ def gate_sheet(gated: Gated) -> Sheet:
         outcome=verdict.outcome,
         title=f"{gated.run.label} against baseline {gated.baseline.name}",
         said=WORDS[verdict.outcome],
+        sentences=(NOT_MEASURED,) if verdict.outcome == "INVALID_ENV" and not gated.run.trials else (),
         evidence=_error_rate(verdict),
         columns=("metric", "baseline", "new", "change (interval)", "limit", "finds from"),
-        lines=tuple(_line(finding) for finding in verdict.findings),
+        lines=tuple(_line(finding, follow) for finding, follow in folded(verdict.findings)),
         warnings=tuple(_warnings(gated)),
         notes=(gated.stored, gated.same_run),
         background=(BOUNDS.format(100 * gated.limits.pass_confidence), _environment(gated)),
@@ -87,13 +91,22 @@ def gate_sheet(gated: Gated) -> Sheet:
     )
 
 
-def _line(finding: Finding) -> Line:
+def _line(finding: Finding, follow: Sequence[str]) -> Line:
+    """follow: what differs because this one does."""
     finds = "-" if finding.detectable is None else f"x{finding.detectable:.3f}"
     values = (_value(finding, finding.baseline), _value(finding, finding.new), _change(finding))
     return Line(
-        name=finding.metric, outcome=finding.outcome, change=_change(finding), explanation=finding.explanation,
+        name=finding.metric, outcome=finding.outcome, change=_change(finding), explanation=_explained(finding, follow),
         cells=(*values, _limit(finding), finds),
     )  # fmt: skip
+
+
+def _explained(finding: Finding, follow: Sequence[str]) -> str:
+    if not follow:
+        return finding.explanation
+    return f"{finding.explanation}; and {len(follow)} that {'follows' if len(follow) == 1 else 'follow'} from it: " + (
+        ", ".join(follow)
+    )
 
 
 def _warnings(gated: Gated) -> Iterator[str]:
@@ -137,6 +150,8 @@ def _change(finding: Finding) -> str:
     if finding.interval is None:
         return effect
     low, high = finding.interval
+    if ratio and not is_bounded(low, high):
+        return f"{effect} (no bounds yet)"
     return f"{effect} ({low:.3f} to {high:.3f})" if ratio else f"{effect} ({low:+.2f} to {high:+.2f})"
 
 

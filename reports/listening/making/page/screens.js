@@ -3,6 +3,10 @@ const main = document.getElementById("main");
 const live = document.getElementById("live");
 let say = (text) => { live.textContent = ""; setTimeout(() => { live.textContent = text; }, 30); };
 
+function counted(number, noun) {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
 function show(...nodes) {
   main.replaceChildren(...nodes);
   document.querySelectorAll(".bar").forEach((bar) => bar.remove());
@@ -97,7 +101,7 @@ function welcome(player, begin) {
   const intro = element("section", { class: "card" },
     element("h1", {}, "What to do"),
     element("p", {}, METHOD.task),
-    element("p", { class: "soft" }, `About ${SET.minutes} minutes, ${SET.trials.length} screens, the first for practice. Use headphones in a quiet room if you can. `
+    element("p", { class: "soft" }, `About ${counted(SET.minutes, "minute")}, ${counted(SET.trials.length, "screen")}, the first for practice. Use headphones in a quiet room if you can. `
       + "Listen to every clip to its end once; you can change between them at any moment and they go on from the same place. "
       + (COLLECTOR ? "Every answer is saved on the lab's machine before you go on." : "Answers stay in this browser until you download them at the end; you can close the page and come back.")),
     element("details", {}, element("summary", {}, "Keys"), keyTable(), keySwitch()));

@@ -158,7 +158,9 @@ def body_lines(one: Measurement) -> list[str]:
     notes = [note for spoken in one.spoken for note in spoken.notes]
     lines = []
     if rows:
-        lines += ["| | before | after | change | |", "|---|---:|---:|---|---|"]
+        named = {spoken.sides for spoken in one.spoken if spoken.rows}
+        before, after = named.pop() if len(named) == 1 else ("before", "after")
+        lines += [f"| | {before} | {after} | change | |", "|---|---:|---:|---|---|"]
         lines += [f"| {row.what} | {row.before} | {row.after} | {row.change} | {row.said} |" for row in rows]
         lines.append("")
     return lines + [line for note in notes for line in (note, "")]

@@ -32,7 +32,8 @@ class Row:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spoken:
     """speed, quality, memory: parts of the sentence, None where the verdict knows nothing of it. ratio: after / before
-    of the time of a call with its bounds. notes: what to do, or why. details: how it was measured."""
+    of the time of a call with its bounds. notes: what to do, or why. details: how it was measured. sides: what stands
+    over the columns of `rows`; two variants of one tree are no before and after."""
 
     outcome: Said
     speed: str | None = None
@@ -42,6 +43,7 @@ class Spoken:
     rows: tuple[Row, ...] = ()
     notes: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
+    sides: tuple[str, str] = ("before", "after")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

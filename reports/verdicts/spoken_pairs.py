@@ -90,15 +90,27 @@ def spoken_pairs(content: Mapping[str, object]) -> Spoken:
         outcome=outcome, speed=", ".join(parts), quality=_same_audio(content.get("answers")), memory=memory,
         ratio=(first.ratio, first.low, first.high) if bounded else None, rows=(*rows, *memory_rows),
         notes=(*_why(reason), *(notes if reason is None else ())),
-        details=_details(content, counts, limits),
+        details=_details(content, counts, limits), sides=_names(content),
     )  # fmt: skip
+
+
+def _names(content: Mapping[str, object]) -> tuple[str, str]:
+    """What to call the sides in a table: their own labels where one tree holds both."""
+    sides = part_of(content, "sides")
+    reference, candidate = (pick(PairSide, sides.get(side, {})) for side in ("reference", "candidate"))
+    if reference.commit != candidate.commit or reference.label in ("", candidate.label) or not candidate.label:
+        return SIDES["reference"], SIDES["candidate"]
+    return code(reference.label), code(candidate.label)
 
 
 def _pair_speed(finding: PairFinding, limits: PairLimits, decided: bool) -> str:
     if finding.outcome == "INCONCLUSIVE" or not decided:
         if not is_bounded(finding.low, finding.high):
             return UNSURE
-        return f"{UNSURE} ({between(finding.low, finding.high)})"
+        span = between(finding.low, finding.high)
+        if finding.low > 1 or finding.high < 1:  # a direction, in these processes alone
+            return f"not decided: {span} in this one set of processes, and the next may differ"
+        return f"{UNSURE} ({span})"
     said = speed(finding.ratio, finding.low, finding.high)
     return (
         f"{said}, less than the {percent(limits.catch_ratio - 1)} % that count" if finding.outcome == "WARN" else said

@@ -47,7 +47,8 @@ UNREAD = ("engine", "vocoder", "reference", "workload", "measure", "quality", "g
 DEFAULTS = ("model=f5tts_v1_base_random", "solver=euler_7")
 ENGINES = (
     "upstream", "fp32", "amp", "bf16", "fp16", "compiled_bf16", "cuda_graph", "cuda_graph_compiled", "int8_torchao",
-    "onnx_cuda", "onnx_tensorrt", "tensorrt", "tensorrt_fp16", "tensorrt_fp32", "tensorrt_int8",
+    "fused_bf16", "fused_fp16", "fused_int8", "fused_fp8", "onnx_cuda", "onnx_tensorrt", "tensorrt", "tensorrt_fp16",
+    "tensorrt_fp32", "tensorrt_int8",
 )  # fmt: skip
 MOST_S = 60.0
 
@@ -182,12 +183,14 @@ class Predictor:
         return rtf_bound(task, self.precisions[row.engine], DEVICES[row.device])
 
     def rows(self) -> list[Bound]:
-        """An engine a row: bound, what bounds it, and the likely figure, None where the engine has no H200 row."""
+        """An engine that the device can run a row: bound, what bounds it, and the likely figure, None where the engine
+        has no H200 row."""
         asked, peaks = self.asked, DEVICES[self.asked.device]
         task = task_of(self.config, asked.reference_s, asked.generated_s, planned_evals(self.config))
         found: list[Bound] = []
-        for engine in ENGINES:
-            precision = self.precisions[engine]
+        for engine, precision in self.precisions.items():
+            if not peaks.makes(precision):
+                continue
             bound, share = rtf_bound(task, precision, peaks), self.shares.get(engine)
             found.append({
                 "engine": engine, "precision": precision, "bound_rtf": bound,

@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,7 +20,6 @@ import torch
 import torch.nn.functional as F
 import triton.language as tl
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from triton.runtime import interpreter
 
 from engine.backends.eager.denoiser import EagerDenoiser
@@ -29,6 +27,7 @@ from engine.backends.fused.choose import Choices, Widths
 from engine.backends.fused.denoiser import FusedDenoiser, with_channels_innermost
 from engine.backends.fused.launch import TILES, Kernels, Rope, Tile, by_taps
 from engine.backends.fused.step import FusedStep, Plan
+from engine.backends.fused.watch import PyTorchsWork
 from engine.step.conditioner import Conditioning
 from engine.step.dit import NORM_EPS, Arch, DiTStep, rope_table
 from engine.step.inputs import padding_masks
@@ -181,17 +180,17 @@ def small_tables(width: int, dtype: torch.dtype = torch.float32) -> Tables:
 
 def denoisers(
     width: int, dtype: torch.dtype, plan: Plan, turned: int | None = None
-) -> tuple[EagerDenoiser, EagerDenoiser, EagerDenoiser, Kernels]:
+) -> tuple[EagerDenoiser, EagerDenoiser, EagerDenoiser, FusedStep]:
     """The same weights, rounded to the type, as the fused step in that type, the eager one, and the eager one in
     float64."""
     step, tables = small_step(width, turned).to(dtype), small_tables(width, dtype)
     exact = copy.deepcopy(step).double()
-    fused = FusedStep(copy.deepcopy(step), lambda rows, frames, masked: plan)
+    fused = FusedStep(copy.deepcopy(step), lambda rows, frames, masked: plan, dtype)
     made = [
         EagerDenoiser(PreparedStep(module, kind, None), step.arch, tables, "cpu")
         for module, kind in ((fused, dtype), (step, dtype), (exact, torch.float64))
     ]
-    return made[0], made[1], made[2], fused.kernels
+    return made[0], made[1], made[2], fused
 
 
 def conditioning(width: int, lengths: tuple[int, ...], guided: bool) -> Conditioning:
@@ -238,29 +237,7 @@ def half_steps() -> dict[str, list[float]]:
     return found
 
 
-PRODUCTS = ("addmm", "mm", "bmm", "conv", "scaled_dot_product", "_scaled_dot_product", "mkldnn", "linear")
-UNCOUNTED = ("new_empty", "empty", "_unsafe_view", "detach", "set_", "copy_")  # the last two: the interpreter's own
-
-
-class Traffic(TorchDispatchMode):
-    """What PyTorch itself launches: views, allocations and products aside, with the bytes read and written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elementwise: Counter[str] = Counter()
-        self.products: Counter[str] = Counter()
-        self.moved_bytes = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        name = func.__name__.split(".")[0]
-        if name.startswith(PRODUCTS):
-            self.products[name] += 1
-        elif not func.is_view and not name.startswith(UNCOUNTED):
-            self.elementwise[name] += 1
-            tensors = [t for t in torch.utils._pytree.tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor)]
-            self.moved_bytes += sum(tensor.nbytes for tensor in tensors)
-        return out
+INTERPRETERS_OWN = ("set_", "copy_")
 
 
 def traffic() -> dict[str, Any]:
@@ -268,16 +245,17 @@ def traffic() -> dict[str, Any]:
     found: dict[str, Any] = {}
     constants, x = conditioning(256, (11, 8), True), drawn(2, 11, 100)
     for name, plan in (("ours", OURS), ("library's", LIBRARYS)):
-        fused, eager, _, kernels = denoisers(256, torch.float32, plan)
+        fused, eager, _, step = denoisers(256, torch.float32, plan)
         for made, who in ((fused, name), (eager, "eager")):
             rows = made.bind(constants)
-            with Traffic() as seen:
+            with PyTorchsWork(INTERPRETERS_OWN) as seen:
                 rows(x, 0, True)
             found[who] = {
                 "elementwise": dict(seen.elementwise),
                 "products": dict(seen.products),
                 "bytes": seen.moved_bytes,
             }
+        kernels = step.kernels
         found[name] |= {"launched": dict(kernels.launched), "bytes": found[name]["bytes"] + kernels.moved_bytes}
     return found
 
@@ -298,7 +276,8 @@ def choices() -> dict[str, Any]:
     again.prepare(1, 65, True)
     plan = again.of(1, 90, True)
     read = again.num_measured
-    denoiser = FusedDenoiser(denoisers(256, torch.float32, plan)[0], Kernels(), again)
+    inner, _, _, step = denoisers(256, torch.float32, plan)
+    denoiser = FusedDenoiser(inner, step, again)
     denoiser.place(conditioning(256, (100,), True))
     return {
         "measured": [first.num_measured, read, again.num_measured], "plan": repr(plan), "found": again.proof(),

@@ -22,11 +22,7 @@ triton = pytest.importorskip("triton")
 from engine.backends.fused import launch  # noqa: E402
 from engine.backends.fused.step import FusedStep, refuse_arch  # noqa: E402
 from engine.step.dit import Arch, DiTStep  # noqa: E402
-
-# Most shared memory a block can ask for, in bytes, and registers a multiprocessor: the CUDA C++ Programming Guide's
-# table of technical specifications, by compute capability
-SHARED_BYTES = {87: 163 << 10, 89: 99 << 10, 90: 227 << 10, 120: 99 << 10}
-REGISTERS = 65536
+from tests.fused_compiled import SHARED_BYTES, Recorder, check_compiled  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -87,20 +83,6 @@ def test_the_choice_is_the_fastest_of_those_that_are_right_and_is_made_once(inte
     assert set(found["attention"]["refused"]) == {"cudnn"}
 
 
-class Recorder:
-    """Takes a kernel's place and keeps what it would have been launched with."""
-
-    def __init__(self, kernel: Any, launches: list[tuple[Any, dict[str, Any]]]):
-        self._kernel, self._launches = kernel, launches
-
-    def __getitem__(self, grid: tuple[int, ...]) -> Any:
-        def launched(*args: Any, **named: Any) -> None:
-            given = dict(zip(self._kernel.arg_names, args, strict=False)) | named
-            self._launches.append((self._kernel, given))
-
-        return launched
-
-
 def launches(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> list[tuple[Any, dict[str, Any]]]:
     """Everything that a guided, padded evaluation of a full-width model can launch, with every tile."""
     kept: list[tuple[Any, dict[str, Any]]] = []
@@ -122,38 +104,6 @@ def launches(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> list[tuple[
     return kept
 
 
-def compiled(kernel: Any, given: dict[str, Any], target: int) -> Any:
-    """As Triton compiles it at its first launch: pointers aligned to 16 bytes, lengths not specialised."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    types = {torch.bfloat16: "*bf16", torch.float16: "*fp16"}
-    signature, constants, attributes = {}, {}, {}
-    for place, parameter in enumerate(kernel.params):
-        value = given[parameter.name]
-        if isinstance(value, torch.Tensor):
-            signature[parameter.name] = types[value.dtype]
-            attributes[(place,)] = [["tt.divisibility", 16]]
-        elif parameter.is_constexpr or value is None:
-            signature[parameter.name], constants[parameter.name] = "constexpr", value
-        else:
-            assert parameter.do_not_specialize, "a length that would compile again"
-            signature[parameter.name] = "i32"
-    options = {name: given[name] for name in ("num_warps", "num_stages") if name in given}
-    source = ASTSource(kernel, signature, constants, attributes)
-    return triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
-
-
-def usage(made: Any, folder: Path) -> dict[str, int]:
-    """Registers a thread and bytes of stack and local memory, where spilled registers go, as cuobjdump says it."""
-    cubin = folder / "kernel.cubin"
-    cubin.write_bytes(made.asm["cubin"])
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    said = subprocess.run([tool, "--dump-resource-usage", cubin], capture_output=True, text=True, check=True).stdout
-    fields = (field.split(":") for field in said.splitlines()[-1].split() if field.count(":") == 1)
-    return {name: int(value) for name, value in fields if name in ("REG", "STACK", "LOCAL")}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("target", sorted(SHARED_BYTES))
 def test_every_kernel_compiles_for_the_device_without_spills_and_within_its_memory(
@@ -162,12 +112,7 @@ def test_every_kernel_compiles_for_the_device_without_spills_and_within_its_memo
     found = launches(monkeypatch, torch.float16 if target == 87 else torch.bfloat16)
     assert len(found) == 4 + 3 * len(launch.TILES)
     for kernel, given in found:
-        made = compiled(kernel, given, target)
-        used = usage(made, tmp_path)
-        named = f"{kernel.__name__} {given.get('EPILOGUE', '')} on {target}: {used}"
-        assert used["STACK"] == used["LOCAL"] == 0, f"spills: {named}"
-        assert used["REG"] * 32 * made.metadata.num_warps <= REGISTERS, named
-        assert made.metadata.shared <= SHARED_BYTES[target], named
+        check_compiled(kernel, given, target, tmp_path)
 
 
 def test_tiles_that_a_device_cannot_hold_are_not_offered() -> None:
@@ -190,7 +135,8 @@ def test_without_cuda_it_is_refused_before_weights_are_read(name: str) -> None:
 
 @pytest.mark.usefixtures("no_weights")
 @pytest.mark.parametrize(
-    ("setting", "says"), [("engine.precision=int8", "must be bf16 or fp16"), ("engine.max_graphs=0", "from 1")]
+    ("setting", "says"),
+    [("engine.precision=int8", "must be one of bf16, fp16, int8_bf16"), ("engine.max_graphs=0", "from 1")],
 )
 def test_settings_that_cannot_be_meant_are_named(setting: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
@@ -203,14 +149,14 @@ def test_what_a_machine_with_cuda_lacks_is_named(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(
         UnsupportedEngine, match=r"needs compute capability 8\.0 and Tesla T4 has 7\.5; use engine=cuda_graph"
     ):
-        refuse_here("cuda:0", "fused_fp16")
+        refuse_here("cuda:0", "fused_fp16", "fp16")
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 7))
     monkeypatch.setattr("shutil.which", lambda compiler: None)
     with pytest.raises(UnsupportedEngine, match=r"finds no C compiler; apt-get install g\+\+"):
-        refuse_here("cuda:0", "fused_fp16")
+        refuse_here("cuda:0", "fused_fp16", "fp16")
     monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
     with pytest.raises(UnsupportedEngine, match="Triton, which is not installed; pip install triton"):
-        refuse_here("cuda:0", "fused_fp16")
+        refuse_here("cuda:0", "fused_fp16", "fp16")
 
 
 @pytest.mark.parametrize(
@@ -230,5 +176,5 @@ def test_the_fused_step_holds_the_eager_steps_weights_and_no_others() -> None:
     model = config("engine=fused_bf16", *WIDE)["model"]
     step = DiTStep(Arch.of({**model["arch"], "depth": 1}), 100)
     before = sum(weight.numel() for weight in step.parameters())
-    fused = FusedStep(step, lambda rows, frames, masked: pytest.fail("nothing is evaluated"))
+    fused = FusedStep(step, lambda rows, frames, masked: pytest.fail("nothing is evaluated"), torch.bfloat16)
     assert sum(weight.numel() for weight in fused.parameters()) == before

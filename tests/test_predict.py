@@ -52,6 +52,16 @@ def test_every_engine_of_the_table_has_a_preset_and_a_precision_that_is_counted(
         assert precision_of(engine) == config(f"engine={engine}")["engine"].get("precision", "fp32")
 
 
+def test_fp8_is_foretold_only_where_tensor_cores_have_it_and_at_int8s_rate() -> None:
+    orin, h200 = (
+        {row["engine"]: row["bound_rtf"] for row in Predictor(read_asked([f"device={name}"])).rows()}
+        for name in ("agx_orin_64gb", "h200")
+    )
+    assert set(h200) == set(ENGINES)
+    assert set(h200) - set(orin) == {"fused_fp8"}
+    assert h200["fused_fp8"] == h200["fused_int8"] < h200["fused_bf16"]
+
+
 def test_no_figure_beats_its_bound_and_the_orin_is_foretold_within_a_quarter() -> None:
     rows = Predictor(read_asked(["device=agx_orin_64gb"])).checks()
     assert all(0 < row["bound_share"] < 1 for row in rows)

@@ -147,5 +147,5 @@ def count_quantized(module: nn.Module) -> int:
 
 
 def weight_bytes(histogram: Mapping[str, int]) -> int:
-    size = {"float32": 4, "bfloat16": 2, "float16": 2, "qint8": 1, "int8": 1}
+    size = {"float32": 4, "bfloat16": 2, "float16": 2, "qint8": 1, "int8": 1, "float8_e4m3fn": 1}
     return sum(count * size[dtype] for dtype, count in histogram.items())

@@ -14,10 +14,11 @@ from typing import Literal
 from metrics.speed.roofline import Dit
 
 Rate = Literal["fp32", "half", "int8"]
-# precision of an engine -> (its products, what else it computes, bytes a weight)
+# precision of an engine -> (its products, what else it computes, bytes a weight). FP8 is as fast as int8
 KINDS: Mapping[str, tuple[Rate, Rate, int]] = {
     "fp32": ("fp32", "fp32", 4), "amp": ("half", "half", 4), "bf16": ("half", "half", 2), "fp16": ("half", "half", 2),
-    "int8": ("int8", "half", 1), "int8_fp16": ("int8", "half", 1), "int8_torchao": ("int8", "half", 1),
+    "int8": ("int8", "half", 1), "int8_fp16": ("int8", "half", 1), "int8_bf16": ("int8", "half", 1),
+    "int8_torchao": ("int8", "half", 1), "fp8_fp16": ("int8", "half", 1), "fp8_bf16": ("int8", "half", 1),
 }  # fmt: skip
 
 
@@ -31,6 +32,10 @@ class Peaks:
     int8: float
     bytes_per_s: float
     source: str
+    has_fp8: bool = False  # from compute capability 8.9; an Orin has 8.7
+
+    def makes(self, precision: str) -> bool:
+        return self.has_fp8 or not precision.startswith("fp8")
 
     def rate(self, kind: Rate) -> float:
         return {"fp32": self.fp32, "half": self.half, "int8": self.int8}[kind]
@@ -62,7 +67,7 @@ DEVICES: Mapping[str, Peaks] = {
     ),
     "h200": Peaks(
         title="H200 (SXM)", fp32=66.9e12, half=989e12, int8=1979e12, bytes_per_s=4.8e12,
-        source="NVIDIA's H200 data sheet; half of its sparse figures is dense",
+        source="NVIDIA's H200 data sheet; half of its sparse figures is dense", has_fp8=True,
     ),
 }  # fmt: skip
 

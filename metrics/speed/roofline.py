@@ -16,7 +16,8 @@ from metrics.typed import number_in, part_of
 CONV_TAPS, CONV_GROUPS = 31, 16
 # Whose matrix products a row of this precision can use; where they were not measured no other peak is their roof
 PEAK_OF = {"fp32": "float32", "amp": "bfloat16", "bf16": "bfloat16", "fp16": "bfloat16", "int8": "int8"}
-WEIGHT_BYTES = {"fp32": 4, "amp": 4, "bf16": 2, "fp16": 2, "int8": 1}
+EIGHT_BITS = ("int8", "int8_fp16", "int8_bf16", "fp8_fp16", "fp8_bf16")
+WEIGHT_BYTES = {"fp32": 4, "amp": 4, "bf16": 2, "fp16": 2, **dict.fromkeys(EIGHT_BITS, 1)}
 
 
 # The product that a machine is calibrated with for a model that is no DiT

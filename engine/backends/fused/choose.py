@@ -19,6 +19,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from engine.backends.fused.eight_bits import (
+    GROUP,
+    Form,
+    Linear,
+    Operand,
+    Quantised,
+    QuantisedLinear,
+    plain_operand,
+    plain_weight,
+    quantised,
+)
 from engine.backends.fused.launch import ATTENTIONS, DIM_HEAD, Kernels, Rope, Tile
 from engine.backends.fused.step import INSTEAD, Plan
 from engine.cache import cached_folder, source_sha256
@@ -26,9 +37,10 @@ from engine.contract import UnsupportedEngine
 
 SMALLEST_BUCKET = 128
 LIBRARY = "cublaslt"
-SOURCES = tuple(f"engine.backends.fused.{name}" for name in ("kernels", "launch", "choose"))
+SOURCES = tuple(f"engine.backends.fused.{name}" for name in ("kernels", "launch", "choose", "eight_bits"))
 ULPS, SUMMING = 4, 2e-6  # of the largest value: rounding to the type, and the order of a sum in float32
-Run = Callable[[], torch.Tensor]
+Run = Callable[[], Operand]
+Exact = Callable[[], torch.Tensor]
 Timer = Callable[[Run], float]
 """A candidate -> milliseconds a run."""
 Shape = tuple[int, int, bool]
@@ -42,13 +54,15 @@ def on_device(run: Run) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Widths:
-    """Of the model: C, H, and the feed-forward's hidden width; of which type the tensors are, and where."""
+    """Of the model: C, H, and the feed-forward's hidden width; of which type the tensors are, where, and what the
+    blocks multiply in place of that type."""
 
     dim: int
     heads: int
     hidden: int
     dtype: torch.dtype
     device: str
+    form: Form | None = None
 
 
 def bucket(num_frames: int) -> int:
@@ -62,6 +76,7 @@ class Trial:
     def __init__(self, widths: Widths, shape: Shape, tiles: Mapping[str, Tile], attentions: tuple[str, ...]):
         self._widths, self._tiles, self._attentions = widths, tiles, attentions
         self._rows, self._frames, self._masked = shape
+        self.form = widths.form
         self._kernels = Kernels()  # its own: trials are no part of an engine's counts
         self._generator = torch.Generator().manual_seed(0)
 
@@ -69,17 +84,24 @@ class Trial:
         drawn = torch.randn(*shape, generator=self._generator) * scale
         return drawn.to(self._widths.device, self._widths.dtype)
 
-    def _linear(self, inputs: int, outputs: int) -> nn.Linear:
+    def _linear(self, inputs: int, outputs: int) -> Linear:
         linear = nn.Linear(inputs, outputs, device="meta").requires_grad_(False)
         weight, bias = self._drawn(outputs, inputs, scale=inputs**-0.5), self._drawn(outputs, scale=0.1)
+        if self._widths.form is not None:
+            return QuantisedLinear(weight, bias, self._widths.form)
         linear.load_state_dict({"weight": weight, "bias": bias}, assign=True)
         return linear
 
-    def parts(self) -> Iterator[tuple[str, Run, dict[str, Run]]]:
+    def _operand(self, width: int, group: int | None = None) -> Operand:
+        """As the kernel before a product leaves it."""
+        drawn, form = self._input(width), self._widths.form
+        return drawn if form is None else quantised(drawn.float(), form, group)
+
+    def parts(self) -> Iterator[tuple[str, Exact, dict[str, Run]]]:
         """(what is chosen, its answer in float32, candidates by name)."""
         widths, kernels = self._widths, self._kernels
         inner = widths.heads * DIM_HEAD
-        a, h = self._input(widths.dim), self._input(widths.hidden)
+        a, h = self._operand(widths.dim), self._operand(widths.hidden, GROUP)
         qkv, ff_in = self._linear(widths.dim, 3 * inner), self._linear(widths.dim, widths.hidden)
         angle = torch.rand(self._frames, 1, DIM_HEAD // 2, generator=self._generator).repeat(1, 1, 2)
         cos, sin = (table.to(widths.device, widths.dtype) for table in (angle.cos(), angle.sin()))
@@ -98,14 +120,14 @@ class Trial:
     def _input(self, width: int) -> torch.Tensor:
         return self._drawn(self._rows, self._frames, width)
 
-    def _gated(self, b: torch.Tensor, linear: nn.Linear) -> tuple[Run, dict[str, Run]]:
+    def _gated(self, b: Operand, linear: Linear) -> tuple[Exact, dict[str, Run]]:
         gate, residual = self._drawn(linear.out_features, scale=0.3), self._input(linear.out_features)
         return lambda: residual.float() + gate.float() * in_float32(b, linear), {
             name: partial(self._kernels.gated_product, b, linear, gate, residual, tile)
             for name, tile in self._tiles.items()
         }  # fmt: skip
 
-    def _attending(self, qkv: torch.Tensor) -> tuple[Run, dict[str, Run]]:
+    def _attending(self, qkv: torch.Tensor) -> tuple[Exact, dict[str, Run]]:
         heads, mask = self._widths.heads, None
         if self._masked:
             mask = torch.zeros(self._rows, 1, 1, self._frames, device=qkv.device, dtype=qkv.dtype)
@@ -116,9 +138,9 @@ class Trial:
         }
 
 
-def in_float32(a: torch.Tensor, linear: nn.Linear, rope: Rope | None = None) -> torch.Tensor:
-    """The product and, where asked, q and k turned, pairs side by side."""
-    answer = F.linear(a.float(), linear.weight.float(), linear.bias.float())
+def in_float32(a: Operand, linear: Linear, rope: Rope | None = None) -> torch.Tensor:
+    """The product of what is stored and, where asked, q and k turned, pairs side by side."""
+    answer = F.linear(plain_operand(a, linear), plain_weight(linear), linear.bias.float())
     if rope is None:
         return answer
     pairs = answer.unflatten(-1, (3, rope.heads, DIM_HEAD // 2, 2))
@@ -136,7 +158,7 @@ def measured(trial: Trial, timer: Timer) -> dict[str, dict[str, Any]]:
         expected, times, refused = reference(), {}, {}
         for name, run in candidates.items():
             try:
-                wrong = difference(run(), expected)
+                wrong = difference(run(), expected, trial.form)
                 if wrong is None:
                     times[name] = timer(run)
                 else:
@@ -149,11 +171,16 @@ def measured(trial: Trial, timer: Timer) -> dict[str, dict[str, Any]]:
     return found
 
 
-def difference(answer: torch.Tensor, expected: torch.Tensor) -> str | None:
-    """None where the answer is the expected one rounded to its type and summed in another order."""
+def difference(answer: Operand, expected: torch.Tensor, form: Form | None) -> str | None:
+    """None where the answer is the expected one rounded to its type (if it is quantised, to `form`) and summed in
+    another order."""
     largest = expected.abs().max()
-    allowed = (ULPS * torch.finfo(answer.dtype).eps + SUMMING) * largest
-    worst = (answer.float() - expected).abs().max()
+    if isinstance(answer, Quantised):
+        assert form is not None
+        rounded, answer = 1.02 * form.rounding_frac, answer.plain()
+    else:
+        rounded = ULPS * torch.finfo(answer.dtype).eps
+    allowed, worst = (rounded + SUMMING) * largest, (answer.float() - expected).abs().max()
     return None if worst <= allowed else f"is wrong by {float(worst / largest):.1e} of the largest value"
 
 

@@ -8,8 +8,8 @@ import torch
 
 from engine.backends.eager.denoiser import EagerDenoiser
 from engine.backends.fused.choose import Choices
-from engine.backends.fused.launch import Kernels
-from engine.backends.fused.step import channels_last
+from engine.backends.fused.eight_bits import QuantisedLinear
+from engine.backends.fused.step import FusedStep, channels_last
 from engine.contract import Proof
 from engine.solver.guidance import Rows
 from engine.step.conditioner import Conditioning
@@ -19,9 +19,9 @@ from engine.step.placed import Placed
 class FusedDenoiser:
     """Implements engine.solver.sampler.Denoiser, in the two halves that a captured solve needs."""
 
-    def __init__(self, inner: EagerDenoiser, kernels: Kernels, choices: Choices):
-        """inner: around the `FusedStep` whose kernels and plans these are."""
-        self._inner, self._kernels, self._choices = inner, kernels, choices
+    def __init__(self, inner: EagerDenoiser, step: FusedStep, choices: Choices):
+        """inner: around `step`, whose plans the choices are."""
+        self._inner, self._step, self._choices = inner, step, choices
 
     @property
     def num_evals(self) -> int:
@@ -44,7 +44,12 @@ class FusedDenoiser:
     def proof(self) -> Proof:
         return {
             **self._inner.proof(),
-            "kernel_launches": dict(self._kernels.launched),
+            "quantized_linears": sum(isinstance(child, QuantisedLinear) for child in self._step.modules()),
+            "kernel_launches": dict(self._step.kernels.launched),
+            "counters": [
+                {"rows": rows, "masked": masked, **counted}
+                for (rows, masked, _), counted in self._step.counters.items()
+            ],
             "chosen_kernels": self._choices.proof(),
             "steady_counters": {"shapes_measured": self._choices.num_measured},
         }

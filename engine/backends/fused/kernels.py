@@ -13,6 +13,9 @@ import triton.language as tl
 
 LENGTHS = ("num_rows", "num_frames", "num_utterances")
 DIM_HEAD = tl.constexpr(64)
+SMALLEST = 1e-20  # of a scale: a row of zeros is zeros over something
+ROUNDING = tl.constexpr(1.5 * 2**23)  # added and taken away again, float32 is rounded to the nearest whole number
+SMALLEST_SCALE = tl.constexpr(SMALLEST)
 
 
 @triton.jit
@@ -29,9 +32,25 @@ def mish(x):
     return x * (n / (n + 2.0))
 
 
+@triton.jit
+def scale_of(largest, LARGEST: tl.constexpr):
+    return tl.maximum(largest, SMALLEST_SCALE) / LARGEST
+
+
+@triton.jit
+def in_eight_bits(steps, TYPE: tl.constexpr):
+    """Values over their scale, rounded to the nearest of TYPE (int8 or e4m3), ties to even."""
+    if TYPE == tl.int8:
+        steps = (steps + ROUNDING) - ROUNDING
+    return steps.to(TYPE)
+
+
 @triton.jit(do_not_specialize=LENGTHS)
-def norm_modulate_kernel(x, scale, shift, out, EPS: tl.constexpr, C: tl.constexpr, BLOCK: tl.constexpr):
-    """One frame a program: (x - mean) / sqrt(variance + EPS) * scale + shift."""
+def norm_modulate_kernel(
+    x, scale, shift, out, out_scales, EPS: tl.constexpr, C: tl.constexpr, BLOCK: tl.constexpr, LARGEST: tl.constexpr,
+):  # fmt: skip
+    """One frame a program: (x - mean) / sqrt(variance + EPS) * scale + shift; where there are `out_scales` (M,), in
+    eight bits with one scale."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < C
@@ -40,7 +59,12 @@ def norm_modulate_kernel(x, scale, shift, out, EPS: tl.constexpr, C: tl.constexp
     normed = centred / tl.sqrt(tl.sum(centred * centred, 0) / C + EPS)
     scaled = normed * tl.load(scale + columns, mask=inside, other=0.0).to(tl.float32)
     scaled += tl.load(shift + columns, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + row * C + columns, scaled.to(out.dtype.element_ty), mask=inside)
+    if out_scales is not None:
+        own = scale_of(tl.max(tl.abs(scaled), 0), LARGEST)
+        tl.store(out_scales + row, own)
+        tl.store(out + row * C + columns, in_eight_bits(scaled / own, out.dtype.element_ty), mask=inside)
+    else:
+        tl.store(out + row * C + columns, scaled.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -86,23 +110,76 @@ def tile_of(num_row_tiles, num_column_tiles, GROUP: tl.constexpr):
     return first + program % per_group % height, program % per_group // height
 
 
+@triton.jit
+def half_or_row_sums(
+    a_tile, w_tile, K: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr,
+    SUMS: tl.constexpr, IMPRECISE: tl.constexpr,
+):  # fmt: skip
+    """Summed over all of K in SUMS; IMPRECISE: terms after which a sum of e4m3 goes into float32, 0 for other types."""
+    sums = tl.zeros((BLOCK_M, BLOCK_O), dtype=SUMS)
+    for start in range(0, K, BLOCK_K):
+        sums = tl.dot(
+            tl.load(a_tile + start), tl.load(w_tile + start), sums, input_precision="ieee", out_dtype=SUMS,
+            max_num_imprecise_acc=IMPRECISE,
+        )  # fmt: skip
+    return sums.to(tl.float32)
+
+
+@triton.jit
+def group_sums(
+    a_tile, a_scales, w_tile, K: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr,
+    SUMS: tl.constexpr, LARGEST: tl.constexpr,
+):  # fmt: skip
+    """The sum over each BLOCK_K by itself in SUMS, times the group's scale (a_scales points to that of each row's first
+    group), added in float32. Without a_scales the groups come in a half type and are quantised here."""
+    sums = tl.zeros((BLOCK_M, BLOCK_O), dtype=tl.float32)
+    for start in range(0, K, BLOCK_K):
+        values = tl.load(a_tile + start)
+        if a_scales is not None:
+            scales = tl.load(a_scales + start // BLOCK_K)
+        else:
+            wide = values.to(tl.float32)
+            scales = scale_of(tl.max(tl.abs(wide), 1), LARGEST)
+            values = in_eight_bits(wide / scales[:, None], w_tile.dtype.element_ty)
+        part = tl.dot(values, tl.load(w_tile + start), out_dtype=SUMS)
+        sums += part.to(tl.float32) * scales[:, None]
+    return sums
+
+
 @triton.jit(do_not_specialize=LENGTHS)
 def product_kernel(
-    a, weight, bias, out, cos, sin, gate, residual, num_rows, num_frames,
-    OUTPUTS: tl.constexpr, K: tl.constexpr, EPILOGUE: tl.constexpr, HEADS: tl.constexpr, ANGLE_HEADS: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr,
+    a, weight, bias, out, cos, sin, gate, residual, a_scales, w_scales, out_scales, num_rows, num_frames,
+    OUTPUTS: tl.constexpr, K: tl.constexpr, EPILOGUE: tl.constexpr, INPUTS: tl.constexpr, LARGEST: tl.constexpr,
+    HEADS: tl.constexpr, ANGLE_HEADS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_O: tl.constexpr,
+    BLOCK_K: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
-    """a (M, K) times weight (O, K) transposed, plus bias, and what EPILOGUE says, while the sums are in registers."""
+    """a (M, K) times weight (O, K) transposed, plus bias, and what EPILOGUE says, while the sums are in registers.
+
+    INPUTS: "half", both in one half type; "rows", both in eight bits, a_scales (M,); "groups", the same with a_scales
+    (M, K / BLOCK_K) or, without them, a in a half type. Then w_scales are (O,). With out_scales (M, O / BLOCK_O) the
+    answer is in eight bits.
+    """
     row_tile, column_tile = tile_of(tl.cdiv(num_rows, BLOCK_M), tl.cdiv(OUTPUTS, BLOCK_O), GROUP)
     rows = row_tile * BLOCK_M + tl.arange(0, BLOCK_M)
     columns = column_tile * BLOCK_O + tl.arange(0, BLOCK_O)
     depth = tl.arange(0, BLOCK_K)
     # Beyond the edges the first rows are read again, and nothing is written
-    a_tile = a + (rows % num_rows)[:, None].to(tl.int64) * K + depth[None, :]
+    read = (rows % num_rows).to(tl.int64)
+    a_tile = a + read[:, None] * K + depth[None, :]
     w_tile = weight + (columns % OUTPUTS)[None, :] * K + depth[:, None]
-    sums = tl.zeros((BLOCK_M, BLOCK_O), dtype=tl.float32)
-    for start in range(0, K, BLOCK_K):
-        sums = tl.dot(tl.load(a_tile + start), tl.load(w_tile + start), sums, input_precision="ieee")
+    SUMS: tl.constexpr = tl.int32 if weight.dtype.element_ty == tl.int8 else tl.float32
+    IMPRECISE: tl.constexpr = BLOCK_K if weight.dtype.element_ty == tl.float8e4nv else 0
+    if INPUTS == "groups":
+        first = a_scales
+        if a_scales is not None:
+            first = a_scales + read * (K // BLOCK_K)
+        sums = group_sums(a_tile, first, w_tile, K, BLOCK_M, BLOCK_O, BLOCK_K, SUMS, LARGEST)
+    else:
+        sums = half_or_row_sums(a_tile, w_tile, K, BLOCK_M, BLOCK_O, BLOCK_K, SUMS, IMPRECISE)
+    if INPUTS == "rows":
+        sums *= tl.load(a_scales + read)[:, None]
+    if INPUTS != "half":
+        sums *= tl.load(w_scales + columns % OUTPUTS)[None, :]
     sums += tl.load(bias + columns % OUTPUTS).to(tl.float32)[None, :]
     inside = (rows < num_rows)[:, None] & (columns < OUTPUTS)[None, :]
     place = rows[:, None].to(tl.int64) * OUTPUTS + columns[None, :]
@@ -114,7 +191,12 @@ def product_kernel(
     else:
         sums *= tl.load(gate + columns % OUTPUTS).to(tl.float32)[None, :]
         sums += tl.load(residual + place, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + place, sums.to(out.dtype.element_ty), mask=inside)
+    if out_scales is not None:
+        own = scale_of(tl.max(tl.abs(sums), 1), LARGEST)
+        tl.store(out_scales + rows.to(tl.int64) * (OUTPUTS // BLOCK_O) + column_tile, own, mask=rows < num_rows)
+        tl.store(out + place, in_eight_bits(sums / own[:, None], out.dtype.element_ty), mask=inside)
+    else:
+        tl.store(out + place, sums.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit

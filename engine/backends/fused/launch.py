@@ -15,10 +15,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import triton
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.backends.fused import kernels
+from engine.backends.fused.eight_bits import GROUP, Form, Linear, Operand, Quantised, QuantisedLinear
 from engine.step.dit import NORM_EPS
 
 DIM_HEAD = 64
@@ -52,11 +52,14 @@ class Tile:
 
 
 TILES = (Tile(128, 128, 64, 8, 3), Tile(64, 128, 64, 4, 3))
+# In eight bits as deep and as wide as a group of the operand that has one scale for it
+TILES_8_BITS = (Tile(128, 128, GROUP, 8, 3), Tile(64, 128, GROUP, 4, 3))
 
 
-def fitting_tiles(shared_bytes: int, element_bytes: int = 2) -> tuple[Tile, ...]:
+def fitting_tiles(shared_bytes: int, eight_bits: bool = False) -> tuple[Tile, ...]:
     """Those that a device with so much shared memory a block can hold."""
-    return tuple(tile for tile in TILES if tile.shared_bytes(element_bytes) <= shared_bytes)
+    tiles, element_bytes = (TILES_8_BITS, 1) if eight_bits else (TILES, 2)
+    return tuple(tile for tile in tiles if tile.shared_bytes(element_bytes) <= shared_bytes)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -94,14 +97,22 @@ class Kernels:
         self.launched[name] += 1
         self.moved_bytes += sum(tensor.nbytes for tensor in moved)
 
-    def norm_modulate(self, x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-        """layer_norm(x) * scale + shift over the last dimension: x (..., C), scale and shift (C,)."""
-        out, width = torch.empty_like(x), x.shape[-1]
-        self._count("norm_modulate", x, scale, shift, out)
+    def norm_modulate(
+        self, x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, form: Form | None = None
+    ) -> Operand:
+        """layer_norm(x) * scale + shift over the last dimension: x (R, N, C), scale and shift (C,); in `form` with one
+        scale a row."""
+        width = x.shape[-1]
+        out = torch.empty_like(x, dtype=form.dtype if form else x.dtype)
+        scales = x.new_empty(*x.shape[:-1], 1, dtype=torch.float32) if form else None
+        self._count("norm_modulate", x, scale, shift, out, *(() if scales is None else (scales,)))
         block = triton.next_power_of_2(width)
         grid = (x.numel() // width,)
-        kernels.norm_modulate_kernel[grid](x, scale, shift, out, EPS=NORM_EPS, C=width, BLOCK=block, num_warps=4)
-        return out
+        kernels.norm_modulate_kernel[grid](
+            x, scale, shift, out, scales, EPS=NORM_EPS, C=width, BLOCK=block, LARGEST=form.largest if form else 1.0,
+            num_warps=4,
+        )  # fmt: skip
+        return out if scales is None else Quantised(out, scales)
 
     def rope(self, qkv: torch.Tensor, rope: Rope) -> None:
         """q and k of qkv (R, N, 3 H 64) turned where they lie, pairs side by side."""
@@ -115,7 +126,7 @@ class Kernels:
             BLOCK_M=rows, BLOCK_O=columns, num_warps=4,
         )  # fmt: skip
 
-    def rope_product(self, a: torch.Tensor, linear: nn.Linear, rope: Rope, tile: Tile | None) -> torch.Tensor:
+    def rope_product(self, a: Operand, linear: Linear, rope: Rope, tile: Tile | None) -> torch.Tensor:
         """linear(a), q and k turned: (R, N, C) -> (R, N, 3 H 64). tile None: cuBLASLt and a kernel behind it."""
         if tile is None:
             qkv = self.library_product(a, linear)
@@ -124,26 +135,49 @@ class Kernels:
         self._count("rope_product", rope.cos, rope.sin)
         return _product(a, linear, "rope", tile, {"cos": rope.cos, "sin": rope.sin, "heads": rope.heads})
 
-    def gelu_product(self, a: torch.Tensor, linear: nn.Linear, tile: Tile | None) -> torch.Tensor:
-        """gelu(linear(a), tanh's form). tile None: cuBLASLt, whose epilogue is this form on CUDA."""
+    def gelu_product(self, a: Operand, linear: Linear, tile: Tile | None) -> Operand:
+        """gelu(linear(a), tanh's form), behind a product of eight bits in that form again, a scale for each GROUP. tile
+        None: cuBLASLt, whose epilogue is this form on CUDA."""
         if tile is None:
+            if isinstance(a, Quantised) or isinstance(linear, QuantisedLinear):
+                raise RuntimeError("its products of eight bits have no GELU that quantises")
             self._count("cublaslt_gelu")
             flat = torch._addmm_activation(linear.bias, a.flatten(0, 1), linear.weight.t(), use_gelu=True)
             return flat.view(*a.shape[:2], -1)
-        self._count("gelu_product")
-        return _product(a, linear, "gelu", tile, {})
+        if not isinstance(linear, QuantisedLinear):
+            self._count("gelu_product")
+            return _product(a, linear, "gelu", tile, {})
+        assert tile.columns == GROUP
+        assert linear.out_features % GROUP == 0
+        scales = linear.scales.new_empty(*_values(a).shape[:2], linear.out_features // GROUP)
+        self._count("gelu_product", scales, scales)  # written here, read by the product behind
+        return Quantised(_product(a, linear, "gelu", tile, {"out_scales": scales}), scales)
 
     def gated_product(
-        self, a: torch.Tensor, linear: nn.Linear, gate: torch.Tensor, residual: torch.Tensor, tile: Tile
+        self, a: Operand, linear: Linear, gate: torch.Tensor, residual: torch.Tensor, tile: Tile
     ) -> torch.Tensor:
-        """residual + gate * linear(a): gate (O,), residual (R, N, O)."""
+        """residual + gate * linear(a): gate (O,), residual (R, N, O). A half type before a linear of eight bits is
+        quantised as it is read, a scale for each GROUP."""
         self._count("gated_product", gate, residual)
         return _product(a, linear, "gate", tile, {"gate": gate, "residual": residual})
 
-    def library_product(self, a: torch.Tensor, linear: nn.Linear) -> torch.Tensor:
-        """linear(a): (B or R, N, K) -> (B or R, N, O), by cuBLASLt."""
-        self._count("cublaslt")
-        return F.linear(a, linear.weight, linear.bias)
+    def library_product(self, a: Operand, linear: Linear) -> torch.Tensor:
+        """linear(a): (B or R, N, K) -> (B or R, N, O), by cuBLASLt. Raises RuntimeError where it cannot."""
+        if not isinstance(linear, QuantisedLinear):
+            assert isinstance(a, torch.Tensor)
+            self._count("cublaslt")
+            return F.linear(a, linear.weight, linear.bias)
+        if linear.form.dtype == torch.int8:
+            # That pass would move 6 bytes an element of q, k and v, 18 C a frame; a whole block moves 10 C beside it
+            raise RuntimeError("torch._int_mm leaves sums in int32 and has no epilogue: scaling is a pass of its own")
+        assert isinstance(a, Quantised)
+        assert a.scales.shape[-1] == 1
+        self._count("cublaslt_fp8", a.scales)
+        flat = torch._scaled_mm(
+            a.values.flatten(0, 1), linear.weight.t(), scale_a=a.scales.flatten(0, 1), scale_b=linear.scales[None],
+            bias=linear.bias, out_dtype=linear.bias.dtype,
+        )  # fmt: skip
+        return flat.view(*a.values.shape[:2], -1)
 
     def attention(self, qkv: torch.Tensor, heads: int, key_mask: torch.Tensor | None, by: str) -> torch.Tensor:
         """softmax(q k' / 8 + mask) v: qkv (R, N, 3 H 64), key_mask (R, 1, 1, N) -> (R, N, H 64). Raises RuntimeError
@@ -194,19 +228,40 @@ def _convolution(weight: torch.Tensor) -> dict[str, Any]:
     return {"WIDTH": width, "BLOCK_C": block, "TAPS": taps, "BLOCK_N": FRAMES_TILE, **CONVOLUTION}
 
 
+def _values(a: Operand) -> torch.Tensor:
+    return a.values if isinstance(a, Quantised) else a
+
+
+def _inputs(a: Operand, linear: Linear, tile: Tile) -> dict[str, Any]:
+    """How a product reads its operands, see `product_kernel`; as many loads ahead as a half type leaves room for."""
+    if not isinstance(linear, QuantisedLinear):
+        return {"INPUTS": "half", "LARGEST": 1.0, "num_stages": tile.stages}
+    scales = a.scales if isinstance(a, Quantised) else None
+    by_row = scales is not None and scales.shape[-1] == 1
+    assert by_row or (tile.depth == GROUP and linear.in_features % GROUP == 0)
+    return {
+        "INPUTS": "rows" if by_row else "groups", "LARGEST": linear.form.largest, "a_scales": scales,
+        "w_scales": linear.scales, "num_stages": tile.stages if scales is not None else tile.stages - 1,
+    }  # fmt: skip
+
+
 def _product(
-    a: torch.Tensor, linear: nn.Linear, epilogue: str, tile: Tile, operands: Mapping[str, torch.Tensor | int | None]
+    a: Operand, linear: Linear, epilogue: str, tile: Tile, operands: Mapping[str, torch.Tensor | int | None]
 ) -> torch.Tensor:
-    """(R, N, K) -> (R, N, O)."""
-    rows, num_frames, depth = a.shape
+    """(R, N, K) -> (R, N, O), in eight bits where there are out_scales among the operands."""
+    values = _values(a)
+    rows, num_frames, depth = values.shape
     outputs, num_rows = linear.out_features, rows * num_frames
-    out = a.new_empty(rows, num_frames, outputs)
-    cos = operands.get("cos")
+    in_eight_bits = "out_scales" in operands
+    out = linear.bias.new_empty(rows, num_frames, outputs, dtype=linear.weight.dtype if in_eight_bits else None)
+    cos, pointers = operands.get("cos"), ("cos", "sin", "gate", "residual")
+    read = {"a_scales": None, "w_scales": None, **_inputs(a, linear, tile)}
     grid = (triton.cdiv(num_rows, tile.rows) * triton.cdiv(outputs, tile.columns),)
     kernels.product_kernel[grid](
-        a, linear.weight, linear.bias, out, cos, operands.get("sin"), operands.get("gate"), operands.get("residual"),
-        num_rows, num_frames, OUTPUTS=outputs, K=depth, EPILOGUE=epilogue, HEADS=operands.get("heads", 1),
+        values, linear.weight, linear.bias, out, *(operands.get(name) for name in pointers),
+        out_scales=operands.get("out_scales"), num_rows=num_rows, num_frames=num_frames, OUTPUTS=outputs, K=depth,
+        EPILOGUE=epilogue, HEADS=operands.get("heads", 1),
         ANGLE_HEADS=cos.shape[1] if isinstance(cos, torch.Tensor) else 1, BLOCK_M=tile.rows, BLOCK_O=tile.columns,
-        BLOCK_K=tile.depth, GROUP=8, num_warps=tile.warps, num_stages=tile.stages,
+        BLOCK_K=tile.depth, GROUP=8, num_warps=tile.warps, **read,
     )  # fmt: skip
     return out

@@ -65,7 +65,7 @@ def _flags(module: str | None, words: Sequence[str]) -> list[str]:
     if module is None:
         return []
     found = importlib.import_module(module)
-    if hasattr(found, "__path__"):
+    if getattr(found, "__path__", None) is not None:  # a package
         found = importlib.import_module(f"{module}.__main__")
     VerbParser.completing = True
     try:

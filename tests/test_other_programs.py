@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from experiments.common.other_programs import CpuUse, cpu_use, others_frac
+from experiments.compare.other_programs import CpuUse, cpu_use, others_frac
 from experiments.compare.session import _same_environment, _warn_of_others
 from experiments.compare.settings import read_settings
 from tests.test_paired_rule import LIMITS, blocks, judge

@@ -17,8 +17,8 @@ from engine.contract import ConfigError
 from engine.settings import DeviceSettings
 from experiments.common.environment import fingerprint
 from experiments.common.journal import JournalWriter
-from experiments.common.other_programs import cpu_use, others_frac
 from experiments.compare.bench import Bench
+from experiments.compare.other_programs import cpu_use, others_frac
 from experiments.compare.preparing import Prepared
 from experiments.compare.processes import SideSpec
 from experiments.compare.proof import Proof

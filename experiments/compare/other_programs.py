@@ -28,7 +28,8 @@ class CpuUse:
 def cpu_use() -> CpuUse:
     per_core = psutil.cpu_times(percpu=True)
     known = range(len(per_core))
-    usable = [core for core in os.sched_getaffinity(0) if core in known] if hasattr(os, "sched_getaffinity") else known
+    allowed = getattr(os, "sched_getaffinity", lambda _: known)(0)  # not on every system
+    usable = [core for core in allowed if core in known]
     return CpuUse(
         all_s=sum(_busy_s(per_core[core]) for core in usable), ours_s=_ours_s(), at_s=time.monotonic(),
         num_cores=len(usable),

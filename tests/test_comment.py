@@ -18,6 +18,7 @@ from baselines.stored.gate import judge as judge_stored
 from experiments.common.cli import run_verb
 from experiments.settings.words import read_quality_limits
 from metrics.record import RecordError, to_json
+from reports.commands import CALLED_AS
 from reports.comment.__main__ import main
 from reports.verdicts.comment import ORDER, comment_markdown, outputs, read_measurement
 from reports.verdicts.paired import Comparison, comparison_content, failed_content
@@ -246,6 +247,22 @@ def test_the_verb_prints_one_sentence_a_folder(tmp_path: Path, capsys: pytest.Ca
     assert said == (tmp_path / "page.md").read_text(encoding="utf-8")
     heads = [line for line in said.splitlines() if line.startswith("### ")]
     assert [head.partition(":")[0] for head in heads] == ["### 🟢 cpu", "### ⚪ gpu"]
+
+
+def test_verdicts_of_several_changes_are_never_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CALLED_AS, "f5bench")
+    mixed = [pairs(0.88, 0.89, 0.87, 0.88), pairs(1.10, 1.11, 1.09, 1.10, memory=1.5), quality()]
+    folder = folder_of(tmp_path / "outputs", mixed)
+    assert main([str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert "holds 2 verdicts of speed, and one sentence would mix their figures" in error
+    command = error.partition("`f5bench comment ")[2].rstrip("`\n")
+    assert command.split() == [str(folder / str(number)) for number in range(3)]
+    assert main(command.split()) == 0
+    heads = [line for line in capsys.readouterr().out.splitlines() if line.startswith("### ")]
+    assert ["memory" in head for head in heads] == [False, True, False]
 
 
 @pytest.mark.parametrize(

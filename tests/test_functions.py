@@ -15,6 +15,7 @@ from experiments.common.cli import run_verb
 from experiments.functions.__main__ import main
 from experiments.functions.settings import read_command
 from experiments.functions.sides import environment
+from reports.verdicts.comment import comment_markdown, read_measurement
 
 SPEECH = """
 import functools
@@ -112,7 +113,8 @@ def test_a_faster_function_passes_and_texts_are_given_in_turn(repository: Path, 
 @pytest.mark.parametrize(
     ("function", "code", "said"),
     [
-        ("app.speech:nothing", 2, "app.speech has no nothing"),
+        ("app.speech:nothing", 2, "app.speech has no nothing; correct the name"),
+        ("app.speech:sayy", 2, "no such function: app.speech has no sayy; did you mean say?"),
         ("app.missing:say", 2, "there is no module app.missing"),
         ("app.speech:stream", 2, "it returned a generator, so nothing was computed yet"),
         ("app.speech:LIMIT", 2, "cannot be called"), ("json:dumps", 2, "is no revision of the repository; set path="),
@@ -127,6 +129,11 @@ def test_what_cannot_be_measured_is_one_line(
     assert (ended, verdict["outcome"], verdict["findings"]) == (code, "FAILED", [])
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert said in error
+    assert verdict["exit_code"] == code
+    comment = comment_markdown([read_measurement("functions", tmp_path / "out", None, code)])
+    assert ("did not run" in comment) is (code == 14)
+    assert ("a setting of the measurement is wrong" in comment) is (code == 2)
+    assert said in comment
 
 
 def test_a_method_and_a_folder_of_their_own_settings_are_found(repository: Path, tmp_path: Path) -> None:

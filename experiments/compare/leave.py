@@ -42,7 +42,9 @@ def report_failure(
 ) -> int:
     """A side that failed leaves a verdict without any figure. asked: per side what was typed."""
     environment = fingerprint(device)
+    code = EXIT_USAGE if failure.kind in ("ConfigError", "InvalidRequest") else EXIT_JOB_FAILED
     content = failed_content(failure.side, failure.reason, failure.remedy, now_iso(), asked, environment) | more
+    content["exit_code"] = code
     write_verdict(failed_sheet(failure.side, failure.reason, failure.remedy), content, out)
     complain(f"{failure} ({out / LOG})")
-    return EXIT_USAGE if failure.kind in ("ConfigError", "InvalidRequest") else EXIT_JOB_FAILED
+    return code

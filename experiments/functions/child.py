@@ -7,6 +7,7 @@ what their module starts when it is imported (threads, a GPU) survives no fork, 
 
 from __future__ import annotations
 
+import difflib
 import gc
 import hashlib
 import importlib
@@ -163,9 +164,11 @@ def load(name: str, must_lie_below: bool) -> Callable[..., Any]:
             "set path= to the folder that the package lies in, such as path=src",
         )
     for part in path.split("."):
-        found = getattr(found, part, None)
+        owner, found = found, getattr(found, part, None)
         if found is None:
-            raise ConfigError(f"{name}: {module_name} has no {path}", "correct the name, or choose a later revision")
+            near = difflib.get_close_matches(part, [known for known in dir(owner) if known[:1] != "_"], n=1)
+            remedy = f"did you mean {near[0]}?" if near else "correct the name, or choose a later revision"
+            raise ConfigError(f"no such function: {module_name} has no {path}", remedy)
     if not callable(found):
         raise ConfigError(f"{name}: cannot be called", "name a function")
     return found

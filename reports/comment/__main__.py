@@ -11,7 +11,7 @@ from pathlib import Path
 
 from metrics.process import settle
 from metrics.record import RecordError, write_atomically
-from reports.commands import VerbParser
+from reports.commands import VerbParser, here
 from reports.comment.artifact import PREFIX, folders_in, measurements_in, pull_request_of
 from reports.comment.github import GitHub
 from reports.verdicts.comment import (
@@ -30,7 +30,8 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 LINK = re.compile(r"https?://[A-Za-z0-9./_#?=&%:~-]+")
 DESCRIPTION = f"""{__doc__}
 A FOLDER is what compare, gate or quality-gate left (verdict.json), or holds such folders: speed and quality of one
-change are then one sentence. Prints Markdown. Nothing is judged here again.
+change are then one sentence. Several changes are several folders: one with two verdicts of a kind is refused. Prints
+Markdown. Nothing is judged here again.
 
   --post writes it as the one comment of the pull request, and edits that comment from then on; every measurement gets a
   check besides: success, failure, or neutral where it cannot tell. With --artifacts ROOT instead of folders it takes
@@ -130,7 +131,7 @@ def _parser() -> VerbParser:
 
 
 def _complain(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {here(' '.join(message.split()))}", file=sys.stderr)
     return EXIT_USAGE
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 from metrics.record import RecordError
 from metrics.typed import load_json
 from metrics.verdict import EXIT_CODES, EXIT_RUN_FAILED
+from reports.commands import typed
 from reports.verdicts.plain import code
 from reports.verdicts.spoken import Said, Spoken
 from reports.verdicts.spoken_pairs import spoken_pairs
@@ -85,6 +86,7 @@ def read_measurement(name: str, folder: Path, link: str | None, ended: int | Non
     no verdict was left or where it is worse than all of them. Raises RecordError."""
     paths = [path for path in (folder / VERDICT, *sorted(folder.glob(f"*/{VERDICT}"))) if path.is_file()]
     spoken = sorted((read_spoken(path) for path in paths), key=lambda one: one.speed is None)
+    _refuse_mixed(folder, paths, spoken)
     if not spoken and ended is None:
         raise RecordError(f"{folder}: holds no {VERDICT}; give what a comparison or a gate left")
     if ended is not None and ended != 0:
@@ -94,6 +96,19 @@ def read_measurement(name: str, folder: Path, link: str | None, ended: int | Non
     if not spoken:
         spoken.append(Spoken(outcome="FAILED", speed="no figures: the measurement left no verdict"))
     return Measurement(name=name, spoken=tuple(spoken), link=link)
+
+
+def _refuse_mixed(folder: Path, paths: Sequence[Path], spoken: Sequence[Spoken]) -> None:
+    """One sentence takes its time from one verdict and its quality from another of the same change: of two verdicts of
+    a kind it would mix the figures. Raises RecordError with the command that keeps each its own."""
+    for what, number in (("speed", sum(one.speed is not None for one in spoken)),
+                         ("quality", sum(one.speed is None for one in spoken))):  # fmt: skip
+        if number > 1:
+            each = typed("reports.comment", *(path.parent for path in paths))
+            raise RecordError(
+                f"{folder}: holds {number} verdicts of {what}, and one sentence would mix their figures; "
+                f"give each its own: `{each}`"
+            )
 
 
 def _rank(outcome: Said) -> int:

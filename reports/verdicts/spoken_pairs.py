@@ -22,6 +22,7 @@ from reports.verdicts.plain import (
 )
 from reports.verdicts.spoken import UNSURE, Row, Spoken, interval, listed, machine_line, outcome_of, pick
 
+EXIT_USAGE = 2
 SIDES: Mapping[str, str] = {"reference": "before", "candidate": "after", "sentinel": "before, a second time"}
 
 
@@ -70,6 +71,12 @@ class PairAnswers:
 def spoken_pairs(content: Mapping[str, object]) -> Spoken:
     if content["outcome"] == "FAILED":
         side = SIDES.get(str(content.get("side")), "a side")
+        if content.get("exit_code") == EXIT_USAGE:  # nothing of the change is at fault
+            wrong = code(f"{content.get('reason')}; {content.get('remedy')}")
+            said = "no figures: a setting of the measurement is wrong"
+            return Spoken(
+                outcome="FAILED", speed=said, notes=(f"What is wrong, in the code {side} the change: {wrong}.",)
+            )
         why = f"Why: {code(str(content.get('reason')))}. What to do: {code(str(content.get('remedy')))}."
         return Spoken(outcome="FAILED", speed=f"no figures: the code {side} the change did not run", notes=(why,))
     outcome, limits = outcome_of(content), pick(PairLimits, content["limits"])

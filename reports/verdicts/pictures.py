@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from reports.render.plots import COLORS, DPI, Picture, save
-from reports.verdicts.plain import NAMES, UNBOUNDED
-from reports.verdicts.spoken_load import load_levels
+from reports.verdicts.spoken.load import load_levels
+from reports.verdicts.spoken.plain import NAMES, UNBOUNDED
 
 ROW_INCHES, HEAD_INCHES = 0.4, 1.1
 

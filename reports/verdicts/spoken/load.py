@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reports.verdicts.plain import counted, seconds
-from reports.verdicts.spoken import pick
+from reports.verdicts.spoken.parts import pick
+from reports.verdicts.spoken.plain import counted, seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

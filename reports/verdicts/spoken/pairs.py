@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from metrics.verdict import Outcome
-from reports.verdicts.plain import (
+from reports.verdicts.spoken.parts import UNSURE, Row, Spoken, interval, machine_line, outcome_of, pick
+from reports.verdicts.spoken.plain import (
     between,
     code,
     counted,
@@ -19,7 +20,6 @@ from reports.verdicts.plain import (
     seconds,
     speed,
 )
-from reports.verdicts.spoken import UNSURE, Row, Spoken, interval, machine_line, outcome_of, pick
 
 SIDES: Mapping[str, str] = {"reference": "before", "candidate": "after", "sentinel": "before, a second time"}
 

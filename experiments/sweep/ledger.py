@@ -14,6 +14,7 @@ from experiments.common.failure import FailureKind
 from metrics.record import SWEEP_SCHEMA_VERSION, RecordError, repeated, write_atomically
 
 SWEEP = "sweep.json"
+REQUEST = "request.json"  # of a search, beside its ledger: what it was asked for
 
 AttemptOutcome = Literal["running", "ok", "skipped", "failed", "lost"]
 CellState = Literal["pending", "running", "ok", "skipped", "failed"]

@@ -20,7 +20,7 @@ from engine.contract import ConfigError
 from experiments.common.cli import EXIT_ENVIRONMENT, complain, note, report_command, resume_command
 from experiments.common.environment import instruction_set
 from experiments.common.plain import Config
-from experiments.fleet.cluster import HELD_S, Cluster, Node, connected
+from experiments.fleet.cluster import HELD_S, START, Cluster, Node, connected
 from experiments.fleet.facts import HostClass, chosen, classes_of, environment_of
 from experiments.fleet.machines import HeadLost, Machine, MachineLost, Place
 from experiments.fleet.travel import PACKAGES
@@ -101,9 +101,10 @@ def fleet_of(config: Config, device: str | None, command: Sequence[str] | None) 
     """The machines of the classes that sweep.hosts names, those that answer. device: as chosen() takes it. command: how
     a worker is started, for tests. Raises ConfigError where there is none."""
     with connected(config["launcher"], _packages(command)) as cluster:
-        known = sorted({name for node in cluster.nodes() for name in node.classes})
-        fleet = Fleet(cluster, chosen(config["sweep"]["hosts"], known, device))
-        fleet.meet()
+        with _answering(config):
+            known = sorted({name for node in cluster.nodes() for name in node.classes})
+            fleet = Fleet(cluster, chosen(config["sweep"]["hosts"], known, device))
+            fleet.meet()
         if not fleet.hosts():
             raise ConfigError("sweep.hosts", ", ".join(fleet.asked), "no machine of it answers", "see fleet status")
         yield fleet
@@ -116,8 +117,19 @@ def fleet_again(
     """The machines of stored classes that there are now, and the classes as they are now, in the stored order."""
     with connected(config["launcher"], _packages(command)) as cluster:
         fleet = Fleet(cluster, sorted({host.host_class for host in stored}))
-        fleet.meet()
+        with _answering(config):
+            fleet.meet()
         yield fleet, matched(stored, fleet.hosts())
+
+
+@contextmanager
+def _answering(config: Config) -> Iterator[None]:
+    """Before anything has begun a head that is lost is one that is not there. Raises ConfigError."""
+    try:
+        yield
+    except HeadLost as lost:
+        address = config["launcher"].get("address")
+        raise ConfigError("launcher.address", address, str(lost), f"start one with `{START}`") from lost
 
 
 def save_hosts(folder: Path, hosts: Sequence[HostClass]) -> None:

@@ -27,7 +27,7 @@ import psutil
 
 from engine.contract import ConfigError
 from experiments.checks.fleet.local import LocalFleet
-from experiments.common.cli import EXIT_ENVIRONMENT, EXIT_OK, run_verb
+from experiments.common.cli import EXIT_ENVIRONMENT, EXIT_OK, EXIT_USAGE, run_verb
 from experiments.common.journal import JOURNAL
 from experiments.sweep import fleet
 from experiments.sweep.hosts import is_fleet_folder
@@ -139,10 +139,11 @@ class FleetChaos:
         return bool(found)
 
     def _kill_head(self, sweep: subprocess.Popen[bytes]) -> None:
-        """The sweep ends by itself, with what came back; then there is another head."""
+        """The sweep ends by itself, with what came back, or says that there is no fleet where it had not met it yet; then
+        there is another head."""
         self._fleet.kill_head()
         code = sweep.wait(PATIENCE_S)
-        if code not in (EXIT_OK, EXIT_ENVIRONMENT):
+        if code not in (EXIT_OK, EXIT_ENVIRONMENT, EXIT_USAGE):
             self.tally.problems.append(f"without its head a sweep ended with {code}")
         self._fleet.renew()
         os.environ["RAY_ADDRESS"] = self._fleet.address

@@ -139,7 +139,7 @@ class FleetChaos:
         return bool(found)
 
     def _kill_head(self, sweep: subprocess.Popen[bytes]) -> None:
-        """The sweep ends by itself, with what came back, or says that there is no fleet where it had not met it yet; then
+        """The sweep ends by itself, with what came back, or says that there is none where it had not met it yet; then
         there is another head."""
         self._fleet.kill_head()
         code = sweep.wait(PATIENCE_S)

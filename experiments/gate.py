@@ -15,7 +15,14 @@ from baselines.stored.known import known_of
 from baselines.stored.store import RECORDS, Baseline, NoBaseline, baseline_path, load_baseline
 from baselines.stored.verdict import Limits, Verdict
 from engine.contract import ConfigError
-from experiments.common.cli import EXIT_JOB_FAILED, EXIT_NO_BASELINE, EXIT_OK, complain, refuse_unwritable, run_verb
+from experiments.common.cli import (
+    EXIT_JOB_FAILED,
+    EXIT_NO_BASELINE,
+    EXIT_OK,
+    complain,
+    refuse_unwritable,
+    run_verb,
+)
 from experiments.common.environment import now_iso
 from experiments.common.plain import as_config
 from experiments.common.presets import presets as options
@@ -32,13 +39,18 @@ from experiments.settings.host import this_host_class
 from experiments.settings.keys import key_of
 from experiments.settings.overrides import parse
 from experiments.settings.typed import Group, Text, group_of
+from experiments.sweep.hosts import is_fleet
+from experiments.sweep.once import one_run_a_class
 from metrics.record import RunRecord, load_run
 from metrics.typed import part_of
+from metrics.verdict import EXIT_CODES, SEVERITY
 from reports.commands import VerbParser, typed
 from reports.verdicts.sheet import show_verdict, write_verdict
 from reports.verdicts.stored import Gated, gate_sheet, verdict_content
 
 RULE: Rule = judge
+# Of several host classes' exit codes the one that is told: as verdicts are ordered, a run that failed last
+WORST = (*dict.fromkeys(EXIT_CODES[outcome] for outcome in SEVERITY), EXIT_JOB_FAILED)
 # What the new run takes from the baseline; the rest is a matter of the one who gates.
 BASELINE_GROUPS = (
     "model", "engine", "solver", "vocoder", "reference", "workload", "device", "measure", "quality", "seed", "text",
@@ -47,12 +59,14 @@ DESCRIPTION = f"""{__doc__}
 NAME is of a baseline that was recorded on a machine of this host class. Settings (KEY=VALUE) change the new run;
 gate.KEY=VALUE changes a limit. Leaves verdict.json, summary.md and junit.xml in out=DIR, by default beside the run's
 result.json. What is judged can be written as settings too: gate.baseline=NAME, gate.run=DIR,
-gate.require_approved=true, gate.records=DIR.
+gate.require_approved=true, gate.records=DIR. With launcher=ray a machine of every host class that sweep.hosts names
+makes a run, judged by the baseline of that class.
 
 examples:
   python -m experiments.gate nightly
   python -m experiments.gate nightly gate.catch_ratio=1.10 measure.rounds=10 out=outputs/pr-12
   python -m experiments.gate nightly --run outputs/A --require-approved
+  python -m experiments.gate nightly launcher=ray 'sweep.hosts=[jetson-*]'
 
 exit codes: 0 pass (also WARN), 2 usage or configuration, 10 regression, 11 cannot tell, 12 the machine was not in order
 or a setting is not the baseline's, 13 no usable baseline (none for this host class among them), 14 the run failed,
@@ -81,6 +95,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         if given.run is not None:
             return _judge_stored(given, overrides, limits)
+        if is_fleet(overrides, compose_config):
+            return _judge_elsewhere(given, overrides, limits)
         return _judge_fresh(given, overrides, limits)
     except NoBaseline as error:
         complain(error)
@@ -150,6 +166,30 @@ def _judge_fresh(given: argparse.Namespace, overrides: Sequence[str], limits: Li
     exit_code = _finish(given, baseline, run, limits, out)
     sync_tracking(as_config(run.config), out)  # the run's own sync came before there was a verdict
     return exit_code
+
+
+def _judge_elsewhere(given: argparse.Namespace, overrides: Sequence[str], limits: Limits) -> int:
+    """A run on a machine of every host class, each against that class's own baseline, which has to be there before any
+    of them is made. The exit code is that of the class that stands worst."""
+    words = [text for text in overrides if key_of(text) != "out"]
+    out = Path(_out(overrides) or default_out(f"gate-{given.name}"))
+    baselines: dict[str, Baseline] = {}
+
+    def words_for(host_class: str) -> list[str]:
+        baselines[host_class] = _load(given, host_class)
+        return [*overrides_of(baselines[host_class].runs[-1].config), *words]
+
+    codes = [EXIT_OK]
+    for ended in one_run_a_class(words, words_for, out):
+        if ended.folder is None:
+            complain(ended.said)
+            codes.append(ended.exit_code)
+            continue
+        print(f"{ended.said}:")
+        run = load_run(ended.folder)
+        codes.append(_finish(given, baselines[ended.host_class], run, limits, ended.folder))
+        sync_tracking(as_config(run.config), ended.folder)
+    return max(codes, key=WORST.index)
 
 
 def _load(given: argparse.Namespace, host_class: str) -> Baseline:

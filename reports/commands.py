@@ -31,6 +31,7 @@ _MAIN = re.compile(r'^if __name__ == "__main__":', re.MULTILINE)
 # What was a module of its own under another name, and scripts that people keep still call so
 MOVED = {
     "experiments.calibrate_reuse": "experiments.solvers.calibrate_reuse",
+    "experiments.checks.fleet_chaos": "experiments.checks.fleet.chaos",
     "experiments.fit_solver": "experiments.solvers.fit",
     "experiments.floor": "experiments.scoring.floor",
     "experiments.gate_selftest": "experiments.selftest.stored",

@@ -63,7 +63,8 @@ VERBS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "onnx-profile": ("experiments.checks.onnx_profile", "where an ONNX engine's evaluation spends its time"),
         "roofline": ("experiments.checks.roofline", "the denoiser's share of the device's products"),
         "chaos": ("experiments.checks.chaos", "kill -9 at random moments: is anything lost?"),
-        "fleet-chaos": ("experiments.checks.fleet_chaos", "the same on a fleet: workers, nodes, the sweep"),
+        "fleet-chaos": ("experiments.checks.fleet.chaos", "the same on a fleet: workers, nodes, the head, the sweep"),
+        "fleet-scaling": ("experiments.checks.fleet.scaling", "whether several machines do cells side by side"),
         "sweep-cost": ("experiments.checks.sweep_cost", "what a sweep costs beyond its workers"),
         "score-cost": ("experiments.checks.score_cost", "what scoring costs once the audio exists"),
         "enhance-check": (

@@ -1,8 +1,10 @@
 """A worker that leaves a small, whole record and nothing else, in a few hundredths of a second: the sweep's own cost
-can then be seen. `python -m tests.stub_worker JOBDIR`."""
+can then be seen. `python -m tests.stub_worker JOBDIR`. STUB_WAIT_S: it waits so long first, without a processor."""
 
 import json
+import os
 import sys
+import time
 from pathlib import Path
 
 from metrics.record import RunRecord, Trial, save_record, to_json
@@ -10,6 +12,7 @@ from metrics.record import RunRecord, Trial, save_record, to_json
 
 def main(folder: Path) -> None:
     job = json.loads((folder / "job.json").read_text())
+    time.sleep(float(os.environ.get("STUB_WAIT_S", "0")))
     trials = [
         Trial(
             utterance_id="en03", repeat=repeat, wall_s=0.2, cpu_s=0.2, audio_s=1.0, frontend_s=0.01, denoise_s=0.15,

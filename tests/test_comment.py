@@ -13,17 +13,19 @@ from typing import Any
 import pytest
 
 from baselines.paired.data import Answers
+from baselines.paired.walk import Tried, WalkPlan, WalkVerdict
 from baselines.quality.gate import judge_quality
 from baselines.stored.gate import judge as judge_stored
 from experiments.common.cli import run_verb
 from experiments.settings.words import read_quality_limits
 from metrics.record import RecordError, to_json
+from reports.bisection import Walked, walked_content
 from reports.commands import CALLED_AS
 from reports.comment.__main__ import main
 from reports.verdicts.comment import ORDER, comment_markdown, outputs, read_measurement
 from reports.verdicts.paired import Comparison, comparison_content, failed_content
-from reports.verdicts.plain import code, percent, speed
 from reports.verdicts.quality import JudgedQuality, quality_content
+from reports.verdicts.spoken.plain import code, percent, speed
 from reports.verdicts.stored import Gated, verdict_content
 from tests.baseline_runs import LIMITS as STORED_LIMITS
 from tests.baseline_runs import Recipe, five, make_baseline, make_run, on_machine
@@ -90,6 +92,54 @@ def failed() -> dict[str, Any]:
     return failed_content("candidate", reason, "see log.txt", CREATED, {"candidate": {"revision": "HEAD"}}, MACHINE)
 
 
+def walked(verdict: WalkVerdict, *tried: Tried) -> dict[str, Any]:
+    """bisect.json of a walk over three commits."""
+    revisions = [
+        ("a" * 40, "Fast"),
+        ("b" * 40, "Tidy"),
+        ("c" * 40, "Cache the text | see #7"),
+        ("d" * 40, "More tests"),
+    ]
+    return walked_content(
+        Walked(
+            verdict=verdict, plan=WalkPlan(num_commits=3, wrong_frac=0.05, spare=3), revisions=revisions, tried=tried,
+            folders=[f"0{number}" for number in range(len(tried))], num_commits=3, of=(), environment=MACHINE,
+            wall_s=600.0,
+        ), CREATED,
+    )  # fmt: skip
+
+
+def step(purpose: Any, reference: int, candidate: int, *bounds: float, reason: str | None = None) -> Tried:
+    """bounds: outcome's ratio, low, high; none where the candidate could not be measured."""
+    ratio, low, high = bounds or (None, None, None)
+    outcome = (
+        None if low is None or high is None else "FAIL" if low > 1.05 else "PASS" if high < 1.05 else "INCONCLUSIVE"
+    )
+    return Tried(
+        purpose=purpose, reference=reference, candidate=candidate, outcome=outcome, catch_ratio=1.05, ratio=ratio,
+        low=low, high=high, reason=reason,
+    )  # fmt: skip
+
+
+def found_walk() -> dict[str, Any]:
+    verdict = WalkVerdict(
+        outcome="FAIL", exit_code=10, reason="this commit made it slower", culprit=2, suspects=(2,), in_parts=False,
+        is_proven=True,
+    )  # fmt: skip
+    return walked(
+        verdict, step("ends", 0, 3, 1.24, 1.19, 1.3), step("step", 0, 1, reason="ImportError: no module named `x`"),
+        step("step", 0, 2, 1.25, 1.18, 1.31), step("proof", 1, 2, 1.23, 1.18, 1.29),
+    )  # fmt: skip
+
+
+def undecided_walk() -> dict[str, Any]:
+    verdict = WalkVerdict(
+        outcome="INCONCLUSIVE", exit_code=11, reason="the proof does not decide", culprit=None, suspects=(1, 2),
+        in_parts=False, is_proven=False,
+    )  # fmt: skip
+    return walked(verdict, step("ends", 0, 3, 1.24, 1.19, 1.3), step("step", 0, 1, 1.08, 0.99, 1.2))
+
+
 CASES: dict[str, tuple[str, Callable[[], list[dict[str, Any]]]]] = {
     "faster": ("PASS", lambda: [pairs(0.88, 0.89, 0.87, 0.88, memory=1.004), quality()]),
     "slower": ("FAIL", lambda: [pairs(1.10, 1.11, 1.09, 1.10, memory=1.0)]),
@@ -105,6 +155,8 @@ CASES: dict[str, tuple[str, Callable[[], list[dict[str, Any]]]]] = {
     "quality_cannot_tell": ("INCONCLUSIVE", lambda: [pairs(0.9, 0.91, 0.89, 0.9), quality(noise=-0.95)]),
     "did_not_run": ("FAILED", lambda: [failed()]),
     "stored_slower": ("FAIL", lambda: [stored(make_run(2, Recipe(slower=1.5)))]),
+    "walk_found": ("FAIL", lambda: [found_walk()]),
+    "walk_cannot_tell": ("INCONCLUSIVE", lambda: [undecided_walk()]),
     "stored_other_machine": ("INVALID_ENV", lambda: [stored(on_machine(1.9))]),
 }  # fmt: skip
 
@@ -113,7 +165,8 @@ def folder_of(root: Path, verdicts: list[dict[str, Any]]) -> Path:
     for i, content in enumerate(verdicts):
         place = root / str(i)
         place.mkdir(parents=True)
-        (place / "verdict.json").write_text(to_json(content))
+        name = "bisect.json" if content.get("kind") == "bisect" else "verdict.json"
+        (place / name).write_text(to_json(content))
     return root
 
 

@@ -26,9 +26,10 @@ from experiments.fleet.wire import EVERY_S, Inbox, Outbox
 from experiments.measuring.job import Launcher, new_job
 from experiments.measuring.validate import one_cell
 from experiments.settings.compose import compose_cells, compose_config
-from experiments.sweep import fleet
+from experiments.sweep import fleet, hosts
 from experiments.sweep.__main__ import main as sweep_main
-from experiments.sweep.fleet import matched, resume_fleet, run_fleet
+from experiments.sweep.fleet import resume_fleet, run_fleet
+from experiments.sweep.hosts import matched
 from experiments.sweep.running import new_sweep, run_sweep
 from metrics.record import RunRecord, load_record
 from reports.__main__ import main as reports_main
@@ -75,9 +76,12 @@ def pipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipes]:
 def use(made: Pipes, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def connect(settings: object, more: object = ()) -> Iterator[Pipes]:
-        yield made
+        try:
+            yield made
+        finally:
+            made.shut()  # as Ray ends what a verb has started there
 
-    monkeypatch.setattr(fleet, "connected", connect)
+    monkeypatch.setattr(hosts, "connected", connect)
 
 
 def records(folder: Path) -> dict[str, RunRecord]:
@@ -280,7 +284,7 @@ def test_without_ray_the_launcher_says_what_to_install(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["launcher=ray"], "launcher=ray: only a sweep is measured on other machines"),
+        (["launcher=ray"], "launcher=ray: only sweep, optimize and gate are measured on other machines"),
         (["sweep.hosts=[jetson-*]"], "sweep.hosts=['jetson-*']: chooses machines of a fleet"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The fleet on Ray itself: three nodes on this machine, two host classes; a worker and a node killed."""
+"""The fleet on Ray itself: three nodes on this machine, two host classes; a worker, a node and the head killed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ import psutil
 import pytest
 
 from engine.contract import ConfigError
-from experiments.checks.local_fleet import LocalFleet
+from experiments.checks.fleet.chaos import FleetChaos
+from experiments.checks.fleet.local import LocalFleet
 from experiments.fleet.__main__ import status_lines
 from experiments.fleet.cluster import connected
+from experiments.optimize.fleet import run_fleet_search
 from experiments.settings.compose import compose_cells
 from experiments.sweep.fleet import run_fleet
+from experiments.sweep.once import one_run_a_class
 from experiments.sweep.running import new_sweep, run_sweep
 from metrics.record import load_record
 from tests.fleets import ALL_CORES, ONE_CORE, class_of
 from tests.test_fleet import FAKE, SMALL, never_two_at_once, no_reports, records, spoken, trials
+from tests.test_fleet_verbs import valid
 
 if importlib.util.find_spec("ray") is None:
     pytest.skip("the extra `ray` is not installed", allow_module_level=True)
@@ -131,6 +135,31 @@ def once(found: Callable[[], psutil.Process | None]) -> psutil.Process:
             return one
         wait.wait(0.02)
     raise AssertionError("nothing came back in time")
+
+
+def test_a_search_and_a_gate_measure_on_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they do with it is tried without Ray; here that two verbs after one another find their machines."""
+    monkeypatch.setattr("experiments.optimize.asking.score", valid)
+    monkeypatch.setattr("experiments.optimize.fleet.report", lambda folder: True)
+    words = [*SMALL, "launcher=ray", "sweep.sampler=random", "sweep.objectives=[rtf]", "sweep.constraints=[]"]
+    assert run_fleet_search([*words, "engine=fp32,bf16", "sweep.num_trials=2", "out=search"], FAKE) == 0
+    classes = sorted([class_of(ONE_CORE), class_of(ALL_CORES)])
+    for name in classes:
+        assert {label.partition("-")[0] for label in records(Path("search") / name)} == {"fp32", "bf16"}
+    asked = one_run_a_class([*SMALL, "launcher=ray"], lambda name: [*SMALL, "launcher=ray"], Path("gate"), FAKE)
+    for name, ended in zip(classes, asked, strict=True):
+        assert ended.folder is not None
+        assert load_record(ended.folder / "result.json").environment["host_class"] == ended.host_class == name
+
+
+def test_a_head_that_is_killed_costs_no_trial_that_came_back(tmp_path: Path) -> None:
+    """The sweep ends by itself and says how it goes on; with another head it measures what was not done."""
+    chaos = FleetChaos(tmp_path, seed=1, reach_s=6.0, cells="fp32,upstream", targets=("head",))
+    tally = chaos.run(num_kills=1)
+    assert tally.problems == []
+    assert tally.kills == {"head": 1}
+    assert tally.outcomes["ok"] >= 4
+    assert "the head of the fleet has not answered" in (tmp_path / "sweep-0.log").read_text()
 
 
 def test_who_has_no_token_is_refused(ray_fleet: LocalFleet) -> None:

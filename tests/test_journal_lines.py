@@ -18,7 +18,7 @@ from baselines.paired.selftests import HostErrors, Tally, load_errors, save_erro
 from experiments.common.journal import KINDS, JournalWriter, read_journal
 from experiments.common.progress import JournalTail
 from experiments.measuring.job import JobSpec, compose_record
-from experiments.optimize.__main__ import new_search
+from experiments.optimize.request import new_search
 from experiments.optimize.study import STUDY, open_study
 from experiments.settings.compose import Cell, compose_config
 from experiments.sweep.ledger import SWEEP, load_ledger, new_ledger
@@ -273,7 +273,7 @@ def test_no_appender_goes_round_the_mechanism() -> None:
     root = Path(__file__).resolve().parents[1]
     logs = {
         "experiments/compare/session.py", "experiments/functions/sides.py", "experiments/load/http.py",
-        "experiments/checks/chaos.py", "experiments/checks/fleet_chaos.py", "reports/comment/__main__.py",
+        "experiments/checks/chaos.py", "experiments/checks/fleet/chaos.py", "reports/comment/__main__.py",
     }  # fmt: skip
     packages = ("engine", "metrics", "baselines", "reports", "experiments")
     found = [path for name in packages for path in (root / name).rglob("*.py")]

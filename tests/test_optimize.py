@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from engine.contract import ConfigError
 from experiments.common.progress import Board
 from experiments.optimize import __main__ as optimize
-from experiments.optimize.__main__ import main, new_search, run_search
+from experiments.optimize import asking, request
+from experiments.optimize.__main__ import main, run_search
+from experiments.optimize.request import new_search
 from experiments.optimize.space import Constraint, NoFigure, directions_of, figure_of, read_constraints, read_space
 from experiments.settings.compose import compose_cell
 from experiments.sweep.cells import Watch
@@ -69,7 +71,7 @@ def test_a_search_measures_a_whole_small_space_and_goes_on_where_it_was_killed(
     assert run_search(search) == 130
     assert "python -m experiments.optimize resume=out" in capfd.readouterr().err
     monkeypatch.setattr(optimize, "measure_cell", measured)
-    resumed = optimize._resumed(["resume=out", "sweep.num_trials=9"])
+    resumed = request.resumed_search(["resume=out", "sweep.num_trials=9"])
     resumed.sweep.command = FAKE
     assert run_search(resumed) == 0
     assert {name.split("-")[0] for name in labels()} == {"bf16", "int8", "fp16"}
@@ -100,10 +102,10 @@ def test_what_could_not_be_scored_is_asked_again_when_the_search_goes_on(monkeyp
     search = new_search([*SMALL, "engine=bf16,fp32", "sweep.num_trials=2"])
     search.sweep.command = FAKE
     with monkeypatch.context() as broken:
-        broken.setattr(optimize, "score", lambda *given: False)
+        broken.setattr(asking, "score", lambda *given: False)
         assert run_search(search) == 14
     assert json.loads(Path("out/sweep.json").read_text())["status"] == "interrupted"
-    resumed = optimize._resumed(["resume=out"])
+    resumed = request.resumed_search(["resume=out"])
     resumed.sweep.command = FAKE
     assert run_search(resumed) == 0
     assert set(labels().values()) == {1}, "nothing is measured twice"
@@ -209,11 +211,11 @@ def test_a_search_for_joules_needs_their_pass_and_a_source(monkeypatch: pytest.M
     with pytest.raises(ConfigError, match=r"energy_j_per_audio_s: needs a pass of its own"):
         new_search(["out=out", "workload=smoke", "sweep.objectives=[rtf,energy_j_per_audio_s]"])
     assert not Path("out").exists()
-    space, config = optimize._asked(["measure=energy", 'sweep.constraints=["power_mean_w<=15"]'])
+    space, config = request.asked(["measure=energy", 'sweep.constraints=["power_mean_w<=15"]'])
     for source, said in ((Nothing({"rapl": "only root may read it"}), "only root may read it"), (Wall(), None)):
-        monkeypatch.setattr(optimize, "choose", lambda kind, found=source: found)
+        monkeypatch.setattr(request, "choose", lambda kind, found=source: found)
         with pytest.raises(ConfigError, match=f"no source of power here: {said}") if said else nullcontext():
-            optimize._refuse_without_energy(space, config)
+            request._refuse_without_energy(space, config)
 
 
 POINTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4)), max_size=12)

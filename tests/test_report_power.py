@@ -23,7 +23,7 @@ from reports.data.table import load_table
 from reports.render.every import render_report
 from reports.render.power import energy_points
 from reports.sections.power_columns import power_columns
-from reports.verdicts.spoken_runs import StoredFinding, _stored_row
+from reports.verdicts.spoken.runs import StoredFinding, _stored_row
 from tests.baseline_runs import LIMITS, changed, environment, five, make_baseline
 from tests.test_report_data import FakeCell, write_sweep
 

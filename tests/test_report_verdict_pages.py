@@ -16,7 +16,7 @@ from reports.verdicts.page import as_html
 from reports.verdicts.paired import comparison_content, comparison_sheet
 from reports.verdicts.quality import JudgedQuality, quality_content, quality_sheet
 from reports.verdicts.sheet import markdown_of, write_verdict
-from reports.verdicts.spoken_load import spoken_load
+from reports.verdicts.spoken.load import spoken_load
 from tests.scored_runs import WER, scored
 from tests.test_compare_words import compared
 from tests.test_report_html import page_of

@@ -12,9 +12,10 @@ from rich.console import Console
 
 from experiments.common.cli import EXIT_USAGE, run_verb
 from experiments.common.progress import Board, Planned
-from experiments.optimize import __main__ as optimize
-from experiments.optimize import study
-from experiments.optimize.__main__ import front_lines, main, new_search
+from experiments.optimize import request, study
+from experiments.optimize.__main__ import main
+from experiments.optimize.asking import front_lines
+from experiments.optimize.request import new_search
 from experiments.optimize.study import Search, Told, row_of, save_search
 from metrics.record import RecordError
 
@@ -76,7 +77,7 @@ def test_the_board_counts_against_what_there_may_be() -> None:
 def test_a_damaged_request_is_one_line(search: Search, content: str) -> None:
     Path("out/request.json").write_text(content)
     with pytest.raises(RecordError, match=r"no such search|damaged"):
-        optimize._resumed(["resume=out"])
+        request.resumed_search(["resume=out"])
 
 
 def test_an_override_that_only_ends_in_resume_is_one_line(search: Search, capsys: pytest.CaptureFixture[str]) -> None:

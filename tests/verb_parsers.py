@@ -18,7 +18,7 @@ from experiments.compare import __main__ as compare
 from experiments.compare.settings import read_command
 from experiments.functions.settings import read_command as read_function_command
 from experiments.measuring import limits
-from experiments.optimize import __main__ as optimize
+from experiments.optimize import request
 from experiments.selftest import __main__ as selftest
 from experiments.selftest import stored as gate_selftest
 from experiments.serve import settings as load_settings
@@ -78,7 +78,7 @@ def _sweep(argv: Sequence[str]) -> None:
 def _optimize(argv: Sequence[str]) -> None:
     more = [text for text in argv if not text.startswith("sweep.num_trials=")]
     if sweeping.resume_folder(more) is None:
-        optimize._asked(argv)
+        request.asked(argv)
 
 
 def _compare(argv: Sequence[str]) -> None:
@@ -245,7 +245,7 @@ PARSERS: dict[str, Parser] = {
     "experiments.plan_samples": _flags("experiments.plan_samples", plan_samples.KEYS, 2),
     **{f"experiments.{name}": _flags(f"experiments.{name}") for name in (
         "scoring.score", "trim_reference", "setup_jetson", "selftest.quality", "history", "checks.chaos",
-        "checks.sweep_cost", "checks.score_cost", "checks.fleet_chaos", "checks.ears",
+        "checks.sweep_cost", "checks.score_cost", "checks.fleet.chaos", "checks.fleet.scaling", "checks.ears",
     )},
     **{f"experiments.{name}": _flags(f"experiments.{name}.__main__") for name in (
         "tracking", "doctor", "telemetry", "fleet",

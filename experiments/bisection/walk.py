@@ -17,7 +17,7 @@ from experiments.compare.leave import keep
 from experiments.compare.processes import SideFailed
 from metrics.verdict import EXIT_CODES
 from reports.verdicts.paired import Comparison
-from reports.verdicts.plain import is_bounded
+from reports.verdicts.spoken.plain import is_bounded
 
 SHORT = 9  # characters of a commit
 # (the revisions, the folder of the comparison, progress) -> what came of it

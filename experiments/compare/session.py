@@ -26,7 +26,7 @@ from experiments.compare.settings import SIDES, Settings
 from experiments.telemetry.watch import watched, watching
 from metrics.verdict import EXIT_CODES
 from reports.verdicts.paired import Comparison, SideContent
-from reports.verdicts.plain import is_bounded
+from reports.verdicts.spoken.plain import is_bounded
 
 PAIRS, LOG = "pairs.jsonl", "log.txt"
 TOO_WIDE = "too wide to tell yet"

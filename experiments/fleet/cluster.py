@@ -7,7 +7,9 @@ long as the sweep lasts, as a sweep on its own machine holds the device lock; no
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+import socket
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -19,7 +21,7 @@ from experiments.common.plain import LauncherSettings
 from experiments.common.repository import git_state
 from experiments.fleet import relay
 from experiments.fleet.facts import DEVICE, RESOURCE
-from experiments.fleet.machines import Machine, MachineLost
+from experiments.fleet.machines import HeadLost, Machine, MachineLost
 from experiments.fleet.travel import code_archive
 from metrics.parts.environment import Commit
 
@@ -37,6 +39,11 @@ CALM = {
     "RAY_enable_metrics_collection": "0", "RAY_metrics_report_interval_ms": "60000",
     "RAY_raylet_report_resources_period_milliseconds": "1000", "RAY_raylet_check_gc_period_milliseconds": "10000",
 }  # fmt: skip
+# Ray would end this very process when its head has not answered for a minute; whoever measures ends by itself, and
+# says what is kept
+PATIENT = {"RAY_gcs_rpc_server_reconnect_timeout_s": "600"}
+CONNECT_S = 10.0
+HEAD_S = 20.0  # a head that has not answered by then is lost; machines themselves leave one after a minute
 HELD_S = 20.0  # a machine that has not answered by then is said to be held
 
 
@@ -82,9 +89,9 @@ class Cluster:
     opened: dict[str, Machine] = field(default_factory=dict)
 
     def nodes(self) -> list[Node]:
-        """The machines that are alive, those with a host class alone."""
+        """The machines that are alive, those with a host class alone. Raises HeadLost."""
         found = []
-        for node in self.ray.nodes():
+        for node in _answered(self.ray.nodes):
             names = [name.removeprefix(RESOURCE) for name in node["Resources"] if name.startswith(RESOURCE)]
             if node["Alive"] and names:
                 found.append(
@@ -123,6 +130,17 @@ class Cluster:
         self.ray.kill(actor)
 
 
+def _answered(ask: Callable[[], list[dict[str, Any]]], patience_s: float = HEAD_S) -> list[dict[str, Any]]:
+    """What the head says. Ray asks for ever, so somebody else waits for it. Raises HeadLost."""
+    answers: list[list[dict[str, Any]]] = []
+    asking = threading.Thread(target=lambda: answers.append(ask()), name="asks the head", daemon=True)
+    asking.start()
+    asking.join(patience_s)
+    if not answers:
+        raise HeadLost(f"the head of the fleet has not answered for {patience_s:g} s")
+    return answers[0]
+
+
 def _said(error: Exception) -> str:
     """Ray's message without its pages of advice."""
     cause = getattr(error, "cause", None)
@@ -136,20 +154,23 @@ def connected(settings: LauncherSettings, more: Collection[str] = ()) -> Iterato
 
     Raises ConfigError where Ray is not installed, no head is named, or none answers.
     """
-    ray, address = ray_module(), settings.get("address") or os.environ.get(ADDRESS)
+    with _environment(PATIENT):
+        ray = ray_module()
+    address = settings.get("address") or os.environ.get(ADDRESS)
     if not address:
         raise ConfigError(
             "launcher.address", "null", "names no fleet, and RAY_ADDRESS is not set",
             f"start one with `{START}`, then launcher.address=HOST:PORT",
         )  # fmt: skip
     try:
+        _refuse_silent(address)
         ray.init(
             address=address,
             namespace="f5bench",
             log_to_driver=False,
             logging_level="error",
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
             "launcher.address", address, f"no fleet answers there ({_said(error)})", f"start one with `{START}`"
         ) from error
@@ -158,6 +179,25 @@ def connected(settings: LauncherSettings, more: Collection[str] = ()) -> Iterato
         yield Cluster(ray, ray.put(code_archive(more)), git_state(ROOT))
     finally:
         ray.shutdown()
+
+
+def _refuse_silent(address: str) -> None:
+    """Raises OSError where nobody listens: Ray itself would ask until it gives up for good."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal():  # else one of Ray's own words, such as auto
+        socket.create_connection((host.rpartition("/")[2], int(port)), CONNECT_S).close()
+
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """What Ray reads as it is imported, and nobody after it."""
+    fresh = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(fresh)
+    try:
+        yield
+    finally:
+        for name in fresh:
+            del os.environ[name]
 
 
 def free_classes(available: Mapping[str, float]) -> dict[str, int]:

@@ -23,6 +23,10 @@ class MachineLost(Exception):
     """It does not answer, or is no longer what it was: what runs there is to be done elsewhere."""
 
 
+class HeadLost(Exception):
+    """Who knows of all machines does not answer: none is found any more, and none is told to be gone."""
+
+
 @dataclass(slots=True, eq=False)
 class Machine:
     """name: for people. talk: a request line -> the lines of the answer; raises MachineLost. close: let it go. git: the

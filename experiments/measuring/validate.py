@@ -101,8 +101,10 @@ def _check_launcher(config: Config, elsewhere: bool) -> None:
     if name not in LAUNCHERS:
         raise ConfigError("launcher.name", name, f"must be {' or '.join(LAUNCHERS)}", "use launcher=local")
     if name != LOCAL and not elsewhere:
-        remedy = "use `python -m experiments.sweep` with it, or launcher=local"
-        raise ConfigError("launcher", name, "only a sweep is measured on other machines", remedy)
+        raise ConfigError(
+            "launcher", name, "only sweep, optimize and gate are measured on other machines",
+            "use `python -m experiments.sweep` with it, or launcher=local",
+        )  # fmt: skip
     if name == LOCAL and hosts is not None:
         raise ConfigError("sweep.hosts", hosts, "chooses machines of a fleet", "set launcher=ray, or sweep.hosts=null")
 

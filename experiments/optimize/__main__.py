@@ -6,15 +6,11 @@ ordinary cell of a sweep: own process, own journal, kept by its key. A search th
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
-from engine.contract import ConfigError
 from experiments.common.cli import (
     EXIT_INTERRUPTED,
     EXIT_JOB_FAILED,
@@ -25,38 +21,26 @@ from experiments.common.cli import (
     run_verb,
 )
 from experiments.common.device_lock import device_name, folder_lock
-from experiments.common.plain import Config, SweepSettings
-from experiments.common.presets import config_dir, own_folder, with_presets
+from experiments.common.presets import config_dir, with_presets
 from experiments.common.progress import Board
-from experiments.measuring.job import RESULT
-from experiments.measuring.running import default_out, planned, score
-from experiments.measuring.validate import validate, validate_out
-from experiments.optimize.space import ENERGY_OBJECTIVES, SAMPLERS, Space, directions_of, read_constraints, read_space
-from experiments.optimize.study import (
-    Search,
-    Told,
-    figures_of,
-    open_study,
-    proposals,
-    row_of,
-    save_search,
-    tell,
-    told_of,
+from experiments.measuring.running import planned
+from experiments.optimize.asking import IDLE, asking_of, first_cell, front_lines, scored_figures
+from experiments.optimize.fleet import resume_fleet_search, run_fleet_search
+from experiments.optimize.request import (
+    SEARCH_SWEEP,
+    asked,
+    folder_of,
+    new_search,
+    request_of,
+    resumed_search,
 )
-from experiments.settings.compose import Cell, compose_cell, compose_config
+from experiments.optimize.study import Search, Told
+from experiments.settings.compose import Cell
 from experiments.settings.front import answered
-from experiments.settings.keys import key_of
-from experiments.sweep.cells import Sweep, Watch, measure_cell, read_cells, review, stop_reason
-from experiments.sweep.ledger import Ledger, load_ledger, new_ledger
-from experiments.sweep.running import RESUME, lock_devices, publish, references_of, resume_folder, show_finished
-from experiments.telemetry.backends import choose, missing_power
-from experiments.workload.requests import load_workload
-from metrics.record import RecordError, load_record, write_atomically
-from metrics.typed import from_json, load_json
+from experiments.sweep.cells import Watch, measure_cell, review, stop_reason
+from experiments.sweep.hosts import is_fleet, is_fleet_folder
+from experiments.sweep.running import RESUME, lock_devices, publish, show_finished
 
-REQUEST = "request.json"
-SEARCH_SWEEP = "sweep=search"
-MAX_IDLE = 50  # suggestions in a row that were measured before
 HELP = """Search the variants for the best trade of speed, quality and memory; print the front.
 
 examples:
@@ -66,15 +50,8 @@ examples:
   python -m experiments.optimize 'sweep.constraints=["stoi_vs_reference>=0.9"]' 'sweep.objectives=[rtf,peak_bytes]'
   python -m experiments.optimize measure=energy 'sweep.objectives=[rtf,energy_j_per_audio_s]'
   python -m experiments.optimize resume=outputs/20260101-120000-search [sweep.num_trials=48]
+  python -m experiments.optimize launcher=ray 'sweep.hosts=[jetson-*]'    one on each host class, docs/fleet.md
 """
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """request.json: the command line that the search was started with, and the folder of own presets."""
-
-    argv: tuple[str, ...]
-    config_dir: str | None = None
 
 
 @with_presets
@@ -82,89 +59,12 @@ def main(argv: Sequence[str]) -> int:
     if answered(argv, HELP, first=[SEARCH_SWEEP]):
         return EXIT_OK
     if not any(arg.startswith(RESUME) for arg in argv):
+        if is_fleet(argv, lambda words: asked(words)[1]):
+            return run_fleet_search(argv)
         return run_search(new_search(argv))
-    with config_dir(_request_of(_folder_of(argv))[1]):
-        return run_search(_resumed(argv))
-
-
-def new_search(argv: Sequence[str]) -> Search:
-    """Everything is checked, the folder is made, the request is kept, before anything is measured."""
-    space, config = _asked(argv)
-    validate(config)
-    _refuse_without_energy(space, config)
-    out = Path(config["out"] or default_out("search"))
-    search = _search_of(space, config["sweep"], Sweep(folder=out, cells=[], ledger=new_ledger(out, [], [])))
-    validate_out(out, int(config["sweep"]["num_trials"]) + 1, len(load_workload(config).lines))
-    own = own_folder()
-    write_atomically(out / REQUEST, json.dumps({"argv": list(argv), "config_dir": own and str(own)}) + "\n")
-    search.sweep.ledger.save()
-    return search
-
-
-def _refuse_without_energy(space: Space, config: Config) -> None:
-    """Every trial would be measured and have no number. Raises ConfigError."""
-    settings = config["sweep"]
-    asked = [*settings["objectives"], *(limit.metric for limit in read_constraints(settings["constraints"]))]
-    named = [name for name in asked if name in ENERGY_OBJECTIVES]
-    if not named or any(dimension.key.partition(".")[0] == "measure" for dimension in space.dimensions):
-        return
-    if not config["measure"].get("energy_busy_s"):
-        raise ConfigError("sweep.objectives", named[0], "needs a pass of its own for energy", "add measure=energy")
-    head = choose(str(config["device"]["kind"])).head()
-    if not head.get("rule"):
-        raise ConfigError(
-            "sweep.objectives", named[0], f"has no source of power here: {missing_power(head)}",
-            "f5bench telemetry watch shows what there is",
-        )  # fmt: skip
-
-
-def _asked(argv: Sequence[str]) -> tuple[Space, Config]:
-    settings = [arg for arg in argv if key_of(arg).startswith("sweep.")]
-    space = read_space(argv, compose_config([SEARCH_SWEEP, *settings])["sweep"]["space"])
-    return space, compose_config([SEARCH_SWEEP, *space.fixed])
-
-
-def _request_of(folder: Path) -> tuple[list[str], Path | None]:
-    """(overrides, own presets or None) that a search was started with. Raises RecordError."""
-    try:
-        request = from_json(_Request, load_json(folder / REQUEST))
-    except (OSError, ValueError) as error:
-        raise RecordError(
-            f"{folder / REQUEST}: no such search; give the folder that experiments.optimize left"
-        ) from error
-    return list(request.argv), None if request.config_dir is None else Path(request.config_dir)
-
-
-def _folder_of(argv: Sequence[str]) -> Path:
-    folder = resume_folder([arg for arg in argv if key_of(arg) != "sweep.num_trials"])
-    assert folder is not None
-    return folder
-
-
-def _resumed(argv: Sequence[str]) -> Search:
-    """The search of a folder; only the number of its trials may be another."""
-    folder, more = _folder_of(argv), [arg for arg in argv if key_of(arg) == "sweep.num_trials"]
-    asked, _ = _request_of(folder)
-    argv = [*[arg for arg in asked if not more or key_of(arg) != "sweep.num_trials"], *more]
-    space, config = _asked(argv)
-    ledger: Ledger = load_ledger(folder)
-    return _search_of(space, config["sweep"], Sweep(folder=folder, cells=read_cells(ledger), ledger=ledger))
-
-
-def _search_of(space: Space, settings: SweepSettings, sweep: Sweep) -> Search:
-    for key in ("num_trials", "sampler_seed"):
-        if not isinstance(settings[key], int) or settings[key] < (key == "num_trials"):
-            raise ConfigError(f"sweep.{key}", settings[key], "must be a whole number", f"use sweep.{key}=1")
-    if settings["sampler"] not in SAMPLERS:
-        raise ConfigError("sweep.sampler", settings["sampler"], f"must be one of {', '.join(SAMPLERS)}", "use tpe")
-    return Search(
-        sweep=sweep,
-        space=space,
-        settings=settings,
-        objectives=tuple(settings["objectives"]),
-        directions=directions_of(settings["objectives"]),
-        constraints=read_constraints(settings["constraints"]),
-    )
+    folder = folder_of(argv)
+    with config_dir(request_of(folder)[1]):
+        return resume_fleet_search(argv) if is_fleet_folder(folder) else run_search(resumed_search(argv))
 
 
 def run_search(search: Search) -> int:
@@ -194,47 +94,26 @@ def run_search(search: Search) -> int:
     return code if any(row["values"] for row in search.rows) and not stopped else EXIT_JOB_FAILED
 
 
-def front_lines(search: Search) -> list[str]:
-    """The cells that no other beats, a line each, however often they were suggested."""
-    lines = []
-    for row in search.rows:
-        if row["is_on_front"] and row["values"] is not None:
-            figures = zip(search.objectives, row["values"], strict=True)
-            lines.append(f"front    {row['label']}: {', '.join(f'{name} {value:.4g}' for name, value in figures)}")
-    return lines
-
-
 def _loop(search: Search, stack: ExitStack) -> str | None:
     """Why it ended before its trials were made; None where it did not, or the sampler had no more to ask."""
-    sweep, first = search.sweep, _first_cell(search)
-    study = open_study(search, first)
+    sweep, first = search.sweep, first_cell(search)
+    asking = asking_of(search)
     board = stack.enter_context(Board([], at_most=max(1, search.wanted - len(search.rows))))
     for line in review(sweep):
         board.say(line)
     watch = Watch(board, lock_devices([first], board, stack))
-    told: dict[str, Told] = {row["label"]: told_of(row) for row in search.rows}
-    num_idle = 0
-    for trial in proposals(study, search):
-        cell = _cell_of(search, trial)
-        label = cell if isinstance(cell, str) else cell.label
-        num_idle = num_idle + 1 if label in told else 0
-        if isinstance(cell, str):
-            told.setdefault(label, Told(reason=cell))
-        elif label not in told:
-            watch = _locked(watch, cell, stack)
-            measured = _measured(search, cell, watch)
-            if measured is None:  # not told to the sampler, for which it would have failed for ever
-                return f"{label}: its audio could not be scored"
-            told[label] = measured
-        tell(study, trial, label, told[label])
-        search.add(row_of(trial.number, label, trial.params, told[label]))
-        save_search(search)
-        stop = _stop_reason(sweep, label) if num_idle == 0 else None
+    while (one := asking.next()) is not None:
+        watch = _locked(watch, one.cell, stack)
+        measured = _measured(search, one.cell, watch)
+        if measured is None:  # not told to the sampler, for which it would have failed for ever
+            return f"{one.cell.label}: its audio could not be scored"
+        asking.tell(one, measured)
+        index = sweep.index_of(one.cell.label)
+        stop = None if index is None else stop_reason(sweep, index)
         if stop:
             return stop
-        if num_idle >= MAX_IDLE:
-            board.say("the sampler only repeats itself: enough")
-            break
+    if asking.is_idle:
+        board.say(IDLE)
     return None
 
 
@@ -244,33 +123,6 @@ def _locked(watch: Watch, cell: Cell, stack: ExitStack) -> Watch:
     held = [lock for other, lock in watch.locks.items() if device_name(other) == device_name(kind)]
     locks = {kind: held[0]} if held else lock_devices([cell], watch.board, stack)
     return replace(watch, locks={**watch.locks, **locks})
-
-
-def _stop_reason(sweep: Sweep, label: str) -> str | None:
-    index = sweep.index_of(label)
-    return None if index is None else stop_reason(sweep, index)
-
-
-def _cell_of(search: Search, trial: Any) -> Cell | str:
-    """The cell that a suggestion names; a reason where it is no valid configuration."""
-    chosen = [f"{dimension.key}={dimension.suggest(trial)}" for dimension in search.space.dimensions]
-    try:
-        keys = [dimension.key for dimension in search.space.dimensions]
-        cell = compose_cell((SEARCH_SWEEP, *search.space.fixed, *chosen), keys)
-        validate(cell.config, check_texts=False)
-    except ConfigError as error:
-        return f"{' '.join(chosen)}: {error.allowed}"
-    for known in search.sweep.cells:
-        if known.label.casefold() == cell.label.casefold() and not set(chosen) <= set(known.overrides):
-            return (
-                f"{' '.join(chosen)}: has the folder of another cell, {known.label}; write one of the values otherwise"
-            )
-    return cell
-
-
-def _first_cell(search: Search) -> Cell:
-    config = compose_config([SEARCH_SWEEP, *search.space.fixed])
-    return Cell(label="search", overrides=search.space.fixed, config=config)
 
 
 def _measured(search: Search, cell: Cell, watch: Watch) -> Told | None:
@@ -283,12 +135,7 @@ def _measured(search: Search, cell: Cell, watch: Watch) -> Told | None:
         assert isinstance(watch.board, Board)
         position = watch.board.add(planned(cell))
         measure_cell(sweep, index, position, watch)
-    folder = sweep.dir_of(index)
-    if sweep.ledger.entries[index].state == "ok" and not score(
-        folder, references_of(sweep, watch, [index])[index], None
-    ):
-        return None
-    return figures_of(load_record(folder / RESULT), search)
+    return scored_figures(search, index, watch)
 
 
 if __name__ == "__main__":

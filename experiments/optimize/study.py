@@ -14,7 +14,6 @@ from engine.contract import ConfigError
 from experiments.common.plain import SweepSettings
 from experiments.optimize.space import Constraint, NoFigure, Space, figure_of
 from experiments.settings.compose import Cell
-from experiments.settings.identity import identity_of
 from experiments.sweep.cells import Sweep
 from metrics.pareto import Direction, pareto_front
 from metrics.record import RecordError, RunRecord, write_atomically
@@ -102,7 +101,7 @@ def open_study(search: Search, first: Cell) -> Any:
 def _opened(optuna: Any, search: Search, first: Cell) -> Any:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = f"sqlite:///{(search.sweep.folder / STUDY).resolve()}"
-    identity = identity_of(first.config)
+    identity = search.sweep.identity_of(first.config)
     name = f"search-{identity.code}-{identity.weights}-{identity.environment}"
     outdated = [one for one in optuna.get_all_study_names(storage) if one != name]
     is_new = name not in optuna.get_all_study_names(storage)

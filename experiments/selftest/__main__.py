@@ -22,7 +22,7 @@ from experiments.compare.processes import SideFailed
 from experiments.compare.settings import SIDES
 from experiments.measuring.running import default_out
 from experiments.measuring.validate import one_cell
-from experiments.selftest.keep import Keeper, positive
+from experiments.selftest.keep import Keeper, positive, refuse_other_machines
 from experiments.selftest.live import Keep, Live, live_command, run_live
 from experiments.selftest.replay import RATIOS, rates, table
 from experiments.settings.compose import compose_config
@@ -142,6 +142,7 @@ def read_asked(argv: Sequence[str]) -> Asked:
     minutes = own.get("minutes")
     for text in rest:
         refuse_misspelt(*text.partition("=")[::2], OWN)
+    refuse_other_machines(rest)
     _refuse_unread(own)
     if minutes is None and [text for text in rest if not text.startswith("out=")]:
         raise ConfigError("overrides", " ".join(rest), "replays compose no engine", "add minutes=10 for a live test")

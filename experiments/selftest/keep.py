@@ -16,6 +16,8 @@ from engine.contract import ConfigError
 from engine.keys import LONGEST_S
 from experiments.common.device_lock import lock_folder
 from experiments.common.environment import now_iso
+from experiments.measuring.validate import LOCAL
+from experiments.settings.keys import key_of
 
 
 class Keeper:
@@ -79,6 +81,18 @@ def together(before: HostErrors | None, now: HostErrors) -> HostErrors:
         tallies=tuple(kept[key] for key in sorted(kept)), restart_sd_frac=restart,
         restarts=max(measured, key=lambda one: one.num_blocks, default=None),
     )  # fmt: skip
+
+
+def refuse_other_machines(overrides: Sequence[str]) -> None:
+    """Raises ConfigError for launcher=ray: calls of two processes take turns there, and the figures that are kept are
+    of one machine's noise."""
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key_of(text).partition(".")[0] == "launcher" and value != LOCAL:
+            raise ConfigError(
+                key, value, "a self-test is of the machine that it runs on: its calls take turns there",
+                "run it on each machine, and bring its baselines/selftests/HOST-CLASS.json",
+            )  # fmt: skip
 
 
 def positive(key: str, text: str) -> float:

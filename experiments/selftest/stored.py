@@ -25,7 +25,7 @@ from experiments.measuring.fresh import fresh_run
 from experiments.measuring.limits import read_limits
 from experiments.measuring.running import default_out
 from experiments.measuring.validate import one_cell
-from experiments.selftest.keep import Keeper, positive
+from experiments.selftest.keep import Keeper, positive, refuse_other_machines
 from experiments.settings.front import is_help, refuse_flags, show_help
 from experiments.settings.host import this_host_class
 from experiments.settings.keys import key_of, refuse_misspelt
@@ -177,6 +177,7 @@ def read_asked(argv: Sequence[str]) -> Asked:
     rest = [text for text in argv if key_of(text) not in (*OWN, "out")]
     for text in rest:
         refuse_misspelt(*text.partition("=")[::2], OWN)
+    refuse_other_machines(rest)
     if "minutes" not in own:
         raise ConfigError("minutes", "(missing)", "the sessions are measured live", "add minutes=30")
     if own.get("keep", "true") not in ("true", "false"):

@@ -33,7 +33,8 @@ def main(argv: Sequence[str]) -> int:
         return _show_cells([arg for arg in argv if "=" in arg and not arg.startswith("-")])
     if answered(argv, HELP, taken=MULTIRUN):
         return EXIT_OK
-    from experiments.sweep.fleet import is_fleet, is_fleet_folder, resume_fleet, run_fleet
+    from experiments.sweep.fleet import resume_fleet, run_fleet
+    from experiments.sweep.hosts import is_fleet, is_fleet_folder
     from experiments.sweep.running import resume_folder, resumed_sweep, run_cells, run_sweep
 
     argv = without_multirun(argv)

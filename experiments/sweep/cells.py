@@ -46,7 +46,11 @@ class Sweep:
 
     def identity(self, index: int) -> Identity:
         """The cell key as code, weights and the measuring machine are now."""
-        found = identity_of(self.cells[index].config)
+        return self.identity_of(self.cells[index].config)
+
+    def identity_of(self, config: Config) -> Identity:
+        """Of a configuration, on the machine that measures this sweep."""
+        found = identity_of(config)
         return replace(found, environment=self.environment or found.environment, code=self.code or found.code)
 
     def dir_of(self, index: int) -> Path:

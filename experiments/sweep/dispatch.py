@@ -15,10 +15,11 @@ from pathlib import Path
 
 from experiments.common.cli import note
 from experiments.fleet.facts import HostClass
-from experiments.fleet.machines import Machine, MachineLost, Place
+from experiments.fleet.machines import HeadLost, Machine, MachineLost, Place
 from experiments.sweep.cells import Sweep, Watch, measure_cell, stop_reason
 
 LOOK_S = 2.0  # between two looks for machines that have joined
+LAST_S = 60.0  # what runs when the head is lost may come to its end: so long its machine stays
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +64,8 @@ class Lines:
 
 
 class Dispatch:
-    """All tables at once. join: the machines that have joined since it was last asked, with their tables."""
+    """All tables at once. join: the machines that have joined since it was last asked, with their tables; raises
+    HeadLost."""
 
     def __init__(
         self, tables: list[Table], losses: int, wait_s: float, join: Callable[[], Iterable[tuple[Table, Machine]]]
@@ -72,16 +74,20 @@ class Dispatch:
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._errors: list[BaseException] = []
-        self._is_over = False
+        self._is_over = self._is_lost = False
 
     def run(self) -> None:
-        """Until every table is done, or left for later. Raises what a thread met; Ctrl-C lets the machines go first."""
+        """Until every table is done, or left for later. Raises what a thread met, and HeadLost when what ran has ended
+        or its machine must have gone as well; Ctrl-C lets the machines go first."""
         for table in self._tables:
             for machine in list(table.machines):
                 self._start(table, machine)
         try:
             while self._goes_on():
                 self._look()
+        except HeadLost:
+            self._last_cells()
+            raise
         finally:
             self._end()
         if self._errors:
@@ -93,6 +99,13 @@ class Dispatch:
             if not self._errors and not all(table.is_done for table in self._tables):
                 self._changed.wait(LOOK_S)
             return not self._errors and not all(table.is_done for table in self._tables)
+
+    def _last_cells(self) -> None:
+        """Nothing new is begun; what runs needs no head to come back."""
+        with self._changed:
+            self._is_over = self._is_lost = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not any(table.num_running for table in self._tables), LAST_S)
 
     def _start(self, table: Table, machine: Machine) -> None:
         thread = threading.Thread(target=self._serve, args=(table, machine), name=machine.name, daemon=True)
@@ -108,12 +121,11 @@ class Dispatch:
         for machine in running:
             machine.close()
         for thread in self._threads:
-            thread.join()
+            thread.join(0.0 if self._is_lost else None)  # without a head nobody is told that a machine is gone
 
     def _look(self) -> None:
-        """For machines that have joined; a table that has waited too long for one is left for later."""
-        if not any(table.todo for table in self._tables):
-            return
+        """For machines that have joined; a table that has waited too long for one is left for later. Raises
+        HeadLost."""
         for table, machine in self._join():
             with self._changed:
                 table.empty_since_s = None

@@ -15,6 +15,7 @@ from metrics.record import SWEEP_SCHEMA_VERSION, RecordError, repeated, write_at
 from metrics.typed import from_json
 
 SWEEP = "sweep.json"
+REQUEST = "request.json"  # of a search, beside its ledger: what it was asked for
 
 AttemptOutcome = Literal["running", "ok", "skipped", "failed", "lost"]
 CellState = Literal["pending", "running", "ok", "skipped", "failed"]

@@ -29,9 +29,9 @@ EXIT_USAGE = 2
 COMMIT = re.compile(r"[0-9a-f]{40}")
 LINK = re.compile(r"https?://[A-Za-z0-9./_#?=&%:~-]+")
 DESCRIPTION = f"""{__doc__}
-A FOLDER is what compare, gate or quality-gate left (verdict.json), or holds such folders: speed and quality of one
-change are then one sentence. Several changes are several folders: one with two verdicts of a kind is refused. Prints
-Markdown. Nothing is judged here again.
+A FOLDER is what compare, gate, quality-gate or a walk left (verdict.json, bisect.json), or holds such folders: speed
+and quality of one change are then one sentence. Several changes are several folders: one with two verdicts of a kind is
+refused. Prints Markdown. Nothing is judged here again.
 
   --post writes it as the one comment of the pull request, and edits that comment from then on; every measurement gets a
   check besides: success, failure, or neutral where it cannot tell. With --artifacts ROOT instead of folders it takes

@@ -15,14 +15,15 @@ from metrics.record import RecordError
 from metrics.typed import load_json
 from metrics.verdict import EXIT_CODES, EXIT_RUN_FAILED
 from reports.commands import typed
-from reports.verdicts.plain import code
-from reports.verdicts.spoken import Said, Spoken
-from reports.verdicts.spoken_pairs import spoken_pairs
-from reports.verdicts.spoken_runs import spoken_gate, spoken_quality
+from reports.verdicts.spoken.pairs import spoken_pairs
+from reports.verdicts.spoken.parts import Said, Spoken
+from reports.verdicts.spoken.plain import code
+from reports.verdicts.spoken.runs import spoken_gate, spoken_quality
+from reports.verdicts.spoken.walk import spoken_walk
 
 MARK = "<!-- f5bench -->"  # by which the comment is found again; nobody sees it
 MAX_CHARS = 60_000  # GitHub takes 65,536
-VERDICT = "verdict.json"
+VERDICT, WALK = "verdict.json", "bisect.json"
 Conclusion = Literal["success", "failure", "neutral"]
 # The first that is found decides: what certainly went wrong before what nobody knows
 ORDER: tuple[Said, ...] = ("FAILED", "NO_BASELINE", "FAIL", "INVALID_ENV", "INCONCLUSIVE", "WARN", "PASS")
@@ -76,15 +77,18 @@ class Measurement:
         # A judge's word on quality says more than a comparison's own
         judged = [one.quality for one in reversed(self.spoken) if one.quality]
         memory = [one.memory for one in self.spoken if one.memory]
-        is_measured = any(one.ratio is not None or one.rows for one in self.spoken)
+        is_measured = any(one.is_of_quality and (one.ratio is not None or one.rows) for one in self.spoken)
         quality = judged[:1] or (["quality not judged"] if is_measured else [])
         return ", ".join([*speeds, *quality, *memory[:1]]) or "nothing was measured"
 
 
 def read_measurement(name: str, folder: Path, link: str | None, ended: int | None = None) -> Measurement:
-    """Every verdict.json of the folder and the folders in it. ended: the exit code of what measured, which counts where
-    no verdict was left or where it is worse than all of them. Raises RecordError."""
-    paths = [path for path in (folder / VERDICT, *sorted(folder.glob(f"*/{VERDICT}"))) if path.is_file()]
+    """Every verdict.json of the folder and the folders in it; of a walk its bisect.json instead, whose comparisons lie
+    below it. ended: the exit code of what measured, which counts where no verdict was left or where it is worse than
+    all of them. Raises RecordError."""
+    walks = [path for path in (folder / WALK, *sorted(folder.glob(f"*/{WALK}"))) if path.is_file()]
+    verdicts = (path for path in (folder / VERDICT, *sorted(folder.glob(f"*/{VERDICT}"))) if path.is_file())
+    paths = [*walks, *(path for path in verdicts if not (folder / WALK).is_file())]
     spoken = sorted((read_spoken(path) for path in paths), key=lambda one: one.speed is None)
     _refuse_mixed(folder, paths, spoken)
     if not spoken and ended is None:
@@ -138,9 +142,11 @@ def spoken(content: Mapping[str, object]) -> Spoken:
         return spoken_pairs(content)
     if kind == "quality":
         return spoken_quality(content)
+    if kind == "bisect":
+        return spoken_walk(content)
     if kind is None and "baseline" in content and "findings" in content:
         return spoken_gate(content)
-    raise ValueError(f"kind {kind!r} is none of same-run, quality, or a stored baseline's")
+    raise ValueError(f"kind {kind!r} is none of same-run, quality, bisect, or a stored baseline's")
 
 
 def comment_markdown(measurements: Sequence[Measurement]) -> str:

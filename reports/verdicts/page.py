@@ -17,7 +17,7 @@ from reports.render.html import as_script, data_uri, render_page
 from reports.render.plots import Picture
 from reports.verdicts.comment import VERDICT, Measurement, body_lines, detail_lines, read_spoken
 from reports.verdicts.pictures import draw_load, draw_ratios
-from reports.verdicts.spoken_load import spoken_load
+from reports.verdicts.spoken.load import spoken_load
 from reports.words import plain_json
 
 # What the verbs leave for people, and beside it for machines

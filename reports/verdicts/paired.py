@@ -10,8 +10,8 @@ from baselines.paired.data import CANDIDATE, REFERENCE, SENTINEL, Answers
 from baselines.paired.rule import PairedFinding, PairedLimits, PairedVerdict
 from metrics.verdict import WORDS, Outcome
 from reports.verdicts.junit import KINDS, Case
-from reports.verdicts.plain import growth, is_bounded, mebibytes
 from reports.verdicts.sheet import Line, Sheet
+from reports.verdicts.spoken.plain import growth, is_bounded, mebibytes
 
 COMPARISON_SCHEMA_VERSION = 1
 QUALITY_GATE = "python -m experiments.quality_gate"

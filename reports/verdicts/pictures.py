@@ -9,9 +9,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from reports.render.plots import COLORS, DPI, Picture, save
-from reports.verdicts.plain import NAMES, is_bounded
-from reports.verdicts.spoken import listed, pick
-from reports.verdicts.spoken_load import load_levels
+from reports.verdicts.spoken.load import load_levels
+from reports.verdicts.spoken.parts import listed, pick
+from reports.verdicts.spoken.plain import NAMES, is_bounded
 
 ROW_INCHES, HEAD_INCHES = 0.4, 1.1
 

@@ -13,8 +13,8 @@ from baselines.stored.verdict import Finding, Limits, Verdict
 from metrics.record import RunRecord
 from metrics.verdict import EXIT_RUN_FAILED, WORDS
 from reports.verdicts.junit import KINDS, Case
-from reports.verdicts.plain import is_bounded
 from reports.verdicts.sheet import Line, Sheet
+from reports.verdicts.spoken.plain import is_bounded
 
 # 2 has what each metric can find, and the baseline's approval; 3 says INCONCLUSIVE where 2 said CANNOT_TELL
 VERDICT_SCHEMA_VERSION = 3

@@ -8,7 +8,8 @@ from typing import Literal
 
 from metrics.typed import part_of
 from metrics.verdict import Outcome
-from reports.verdicts.plain import (
+from reports.verdicts.spoken.parts import UNSURE, Row, Spoken, interval, listed, machine_line, outcome_of, pick
+from reports.verdicts.spoken.plain import (
     between,
     code,
     counted,
@@ -20,7 +21,6 @@ from reports.verdicts.plain import (
     seconds,
     speed,
 )
-from reports.verdicts.spoken import UNSURE, Row, Spoken, interval, listed, machine_line, outcome_of, pick
 
 EXIT_USAGE = 2
 SIDES: Mapping[str, str] = {"reference": "before", "candidate": "after", "sentinel": "before, a second time"}

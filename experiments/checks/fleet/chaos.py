@@ -1,7 +1,8 @@
-"""kill -9 at random moments on a fleet: `python -m experiments.checks.fleet_chaos --kills 30` prints what was lost.
+"""kill -9 at random moments on a fleet: `python -m experiments.checks.fleet.chaos --kills 30` prints what was lost.
 
 Three Ray nodes of two host classes on this machine measure sweeps of a fake engine, and a worker, the relay that Ray
-runs, a whole node or the sweep itself is killed at a random moment; nodes come back, a sweep that died goes on.
+runs, a whole node, Ray's head or the sweep itself is killed at a random moment; nodes come back, a sweep that died or
+lost its head goes on, with another head.
 After every sweep its journals, records and ledgers are held against what had come back at each kill.
 """
 
@@ -25,10 +26,11 @@ from pathlib import Path
 import psutil
 
 from engine.contract import ConfigError
-from experiments.checks.local_fleet import LocalFleet
-from experiments.common.cli import run_verb
+from experiments.checks.fleet.local import LocalFleet
+from experiments.common.cli import EXIT_ENVIRONMENT, EXIT_OK, EXIT_USAGE, run_verb
 from experiments.common.journal import JOURNAL
 from experiments.sweep import fleet
+from experiments.sweep.hosts import is_fleet_folder
 from metrics.record import load_record
 from reports.commands import VerbParser
 
@@ -38,7 +40,8 @@ SETTINGS = (
     "measure.gemm_peak=false", "quality.enabled=false", "tracking=none", "launcher=ray", "launcher.losses=50",
 )  # fmt: skip
 NUM_TRIALS = 8
-TARGETS = ("worker", "relay", "node", "sweep")
+TARGETS = ("worker", "relay", "node", "head", "sweep")
+ENDS = ("head", "sweep")  # what the sweep does not outlive
 PATIENCE_S = 600.0
 
 
@@ -57,8 +60,8 @@ class Tally:
 class FleetChaos:
     """Sweeps below `folder` until there were so many kills. reach_s: they fall evenly into that long after each."""
 
-    def __init__(self, folder: Path, seed: int, reach_s: float, cells: str):
-        self._folder, self._reach_s, self._cells = folder, reach_s, cells
+    def __init__(self, folder: Path, seed: int, reach_s: float, cells: str, targets: Sequence[str] = TARGETS):
+        self._folder, self._reach_s, self._cells, self._targets = folder, reach_s, cells, targets
         self._chance, self.tally = random.Random(seed), Tally()
         self._cores = {"one": {min(_all_cores())}, "two": {min(_all_cores())}, "big": _all_cores()}
 
@@ -81,11 +84,11 @@ class FleetChaos:
             while code is None and time.monotonic() < until_s:
                 code = self._wait(sweep, num_kills)
                 if code is None:
-                    target = self._chance.choice(TARGETS)
-                    is_killed = self._kill(target, sweep)
+                    target = self._chance.choice(self._targets)
+                    is_killed = self._kill(target, sweep, out)
                     self.tally.kills[target] += is_killed
                     seen |= _trials(out)
-                    if is_killed and target == "sweep":
+                    if is_killed and target in ENDS:
                         break
             if time.monotonic() >= until_s:
                 self.tally.problems.append(f"{out.name}: does not come to an end")
@@ -97,7 +100,7 @@ class FleetChaos:
 
     def _start(self, out: Path) -> subprocess.Popen[bytes]:
         """A new sweep, or one that goes on. A fresh process: Ray's connection does not survive a fork."""
-        command = [sys.executable, "-m", "experiments.checks.fleet_chaos", "--cells", self._cells, "--sweep", str(out)]
+        command = [sys.executable, "-m", "experiments.checks.fleet.chaos", "--cells", self._cells, "--sweep", str(out)]
         with out.with_suffix(".log").open("ab") as log:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
@@ -111,12 +114,17 @@ class FleetChaos:
             time.sleep(0.02)
         return None
 
-    def _kill(self, target: str, sweep: subprocess.Popen[bytes]) -> bool:
+    def _kill(self, target: str, sweep: subprocess.Popen[bytes], out: Path) -> bool:
         """False where there is nothing of the kind at this moment."""
         if target == "sweep":
             sweep.kill()
             sweep.wait()
             return True
+        if target == "head":
+            has_begun = is_fleet_folder(out)
+            if has_begun:
+                self._kill_head(sweep)
+            return has_begun
         if target == "node":
             name = self._chance.choice(sorted(self._cores))
             os.kill(self._fleet.raylet(name), signal.SIGKILL)
@@ -124,10 +132,21 @@ class FleetChaos:
             self._fleet.add(name, self._cores[name])
             return True
         word = "tests.fakes" if target == "worker" else "ray::Relay"
-        found = [one for one in psutil.process_iter() if word in _command_of(one)]
+        own = psutil.Process().children(recursive=True)  # others on this machine may have fleets of their own
+        found = [one for one in own if word in _command_of(one)]
         if found:
             os.kill(self._chance.choice(found).pid, signal.SIGKILL)
         return bool(found)
+
+    def _kill_head(self, sweep: subprocess.Popen[bytes]) -> None:
+        """The sweep ends by itself, with what came back, or says that there is none where it had not met it yet; then
+        there is another head."""
+        self._fleet.kill_head()
+        code = sweep.wait(PATIENCE_S)
+        if code not in (EXIT_OK, EXIT_ENVIRONMENT, EXIT_USAGE):
+            self.tally.problems.append(f"without its head a sweep ended with {code}")
+        self._fleet.renew()
+        os.environ["RAY_ADDRESS"] = self._fleet.address
 
     def _judge(self, out: Path, seen: set[tuple[str, str]]) -> None:
         tally = self.tally
@@ -153,7 +172,7 @@ class FleetChaos:
 def go_on(out: Path, cells: str) -> int:
     """The sweep of `out`, from its beginning or from where it was killed."""
     fleet.report = lambda folder: True  # the tables are not what is tried here
-    if fleet.is_fleet_folder(out):
+    if is_fleet_folder(out):
         return fleet.resume_fleet(out, FAKE)
     shutil.rmtree(out, ignore_errors=True)  # it died before it had begun
     return fleet.run_fleet([*SETTINGS, f"engine={cells}", f"out={out}"], FAKE)
@@ -195,11 +214,12 @@ def _command_of(process: psutil.Process) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = VerbParser(prog="python -m experiments.checks.fleet_chaos", description=__doc__)
+    parser = VerbParser(prog="python -m experiments.checks.fleet.chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reach-s", type=float, default=10.0, help="kills fall into this long after one another")
     parser.add_argument("--cells", default="fp32,bf16,upstream,amp", help="engines, each a cell of both classes")
+    parser.add_argument("--target", choices=TARGETS, action="append", help="kill nothing else (may be repeated)")
     parser.add_argument("--sweep", type=Path, default=None, help="go on with this one alone")
     options = parser.parse_args(argv)
     if options.sweep is not None:
@@ -207,7 +227,8 @@ def main(argv: Sequence[str]) -> int:
     if options.kills < 0:
         raise ConfigError("--kills", options.kills, "must be a whole number from 0", "use --kills 30")
     with tempfile.TemporaryDirectory(prefix="f5bench-fleet-") as folder:
-        tally = FleetChaos(Path(folder), options.seed, options.reach_s, options.cells).run(options.kills)
+        targets = options.target or TARGETS
+        tally = FleetChaos(Path(folder), options.seed, options.reach_s, options.cells, targets).run(options.kills)
     print(json.dumps({**vars(tally), "kills": dict(tally.kills), "outcomes": dict(tally.outcomes)}, indent=1))
     return 1 if tally.problems else 0
 

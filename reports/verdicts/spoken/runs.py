@@ -7,8 +7,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from metrics.verdict import OLD_WORDS, Outcome
-from reports.verdicts.plain import between, code, counted, growth, is_bounded, mebibytes, name_of, percent, score, speed
-from reports.verdicts.spoken import UNSURE, Row, Spoken, interval, listed, machine_line, outcome_of, pick
+from reports.verdicts.spoken.parts import UNSURE, Row, Spoken, interval, listed, machine_line, outcome_of, pick
+from reports.verdicts.spoken.plain import (
+    between,
+    code,
+    counted,
+    growth,
+    is_bounded,
+    mebibytes,
+    name_of,
+    percent,
+    score,
+    speed,
+)
 
 CLOCKS = ("wall_time", "cpu_time", "device_time")
 ENERGY = "energy_j_per_audio_s"

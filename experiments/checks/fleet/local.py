@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -28,15 +29,19 @@ class LocalFleet:
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None):
         self._folder, self._environment = folder, dict(environment or {})
         self.nodes: dict[str, Any] = {}
+        self._cores: dict[str, Collection[int]] = {}
 
     def __enter__(self) -> LocalFleet:
         os.environ["RAY_AUTH_TOKEN"] = TOKEN
         ray_module()
+        self._start_head()
+        return self
+
+    def _start_head(self) -> None:
         from ray.cluster_utils import Cluster
 
         head = {"num_cpus": 0, "include_dashboard": False, **_shared()}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._cluster.shutdown()
@@ -51,6 +56,7 @@ class LocalFleet:
             **CALM, **self._environment, "F5BENCH_STATE_DIR": str(self._folder / name / "locks"),
             "F5BENCH_CACHE": str(self._folder / name / "cache"),
         }  # fmt: skip
+        self._cores[name] = cores
         with started_with(own, cores):
             self.nodes[name] = self._cluster.add_node(wait=False, num_cpus=1, resources=offered("cpu"), **_shared())
 
@@ -59,6 +65,20 @@ class LocalFleet:
         from ray._private.ray_constants import PROCESS_TYPE_RAYLET
 
         return int(self.nodes[name].all_processes[PROCESS_TYPE_RAYLET][0].process.pid)
+
+    def kill_head(self) -> None:
+        """As a head whose machine is switched off: what knows of all the others is gone."""
+        from ray._private.ray_constants import PROCESS_TYPE_GCS_SERVER
+
+        os.kill(self._cluster.head_node.all_processes[PROCESS_TYPE_GCS_SERVER][0].process.pid, signal.SIGKILL)
+
+    def renew(self) -> None:
+        """Another head, at another address, which the machines that there were have joined."""
+        self._cluster.shutdown()
+        self.nodes.clear()
+        self._start_head()
+        for name, cores in self._cores.items():
+            self.add(name, cores)
 
     def remove(self, name: str) -> None:
         """As a machine that is switched off."""

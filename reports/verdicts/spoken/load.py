@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reports.verdicts.plain import counted, seconds
-from reports.verdicts.spoken import listed, pick
+from reports.verdicts.spoken.parts import listed, pick
+from reports.verdicts.spoken.plain import counted, seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 from metrics.typed import from_json
 from metrics.verdict import OLD_WORDS, Outcome
-from reports.verdicts.plain import between, code, is_bounded, speed
+from reports.verdicts.spoken.plain import between, code, is_bounded, speed
 
 Said = Literal["PASS", "WARN", "FAIL", "INCONCLUSIVE", "INVALID_ENV", "NO_BASELINE", "FAILED"]
 Kind = TypeVar("Kind")
@@ -33,7 +33,8 @@ class Row:
 class Spoken:
     """speed, quality, memory: parts of the sentence, None where the verdict knows nothing of it. ratio: after / before
     of the time of a call with its bounds. notes: what to do, or why. details: how it was measured. sides: what stands
-    over the columns of `rows`; two variants of one tree are no before and after."""
+    over the columns of `rows`; two variants of one tree are no before and after. is_of_quality: whether somebody
+    expects a word on quality."""
 
     outcome: Said
     speed: str | None = None
@@ -44,6 +45,7 @@ class Spoken:
     notes: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
     sides: tuple[str, str] = ("before", "after")
+    is_of_quality: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

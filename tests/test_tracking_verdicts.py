@@ -14,6 +14,7 @@ from baselines.paired.data import Block, turn_content
 from baselines.paired.rule import judge
 from experiments.common.cli import run_verb
 from experiments.compare import __main__ as compare
+from experiments.compare import session as compare_session
 from experiments.compare.processes import SideFailed
 from experiments.load import __main__ as load
 from experiments.load.search import SearchResult
@@ -155,7 +156,7 @@ def test_the_verb_logs_by_itself_also_where_a_side_fails(
     def fail(*_: Any) -> None:
         raise SideFailed("candidate", "UnsupportedEngine", "no kernels", "use fp32")
 
-    monkeypatch.setattr(compare, "measure", fail)
+    monkeypatch.setattr(compare_session, "measure", fail)
     argv = ["workload=smoke", "workload.select=[en04]", f"out={tmp_path / 'failed'}"]
     assert compare.main([*argv, f"tracking.uri=sqlite:///{database}"]) == 14
     (run,) = runs(database)

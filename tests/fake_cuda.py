@@ -1,6 +1,6 @@
-"""What engine.runtimes.cuda_graphs uses of torch, as a machine with a card keeps it: the current stream, the state of the
-generator, the pools of the allocator. Rules as in ATen's CUDAGraph.cpp, CUDAGeneratorImpl.cpp and the caching allocator:
-a capture that ends with an error puts none of them back by itself."""
+"""What engine.runtimes.cuda_graphs uses of torch, as a machine with a card keeps it: the current stream, the state of
+the generator, the pools of the allocator. Rules as in ATen's CUDAGraph.cpp and the caching allocator: a capture that
+ends with an error puts none of them back by itself."""
 
 from __future__ import annotations
 

@@ -75,6 +75,15 @@ class CudaRecorder:
                 raise CaptureFailed(error) from error
         return graph.replay, made
 
+    def host(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Zeros in pinned memory, which the device copies from and to by itself."""
+        zeros: torch.Tensor = self._torch.zeros(shape, dtype=dtype, pin_memory=True)
+        return zeros
+
+    def wait(self) -> None:
+        """Until all that was launched on the current stream is done."""
+        self._torch.cuda.current_stream(self._device).synchronize()
+
     def _captured(self, graph: Any, run: Callable[[], Recorded]) -> Recorded:
         graph.capture_begin(pool=self._pool)
         finished = False

@@ -32,6 +32,7 @@ class BuiltFacts(TypedDict, total=False):
 
     name: str
     random_weights: bool
+    max_batch: int
     proof: Proof
     environment: dict[str, Any]
 
@@ -67,7 +68,9 @@ def open_journal(order: Order, stack: ExitStack) -> JournalWriter:
 def make_bench(
     order: Order, world: World, rule: BatchRule, journal: JournalWriter, facts: BuiltFacts, counters: Counters
 ) -> Bench:
-    """counters: of the engine as they are by now (metrics.speed.steady)."""
+    """counters: of the engine as they are by now (metrics.speed.steady). Raises ConfigError for batches that the engine
+    does not take."""
+    batch_sizes = order.settings.batch_sizes(facts["max_batch"]) if order.settings.scenario == "batches" else ()
     lines = order.workload.lines
     return Bench(
         items=[Item(utterance_id=line.utterance_id, num_chars=len(line.text)) for line in lines],
@@ -87,6 +90,7 @@ def make_bench(
         read_pss=lambda: read_memory().pss_bytes,
         say=say,
         counters=counters,
+        batch_sizes=batch_sizes,
     )
 
 

@@ -34,6 +34,12 @@ class _Search:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Target:
+    outcome: str
+    over_frac: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Audio:
     num_heard: int
     num_invalid: int
@@ -62,6 +68,8 @@ def spoken_load(content: Mapping[str, Any]) -> str:
         return f"not valid: {content.get('reason')}"
     if content.get("search"):
         return _held(pick(_Search, content["search"]), content)
+    if content.get("target"):
+        return _met(pick(_Target, content["target"]), content)
     timed = [level for level in load_levels(content) if level.requests_per_s is not None]
     if not timed:
         return "no figures: too few requests were answered"
@@ -71,6 +79,14 @@ def spoken_load(content: Mapping[str, Any]) -> str:
     parts += [] if p50 is None else [f"half of them answered within {seconds(p50)}"]
     parts += [] if p95 is None else [f"95 % within {seconds(p95)}"]
     return ", ".join(parts)
+
+
+def _met(found: _Target, content: Mapping[str, Any]) -> str:
+    settings = content["settings"]
+    limit = f"95 % of answers within {seconds(float(settings['target_s']))}"
+    rate = float(content["levels"][-1]["setting"]["rate_per_s"])
+    word = {"holds": "hold", "fails": "do not hold"}.get(found.outcome, "were not told from missing")
+    return f"{rate:.3g} requests/s {word} {limit} ({100 * found.over_frac:.1f} % were later)"
 
 
 def _held(found: _Search, content: Mapping[str, Any]) -> str:

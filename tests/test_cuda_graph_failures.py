@@ -5,8 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from engine.contract import UnsupportedEngine
 from engine.runtimes.cuda_graphs import CaptureFailed, CudaRecorder, KeptGraphs
 from engine.runtimes.onnx_package import runtime_failures
+from engine.step.precision import apply_precision
+from engine.step.unett import UNetTArch, UNetTStep
 from tests.fake_cuda import FakeCuda
 
 
@@ -69,6 +72,22 @@ def test_an_error_before_the_capture_is_told_in_the_same_words() -> None:
         CudaRecorder("cuda:0", cuda).record(never)
     assert cuda.stream_now is cuda.default_stream
     assert issubclass(CaptureFailed, runtime_failures()), "it costs one engine of a GPU check alone"
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8_torchao"])
+def test_a_card_without_bfloat16_is_refused_and_one_with_it_is_not(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    step = UNetTStep(UNetTArch.of({"dim": 32, "depth": 2, "heads": 1, "dim_head": 32}), 8)
+    with pytest.raises(
+        UnsupportedEngine, match=r"bfloat16 needs compute capability 8.0 and Tesla T4 has 7.5"
+    ) as refusal:
+        apply_precision(step, precision, "cuda:0")
+    assert refusal.value.remedy.startswith("use engine=fp16")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 7))
+    assert apply_precision(step, "bf16", "cuda:0").dtype == torch.bfloat16
 
 
 def test_more_keys_than_graphs_are_kept_drops_the_oldest_and_counts_it() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from engine.contract import ConfigError
 from experiments.checks import gpu as gpu_check
-from experiments.checks.card import steps, wheels
+from experiments.checks.card import quick, steps, wheels
 from experiments.checks.card.steps import Budget, Found, Row, Step, plan, row_of, take
 from experiments.settings.compose import compose_cells
 from metrics.record import to_json
@@ -22,8 +22,8 @@ def overrides_for(folder: Path) -> list[str]:
 
 
 def test_the_most_telling_comes_first_and_what_takes_longest_last() -> None:
-    cells = compose_cells([gpu_check.PRESET])
-    engines = {str(c.config["engine"]["name"]): gpu_check.own_overrides(c.overrides, ()) for c in cells}
+    cells = compose_cells([quick.PRESET])
+    engines = {str(c.config["engine"]["name"]): quick.own_overrides(c.overrides, ()) for c in cells}
     order = [(step.engine, step.guidance) for step in plan(engines)]
     assert order[:6] == [
         ("peaks", "2"), ("fp32", "2"), ("bf16", "2"), ("cuda_graph", "2"), ("cuda_graph_compiled", "2"),
@@ -60,7 +60,7 @@ def test_one_build_serves_correctness_and_timing_and_everything_is_kept(
     content = json.loads((tmp_path / "gpu_check.json").read_text())
     assert [row["engine"] for row in content["rows"]] == ["fp32", "bf16", "cuda_graph"]
     assert list(content["unproven"]) == ["cuda_graph"]
-    assert gpu_check.quick_verdict(found) == 11
+    assert quick.quick_verdict(found) == 11
 
 
 def test_an_engine_that_goes_on_too_long_is_ended_and_the_next_one_has_its_turn(
@@ -81,7 +81,7 @@ def test_what_the_budget_did_not_reach_is_said(tmp_path: Path) -> None:
     take(tmp_path, [], plan(engines), Budget(360.0, lambda: next(clock)), found)
     assert {row.status for row in found.rows} == {"not reached"}
     assert found.unproven()["cuda_graph"] == "not reached (gpu_check.budget_s=360 was spent)"
-    assert gpu_check.quick_verdict(found) == 11
+    assert quick.quick_verdict(found) == 11
     assert json.loads((tmp_path / "gpu_check.json").read_text())["spent_s"] == 400.0
 
 
@@ -107,7 +107,7 @@ def test_a_wrong_mel_an_unequal_replay_and_an_unequal_loop_are_findings(tmp_path
     assert steps.equality(tmp_path, "2") == [
         {"what": "case 0, guidance 2", "equal": False}, {"what": "replayed, guidance 2", "equal": False},
     ]  # fmt: skip
-    assert gpu_check.quick_verdict(Found(budget_s=1, rows=rows, equality=[{"equal": True}])) == 10
+    assert quick.quick_verdict(Found(budget_s=1, rows=rows, equality=[{"equal": True}])) == 10
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_wrong_mel_an_unequal_replay_and_an_unequal_loop_are_findings(tmp_path
 def test_the_quick_verdict(status: str, rtf: float | None, equal: Sequence[bool], code: int) -> None:
     row = Row(engine="cuda_graph", guidance="2", status=status, rtf_ratio=rtf)
     found = Found(budget_s=1, max_rtf=0.004, rows=[row], equality=[{"equal": each} for each in equal])
-    assert gpu_check.quick_verdict(found) == code
+    assert quick.quick_verdict(found) == code
 
 
 def test_the_budget_is_a_setting() -> None:

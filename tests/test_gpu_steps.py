@@ -149,6 +149,7 @@ def test_wheels_for_a_bare_machine_are_gathered_told_and_kept_small(
     assert len(found) == len(wheels.LACKING)
     assert all("--no-deps" in words for words in asked)
     assert "--no-index --no-deps" in wheels.told(tmp_path, found)
+    assert (tmp_path / "wheels.txt").read_text().split() == list(wheels.LACKING)
     monkeypatch.setattr(wheels, "MOST_BYTES", 5000)
     with pytest.raises(ConfigError, match="begin with an empty folder"):
         wheels.gather(tmp_path, pip)

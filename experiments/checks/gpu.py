@@ -30,9 +30,9 @@ import numpy as np
 
 from engine.contract import ConfigError, Engine, SynthesisRequest
 from engine.paths import ROOT
+from experiments.checks.card.cases import TEXT, TRANSCRIPT, batches, engine_of
 from experiments.checks.card.quick import PRESET, check, verb
 from experiments.checks.card.wheels import gather, told
-from experiments.checks.gpu_cases import TEXT, TRANSCRIPT, batches, engine_of
 from experiments.common.cli import (
     EXIT_ENVIRONMENT,
     EXIT_JOB_FAILED,

@@ -165,7 +165,7 @@ class Load(Line):
         if most > engine_max_batch:
             raise ConfigError(
                 "load.batches", most, f"this engine takes {engine_max_batch} requests a call",
-                f"choose no more, or build it for more with engine.max_batch={most}",
+                f"choose no more, or build it for more with ++engine.max_batch={most}",
             )  # fmt: skip
         return tuple(sorted(set(self.batches)))
 

@@ -21,7 +21,7 @@ import numpy as np
 from engine.clock import Clock, make_clock
 from engine.contract import ConfigError, Engine, Synthesis, SynthesisRequest, UnsupportedEngine
 from engine.runtimes.onnx_package import runtime_failures
-from experiments.checks.gpu_cases import batches, engine_of
+from experiments.checks.card.cases import PEAKS, batches, engine_of
 from experiments.measuring.engines import facts_content
 from experiments.measuring.peaks import gemm_peaks
 from experiments.measuring.timed import time_call
@@ -29,7 +29,6 @@ from experiments.settings.compose import compose_config
 from metrics.process import settle
 from metrics.record import to_json, write_atomically
 
-PEAKS = "peaks"  # in the place of an engine's name
 FAILURES: tuple[type[Exception], ...] = (ConfigError, *runtime_failures())
 FEWEST_CALLS, MOST_CALLS, WARM_CALLS = 3, 60, 2
 

@@ -21,9 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.checks.card.child import PEAKS
-from experiments.checks.gpu_cases import FRAMES
-from experiments.checks.gpu_correct import ORACLE, allowed_for, judged
+from experiments.checks.card.cases import FRAMES, PEAKS
+from experiments.checks.card.judgement import ORACLE, allowed_for, judged
 from experiments.measuring.job import FLOAT32, module_environment
 from metrics.record import to_json, write_atomically
 

@@ -6,6 +6,7 @@ transformers), and often no index. Engines of other runtimes (ONNX Runtime, Tens
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ LACKING = (
 )  # fmt: skip
 WITHOUT_WHEEL = ("antlr4-python3-runtime", "encodec")  # of the index: built here, they are Python alone
 PYTHON, PLATFORM = "3.12", "manylinux_2_28_x86_64"
+NAMES = "wheels.txt"
 MOST_BYTES = 25 * 10**6
 
 Run = Callable[[Sequence[str]], int]
@@ -55,6 +57,7 @@ def gather(folder: Path, run: Run = pip) -> list[Path]:
             "--wheels", folder, f"holds {num_bytes / 1e6:.1f} MB of wheels, at most {MOST_BYTES / 1e6:.0f} are meant "
             f"to travel (the largest is {largest.name})", "begin with an empty folder",
         )  # fmt: skip
+    (folder / NAMES).write_text("".join(f"{name}\n" for name in LACKING), "utf-8")
     return wheels
 
 
@@ -68,9 +71,10 @@ def _platforms() -> list[str]:
 def told(folder: Path, wheels: Sequence[Path]) -> str:
     """How the folder is used."""
     num_bytes = sum(path.stat().st_size for path in wheels)
+    where = ["--find-links", folder.name, "--requirement", f"{folder.name}/{NAMES}"]
     return "\n".join([
         f"{len(wheels)} wheels, {num_bytes / 1e6:.1f} MB, for Python {PYTHON} on x86-64 beside torch: {folder}",
         "Copy that folder and this repository to the machine; there, in the repository:",
-        f"  python -m pip install --no-index --no-deps {folder.name}/*.whl",
+        "  " + shlex.join(["python", "-m", "pip", "install", "--no-index", "--no-deps", *where]),
         "  python -m experiments.checks.gpu",
     ])  # fmt: skip

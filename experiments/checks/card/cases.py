@@ -9,6 +9,7 @@ from engine.clock import make_clock
 from engine.contract import Engine, SynthesisRequest
 from experiments.settings.compose import compose_config
 
+PEAKS = "peaks"  # in the place of an engine's name: the card's own
 FRAMES = (280, 563, 938)  # generated, at 24 kHz / 256: 3, 6 and 10 s
 
 

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+SMALLEST_GRAIN = 64
+
+
+def length_class(frames: int) -> int:
+    """The length that shares a captured graph with others, at least `frames`: a multiple of 64, beyond 1024 frames of
+    an eighth of the power of two below, so that from 512 frames on less than an eighth of the work is padding and up
+    to 8192 frames there are 40 classes."""
+    grain = max(SMALLEST_GRAIN, (1 << frames.bit_length() - 1) >> 3)
+    return -(-frames // grain) * grain
+
 
 def plan_batches(lengths: Sequence[int], max_batch: int, max_padding_frac: float) -> list[list[int]]:
     """Indices of `lengths` in groups of at most max_batch. In a group the shortest is at least 1 - max_padding_frac of

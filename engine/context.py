@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from engine.postprocess import Fade
     from engine.solver.methods import SolverSpec
     from engine.solver.sampler import Sampler
+    from engine.speaking import Speaker
+    from engine.step.conditioner import Conditioner
     from engine.step.dit import Arch, DiTStep
     from engine.step.tables import Tables
     from engine.step.unett import Step
@@ -144,9 +146,26 @@ def fade_of(reference: ReferenceSettings, rate_hz: int) -> Fade:
 
 def assemble(context: Context, made: Materials, sampler: Sampler, build: Build) -> Engine:
     """The pipeline around a sampler."""
+    from engine.speaking import StagedSpeaker
+
+    speaker = StagedSpeaker(
+        conditioner=conditioner_of(context, made), sampler=sampler, solver=context.solver,
+        vocoder=made.vocoder.decoder, clock=context.clock, device=context.device, max_batch=build.max_batch,
+        max_padding_frac=build.max_padding_frac,
+    )  # fmt: skip
+    return assemble_around(context, made, speaker, build)
+
+
+def conditioner_of(context: Context, made: Materials) -> Conditioner:
+    from engine.step.conditioner import Conditioner
+
+    return Conditioner(made.arch, context.config["model"]["mel_bins"], made.model.state, context.device)
+
+
+def assemble_around(context: Context, made: Materials, speaker: Speaker, build: Build) -> Engine:
+    """The pipeline around what speaks."""
     from engine.frontend import FrontEnd
     from engine.pipeline import F5Engine, Parts
-    from engine.step.conditioner import Conditioner
     from engine.text.chunks import chunk_bound
     from engine.text.streaming import stream_rule
 
@@ -156,17 +175,13 @@ def assemble(context: Context, made: Materials, sampler: Sampler, build: Build) 
             made.model.vocabulary, mel_transform(model_config), model_config["sample_rate_hz"],
             model_config["hop_samples"], chunk_bound(context.config),
         ),
-        conditioner=Conditioner(made.arch, model_config["mel_bins"], made.model.state, context.device),
-        sampler=sampler,
+        speaker=speaker,
         solver=context.solver,
-        vocoder=made.vocoder.decoder,
         clock=context.clock,
-        device=context.device,
         mel_bins=model_config["mel_bins"],
         target_rms=reference["target_rms"],
         fade=fade_of(reference, model_config["sample_rate_hz"]),
         stream=stream_rule(context.config["stream"]),
-        max_padding_frac=build.max_padding_frac,
     )  # fmt: skip
     facts = facts_of(
         context, build.name, made.model, made.vocoder, denoiser=build.denoiser, precision=build.precision,

@@ -73,7 +73,8 @@ class SynthesisRequest:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageTimes:
     """Wall seconds per stage of one call, device-synchronised where the engine's clock synchronises. denoise_s: of the
-    model; vocoder_s: 0 where the model makes audio by itself; enhance_s: 0 where nothing is done after the join."""
+    model; vocoder_s: 0 where the model makes audio by itself, or
+    where one captured graph is the whole call; enhance_s: 0 where nothing is done after the join."""
 
     frontend_s: float
     denoise_s: float

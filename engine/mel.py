@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 N_FFT = 1024
 FLOOR = 1e-5  # of the amplitude before the logarithm
-RUNTIMES = {"vocos": ("eager", "compiled", "onnx"), "bigvgan": ("eager",)}
+RUNTIMES = {"vocos": ("eager", "compiled", "onnx", "cuda"), "bigvgan": ("eager",)}
 PRECISIONS = ("fp32", "bf16")  # of a compiled vocoder
 
 

@@ -134,13 +134,14 @@ class GeneratorSettings(TypedDict, total=False):
 
 class VocoderSettings(Named, total=False):
     """`vocoder`. backbone and head belong to kind=vocos, generator to kind=bigvgan; inductor: options of
-    torch._inductor for runtime=compiled."""
+    torch._inductor for runtime=compiled and cuda; max_graphs: kept by runtime=cuda."""
 
     kind: str
     checkpoint: str
     runtime: str
     precision: str
     inductor: Mapping[str, object] | None
+    max_graphs: Annotated[int, Ge(1), Le(MOST_COUNT)]
     backbone: BackboneSettings
     head: HeadSettings
     generator: GeneratorSettings

@@ -22,6 +22,7 @@ PROGRAM = "f5bench"
 HELP = ("-h", "--help", "help")
 INTERNAL = (
     "measuring.worker",
+    "checks.card.child",
     "compare.child",
     "fleet.node",
     "functions.child",

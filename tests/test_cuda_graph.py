@@ -1,13 +1,9 @@
-"""The captured solve without a GPU: a recorder that, like a CUDA graph, keeps the operations of one run and the
-addresses they read, and on replay runs those and nothing else. What a graph would freeze wrongly is frozen here."""
+"""The captured solve without a GPU: recorded and replayed as tests.recording does it."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from engine.backends.cuda_graph.denoiser import GraphSampler, check_capturable
 from engine.backends.eager.build import eager_denoiser
@@ -17,6 +13,7 @@ from engine.contract import ConfigError, Engine, UnsupportedEngine
 from engine.solver.methods import solver_spec
 from metrics.speed.steady import counters_score, remedy_of
 from tests.engines import config, engine, request
+from tests.recording import TracingRecorder
 
 SMALL = ("model.checkpoint=random:0", "model.arch.depth=1")
 TWO_STEPS = ("solver=uniform_4", "solver.steps=2")  # recording takes as long as there are operations
@@ -27,23 +24,6 @@ TEXTS = ("That was close.", "Turn left at the bridge.", "We walk along the sea i
 def plain_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: the recorder cannot hold oneDNN's packed tensors."""
     monkeypatch.setattr("engine.step.precision.can_pack", lambda dtype: False)
-
-
-class TracingRecorder:
-    """Records the tensor operations of one run; replay repeats them on the very tensors that the run closed over."""
-
-    def __init__(self) -> None:
-        self.recorded = 0
-
-    def record(self, run: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
-        self.recorded += 1
-        graph = make_fx(lambda: run())()
-        mel_BND = graph()
-
-        def replay() -> None:
-            mel_BND.copy_(graph())
-
-        return replay, mel_BND
 
 
 def graphed(*overrides: str, max_graphs: int = 16, max_batch: int = 8) -> tuple[Engine, TracingRecorder]:

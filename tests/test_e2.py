@@ -23,7 +23,7 @@ from engine.step.precision import PreparedStep, apply_precision
 from engine.weights.checkpoint import draw_state
 from engine.weights.shapes import unett_shapes
 from tests.engines import config, engine, request
-from tests.test_cuda_graph import TracingRecorder
+from tests.recording import TracingRecorder
 
 # Four blocks, so that two pairs of skip connections have to find their mirror images
 SMALL = (

@@ -104,7 +104,7 @@ def test_int8_is_made_of_quantised_products() -> None:
 
 def test_int8_weights_take_less_than_a_third_of_float32s() -> None:
     with built("int8") as small, engine("engine=fp32") as full:
-        vocoder_bytes = 4 * sum(p.numel() for p in full._parts.vocoder.module.parameters())
+        vocoder_bytes = 4 * sum(p.numel() for p in full._parts.speaker.vocoder.module.parameters())
         assert small.facts.weights_bytes - vocoder_bytes < 0.34 * (full.facts.weights_bytes - vocoder_bytes)
 
 

@@ -121,7 +121,7 @@ def checked(folder: Path, monkeypatch: pytest.MonkeyPatch, sweep_code: int, *cel
 
     monkeypatch.setattr(gpu_check, "verb", verb)
     monkeypatch.setattr(gpu_check, "equality", lambda overrides: [{"what": "563 frames", "equal": True}])
-    return gpu_check.check(folder, gpu_check.workload_overrides(folder), None)
+    return gpu_check.thorough(folder, gpu_check.workload_overrides(folder), None)
 
 
 NO_TENSORRT = {"state": "skipped", "reason": "TensorRT is not installed", "remedy": "pip install '.[tensorrt]'"}
@@ -135,7 +135,7 @@ def test_engines_that_were_skipped_are_not_proven_and_are_named(
     said = capsys.readouterr()
     assert said.err == "error: cannot tell: what ran is proven, but not tensorrt, tensorrt_fp32\n"
     assert "not proven  tensorrt: skipped (TensorRT is not installed; pip install '.[tensorrt]')" in said.out
-    content = json.loads((tmp_path / "gpu_check.json").read_text())
+    content = json.loads((tmp_path / "thorough.json").read_text())
     assert (content["exit_code"], list(content["unproven"])) == (11, ["tensorrt", "tensorrt_fp32"])
 
 

@@ -46,7 +46,7 @@ def test_the_whole_interval_is_plain_guidance_bit_by_bit() -> None:
 def test_unguided_evaluations_run_with_half_the_rows() -> None:
     with engine("solver=guided_to_20_7") as ours:
         rows = []
-        ours._parts.sampler._denoiser._step.register_forward_pre_hook(
+        ours._parts.speaker.sampler._denoiser._step.register_forward_pre_hook(
             lambda module, args: rows.append((len(args[0].x), len(args[0].projected)))
         )
         result = ours.synthesize([request(TEXT)])[0]

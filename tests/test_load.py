@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reports.verdicts.spoken_load import spoken_load
 
 from engine.contract import ConfigError, Synthesis, SynthesisRequest
 from experiments.common.cli import run_verb
 from experiments.load import __main__ as load
+from experiments.load.report import LoadReport, target_line
+from experiments.load.scenarios import Level, Result
 from experiments.serve import __main__ as serve
 from experiments.serve.line import BatchRule
 from experiments.serve.settings import read_settings, refuse_unread, refuse_unserved, split_command
+from metrics.speed.load import Served, judge_limit, summarise
 from tests.load_fakes import ToneEngine
 
 SMOKE = ["workload=smoke", "solver=euler_6", "warmup_requests=2", "tracking=none"]
@@ -140,6 +144,72 @@ def test_an_offline_batch_shares_calls(fake: dict[str, Any], tmp_path: Path) -> 
     argv = [*SMOKE, "scenario=offline", "requests=100", "batching=true", "warmup_requests=0", f"out={tmp_path}"]
     assert load.main(argv) == 0
     assert fake["engine"].batches == [8] * 12 + [4]
+
+
+def test_offline_throughput_by_requests_a_call(fake: dict[str, Any], tmp_path: Path) -> None:
+    """Sizes up to what the engine takes, each heard before it is timed."""
+    assert load.main([*SMOKE, "scenario=batches", "requests=16", f"out={tmp_path}"]) == 0
+    levels = json.loads((tmp_path / "load.json").read_text())["levels"]
+    assert [(level["name"], level["setting"]["max_batch"]) for level in levels] == [
+        ("batch-1", 1), ("batch-2", 2), ("batch-4", 4), ("batch-8", 8),
+    ]  # fmt: skip
+    assert [level["batch_mean"] for level in levels] == [1, 2, 4, 8]
+    assert all(level["generated_s_per_s"] > 0 for level in levels)
+    assert fake["engine"].batches[-30:] == [1] * 16 + [2] * 8 + [4] * 4 + [8] * 2
+    assert sum(fake["engine"].batches[:-30]) == 4 * 16
+
+
+def test_a_batch_over_the_engines_most_is_refused_with_the_way_to_build_it(
+    fake: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_verb(load.main, [*SMOKE, "scenario=batches", "batches=[1,64]", f"out={tmp_path}"]) == 2
+    assert "load.batches=64: this engine takes 8 requests a call" in (said := capsys.readouterr().err)
+    assert "engine.max_batch=64" in said
+
+
+@pytest.mark.parametrize(
+    ("argv", "key"),
+    [
+        (["scenario=batches", "batches=[]"], "batches"), (["scenario=batches", "batches=[0]"], "batches"),
+        (["scenario=batches", "transport=http"], "transport"), (["target_s=0", "scenario=open"], "target_s"),
+    ],
+)  # fmt: skip
+def test_sizes_and_targets_that_mean_nothing_are_refused(argv: list[str], key: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        split_command(argv)
+    assert refused.value.key == f"load.{key}"
+
+
+def test_the_seeds_target_is_a_preset() -> None:
+    settings, rest = split_command(["load=seeds_rps", "engine=bf16"])
+    assert (settings.scenario, settings.rate_per_s, settings.target_s, rest) == ("open", 100, 1, ["engine=bf16"])
+    rule = settings.rule(64)
+    assert (rule.max_batch, rule.capacity, settings.requests) == (64, 256, 3000)
+    with pytest.raises(ConfigError, match=r"is for load.scenario=open"):
+        refuse_unread(["target_s=1"], split_command(["target_s=1"])[0])
+
+
+def test_an_open_load_is_judged_against_its_target(fake: dict[str, Any], tmp_path: Path) -> None:
+    argv = [*SMOKE, "load=seeds_rps", "requests=100", "rate_per_s=400", "target_s=1e-6", f"out={tmp_path}"]
+    assert load.main(argv) == 10
+    content = json.loads((tmp_path / "load.json").read_text())
+    assert content["target"]["outcome"] == "fails"
+    assert "p95 under 0 ms at 400 requests/s: fails; 100.0 % were over it" in (tmp_path / "load.md").read_text()
+    assert spoken_load(content).startswith("400 requests/s do not hold 95 % of answers")
+
+
+@pytest.mark.parametrize(("latency_s", "num", "word", "code"), [(0.2, 300, "holds", 0), (0.2, 30, "cannot tell", 11)])
+def test_what_the_target_says_decides_the_end(latency_s: float, num: int, word: str, code: int) -> None:
+    served = [
+        Served(utterance_id="a", status="ok", intended_s=i, sent_s=i, started_s=i, ended_s=i + latency_s, audio_s=1.0)
+        for i in map(float, range(num))
+    ]
+    level = Level(name="open", setting={"rate_per_s": 1}, summary=summarise(served), by_length={})
+    result = Result(levels=[level], target=judge_limit(served, 1.0, 0.95))
+    head = {"environment": {}, "settings": {"target_s": 1.0}}
+    report = LoadReport(label="x", head=head, result=result, num_heard=num, num_distinct=1, invalid=())
+    assert (result.target is not None and result.target.outcome, load.exit_code(report)) == (word, code)
+    assert f"at 1 requests/s: {word}; 0.0 % were over it" in target_line(report)
 
 
 def test_requests_that_fail_are_counted_and_the_rest_goes_on(fake: dict[str, Any], tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import torch
 
 from engine.contract import ConfigError
 from engine.vocoders.load import load_vocoder
-from engine.vocoders.onnx import RealISTFT, check_decoder
+from engine.vocoders.onnx import check_decoder
+from engine.vocoders.real import RealISTFT
 from tests.engines import config, engine, request
 
 pytest.importorskip("onnxruntime")
@@ -49,5 +50,5 @@ def test_an_engine_speaks_through_it_and_its_facts_say_so() -> None:
 
 
 def test_an_unknown_runtime_is_a_setting() -> None:
-    with pytest.raises(ConfigError, match=r"vocoder.runtime=tvm: must be eager or compiled or onnx"):
+    with pytest.raises(ConfigError, match=r"vocoder.runtime=tvm: must be eager or compiled or onnx or cuda"):
         engine("+vocoder.runtime=tvm")

@@ -36,7 +36,7 @@ def test_a_fault_of_the_denoiser_is_in_its_own_evaluation_and_one_of_the_vocoder
         (nothing,) = step_errors(same, oracle, asked)
         faulty.tap(lambda denoiser: Faulty(denoiser, 2))  # type: ignore[attr-defined]
         (denoiser,) = step_errors(faulty, oracle, asked)
-        vocoder = deaf._parts.vocoder.module  # type: ignore[attr-defined]
+        vocoder = deaf._parts.speaker.vocoder.module  # type: ignore[attr-defined]
         with torch.no_grad():
             next(iter(vocoder.parameters())).mul_(0.8)
         (sound,) = step_errors(deaf, oracle, asked)

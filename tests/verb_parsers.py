@@ -180,6 +180,8 @@ def _listening(argv: Sequence[str]) -> None:
 
 
 def _gpu(argv: Sequence[str]) -> None:
+    if len(argv) == 2 and argv[0] == "--wheels":
+        return
     _first_cell(["experiment=gpu_check", *[text for text in argv if not text.startswith("gpu_check.")]])
 
 

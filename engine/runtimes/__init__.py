@@ -1,1 +1,1 @@
-"""torch.compile and ONNX Runtime as such, for steps and vocoders alike."""
+"""torch.compile, ONNX Runtime and CUDA graphs as such, for steps and vocoders alike."""

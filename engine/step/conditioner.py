@@ -73,26 +73,26 @@ class Conditioner:
     """Text tokens and reference mel -> the constant terms of `DiTStep.forward`, made and left on the device."""
 
     def __init__(self, arch: Arch, mel_bins: int, state: Mapping[str, torch.Tensor], device: str):
-        self._arch, self._device = arch, torch.device(device)
+        self.arch, self.device = arch, torch.device(device)
         state = {k: v.to(device) for k, v in state.items() if k.startswith(("text_embed.", "input_embed."))}
-        self._text = {k.removeprefix("text_embed."): v for k, v in state.items() if k.startswith("text_embed.")}
+        self.text = {k.removeprefix("text_embed."): v for k, v in state.items() if k.startswith("text_embed.")}
         weight = state["input_embed.proj.weight"]
-        self._cond_weight, self._text_weight = weight[:, mel_bins : 2 * mel_bins], weight[:, 2 * mel_bins :]
-        self._bias = state["input_embed.proj.bias"]
+        self.cond_weight, self.text_weight = weight[:, mel_bins : 2 * mel_bins], weight[:, 2 * mel_bins :]
+        self.bias = state["input_embed.proj.bias"]
         conv = "input_embed.conv_pos_embed.conv1d.0"
-        self._conv = first_conv(state[f"{conv}.weight"], state[f"{conv}.bias"])
+        self.conv = first_conv(state[f"{conv}.weight"], state[f"{conv}.bias"])
         self._dropped: OrderedDict[tuple[int, int], torch.Tensor] = OrderedDict()
         self.dropped_text_hits = 0
 
     def embed_text(self, token_ids: Sequence[int], num_frames: int, drop: bool) -> torch.Tensor:
         """(N, text_dim): embedded tokens, then filler up to N frames or evenly repeated; drop=True for guidance."""
-        arch = self._arch
+        arch = self.arch
         ids = torch.tensor(token_ids[:num_frames], dtype=torch.long) + 1  # row 0 is the filler
         num_tokens = len(ids)
-        ids = F.pad(ids, (0, num_frames - num_tokens)).to(self._device)
-        x = F.embedding(torch.zeros_like(ids) if drop else ids, self._text["text_embed.weight"])
+        ids = F.pad(ids, (0, num_frames - num_tokens)).to(self.device)
+        x = F.embedding(torch.zeros_like(ids) if drop else ids, self.text["text_embed.weight"])
         if arch.conv_layers:
-            x = x + text_positions(num_frames, arch.text_dim).to(self._device)
+            x = x + text_positions(num_frames, arch.text_dim).to(self.device)
             # The mask is that of the tokens also where they are dropped, as upstream
             spoken = (ids != 0)[:, None] if arch.text_mask_padding else torch.ones_like(ids, dtype=torch.bool)[:, None]
             x = x.masked_fill(~spoken, 0.0)
@@ -104,11 +104,11 @@ class Conditioner:
         remainder = num_frames % num_tokens  # goes to the last tokens, as upstream
         repeats[num_tokens - remainder :] += 1
         # Told the size, the device need not be asked for it
-        return x[:num_tokens].repeat_interleave(repeats.to(self._device), dim=0, output_size=num_frames)
+        return x[:num_tokens].repeat_interleave(repeats.to(self.device), dim=0, output_size=num_frames)
 
     def _text_block(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """ConvNeXt V2 block (arXiv 2301.00808) over (N, text_dim)."""
-        w = {k.removeprefix(name + "."): v for k, v in self._text.items() if k.startswith(name + ".")}
+        w = {k.removeprefix(name + "."): v for k, v in self.text.items() if k.startswith(name + ".")}
         h = F.conv1d(x.T[None], w["dwconv.weight"], w["dwconv.bias"], padding=3, groups=x.shape[-1])[0].T
         h = F.layer_norm(h, h.shape[-1:], w["norm.weight"], w["norm.bias"], 1e-6)
         h = F.gelu(F.linear(h, w["pwconv1.weight"], w["pwconv1.bias"]))
@@ -121,12 +121,12 @@ class Conditioner:
         self, token_ids: Sequence[int], mel_ND: torch.Tensor, num_frames: int, guided: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """projected (R, N, C) and convolved (R, C, N): conditional row first, unconditional row if guided."""
-        cond = F.pad(mel_ND.to(self._device), (0, 0, 0, num_frames - len(mel_ND)))
-        rows = [F.linear(cond, self._cond_weight) + self._project_text(token_ids, num_frames, drop=False)]
+        cond = F.pad(mel_ND.to(self.device), (0, 0, 0, num_frames - len(mel_ND)))
+        rows = [F.linear(cond, self.cond_weight) + self._project_text(token_ids, num_frames, drop=False)]
         if guided:
             rows.append(self._dropped_text(token_ids, num_frames))
         projected = torch.stack(rows)
-        return projected, self._conv(projected.transpose(1, 2))
+        return projected, self.conv(projected.transpose(1, 2))
 
     def _dropped_text(self, token_ids: Sequence[int], num_frames: int) -> torch.Tensor:
         """The unconditional row depends on the number of tokens and frames alone, so it is kept across requests."""
@@ -141,4 +141,4 @@ class Conditioner:
         return self._dropped[key]
 
     def _project_text(self, token_ids: Sequence[int], num_frames: int, drop: bool) -> torch.Tensor:
-        return F.linear(self.embed_text(token_ids, num_frames, drop), self._text_weight, self._bias)
+        return F.linear(self.embed_text(token_ids, num_frames, drop), self.text_weight, self.bias)

@@ -41,6 +41,20 @@ class Placed:
         )
         return Placed(len(conditioning.lengths), projected, convolved, *rope, frames, keys)
 
+    @staticmethod
+    def masked(
+        projected: torch.Tensor, convolved: torch.Tensor, own: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor]
+    ) -> Placed:
+        """Of constants that lie on the device already, in the dtype of rope; own (B, N), 1 for a row's own frames. The
+        same masks as `of` makes on the host, so that a graph can hold the making."""
+        dtype, batch = rope[0].dtype, len(own)
+        rows = own.repeat(len(projected) // batch, 1)
+        keys = torch.zeros_like(rows).masked_fill(rows == 0, -torch.inf).to(dtype)
+        frames = rows[:, :, None].to(dtype)
+        return Placed(
+            batch, projected.to(dtype), convolved.to(dtype).contiguous(), *rope, frames, keys[:, None, None, :]
+        )
+
     @property
     def padded(self) -> bool:
         return self.frames is not None

@@ -18,6 +18,7 @@ from engine.step.attention import bfloat16_on_cpu
 from engine.step.packed import PackedConv, PackedLinear, can_pack, pack
 from engine.step.unett import Step
 
+BFLOAT16_FROM = (8, 0)  # compute capability
 PRECISIONS = ("fp32", "amp", "bf16", "fp16", "int8", "int8_torchao")
 
 
@@ -46,6 +47,8 @@ def apply_precision(
         return PreparedStep(pack_where_possible(step, torch.float32, is_packed, compiled), torch.float32, None)
     if precision == "amp":
         return PreparedStep(step, torch.float32, torch.bfloat16 if on_cpu else torch.float16)
+    if precision in ("bf16", "int8_torchao") and not on_cpu:
+        refuse_without_bfloat16(device)
     if precision == "bf16":
         step = step.to(torch.bfloat16)
         if on_cpu:
@@ -60,6 +63,16 @@ def apply_precision(
     if precision == "int8_torchao":
         return PreparedStep(torchao_int8(step.to(torch.bfloat16), on_cpu, compiled), torch.bfloat16, None)
     raise ConfigError("engine.precision", precision, f"must be one of {', '.join(PRECISIONS)}", "use engine=fp32")
+
+
+def refuse_without_bfloat16(device: str) -> None:
+    """Raises UnsupportedEngine for a card whose tensor cores know no bfloat16: PyTorch would run it by other means."""
+    capability = torch.cuda.get_device_capability(device)
+    if capability < BFLOAT16_FROM:
+        card, (major, minor) = torch.cuda.get_device_name(device), capability
+        raise UnsupportedEngine(
+            f"bfloat16 needs compute capability 8.0 and {card} has {major}.{minor}", "use engine=fp16, or amp"
+        )
 
 
 def pack_where_possible(step: Step, dtype: torch.dtype, wanted: bool, compiled: bool) -> Step:

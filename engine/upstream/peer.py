@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from engine.weights.checkpoint import LoadedModel
 
 STREAM_SAMPLES = 2048  # upstream's chunk_size
+HOP = 256  # upstream's, of every model
 
 
 class _TorchDrawingOnCpu:
@@ -164,7 +165,7 @@ class UpstreamEngine:
         blocks = infer_batch_process(
             (audio, rate_hz), request.ref_text, texts, model, vocoder, progress=None,
             speed=request.speed_ratio, device=str(model.device), streaming=True, chunk_size=STREAM_SAMPLES,
-            **self._settings,
+            fix_duration=self._fixed_s(request, audio, rate_hz, texts), **self._settings,
         )  # fmt: skip
         state = torch.Generator().manual_seed(self._noise_key(request, audio, rate_hz, texts[0])).get_state()
         while True:
@@ -214,7 +215,8 @@ class UpstreamEngine:
             wave, made_hz, _ = next(
                 infer_batch_process(
                     (audio, rate_hz), request.ref_text, texts, model, vocoder,
-                    progress=None, speed=request.speed_ratio, device=str(self._model.device), **self._settings,
+                    progress=None, speed=request.speed_ratio, device=str(self._model.device),
+                    fix_duration=self._fixed_s(request, audio, rate_hz, texts), **self._settings,
                 )
             )  # fmt: skip
         total_s = drained_s(self._clock) - started
@@ -234,9 +236,29 @@ class UpstreamEngine:
             ),
         )
 
+    def _ref_frames(self, audio: torch.Tensor, rate_hz: int) -> int:
+        """Upstream's resampling rounds the number of samples up."""
+        return -(-audio.shape[-1] * self._facts.sample_rate_hz // rate_hz) // HOP
+
+    def _fixed_s(
+        self, request: SynthesisRequest, audio: torch.Tensor, rate_hz: int, texts: Sequence[str]
+    ) -> float | None:
+        """Upstream's fix_duration, reference and generated part together; None for upstream's own rule. Half a frame
+        more, because upstream rounds down."""
+        if request.num_frames is None:
+            return None
+        if len(texts) > 1:
+            raise InvalidRequest(
+                f"num_frames of {request.utterance_id}", request.num_frames,
+                f"fixes the length of one chunk, the text makes {len(texts)}", "split the text or leave num_frames out",
+            )  # fmt: skip
+        frames = self._ref_frames(audio, rate_hz) + request.num_frames
+        return (frames + 0.5) * HOP / self._facts.sample_rate_hz
+
     def _noise_key(self, request: SynthesisRequest, audio: torch.Tensor, rate_hz: int, text: str) -> int:
-        # Upstream's resampling rounds the number of samples up
-        frames = -(-audio.shape[-1] * self._facts.sample_rate_hz // rate_hz) // 256
+        frames = self._ref_frames(audio, rate_hz)
+        if request.num_frames is not None:
+            return noise_key(request.utterance_id, request.seed, frames + request.num_frames)
         ref_text = request.ref_text + (" " if len(request.ref_text[-1].encode()) == 1 else "")
         total = frames + generated_frames(frames, ref_text, text, request.speed_ratio)
         return noise_key(request.utterance_id, request.seed, total)

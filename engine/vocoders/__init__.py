@@ -1,1 +1,1 @@
-"""From mel to audio: Vocos in three runtimes, BigVGAN."""
+"""From mel to audio: Vocos in four runtimes, BigVGAN."""

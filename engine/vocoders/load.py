@@ -76,4 +76,8 @@ def run_by(runtime: str, module: Any, digest: str, config: VocoderSettings, devi
         from engine.vocoders.compiled import CompiledVocos
 
         return CompiledVocos(module, config.get("precision", "fp32"), config.get("inductor") or {}, device)
+    if runtime == "cuda":
+        from engine.vocoders.cuda import vocos_for_cuda
+
+        return vocos_for_cuda(module, config, device)
     return EagerVocoder(module)

@@ -1,4 +1,4 @@
-"""Vocoders: mel (1, D, N) float32 -> audio (1, S) float32. Vocos with upstream's own classes, run in three ways, and
+"""Vocoders: mel (1, D, N) float32 -> audio (1, S) float32. Vocos with upstream's own classes, run in four ways, and
 BigVGAN."""
 
 from __future__ import annotations

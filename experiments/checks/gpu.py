@@ -1,23 +1,25 @@
 """Proves the CUDA engines on this machine: `python -m experiments.checks.gpu [out=DIR] [KEY=VALUE ...]`.
 
-The full-size model with drawn weights, 5 s of reference, 10 s generated, NFE 7. Four parts, each through the ordinary
-means: the captured loop is compared bit by bit with the eager one (three lengths, one and three utterances, guidance on
-and off); every engine's mel is compared with float32's (`experiments.checks.gpu_correct`); every CUDA engine is
-measured (`experiments.sweep experiment=gpu_check`); pairs of engines are measured interleaved (`experiments.compare`).
-Leaves OUT/equality.json, OUT/correctness.json, OUT/sweep/ with records and report, OUT/compare-*/, OUT/gpu_check.json.
+The full-size model with drawn weights, 5 s of reference, 10 s generated, NFE 7. Within gpu_check.budget_s=360 seconds:
+the card's peaks, then every engine in a process of its own, whose one build is compared with float32, spoken twice
+and timed; the captured loop must equal the eager one bit for bit; a profile of the fastest. The most telling comes
+first, float32's and the peer's speed last; OUT/gpu_check.json holds what is known after every step, and at the end what
+was not reached. gpu_check.budget_s=null takes its time, and then measures all as any sweep does (OUT/sweep/), every mel
+with guidance and without (OUT/correctness.json), and pairs of engines in turns (OUT/compare-*/): OUT/thorough.json.
 KEY=VALUE go to every part. Ratios against `upstream` are against float32 with TF32 off, as this harness runs it; by
 itself upstream loads its model in float16 on a GPU.
 
+  --wheels DIR   no check: gathers the wheels that a bare machine with torch and without an index lacks, 25 MB at most
+
 exit codes: 0 every engine proven, 2 usage, 10 an engine is not equal, not near float32 or slower than
 gpu_check.max_rtf=0.004 allows (H200 class; null on other cards), 11 all that ran is proven, but engines were skipped
-(named, with the reason), 12 no CUDA device here, 14 an engine failed, 130 interrupted
+or not reached (named, with the reason), 12 no CUDA device here, 14 an engine failed, 130 interrupted
 """
 
 from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +30,9 @@ import numpy as np
 
 from engine.contract import ConfigError, Engine, SynthesisRequest
 from engine.paths import ROOT
-from experiments.checks.gpu_cases import TEXT, TRANSCRIPT, batches, engine_of
+from experiments.checks.card.cases import TEXT, TRANSCRIPT, batches, engine_of
+from experiments.checks.card.quick import PRESET, check, verb
+from experiments.checks.card.wheels import gather, told
 from experiments.common.cli import (
     EXIT_ENVIRONMENT,
     EXIT_JOB_FAILED,
@@ -41,7 +45,6 @@ from experiments.common.cli import (
 )
 from experiments.common.plain import as_config
 from experiments.common.presets import with_presets
-from experiments.common.processes import FLOAT32, module_environment
 from experiments.compare.settings import is_read
 from experiments.measuring.running import default_out
 from experiments.settings.compose import compose_cells
@@ -51,11 +54,12 @@ from experiments.settings.typed import unknown_key
 from metrics.record import RecordError, RunRecord, load_record, to_json, write_atomically
 from metrics.speed.trials import speed_of
 
-PRESET = "experiment=gpu_check"
 CORRECT = "checks.gpu_correct"  # the verb that compares every engine's mel with float32's
 REFERENCE_S = 5.0
 MAX_RTF, RTF_CARD = 0.004, "H200"
-OWN, MAX_RTF_KEY = "gpu_check.", "gpu_check.max_rtf"
+OWN, MAX_RTF_KEY, BUDGET_KEY = "gpu_check.", "gpu_check.max_rtf", "gpu_check.budget_s"
+OWN_KEYS = [MAX_RTF_KEY, BUDGET_KEY]
+BUDGET_S = 360.0
 DEFAULT: Literal["default"] = "default"
 MEASURED = {EXIT_OK, EXIT_REGRESSION, EXIT_UNSURE}  # exit codes of parts that ran; what they found is in their folders
 PAIRS = (("bf16", "cuda_graph"), ("cuda_graph", "cuda_graph_compiled"), ("upstream", "cuda_graph_compiled"))
@@ -76,11 +80,13 @@ def main(argv: Sequence[str]) -> int:
     if "--help" in argv or "-h" in argv:
         show_help(__doc__ or "")
         return EXIT_OK
+    if argv and argv[0] == "--wheels":
+        return wheels_for(argv[1:])
     for arg in argv:
         if "=" not in arg or arg.startswith("-"):
             raise ConfigError("option", arg, "there is no such option", "settings are written KEY=VALUE; see --help")
     own = [arg for arg in argv if not arg.startswith(("out=", OWN))]
-    max_rtf = asked_rtf(argv)
+    max_rtf, budget_s = asked_rtf(argv), asked_budget(argv)
     compose_cells([PRESET, *own])  # what Hydra refuses is refused here, once, and not by every part
     reason = why_not_here()
     if reason:
@@ -89,7 +95,20 @@ def main(argv: Sequence[str]) -> int:
     given = [arg.partition("=")[2] for arg in argv if arg.startswith("out=")]
     folder = Path(given[-1] if given else default_out("gpu_check")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    return check(folder, [*workload_overrides(folder), *own], default_rtf() if max_rtf == DEFAULT else max_rtf)
+    bar, overrides = default_rtf() if max_rtf == DEFAULT else max_rtf, [*workload_overrides(folder), *own]
+    code = check(folder, overrides, bar, budget_s)
+    if budget_s is not None:
+        return code
+    codes = (code, thorough(folder, overrides, bar))
+    return next(worst for worst in (EXIT_REGRESSION, EXIT_JOB_FAILED, EXIT_UNSURE, EXIT_OK) if worst in codes)
+
+
+def wheels_for(words: Sequence[str]) -> int:
+    if len(words) != 1:
+        raise ConfigError("--wheels", " ".join(words), "must be one folder", "use --wheels wheels")
+    folder = Path(words[0])
+    print(told(folder, gather(folder)))
+    return EXIT_OK
 
 
 def why_not_here() -> str | None:
@@ -110,21 +129,31 @@ def asked_rtf(argv: Sequence[str]) -> float | Literal["default"] | None:
     for arg in argv:
         key, _, text = arg.partition("=")
         if not key.startswith(OWN):
-            refuse_misspelt(key, text, [MAX_RTF_KEY])
+            refuse_misspelt(key, text, OWN_KEYS)
             continue
-        if key != MAX_RTF_KEY:
-            raise unknown_key(key, text, [MAX_RTF_KEY])
+        if key not in OWN_KEYS:
+            raise unknown_key(key, text, OWN_KEYS)
+        if key == BUDGET_KEY:
+            continue
         bar = None if text == "null" else positive(key, text)
     return bar
 
 
-def positive(key: str, text: str) -> float:
+def asked_budget(argv: Sequence[str]) -> float | None:
+    """Seconds of the whole check, None for no limit. Raises ConfigError."""
+    given = [arg.partition("=")[2] for arg in argv if arg.partition("=")[0] == BUDGET_KEY]
+    if not given:
+        return BUDGET_S
+    return None if given[-1] == "null" else positive(BUDGET_KEY, given[-1], "360, or null for no limit")
+
+
+def positive(key: str, text: str, use: str = "0.004") -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise ConfigError(key, text, "must be a number above 0, or null", f"use {MAX_RTF}")
+        raise ConfigError(key, text, "must be a number above 0, or null", f"use {use}")
     return value
 
 
@@ -165,7 +194,8 @@ def compare_arguments(reference: str, candidate: str, overrides: Sequence[str]) 
     return arguments
 
 
-def check(folder: Path, overrides: Sequence[str], max_rtf: float | None) -> int:
+def thorough(folder: Path, overrides: Sequence[str], max_rtf: float | None) -> int:
+    """The sweep, every mel with guidance and without, and comparisons in turns."""
     asked = list(dict.fromkeys(str(c.config["engine"]["name"]) for c in compose_cells([PRESET, *overrides])))
     equal = equality(overrides)
     write_atomically(folder / "equality.json", to_json(equal) + "\n")
@@ -185,7 +215,7 @@ def check(folder: Path, overrides: Sequence[str], max_rtf: float | None) -> int:
         "equality": equal, "rows": [asdict(row) for row in rows], "unproven": missing, "max_rtf": max_rtf,
         "codes": codes, "exit_code": code,
     }  # fmt: skip
-    write_atomically(folder / "gpu_check.json", to_json(content) + "\n")
+    write_atomically(folder / "thorough.json", to_json(content) + "\n")
     for engine, reason in missing.items():
         print(f"not proven  {engine}: {reason}")
     if code == EXIT_UNSURE:
@@ -213,12 +243,6 @@ def verdict(
     if not set(codes.values()) <= MEASURED or not equal or not graphs:
         return EXIT_JOB_FAILED
     return EXIT_UNSURE if missing else EXIT_OK
-
-
-def verb(name: str, *arguments: str) -> int:
-    print(f"\n== {name} {' '.join(arguments[:3])}", flush=True)
-    command = [sys.executable, "-m", f"experiments.{name}", *arguments]
-    return subprocess.run(command, env={**module_environment(), **FLOAT32}, check=False).returncode
 
 
 def engine_rows(cells: Path, asked: Sequence[str]) -> list[EngineRow]:

@@ -14,13 +14,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from engine.contract import SynthesisRequest, UnsupportedEngine
 from engine.runtimes.onnx_package import runtime_failures
-from experiments.checks.gpu_cases import FRAMES, engine_of
+from experiments.checks.card.cases import FRAMES, engine_of
+from experiments.checks.card.judgement import ORACLE, Status
+from experiments.checks.card.judgement import allowed_for as allowed_for
+from experiments.checks.card.judgement import judged as judged
 from experiments.common.cli import EXIT_JOB_FAILED, EXIT_OK, EXIT_REGRESSION, run_verb
 from experiments.common.presets import with_presets
 from experiments.measuring.running import default_out
@@ -29,13 +31,7 @@ from experiments.settings.front import refuse_flags, show_help
 from experiments.workload.requests import load_workload
 from metrics.record import to_json, write_atomically
 
-ORACLE = "fp32"
-# Largest relative L2 of the mel. float32 in another order of sums is some 1e-5 off after seven steps, half types lose
-# 2 to 3 digits (bfloat16 some 1e-2), INT8 about a tenth; garbage, also of the right size, is at 1 or more.
-ALLOWED = {"fp32": 1e-3, "half": 5e-2, "int8": 0.3}
 GUIDANCES = ("2", "0")
-
-Status = Literal["ok", "wrong", "skipped", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,22 +113,6 @@ def rows_of(
     except runtime_failures() as failure:
         reason = f"{type(failure).__name__}: {(str(failure).splitlines() or [''])[0]}"
         yield Row(engine=name, guidance=guidance, frames=None, status="failed", reason=reason)
-
-
-def allowed_for(precision: str) -> float:
-    """precision: as in an engine's facts."""
-    return ALLOWED["int8" if precision.startswith("int8") else "fp32" if precision == "fp32" else "half"]
-
-
-def judged(mel: np.ndarray, expected: np.ndarray, allowed: float) -> tuple[Status, float | None, str | None]:
-    """A row's status, error and reason."""
-    if mel.shape != expected.shape:
-        return "wrong", None, f"its mel is {mel.shape}, must be {expected.shape}"
-    if not np.isfinite(mel).all() or not np.isfinite(expected).all() or not expected.any():
-        return "wrong", None, "its mel or float32's is not finite, or that is zero"
-    gap = mel.astype(np.float64) - expected
-    error = float(np.linalg.norm(gap) / np.linalg.norm(expected.astype(np.float64)))
-    return "ok" if error <= allowed else "wrong", error, None
 
 
 if __name__ == "__main__":

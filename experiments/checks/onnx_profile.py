@@ -52,7 +52,7 @@ def profiled(overrides: list[str], frames: int, runs: int, skipped: int = 3) -> 
     torch.set_num_threads(config["device"]["threads"] or torch.get_num_threads())
     context = Context(config, solver_spec(config["solver"]), HostClock())
     with build_engine(config, HostClock()) as engine, tempfile.TemporaryDirectory() as folder:
-        denoiser = engine._parts.sampler._denoiser  # type: ignore[attr-defined]
+        denoiser = engine._parts.speaker.sampler._denoiser  # type: ignore[attr-defined]
         if not isinstance(denoiser, OnnxDenoiser):
             raise ConfigError(
                 "engine.name", config["engine"]["name"], "is not run by ONNX Runtime", "use engine=onnx_int8"

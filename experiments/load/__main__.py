@@ -37,7 +37,9 @@ HELP = """Drive one engine as a service would: requests that wait, batches, perc
 
   load.scenario=closed        1 to load.users=N users who ask again after every answer
   load.scenario=open          Poisson arrivals at load.rate_per_s; latency counts from the intended time
+  load.target_s=1             open: is the p95 under it? 10 where it is not, 11 where that cannot be told
   load.scenario=offline       load.requests=N at once
+  load.scenario=batches       the same by requests a call: load.batches=[1,8,64], or powers of two up to what it takes
   load.scenario=search        the highest rate whose p95 keeps under load.limit_s, as a bracket
   load.scenario=cold_vs_warm  a fresh process for one request beside the warm service (load.transport=http)
   load.transport=http         the engine in a service of its own (experiments.serve), or in the one at load.url=
@@ -50,11 +52,12 @@ examples:
   python -m experiments.load load.scenario=open load.rate_per_s=3 load.batching=true load.requests=300
   python -m experiments.load load.scenario=search load.limit_s=0.8
   python -m experiments.load 'load.users=[2]' load.soak_min=10
+  python -m experiments.load load=seeds_rps engine=cuda_call vocoder=vocos_cuda device=cuda engine.max_batch=64
 
 Leaves requests.jsonl (every request), load.json and load.md in out=DIR.
-exit codes: 0 done, 2 usage or configuration, 10 memory leaks, 11 search or leak test cannot tell, 12 a Jetson's power
-mode or clocks changed or it was throttled, 14 the engine failed, its audio is invalid or more than max_error_frac of
-a level's requests were not answered, 130 interrupted
+exit codes: 0 done, 2 usage or configuration, 10 memory leaks or the target is missed, 11 search, target or leak test
+cannot tell, 12 a Jetson's power mode or clocks changed or it was throttled, 14 the engine failed, its audio is invalid
+or more than max_error_frac of a level's requests were not answered, 130 interrupted
 """
 
 
@@ -142,11 +145,13 @@ def exit_code(report: LoadReport) -> int:
     if report.cold is None and not any(level.summary.num_ok for level in result.levels):
         complain("no request was answered; the reasons are in requests.jsonl")
         return EXIT_JOB_FAILED
-    if result.leak is not None and result.leak.outcome == "leak":
+    target = None if result.target is None else result.target.outcome
+    if (result.leak is not None and result.leak.outcome == "leak") or target == "fails":
         return EXIT_REGRESSION
     unsure = (result.leak is not None and result.leak.outcome == "cannot tell") or (
         result.search is not None and result.search.outcome == "cannot tell"
     )
+    unsure = unsure or target == "cannot tell"
     return EXIT_UNSURE if unsure else EXIT_OK
 
 

@@ -65,7 +65,9 @@ def open_journal(order: Order, stack: ExitStack) -> JournalWriter:
 def make_bench(
     order: Order, world: World, rule: BatchRule, journal: JournalWriter, facts: BuiltFacts, counters: Counters
 ) -> Bench:
-    """counters: of the engine as they are by now (metrics.speed.steady)."""
+    """counters: of the engine as they are by now (metrics.speed.steady). Raises ConfigError for batches that the engine
+    does not take."""
+    batch_sizes = order.settings.batch_sizes(facts["max_batch"]) if order.settings.scenario == "batches" else ()
     lines = order.workload.lines
     return Bench(
         items=[Item(utterance_id=line.utterance_id, num_chars=len(line.text)) for line in lines],
@@ -85,6 +87,7 @@ def make_bench(
         read_pss=lambda: read_memory().pss_bytes,
         say=say,
         counters=counters,
+        batch_sizes=batch_sizes,
     )
 
 

@@ -81,6 +81,7 @@ def content_of(report: LoadReport) -> dict[str, Any]:
         "levels": [_level_content(level) for level in result.levels],
         "leak": None if result.leak is None else dataclasses.asdict(result.leak),
         "search": None if result.search is None or errors else dataclasses.asdict(result.search),
+        "target": None if result.target is None or errors else dataclasses.asdict(result.target),
         "cold_vs_warm": report.cold,
     }
 
@@ -125,6 +126,8 @@ def markdown_of(report: LoadReport) -> str:
         lines += _length_rows(report.result.levels)
     if report.result.search is not None and report.result.errors is None:
         lines += ["", "## Highest rate", "", search_line(report), ""]
+    if report.result.target is not None and report.result.errors is None:
+        lines += ["", "## Target", "", target_line(report), ""]
     if report.result.leak is not None:
         lines += ["", "## Memory", "", leak_line(report.result.leak), ""]
     if report.cold is not None and report.result.errors is None:
@@ -204,6 +207,20 @@ def search_line(report: LoadReport) -> str:
         f"p95 under {1e3 * limit_s:.0f} ms: {found.outcome}; {holds}, {fails} ({found.reason}). "
         f"{len(found.probes)} probes, each an exact test at 95 % that counts what was not answered as over the limit."
     )
+
+
+def target_line(report: LoadReport) -> str:
+    found, settings = report.result.target, report.head["settings"]
+    assert found is not None
+    low, high = (100 * end for end in found.interval_frac)
+    rate = report.result.levels[-1].setting["rate_per_s"]
+    assert settings["target_s"] is not None
+    line = (
+        f"p95 under {1e3 * settings['target_s']:.0f} ms at {rate:.4g} requests/s: {found.outcome}; "
+        f"{100 * found.over_frac:.1f} % were over it ({low:.1f}..{high:.1f}), allowed are 5 %, in {found.num_requests} "
+        f"requests worth {found.num_independent} independent ones."
+    )
+    return f"{line} {found.reason}." if found.reason else line
 
 
 def leak_line(leak: LeakVerdict) -> str:

@@ -65,6 +65,7 @@ class Level:
 class Result:
     """What a load found; `judge` is asked only after all audio was judged. unsteady: the counters that moved.
 
+    target: the open loop's p95 against load.target_s, None where none was set or the level has no figures.
     errors: the first level with more errors than the load may have.
     """
 
@@ -72,13 +73,15 @@ class Result:
     unsteady: str | None = None
     leak: LeakVerdict | None = None
     search: SearchResult | None = None
+    target: LimitVerdict | None = None
     errors: str | None = None
 
 
 @dataclass(slots=True)
 class Bench:
     """Everything a level needs. max_batch: how many requests the engine really takes in one call; the rule is that of
-    the line on this side, which over HTTP only passes on. counters: what must not move once the engine is warm."""
+    the line on this side, which over HTTP only passes on. counters: what must not move once the engine is warm.
+    batch_sizes: of the scenario `batches`."""
 
     items: Sequence[Item]
     texts: Mapping[str, str]
@@ -93,6 +96,7 @@ class Bench:
     counters: Callable[[], Mapping[str, int]]
     memory: list[tuple[float, int]] = field(default_factory=list)
     level: str = ""
+    batch_sizes: Sequence[int] = ()
 
     def run(self, name: str, clients: Clients, watch: Watch | None = None) -> list[Served]:
         self.level = name
@@ -126,7 +130,7 @@ class Bench:
 
 
 def run_scenario(bench: Bench) -> Result:
-    """closed, open, offline or search. Nothing of the warm-up is in a level.
+    """closed, open, offline, batches or search. Nothing of the warm-up is in a level.
 
     An engine that counts what it compiles, captures or opens hears every sentence in the warm-up.
     """
@@ -134,9 +138,12 @@ def run_scenario(bench: Bench) -> Result:
     num_warmup = settings.warmup_requests
     if num_warmup:
         num_warmup = max(num_warmup, len(bench.items) if bench.counters() else 0)
-        users = max(settings.levels) if settings.scenario == "closed" else bench.max_batch
-        bench.run("warmup", bench.closed(users, Extent(num_requests=num_warmup)))
-    scenarios = {"closed": _closed, "open": _open, "offline": _offline, "search": _search}
+        if settings.scenario == "batches":
+            _warm_batches(bench, num_warmup)
+        else:
+            users = max(settings.levels) if settings.scenario == "closed" else bench.max_batch
+            bench.run("warmup", bench.closed(users, Extent(num_requests=num_warmup)))
+    scenarios = {"closed": _closed, "open": _open, "offline": _offline, "batches": _batches, "search": _search}
     before = bench.counters()
     scenarios[settings.scenario](bench, result)
     said = changed_text(before, bench.counters())
@@ -201,7 +208,10 @@ def _open(bench: Bench, result: Result) -> None:
     given, seed = bench.settings.rate_per_s, bench.settings.arrival_seed
     rate = given if given is not None else OPEN_LOAD_FRAC * _capacity(bench, result)
     if rate > 0:
-        _level(bench, result, "open", bench.open(rate, _extent(bench.settings), seed), {"rate_per_s": rate})
+        served = _level(bench, result, "open", bench.open(rate, _extent(bench.settings), seed), {"rate_per_s": rate})
+        target_s, most = bench.settings.target_s, bench.settings.max_error_frac
+        if served and target_s is not None:
+            result.target = judge_limit(served, target_s, TAIL, max_error_frac=most)
 
 
 def _offline(bench: Bench, result: Result) -> None:
@@ -210,6 +220,26 @@ def _offline(bench: Bench, result: Result) -> None:
     bench.rule = dataclasses.replace(bench.rule, capacity=max(bench.rule.capacity, num))
     clients = PlannedClients([bench.world.now_s()] * num, bench.sentences())
     _level(bench, result, "offline", clients, {"requests": num})
+
+
+def _all_at_once(bench: Bench, size: int, num: int) -> PlannedClients:
+    """`num` requests that are there from the start, at most `size` a call; nobody waits for company."""
+    rule = bench.rule
+    bench.rule = dataclasses.replace(rule, max_batch=size, window_s=0.0, capacity=max(rule.capacity, num))
+    return PlannedClients([bench.world.now_s()] * num, bench.sentences())
+
+
+def _warm_batches(bench: Bench, num: int) -> None:
+    """Every size is a shape of its own to an engine that captures or compiles: it hears what its level will ask."""
+    for size in bench.batch_sizes:
+        bench.run("warmup", _all_at_once(bench, size, max(num, bench.settings.requests)))
+
+
+def _batches(bench: Bench, result: Result) -> None:
+    for size in bench.batch_sizes:
+        clients = _all_at_once(bench, size, bench.settings.requests)
+        setting = {"requests": bench.settings.requests, "max_batch": size}
+        _level(bench, result, f"batch-{size}", clients, setting)
 
 
 def _search(bench: Bench, result: Result) -> None:

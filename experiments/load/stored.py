@@ -14,6 +14,7 @@ class AskedLoad(TypedDict, total=False):
     scenario: str
     transport: str
     limit_s: float
+    target_s: float | None
 
 
 class Head(About):

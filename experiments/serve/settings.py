@@ -84,10 +84,12 @@ class Serve(Line):
 
 # The scenarios that read a key
 SCENARIO_OF = {
-    "users": ("closed",), "think_s": ("closed",), "rate_per_s": ("open",), "requests": ("closed", "open", "offline"),
+    "users": ("closed",), "think_s": ("closed",), "rate_per_s": ("open",),
+    "requests": ("closed", "open", "offline", "batches"),
+    "target_s": ("open",), "batches": ("batches",),
     "limit_s": ("search",), "search_ratio": ("search",), "probe_requests": ("search",),
     "probe_requests_most": ("search",), "search_time_limit_s": ("search",), "cold_pairs": ("cold_vs_warm",),
-    "warmup_requests": ("closed", "open", "offline", "search"),
+    "warmup_requests": ("closed", "open", "offline", "search", "batches"),
 }  # fmt: skip
 SOAK = ("leak_limit_bytes_per_h", "memory_every_s")
 HTTP = ("connections", "request_limit_s")
@@ -99,14 +101,17 @@ class Load(Line):
 
     GROUP = "load"
 
-    scenario: Literal["closed", "open", "offline", "search", "cold_vs_warm"] = Field(
-        "closed", description="closed: users who ask again; open: Poisson arrivals; offline: all at once; search"
+    scenario: Literal["closed", "open", "offline", "batches", "search", "cold_vs_warm"] = Field(
+        "closed",
+        description="closed: users who ask again; open: Poisson arrivals; offline: all at once; batches: that by size",
     )
     transport: Literal["inprocess", "http"] = Field("inprocess", description="http: a service of its own")
     url: Text | None = Field(None, description="http: a service that runs already")
     users: int | list[int] = Field(4, description="closed: every level from 1 to this many, or a list of levels")
     think_s: float = Field(0, ge=0, description="closed: a user's pause after an answer")
     rate_per_s: float | None = Field(None, gt=0, le=LONGEST_S, description="open; null: 0.7 of what a loop reached")
+    target_s: float | None = Field(None, gt=0, le=LONGEST_S, description="open: what the p95 is judged against")
+    batches: list[int] | None = Field(None, description="batches: sizes; null: powers of two up to the engine's most")
     requests: int = Field(100, ge=1, description="of one level; a p95 takes 59 independent ones, a p99 299")
     warmup_requests: int = Field(8, ge=0, description="before the first level, not in any figure")
     arrival_seed: int = Field(0, ge=0, description="of arrival times and of the order of sentences")
@@ -133,12 +138,36 @@ class Load(Line):
             raise ConfigError(
                 "load.soak_min", self.soak_min, "soaks a closed or an open loop", "use load.scenario=closed"
             )
+        self._check_batches()
         listed = [self.users] if isinstance(self.users, int) else self.users
         if not listed or any(level < 1 for level in listed):
             raise ConfigError(
                 "load.users", self.users, "must be a whole number from 1, or a list of them", "use load.users=4"
             )
         return self
+
+    def _check_batches(self) -> None:
+        if self.scenario == "batches" and self.transport != "inprocess":
+            raise ConfigError(
+                "load.transport", self.transport, "the service decides itself what shares a call",
+                "use load.transport=inprocess with load.scenario=batches",
+            )  # fmt: skip
+        if self.batches is not None and (not self.batches or any(size < 1 for size in self.batches)):
+            raise ConfigError(
+                "load.batches", self.batches, "must be a list of whole numbers from 1", "use load.batches=[1,8]"
+            )
+
+    def batch_sizes(self, engine_max_batch: int) -> tuple[int, ...]:
+        """Of the scenario `batches`. Raises ConfigError for one that the engine does not take."""
+        if self.batches is None:
+            return tuple(size for size in (1 << i for i in range(13)) if size <= engine_max_batch)
+        most = max(self.batches)
+        if most > engine_max_batch:
+            raise ConfigError(
+                "load.batches", most, f"this engine takes {engine_max_batch} requests a call",
+                f"choose no more, or build it for more with ++engine.max_batch={most}",
+            )  # fmt: skip
+        return tuple(sorted(set(self.batches)))
 
     def _check_address(self, url: str) -> None:
         if self.transport != "http":

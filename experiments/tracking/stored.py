@@ -73,6 +73,13 @@ class LeakEntry(TypedDict):
     interval_bytes_per_h: tuple[float, float] | None
 
 
+class TargetEntry(TypedDict):
+    """An open loop's p95 against its target."""
+
+    outcome: str
+    over_frac: float
+
+
 class SearchEntry(TypedDict):
     outcome: str
     holds_per_s: float | None
@@ -99,4 +106,5 @@ class LoadFile(TypedDict, total=False):
     levels: list[LevelEntry]
     leak: LeakEntry | None
     search: SearchEntry | None
+    target: TargetEntry | None
     cold_vs_warm: ColdEntry | None

@@ -174,7 +174,7 @@ def _load(folder: Path, load: LoadFile) -> FolderContent:
         "journal.torn": _torn(folder / REQUESTS),
         "random_weights": "true" if facts.get("random_weights") else None,
     }
-    for name, found in (("leak", load.get("leak")), ("search", load.get("search"))):
+    for name, found in (("leak", load.get("leak")), ("search", load.get("search")), ("target", load.get("target"))):
         if found:
             tags[f"load.{name}"] = found["outcome"]
     run = RunContent(

@@ -128,6 +128,9 @@ class CompiledDenoiser:
         padded = padded_to(conditioning, -(-conditioning.num_frames // bucket) * bucket)
         return self._inner.place(padded, masked=True)  # also where nothing is padded: one graph for all
 
+    def rope(self, num_frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._inner.rope(num_frames)
+
     def rows(self, placed: Placed) -> Rows:
         inner, num_frames, counter = self._inner.rows(placed), placed.projected.shape[1], self._counter
 

@@ -2,27 +2,28 @@
 
 A graph reads and writes fixed addresses, so a request's constants and noise are copied into the buffers that the graph
 was captured with, and the mel is copied out. What the graph runs is the same loop, the same denoiser and the same
-kernels as `StepSampler`'s, so its answer is bit-equal to theirs. Nothing here imports CUDA before a capture; the
-`Recorder` is what a test replaces.
+kernels as `StepSampler`'s, so its answer is bit-equal to theirs.
 """
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
-from engine.contract import STEADY, ConfigError, Proof, UnsupportedEngine, counts_in
+from engine.contract import STEADY, Proof, UnsupportedEngine, counts_in
+from engine.runtimes.cuda_graphs import CudaRecorder as CudaRecorder
+from engine.runtimes.cuda_graphs import KeptGraphs, Recorder
+from engine.runtimes.cuda_graphs import check_max_graphs as check_max_graphs
 from engine.solver.guidance import Rows
 from engine.solver.methods import SolverSpec
 from engine.solver.sampler import planned_velocity
 from engine.step.conditioner import Conditioning
 from engine.step.placed import Placed
 
-WARM_UP_RUNS = 3  # kernels are chosen, compiled and given their workspaces before the capture
 Key = tuple[int, int, bool, int]
 
 
@@ -39,34 +40,6 @@ class PlacingDenoiser(Protocol):
     def proof(self) -> Proof: ...
 
 
-class Recorder(Protocol):
-    """`record(run)` warms `run` up, records what it launches once, and returns (replay, the tensor that each replay
-    writes)."""
-
-    def record(self, run: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]: ...
-
-
-class CudaRecorder:
-    """torch.cuda.CUDAGraph; all graphs share one memory pool, since only one runs at a time."""
-
-    def __init__(self, device: str):
-        self._device = torch.device(device)
-        self._pool = torch.cuda.graph_pool_handle()
-
-    def record(self, run: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
-        with torch.cuda.device(self._device):
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(WARM_UP_RUNS):
-                    run()
-            torch.cuda.current_stream().wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
-                mel_BND = run()
-        return graph.replay, mel_BND
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class Captured:
     """One recorded solve: the buffers it reads, the one it writes, how to run it, and what one run evaluates."""
@@ -76,14 +49,6 @@ class Captured:
     mel: torch.Tensor
     replay: Callable[[], None]
     counts: Mapping[str, int]
-
-
-def check_max_graphs(max_graphs: object) -> None:
-    """Raises ConfigError where not one graph may be kept."""
-    if not isinstance(max_graphs, int) or isinstance(max_graphs, bool) or max_graphs < 1:
-        raise ConfigError(
-            "engine.max_graphs", max_graphs, "must be a whole number from 1: so many graphs are kept", "use 16"
-        )
 
 
 def check_capturable(solver: SolverSpec, device: str, max_batch: int) -> None:
@@ -108,23 +73,17 @@ class GraphSampler:
     """Implements engine.solver.sampler.Sampler. Keeps the `max_graphs` graphs used last."""
 
     def __init__(self, denoiser: PlacingDenoiser, solver: SolverSpec, recorder: Recorder, max_graphs: int):
-        self._denoiser, self._solver, self._recorder, self._max_graphs = denoiser, solver, recorder, max_graphs
-        self._graphs: OrderedDict[Key, Captured] = OrderedDict()
+        self._denoiser, self._solver, self._recorder = denoiser, solver, recorder
+        self._graphs: KeptGraphs[Key, Captured] = KeptGraphs(max_graphs)
         self._counts: Counter[str] = Counter()
-        self._captures = self._replays = self._evicted = 0
+        self._replays = 0
         self.num_evals = 0
 
     def sample(self, conditioning: Conditioning, x0: torch.Tensor, which: int = 0) -> torch.Tensor:
         """The mel is a copy: the graph's own buffer belongs to its next replay."""
         placed = self._denoiser.place(conditioning)
         key = (len(placed.projected), x0.shape[1], placed.padded, which)
-        if key not in self._graphs:
-            self._graphs[key] = self._capture(placed, conditioning, x0, which)
-            if len(self._graphs) > self._max_graphs:
-                self._graphs.popitem(last=False)
-                self._evicted += 1
-        self._graphs.move_to_end(key)
-        graph = self._graphs[key]
+        graph = self._graphs.of(key, lambda: self._capture(placed, conditioning, x0, which))
         copy_into(graph.placed, placed)
         graph.x0.copy_(x0)
         graph.replay()
@@ -147,16 +106,15 @@ class GraphSampler:
             return mel
 
         replay, mel = self._recorder.record(run)
-        self._captures += 1
         return Captured(static, static_x0, mel, replay, dict(counts))
 
     def proof(self) -> Proof:
         inner = self._denoiser.proof()
-        steady = {**counts_in(inner, STEADY), "graph_captures": self._captures, "graphs_evicted": self._evicted}
+        steady = {**counts_in(inner, STEADY), **self._graphs.steady_counters()}
         own = {f"{kind}_evals": self._counts[kind] for kind in ("guided", "unguided", "reused", "zeroed")}
         return {
             **inner, **own, "num_evals": self.num_evals, "graph_replays": self._replays,
-            "graphs_kept": len(self._graphs), STEADY: steady,
+            "graphs_kept": len(self._graphs), "captures_failed": self._graphs.failed, STEADY: steady,
         }  # fmt: skip
 
 

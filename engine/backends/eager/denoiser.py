@@ -41,6 +41,10 @@ class EagerDenoiser:
         """masked: with masks also where nothing is padded."""
         return Placed.of(conditioning, self._rope.of(conditioning.num_frames), self._dtype, masked)
 
+    def rope(self, num_frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """cos and sin of a length, on the device in the step's dtype."""
+        return self._rope.of(num_frames)
+
     def rows(self, placed: Placed) -> Rows:
         device_type = torch.device(self._device).type
 

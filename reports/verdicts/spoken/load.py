@@ -48,6 +48,31 @@ class _Search:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Target:
+    outcome: str
+    over_frac: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Aimed:
+    """Of `settings`, what the words on a target need."""
+
+    target_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Setting:
+    rate_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Offered:
+    """Of a level, what was asked of it."""
+
+    setting: _Setting
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Audio:
     num_heard: int
     num_invalid: int
@@ -77,6 +102,12 @@ def spoken_load(content: Mapping[str, object]) -> str:
         return f"not valid: {content.get('reason')}"
     if content.get("search"):
         return _held(pick(_Search, content["search"]), pick(_Asked, content["settings"]))
+    if content.get("target"):
+        return _met(
+            pick(_Target, content["target"]),
+            pick(_Aimed, content["settings"]),
+            pick(_Offered, listed(content, "levels")[-1]),
+        )
     timed = [level for level in load_levels(content) if level.requests_per_s is not None]
     if not timed:
         return "no figures: too few requests were answered"
@@ -86,6 +117,12 @@ def spoken_load(content: Mapping[str, object]) -> str:
     parts += [] if p50 is None else [f"half of them answered within {seconds(p50)}"]
     parts += [] if p95 is None else [f"95 % within {seconds(p95)}"]
     return ", ".join(parts)
+
+
+def _met(found: _Target, asked: _Aimed, level: _Offered) -> str:
+    limit = f"95 % of answers within {seconds(asked.target_s)}"
+    word = {"holds": "hold", "fails": "do not hold"}.get(found.outcome, "were not told from missing")
+    return f"{level.setting.rate_per_s:.3g} requests/s {word} {limit} ({100 * found.over_frac:.1f} % were later)"
 
 
 def _held(found: _Search, asked: _Asked) -> str:

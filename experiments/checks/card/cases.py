@@ -9,6 +9,7 @@ from engine.clock import make_clock
 from engine.contract import Engine, SynthesisRequest
 from experiments.settings.compose import compose_config
 
+PEAKS = "peaks"  # in the place of an engine's name: the card's own
 FRAMES = (280, 563, 938)  # generated, at 24 kHz / 256: 3, 6 and 10 s
 
 
@@ -28,12 +29,12 @@ def engine_of(name: str, overrides: Sequence[str], guidance: str) -> Engine:
     return build_engine(config, make_clock(str(config["device"]["kind"])))
 
 
-def batches(overrides: Sequence[str]) -> Iterator[tuple[str, list[SynthesisRequest]]]:
+def batches(overrides: Sequence[str], frames: Sequence[int] = FRAMES) -> Iterator[tuple[str, list[SynthesisRequest]]]:
     """Three lengths alone, then three utterances of near lengths in one solve."""
     from experiments.workload.requests import load_workload
 
     ask = load_workload(compose_config(["engine=bf16", *overrides])).requests[0]
-    for num_frames in FRAMES:
+    for num_frames in frames:
         yield f"{num_frames} frames", [replace(ask, num_frames=num_frames)]
-    near = [replace(ask, num_frames=FRAMES[1] - 4 * i, utterance_id=f"{ask.utterance_id}-{i}") for i in range(3)]
+    near = [replace(ask, num_frames=frames[1] - 4 * i, utterance_id=f"{ask.utterance_id}-{i}") for i in range(3)]
     yield "three utterances in one solve", near

@@ -13,12 +13,12 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from engine.batching import plan_batches
 from engine.clock import Clock
 from engine.contract import Proof
 from engine.frontend import Chunk, Prepared
 from engine.solver.methods import SolverSpec
 from engine.solver.sampler import Sampler
+from engine.step.batching import plan_batches
 from engine.step.conditioner import Conditioner, stack
 from engine.vocoders.vocos import Vocoder, with_vocoder
 

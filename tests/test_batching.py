@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.linalg import norm
 
-from engine.batching import plan_batches
+from engine.step.batching import plan_batches
 from tests.engines import engine, request
 
 TEXTS = ("That was close.", "Turn left at the bridge.", "We walk along the sea in the morning and look for birds.")

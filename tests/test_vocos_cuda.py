@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from engine.batching import length_class
 from engine.contract import ConfigError, UnsupportedEngine
+from engine.step.batching import length_class
 from engine.vocoders.cuda import CudaVocos, vocos_for_cuda
 from engine.vocoders.load import load_vocoder
 from engine.vocoders.real import TOLERANCE, MaskedVocos, check_real, own_frames

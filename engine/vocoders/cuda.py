@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from engine.batching import length_class
 from engine.contract import Proof, UnsupportedEngine
 from engine.runtimes.cuda_graphs import CudaRecorder, KeptGraphs, Recorder, check_max_graphs
 from engine.runtimes.inductor import CountingInductor, ready_compiler
 from engine.settings import VocoderSettings
+from engine.step.batching import length_class
 from engine.step.precision import weight_histogram
 from engine.vocoders.real import MaskedVocos, check_real, own_frames
 

@@ -1,6 +1,6 @@
 """One graph a call: the host fills pinned buffers, launches one captured graph, waits once and reads the answer.
 
-Lengths share a graph by classes (engine.batching.length_class), their padding masked; numbers of rows share it by
+Lengths share a graph by classes (engine.step.batching.length_class), their padding masked; numbers of rows share it by
 powers of two, the rows that nobody asked for one frame long. In the graph: the copy in, text embedding, conditioning,
 the solve, the vocoder, loudness, the copy out.
 """
@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from engine.backends.cuda_graph.call import FRAMES, REF_FRAMES, REF_ROWS, Buffers, Call, Shape
-from engine.batching import length_class
 from engine.clock import Clock
 from engine.contract import STEADY, Proof, counts_in
 from engine.runtimes.cuda_graphs import KeptGraphs, Recorder
 from engine.speaking import Job, Said, Spoken
+from engine.step.batching import length_class
 from engine.step.masked import source_row, token_row
 from engine.vocoders.vocos import Vocoder, with_vocoder
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from metrics.verdict import Outcome
-from reports.verdicts.spoken.parts import Spoken, interval, machine_line, outcome_of, pick
+from reports.verdicts.spoken.parts import Spoken, interval, listed, machine_line, outcome_of, pick
 from reports.verdicts.spoken.plain import code, counted, is_bounded, percent, speed
 
 SHORT = 9
@@ -58,13 +58,13 @@ class Walked:
     reason: str | None = None
 
 
-def spoken_walk(content: Mapping[str, Any]) -> Spoken:
+def spoken_walk(content: Mapping[str, object]) -> Spoken:
     """Raises ValueError or LookupError."""
-    outcome, listed = outcome_of(content), ("revisions", "tried")
+    outcome, lists = outcome_of(content), ("revisions", "tried")
     walked = replace(
-        pick(Walked, {key: value for key, value in content.items() if key not in listed}),
-        revisions=tuple(pick(Revision, one) for one in content["revisions"]),
-        tried=tuple(pick(Step, one) for one in content["tried"]),
+        pick(Walked, {key: value for key, value in content.items() if key not in lists}),
+        revisions=tuple(pick(Revision, one) for one in listed(content, "revisions")),
+        tried=tuple(pick(Step, one) for one in listed(content, "tried")),
     )
     said = _said(outcome, walked)
     decisive = walked.tried[-1 if walked.culprit is not None else 0].bounds if walked.tried else None

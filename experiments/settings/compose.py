@@ -33,6 +33,7 @@ from experiments.common.presets import CONF, folders, groups
 from experiments.common.presets import presets as options
 from experiments.common.quoting import hydra_value
 from experiments.settings.overrides import alternatives, given, parse
+from experiments.settings.typed import NEAR
 from experiments.workload.texts import name_of, own_paths
 from metrics.record import to_json
 
@@ -315,11 +316,11 @@ def _composed_once(overrides: tuple[str, ...], conf: Path, own: tuple[Path, ...]
 
 def _unknown_choice(group: str, value: object) -> ConfigError:
     choices = options(group)
-    near = difflib.get_close_matches(str(value), choices, n=1)
-    remedy = (
-        f"did you mean {group}={near[0]}?" if near else f"or add your own, DIR/{group}/NAME.yaml, by --config-dir DIR"
-    )
-    return ConfigError(group, value, f"choose one of {', '.join(choices) or '(none yet)'}", remedy)
+    allowed = f"choose one of {', '.join(choices) or '(none yet)'}"
+    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=NEAR)
+    if near:  # before the long list
+        return ConfigError(group, value, f"did you mean {group}={near[0]}?", allowed)
+    return ConfigError(group, value, allowed, f"or add your own, DIR/{group}/NAME.yaml, by --config-dir DIR")
 
 
 def refused(error: Exception, overrides: Sequence[str]) -> ConfigError:
@@ -334,8 +335,8 @@ def refused(error: Exception, overrides: Sequence[str]) -> ConfigError:
     key = found.group(1)
     known = _keys_beside(key)
     near = _meant(key, known)
-    remedy = f"did you mean {near}?" if near else "see --cfg job for every key"
-    return ConfigError(key, _value_of(key, overrides), f"no such key; known here: {', '.join(known)}", remedy)
+    allowed = f"no such key, did you mean {near}?" if near else "no such key; see --cfg job for every key"
+    return ConfigError(key, _value_of(key, overrides), allowed, f"known here: {', '.join(known)}")
 
 
 def _meant(key: str, beside: Sequence[str]) -> str | None:
@@ -344,7 +345,7 @@ def _meant(key: str, beside: Sequence[str]) -> str | None:
     top = _compose([])
     first, dot, rest = key.partition(".")
     if first not in top:
-        near = difflib.get_close_matches(first, [*map(str, top), "reference", "candidate"], n=1)
+        near = difflib.get_close_matches(first, [*map(str, top), "reference", "candidate"], n=1, cutoff=NEAR)
         return f"{near[0]}{dot}{rest}" if near else None
     name = key.rpartition(".")[2]
     groups = {str(group): held for group, held in top.items() if isinstance(held, Mapping)}
@@ -353,7 +354,7 @@ def _meant(key: str, beside: Sequence[str]) -> str | None:
         {other.rpartition(".")[2]: other for other in beside},
         elsewhere | {str(one): str(one) for one in top},
     ):
-        if near := difflib.get_close_matches(name, list(known), n=1):
+        if near := difflib.get_close_matches(name, list(known), n=1, cutoff=NEAR):
             return known[near[0]]
     return None
 

@@ -52,7 +52,7 @@ def test_what_does_not_fit_names_the_command_that_shows_it(tmp_path: Path) -> No
     rows = [Judgeable(label=f"fp32-euler_{n}-{OWN}", audio="a", slowness=n, log_mel=0.41) for n in (7, 12)]
     said = printed(rows, 60, tmp_path)
     assert "too wide for 60 columns: " in said
-    wide = int(re.search(r"`COLUMNS=(\d+) \S+ -m reports \S+ --print` shows them", said)[1])  # type: ignore[index]
+    wide = int(re.search(r"`\S+ .*reports \S+ --print` shows them with COLUMNS=(\d+)", said)[1])  # type: ignore[index]
     assert "too wide" not in printed(rows, wide, tmp_path / "again")
     assert LONG in printed(rows, wide, tmp_path / "whole")
 

@@ -47,7 +47,7 @@ def refused(capfd: pytest.CaptureFixture[str], verb: Any, argv: Sequence[str]) -
         ("workload.sed=4", "workload.sed=4: no such key, did you mean seed?"),
         ("reference.voices=me.wav", "reference.voices=me.wav: must be a list of .*; write 'reference.voices=.{id: "),
         ("measure.rouns=3", "measure.rouns=3: no such key, did you mean measure.rounds?"),
-        ("measure.max_calls=lots", "measure.max_calls=lots: no such key; see --cfg job for every key; known here: mea"),
+        ("measure.max_calls=lots", "measure.max_calls=lots: no such key; known here: measure.cal.*; correct or "),
         ("engine.precison=fp16", "engine.precison=fp16: no such key, did you mean engine.precision?"),
         ("measure=3", "measure=3: choose one of .*quick, steady"),
         ("engine", "engine=: not an override .*; write KEY=VALUE"),

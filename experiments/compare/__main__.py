@@ -83,7 +83,8 @@ def run_comparison(command: Command, out: Path, stack: ExitStack) -> Comparison:
         prepared = prepare(command, out, stack)
     say(opening(prepared, out))
     device = str(prepared.device["kind"])
-    lock = stack.enter_context(device_lock(device, prepared.specs[0].config["sweep"]["lock"], say))
+    mode, most_s = prepared.specs[0].config["sweep"]["lock"], prepared.settings.asked.time_limit_s
+    lock = stack.enter_context(device_lock(device, mode, say, f"at most {most_s / 60:.0f} min"))
     return measure(prepared, open_bench(prepared, out, lock, stack), say)
 
 

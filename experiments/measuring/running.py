@@ -15,7 +15,7 @@ from experiments.common.cli import complain
 from experiments.common.environment import CORES_OF_A_SCORER, usable_cores
 from experiments.common.estimate import expected_s
 from experiments.common.plain import Config
-from experiments.common.progress import Planned
+from experiments.common.progress import Planned, expected_text
 from experiments.measuring.job import Launcher, module_environment
 from experiments.measuring.measure import plan_for
 from experiments.measuring.validate import planned_evals
@@ -24,7 +24,7 @@ from experiments.workload.requests import load_workload
 from reports.words import in_parts
 
 LONGEST_NAME = 48  # of a folder that nobody named
-WHERE_TRACKED = ("serve ", "mlflow ")  # lines of experiments.tracking
+WHERE_TRACKED = ("start ", "mlflow ")  # lines of experiments.tracking
 
 
 def planned(cell: Cell) -> Planned:
@@ -37,6 +37,11 @@ def planned(cell: Cell) -> Planned:
         label=cell.label, num_trials=num_calls, num_evals=num_evals, expected_s=expected,
         num_warm=num_calls - plan.rounds * len(requests),
     )  # fmt: skip
+
+
+def takes(plans: Sequence[Planned]) -> str:
+    """ "about 47 s", for whoever waits; "" where it is not known."""
+    return expected_text(plans).partition(", ")[2].removesuffix(" here")
 
 
 def default_out(name: str) -> Path:

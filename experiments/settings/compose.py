@@ -33,7 +33,7 @@ from experiments.common.presets import CONF, folders, groups
 from experiments.common.presets import presets as options
 from experiments.common.quoting import hydra_value
 from experiments.settings.overrides import alternatives, given, parse
-from experiments.settings.typed import NEAR
+from experiments.settings.typed import NEAR, no_such_key
 from experiments.workload.texts import name_of, own_paths
 from metrics.record import to_json
 
@@ -335,8 +335,7 @@ def refused(error: Exception, overrides: Sequence[str]) -> ConfigError:
     key = found.group(1)
     known = _keys_beside(key)
     near = _meant(key, known)
-    allowed = f"no such key, did you mean {near}?" if near else "no such key; see --cfg job for every key"
-    return ConfigError(key, _value_of(key, overrides), allowed, f"known here: {', '.join(known)}")
+    return no_such_key(key, _value_of(key, overrides), known, near)
 
 
 def _meant(key: str, beside: Sequence[str]) -> str | None:

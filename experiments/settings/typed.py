@@ -74,8 +74,15 @@ def unknown_key(key: str, value: object, known: Sequence[str]) -> ConfigError:
     """With the nearest right one, where one is near."""
     names = {name.rpartition(".")[2]: name for name in known}  # two keys of one group are half alike already
     near = difflib.get_close_matches(key.rpartition(".")[2], list(names), n=1, cutoff=NEAR)
-    allowed = f"no such key, did you mean {names[near[0]]}?" if near else "no such key; correct or remove it"
-    return ConfigError(key, value, allowed, f"known here: {', '.join(sorted(known))}")
+    return no_such_key(key, value, sorted(known), names[near[0]] if near else None)
+
+
+def no_such_key(key: str, value: object, known: Sequence[str], meant: str | None) -> ConfigError:
+    """What was probably meant stands before the long list."""
+    listed = f"known here: {', '.join(known)}"
+    if meant is not None:
+        return ConfigError(key, value, f"no such key, did you mean {meant}?", listed)
+    return ConfigError(key, value, f"no such key; {listed}", "correct or remove it; --cfg job shows every key")
 
 
 def described(kind: type[Group], group: str) -> Iterator[str]:

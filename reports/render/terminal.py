@@ -80,9 +80,9 @@ def _print_table(table: Table, console: Console) -> None:
     console.print(grid, crop=False, overflow="ignore")
     if gone:
         whole = _beside_names(table, terminal_columns(table)) + max(cell_len(row.label) for row in table.rows)
-        command = f"COLUMNS={whole} {here(typed('reports', table.source.root, '--print'))}"
+        command = here(typed("reports", table.source.root, "--print"))
         console.print(Text(f"too wide for {console.width} columns: {listed(gone)}"))
-        console.print(Text(f"`{command}` shows them"), soft_wrap=True)
+        console.print(Text(f"`{command}` shows them with COLUMNS={whole}"), soft_wrap=True)
 
 
 def row_line(row: Row) -> str:

@@ -64,6 +64,17 @@ def in_parts(label: str) -> tuple[str, str]:
     return (name, settings[0]) if name and settings else (label, "")
 
 
+def in_lines(label: str, most: int = 30) -> str:
+    """A label for a picture, where a long line covers its neighbours: the settings below, by value alone where a whole
+    group was chosen (vocoder=vocos_onnx), by the last part of their key otherwise."""
+    name, settings = in_parts(label)
+    if not settings:
+        return label
+    pairs = [part.partition("=") for part in _SETTING.split(settings)]
+    said = [f"{key.rpartition('.')[2]}={value}" if "." in key else value for key, _, value in pairs]
+    return f"{name}\n{cut(', '.join(said), most)}"
+
+
 def cut(text: str, most: int) -> str:
     """At most so many characters: the middle gives way."""
     if len(text) <= most:

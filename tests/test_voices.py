@@ -162,8 +162,9 @@ def test_warnings_stand_in_the_record_and_are_printed_once(tmp_path: Path, capsy
     loud["reference"]["voices"] = [voice("loud", path)]
     validate(loud)
     validate(loud)
-    said = capsys.readouterr().err.splitlines()
+    *said, foreign = capsys.readouterr().err.splitlines()
     assert len(said) == 2
+    assert "model=pocket speaks in two voices" in foreign  # said once, and of the choice of model: not in the record
     assert said[0].startswith("warning: voice loud: ")
     assert [f"warning: {text}" for text in load_workload(loud).describe()["voices"][0]["warnings"]] == said
 

@@ -18,6 +18,13 @@ def find_file(spec: str | Path) -> Path:
     return path if os.path.exists(path) or path.is_absolute() else ROOT / path  # of a name too long it says no
 
 
+def missing(spec: str | Path) -> str:
+    """What to say of a path of `find_file` where nothing is: that, and where it was looked for."""
+    if with_home(spec).is_absolute():
+        return "no such file"
+    return f"no such file, looked for in {Path.cwd()} and in the repository"
+
+
 def with_home(spec: str | Path) -> Path:
     """`~` spelt out; left as it is where nobody knows the user's home."""
     path = Path(spec)

@@ -15,6 +15,9 @@ MAX_SLUG = 120
 # An absolute path names the machine it was made on; its last part says what the reader needs. URLs are left alone.
 _ABSOLUTE_PATH = re.compile(r"(?<![\w./:~-])/(?:[\w.@+=,-]+/)+([\w.@+=,-]+)")
 
+# Where the settings of a variant begin in its label: KEY=VALUE
+_SETTING = re.compile(r"-(?=[A-Za-z_][\w.]*=)")
+
 
 def significant(value: float, digits: int = 3) -> str:
     """`digits` significant digits without an exponent: 0.0834, 1.74, 83.1, 1240."""
@@ -53,6 +56,31 @@ def plain_json(value: Any) -> str:
     """Indented JSON whose lines hold no absolute path."""
     lines = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False).splitlines()
     return "\n".join(line[: len(line) - len(line.lstrip())] + (without_machine_paths(line) or "") for line in lines)
+
+
+def in_parts(label: str) -> tuple[str, str]:
+    """(engine and solver, the settings behind them; "" where there are none): fp32-euler_7-vocoder=bigvgan."""
+    name, *settings = _SETTING.split(label, maxsplit=1)
+    return (name, settings[0]) if name and settings else (label, "")
+
+
+def in_lines(label: str, most: int = 30) -> str:
+    """A label for a picture, where a long line covers its neighbours: the settings below, by value alone where a whole
+    group was chosen (vocoder=vocos_onnx), by the last part of their key otherwise."""
+    name, settings = in_parts(label)
+    if not settings:
+        return label
+    pairs = [part.partition("=") for part in _SETTING.split(settings)]
+    said = [f"{key.rpartition('.')[2]}={value}" if "." in key else value for key, _, value in pairs]
+    return f"{name}\n{cut(', '.join(said), most)}"
+
+
+def cut(text: str, most: int) -> str:
+    """At most so many characters: the middle gives way."""
+    if len(text) <= most:
+        return text
+    tail = (most - 1) // 2
+    return f"{text[: most - 1 - tail]}…{text[len(text) - tail :]}"
 
 
 def slug(label: str) -> str:

@@ -1,6 +1,7 @@
 """The host's fingerprint, and one measurement at a time on a device."""
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.contract import ConfigError
+from experiments import run
 from experiments.common.device_lock import device_lock, device_name
 from experiments.common.environment import fingerprint, host_class, num_threads, other_cpu_frac, read_cpu
 from experiments.common.progress import Board
@@ -79,7 +81,7 @@ def test_the_share_of_other_processes_is_a_share() -> None:
 HOLD = """
 import sys
 from experiments.common.device_lock import device_lock
-with device_lock("cpu", "wait", print):
+with device_lock("cpu", "wait", print, "about 3 min"):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -103,7 +105,8 @@ def holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-
 def test_a_held_device_is_refused_with_the_holders_name(holder: subprocess.Popen[str]) -> None:
     with (
         pytest.raises(
-            ConfigError, match=rf"device.kind=cpu: process {holder.pid} \(-c .*, in {ROOT}\) is measuring on it"
+            ConfigError,
+            match=rf"device.kind=cpu: process {holder.pid} \(-c .*, in {ROOT}; since ..:..:.., .*\) is measuring",
         ),
         device_lock("cpu", "refuse", print),
     ):
@@ -121,7 +124,15 @@ def test_waiting_says_for_whom_and_ends_when_the_holder_does(holder: subprocess.
     with device_lock("cpu", "wait", say):
         (line,) = said
         assert line.startswith(f"cpu: process {holder.pid} (-c ")
-        assert line.endswith(f"..., in {ROOT}) is measuring on it; waiting (Ctrl-C to leave)")
+        since, _, told = line.partition(f"..., in {ROOT}; since ")[2].partition(", ")
+        assert re.fullmatch(r"\d\d:\d\d:\d\d", since)
+        assert told == "about 3 min in all) is measuring on it; waiting (Ctrl-C to leave)"
+
+
+def test_a_run_that_does_not_get_its_device_leaves_no_folder(holder: subprocess.Popen[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is measuring on it"):
+        run.main(["workload=smoke", "sweep.lock=refuse", f"out={tmp_path / 'out'}"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_devices_are_free(holder: subprocess.Popen[str]) -> None:

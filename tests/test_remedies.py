@@ -40,7 +40,7 @@ SYSTEM = {
     "cmake", "libsndfile1", "python3-libnvinfer", "libcusparselt0", "nvidia-l4t-nvpmodel",
 }  # fmt: skip
 WRITTEN = {"curl", "nvpmodel", "locust"}  # not installed here; their options are few and old
-TOOLS = ("pytest", "ruff", "mypy", "pip")
+TOOLS = ("pytest", "ruff", "mypy", "pip", "venv")
 
 
 SPECIAL = re.compile(r"[][*?(){}<>&|;$!~#]")

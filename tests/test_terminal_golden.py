@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,8 @@ def shown(kind: str, width: int | None, folder: Path) -> str:
     drawn = [line.rsplit("\r", 1)[-1].rstrip() for line in progress.getvalue().splitlines()]
     kept = [line for line in drawn if line and "\x1b" not in line]
     print_report(table, console(report, width))
-    return "\n".join([*kept, *(line.rstrip() for line in report.getvalue().splitlines())]) + "\n"
+    said = re.sub(r"`.*` shows them", "`...` shows them", report.getvalue())  # the command that works on this machine
+    return "\n".join([*kept, *(line.rstrip() for line in said.splitlines())]) + "\n"
 
 
 @pytest.mark.parametrize("kind", ROWS)
@@ -66,11 +68,12 @@ def test_the_terminal_shows_what_it_showed(kind: str, where: str, tmp_path: Path
 @pytest.mark.parametrize("kind", ROWS)
 @pytest.mark.parametrize("where", ["80", "160"])
 def test_no_line_is_broken_inside_a_word_and_none_is_too_long(kind: str, where: str, tmp_path: Path) -> None:
-    """The words of a narrow terminal are those of one on which nothing is broken."""
+    """The words of a narrow terminal are those of one on which nothing is broken, but for names that are cut."""
     width = int(where)
     narrow, wide = (shown(kind, columns, tmp_path / str(columns)) for columns in (width, 1000))
-    words = {word.strip(",") for word in f"{wide} too wide for {width} columns, see the report: and".split()}
-    assert {word.strip(",") for word in narrow.split()} <= words
+    narrow = re.sub(r"`...` shows them with COLUMNS=\d+\n", "", narrow)
+    words = {word.strip(",:") for word in f"{wide} too wide for {width} columns and".split()}
+    assert {word.strip(",:") for word in narrow.split() if "…" not in word} <= words
     assert max(map(len, narrow.splitlines())) <= width
     for raw in ("**", "| ---", '{"', "None", "nan"):
         assert raw not in narrow

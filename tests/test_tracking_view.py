@@ -38,7 +38,7 @@ def test_a_sweep_is_shown_by_itself_the_fastest_first(
     folder = write_sweep(tmp_path / "sweep", f"sqlite:///{database}")
     assert run_verb(main, ["sync", str(folder)]) == 0
     said = printed(capsys)
-    assert said["serve"].endswith(f"mlflow ui --backend-store-uri sqlite:///{database}")
+    assert said["start"].endswith(f"mlflow ui --backend-store-uri sqlite:///{database}")
     base, _, key = said["mlflow"].partition("&viewStateShareKey=")
     held = experiment(database)
     assert base == f"http://127.0.0.1:5000/#/experiments/{held.experiment_id}/runs?workflowType=machine_learning"

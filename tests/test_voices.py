@@ -18,6 +18,7 @@ from experiments.common.cli import EXIT_OK, EXIT_USAGE, run_verb
 from experiments.measuring.validate import validate
 from experiments.trim_reference import main as trim
 from experiments.trim_reference import override_of
+from experiments.workload.foreign import foreign_voices
 from experiments.workload.requests import load_workload, select_lines
 from experiments.workload.voices import load_voices, load_voices_of_record
 from metrics.fidelity.prompt import level_warnings, silence_warnings, transcript_warnings
@@ -161,8 +162,9 @@ def test_warnings_stand_in_the_record_and_are_printed_once(tmp_path: Path, capsy
     loud["reference"]["voices"] = [voice("loud", path)]
     validate(loud)
     validate(loud)
-    said = capsys.readouterr().err.splitlines()
+    *said, foreign = capsys.readouterr().err.splitlines()
     assert len(said) == 2
+    assert "model=pocket speaks in two voices" in foreign  # said once, and of the choice of model: not in the record
     assert said[0].startswith("warning: voice loud: ")
     assert [f"warning: {text}" for text in load_workload(loud).describe()["voices"][0]["warnings"]] == said
 
@@ -222,3 +224,14 @@ def test_what_cannot_be_trimmed_is_one_line(
     assert run_verb(trim, argv) == EXIT_USAGE
     (line,) = capsys.readouterr().err.splitlines()
     assert change[0] in line
+
+
+def test_a_voice_that_the_bundled_model_was_never_taught_is_told(tmp_path: Path) -> None:
+    own, copied = tmp_path / "own.wav", tmp_path / "copy.wav"
+    copied.write_bytes(SLT.read_bytes())
+    audio_S, rate_hz = soundfile.read(copied)
+    soundfile.write(own, 0.5 * audio_S, rate_hz)
+    voices = load_voices(group(*({"id": path.stem, "audio": str(path), "text": WORDS} for path in (copied, own))))
+    (said,) = foreign_voices(config()["model"], voices)
+    assert said.startswith("voice own: model=pocket speaks in two voices")
+    assert not list(foreign_voices(config("model=f5tts_v1_base_random")["model"], voices))

@@ -46,10 +46,11 @@ def device_name(kind: str) -> str:
 
 
 @contextmanager
-def device_lock(device: str, mode: Mode, say: Callable[[str], None]) -> Iterator[int]:
+def device_lock(device: str, mode: Mode, say: Callable[[str], None], takes: str = "") -> Iterator[int]:
     """Hold the lock of `device` ("cpu", "cuda:0"); yields its file descriptor, for the worker to inherit.
 
     A held lock: `say` gets one line naming the holder, then this waits, or raises ConfigError with mode "refuse".
+    takes: "about 3 min", told to whoever waits for this one.
     """
     folder = lock_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,16 +59,17 @@ def device_lock(device: str, mode: Mode, say: Callable[[str], None]) -> Iterator
     try:
         _acquire(descriptor, device, mode, say)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, _holder().encode(errors="replace"), 0)
+        os.pwrite(descriptor, _holder(takes).encode(errors="replace"), 0)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _holder() -> str:
-    """Who holds it, as the next one in line is told."""
+def _holder(takes: str) -> str:
+    """Who holds it, since when and for how long, as the next one in line is told."""
     words = " ".join(shlex.join(sys.orig_argv[1:]).split())
-    return f"process {os.getpid()} ({words[:SHOWN_CHARS]}{'...' * (len(words) > SHOWN_CHARS)}, in {Path.cwd()})"
+    said = f"{words[:SHOWN_CHARS]}{'...' * (len(words) > SHOWN_CHARS)}, in {Path.cwd()}"
+    return f"process {os.getpid()} ({said}; since {time.strftime('%H:%M:%S')}{takes and f', {takes} in all'})"
 
 
 def _acquire(descriptor: int, device: str, mode: Mode, say: Callable[[str], None]) -> None:

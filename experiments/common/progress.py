@@ -18,19 +18,27 @@ from rich.text import Text
 
 from experiments.common.cli import one_line
 from metrics.journal_lines import split_lines
+from reports.words import in_parts, plural
 
 COUNTED = ("trial", "first_call", "spoken")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Planned:
-    """What one variant will take: trials (warm-up and first call included) of num_evals evaluations each; expected_s:
-    a guess in seconds, where there is one."""
+    """What one variant will take: trials (warm-up and first call included: num_warm) of num_evals evaluations each;
+    expected_s: a guess in seconds, where there is one."""
 
     label: str
     num_trials: int
     num_evals: int
     expected_s: float | None = None
+    num_warm: int = 0
+
+    @property
+    def calls(self) -> str:
+        """ "5 calls, 3 of them to warm up"."""
+        warm = f", {self.num_warm} of them to warm up" if self.num_warm else ""
+        return f"{plural(self.num_trials, 'call')}{warm}"
 
     @property
     def work(self) -> float:
@@ -133,9 +141,9 @@ class Board:
     def start(self, index: int) -> None:
         plan = self.planned[index]
         self._started_s, self._tail = self.now_s(), None
-        self._bar.reset(self._one, total=plan.num_trials, description=plan.label, unit="calls", note="building")
+        self._bar.reset(self._one, total=plan.num_trials, description=self._name(index), unit="calls", note="building")
         if not self.console.is_terminal:
-            self.say(f"{self._place(index)} {plan.label}: {plan.num_trials} calls")
+            self.say(f"{self._place(index)} {plan.label}: {plan.calls}")
 
     def tick(self, index: int, journal: Path) -> None:
         """Called while the job runs."""
@@ -160,7 +168,12 @@ class Board:
             self._estimate.total_work -= plan.work
         self._bar.update(self._all, completed=sum(self.states.values()), note=self.summary())
         self._draw()
-        self.say(f"{self._place(index)} {plan.label}: {state}, {took_s:.1f} s" + _because(reason))
+        self.say(f"{self._place(index)} {self._name(index)}: {state}, {took_s:.1f} s" + _because(reason))
+
+    def _name(self, index: int) -> str:
+        """What tells a variant from the others: of a single one not its settings, which were said when it began."""
+        label = self.planned[index].label
+        return label if len(self.planned) > 1 or self.at_most is not None else in_parts(label)[0]
 
     def _place(self, index: int) -> str:
         """Which of how many: a search cannot know how many of its suggestions can be measured."""

@@ -18,7 +18,7 @@ from experiments.common.cli import EXIT_OK, run_verb
 from experiments.common.device_lock import device_lock
 from experiments.common.plain import Config, as_config, as_plain
 from experiments.common.presets import with_presets
-from experiments.compare.settings import COMPARE, SIDES, Command, read_command
+from experiments.compare.settings import COMPARE, SIDES, Command, naming_sides, read_command
 from experiments.settings.compose import compose_config
 from experiments.settings.keys import key_of
 
@@ -80,10 +80,12 @@ def run_comparison(command: Command, out: Path, stack: ExitStack) -> Comparison:
     from experiments.compare.session import measure, open_bench
 
     refuse_used(out)
-    prepared = prepare(command, out, stack)
+    with naming_sides(command):
+        prepared = prepare(command, out, stack)
     say(opening(prepared, out))
     device = str(prepared.device["kind"])
-    lock = stack.enter_context(device_lock(device, prepared.specs[0].config["sweep"]["lock"], say))
+    mode, most_s = prepared.specs[0].config["sweep"]["lock"], prepared.settings.asked.time_limit_s
+    lock = stack.enter_context(device_lock(device, mode, say, f"at most {most_s / 60:.0f} min"))
     return measure(prepared, open_bench(prepared, out, lock, stack), say)
 
 

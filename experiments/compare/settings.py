@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -146,6 +147,19 @@ def is_read(override: str) -> bool:
     key = key_of(override)
     group = key.split(".")[0]
     return group not in UNREAD and (group != "sweep" or key == "sweep.lock")
+
+
+@contextmanager
+def naming_sides(command: Command) -> Iterator[None]:
+    """What is refused of one side's own overrides is named as it was typed: candidate.engin, not engin."""
+    try:
+        yield
+    except ConfigError as error:
+        own = [side for side in SIDES if any(key_of(text) == error.key for text in command.sides[side].overrides)]
+        if len(own) != 1:
+            raise
+        allowed = error.allowed.replace("did you mean ", f"did you mean {own[0]}.")
+        raise ConfigError(f"{own[0]}.{error.key}", error.value, allowed, error.remedy) from error
 
 
 def _refuse_unread(overrides: Sequence[str]) -> None:

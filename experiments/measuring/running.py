@@ -3,6 +3,7 @@ left."""
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import subprocess
 import sys
@@ -15,26 +16,39 @@ from experiments.common.environment import CORES_OF_A_SCORER, usable_cores
 from experiments.common.estimate import expected_s
 from experiments.common.plain import Config
 from experiments.common.processes import module_environment
-from experiments.common.progress import Planned
+from experiments.common.progress import Planned, expected_text
 from experiments.measuring.job import Launcher
 from experiments.measuring.measure import plan_for
 from experiments.measuring.validate import planned_evals
 from experiments.settings.compose import Cell
 from experiments.workload.requests import load_workload
+from reports.words import in_parts
 
-WHERE_TRACKED = ("serve ", "mlflow ")  # lines of experiments.tracking
+LONGEST_NAME = 48  # of a folder that nobody named
+WHERE_TRACKED = ("start ", "mlflow ")  # lines of experiments.tracking
 
 
 def planned(cell: Cell) -> Planned:
     """What the progress bar counts, and how long it may take."""
     requests, num_evals = load_workload(cell.config).requests, planned_evals(cell.config)
-    num_calls = plan_for(cell.config["measure"], num_evals).num_trials(len(requests)) + 1
+    plan = plan_for(cell.config["measure"], num_evals)
+    num_calls = plan.num_trials(len(requests)) + 1
     expected = expected_s(cell.config, requests, num_calls, num_evals)
-    return Planned(label=cell.label, num_trials=num_calls, num_evals=num_evals, expected_s=expected)
+    return Planned(
+        label=cell.label, num_trials=num_calls, num_evals=num_evals, expected_s=expected,
+        num_warm=num_calls - plan.rounds * len(requests),
+    )  # fmt: skip
+
+
+def takes(plans: Sequence[Planned]) -> str:
+    """ "about 47 s", for whoever waits; "" where it is not known."""
+    return expected_text(plans).partition(", ")[2].removesuffix(" here")
 
 
 def default_out(name: str) -> Path:
-    """outputs/DATE-TIME-NAME."""
+    """outputs/DATE-TIME-NAME. Of a long name what is before the settings, and a part of the hash of the whole."""
+    if len(name) > LONGEST_NAME:
+        name = f"{in_parts(name)[0][:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return Path("outputs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
 
 

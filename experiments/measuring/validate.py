@@ -25,6 +25,7 @@ from experiments.settings.compose import Cell, compose_config, compose_run
 from experiments.settings.composing import refuse_infinite
 from experiments.settings.groups import check_groups
 from experiments.settings.reference import reference_model
+from experiments.workload.foreign import foreign_voices
 from experiments.workload.requests import Workload, load_workload
 from metrics.fidelity.catalog import ENCODERS, FAMILIES
 from metrics.models.intelligibility import RECOGNISERS
@@ -79,7 +80,7 @@ def validate(config: Config, *, check_texts: bool = True, elsewhere: bool = Fals
             family_of(config["model"]).check_weights(config["model"])  # before anything waits for the device
             workload = load_workload(config)
             validate_texts(workload, config["model"])
-            for warning in workload.warnings:
+            for warning in (*workload.warnings, *foreign_voices(config["model"], workload.speakers)):
                 warn_once(warning)
     except KeyError as error:
         raise ConfigError(str(error.args[0]), "(deleted)", "is needed", "leave it in") from error

@@ -25,6 +25,7 @@ from experiments.common.presets import CONF, folders, groups
 from experiments.common.presets import presets as options
 from experiments.common.quoting import hydra_value
 from experiments.settings.overrides import parse
+from experiments.settings.typed import NEAR, no_such_key
 from experiments.workload.texts import name_of, own_paths
 
 UNENHANCED = {"name": "none"}
@@ -129,11 +130,11 @@ def _composed_once(overrides: tuple[str, ...], conf: Path, own: tuple[Path, ...]
 
 def _unknown_choice(group: str, value: object) -> ConfigError:
     choices = options(group)
-    near = difflib.get_close_matches(str(value), choices, n=1)
-    remedy = (
-        f"did you mean {group}={near[0]}?" if near else f"or add your own, DIR/{group}/NAME.yaml, by --config-dir DIR"
-    )
-    return ConfigError(group, value, f"choose one of {', '.join(choices) or '(none yet)'}", remedy)
+    allowed = f"choose one of {', '.join(choices) or '(none yet)'}"
+    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=NEAR)
+    if near:  # before the long list
+        return ConfigError(group, value, f"did you mean {group}={near[0]}?", allowed)
+    return ConfigError(group, value, allowed, f"or add your own, DIR/{group}/NAME.yaml, by --config-dir DIR")
 
 
 def refused(error: Exception, overrides: Sequence[str]) -> ConfigError:
@@ -148,8 +149,7 @@ def refused(error: Exception, overrides: Sequence[str]) -> ConfigError:
     key = found.group(1)
     known = _keys_beside(key)
     near = _meant(key, known)
-    remedy = f"did you mean {near}?" if near else "see --cfg job for every key"
-    return ConfigError(key, value_of(key, overrides), f"no such key; known here: {', '.join(known)}", remedy)
+    return no_such_key(key, value_of(key, overrides), known, near)
 
 
 def _meant(key: str, beside: Sequence[str]) -> str | None:
@@ -158,7 +158,7 @@ def _meant(key: str, beside: Sequence[str]) -> str | None:
     top = plain_config([])
     first, dot, rest = key.partition(".")
     if first not in top:
-        near = difflib.get_close_matches(first, [*map(str, top), "reference", "candidate"], n=1)
+        near = difflib.get_close_matches(first, [*map(str, top), "reference", "candidate"], n=1, cutoff=NEAR)
         return f"{near[0]}{dot}{rest}" if near else None
     name = key.rpartition(".")[2]
     groups = {str(group): held for group, held in top.items() if isinstance(held, Mapping)}
@@ -167,7 +167,7 @@ def _meant(key: str, beside: Sequence[str]) -> str | None:
         {other.rpartition(".")[2]: other for other in beside},
         elsewhere | {str(one): str(one) for one in top},
     ):
-        if near := difflib.get_close_matches(name, list(known), n=1):
+        if near := difflib.get_close_matches(name, list(known), n=1, cutoff=NEAR):
             return known[near[0]]
     return None
 

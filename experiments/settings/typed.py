@@ -19,6 +19,7 @@ from engine.keys import Allowed
 from experiments.common.quoting import argument
 from metrics.record import to_json
 
+NEAR = 0.7  # so alike that one may stand for the other (difflib): a bad guess is worse than none
 # Any text but an empty one, or one that no file name can hold
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*[^\x00\s][^\x00]*$")]
 
@@ -71,9 +72,17 @@ EXAMPLES = {"reference.voices": """'reference.voices=[{id: me, audio: me.wav, te
 
 def unknown_key(key: str, value: object, known: Sequence[str]) -> ConfigError:
     """With the nearest right one, where one is near."""
-    near = difflib.get_close_matches(key, known, n=1)
-    remedy = f"did you mean {near[0]}?" if near else "correct or remove it"
-    return ConfigError(key, value, f"no such key; known here: {', '.join(sorted(known))}", remedy)
+    names = {name.rpartition(".")[2]: name for name in known}  # two keys of one group are half alike already
+    near = difflib.get_close_matches(key.rpartition(".")[2], list(names), n=1, cutoff=NEAR)
+    return no_such_key(key, value, sorted(known), names[near[0]] if near else None)
+
+
+def no_such_key(key: str, value: object, known: Sequence[str], meant: str | None) -> ConfigError:
+    """What was probably meant stands before the long list."""
+    listed = f"known here: {', '.join(known)}"
+    if meant is not None:
+        return ConfigError(key, value, f"no such key, did you mean {meant}?", listed)
+    return ConfigError(key, value, f"no such key; {listed}", "correct or remove it; --cfg job shows every key")
 
 
 def described(kind: type[Group], group: str) -> Iterator[str]:

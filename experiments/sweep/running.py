@@ -35,6 +35,7 @@ from experiments.measuring.running import (
     scorers_at_once,
     start_scoring,
     sync_tracking,
+    takes,
 )
 from experiments.measuring.validate import validate_cells, validate_out
 from experiments.scoring.ingredients import is_scored
@@ -159,7 +160,7 @@ def _measure_and_score(sweep: Sweep, stack: ExitStack) -> int:
         board.say(line)
     if plans:
         board.say(f"{expected_text(plans)}; records in {sweep.folder}, each variant's {LOG} in its folder there")
-    watch = Watch(board, lock_devices(sweep.cells, board, stack))
+    watch = Watch(board, lock_devices(sweep.cells, board, stack, takes(plans)))
     sweep.held = tuple(watch.locks.values())
     scores = Scores(sweep, watch)
     scores.catch_up()
@@ -168,12 +169,13 @@ def _measure_and_score(sweep: Sweep, stack: ExitStack) -> int:
     return scores.num_failed
 
 
-def lock_devices(cells: Sequence[Cell], board: Told, stack: ExitStack) -> dict[str, int]:
-    """Device, by each of its names -> descriptor of its lock, held until the stack is closed."""
+def lock_devices(cells: Sequence[Cell], board: Told, stack: ExitStack, long: str = "") -> dict[str, int]:
+    """Device, by each of its names -> descriptor of its lock, held until the stack is closed. long: how long that is,
+    as the next one in line is told."""
     mode = cells[0].config["sweep"]["lock"]
     kinds = sorted({str(cell.config["device"]["kind"]) for cell in cells})
     locks = {
-        device: stack.enter_context(device_lock(device, mode, board.say))
+        device: stack.enter_context(device_lock(device, mode, board.say, long))
         for device in sorted({*map(device_name, kinds)})
     }
     return {kind: locks[device_name(kind)] for kind in kinds}

@@ -12,7 +12,7 @@ from experiments.common.device_lock import device_lock
 from experiments.common.progress import Board, expected_text
 from experiments.measuring.energy import launch_with_energy
 from experiments.measuring.job import LOG, RESULT, JobResult, Launcher, new_job
-from experiments.measuring.running import default_out, make_launcher, planned, score, sync_tracking
+from experiments.measuring.running import default_out, make_launcher, planned, score, sync_tracking, takes
 from experiments.measuring.validate import one_cell, validate_out
 from experiments.scoring.reference import provide_reference
 from experiments.settings.compose import Cell
@@ -34,7 +34,7 @@ def run_variant(cell: Cell, out: Path, command: Sequence[str] | None = None) -> 
     """Measure and score one validated cell in `out`. command: how a worker is started, for tests."""
     plan = planned(cell)
     device = cell.config["device"]["kind"]
-    with Board([plan]) as board, device_lock(device, cell.config["sweep"]["lock"], board.say) as lock:
+    with Board([plan]) as board, device_lock(device, cell.config["sweep"]["lock"], board.say, takes([plan])) as lock:
         board.say(f"{expected_text([plan])}; record in {out}, its log {out / LOG}")
         launcher = make_launcher(lock, lambda journal: board.tick(0, journal), command)
         board.start(0)
@@ -60,7 +60,10 @@ def run_one(overrides: Sequence[str]) -> int:
     if resume is not None:
         raise ConfigError("sweep.resume", resume, "a run resumes nothing", "use experiments.sweep with it")
     out = Path(cell.config["out"] or default_out(cell.label))
+    is_new = not out.exists()
     validate_out(out, 2, len(load_workload(cell.config).lines))
+    if is_new:
+        out.rmdir()  # who is stopped while waiting for the device leaves no empty folder
     return run_and_show(cell, out)
 
 

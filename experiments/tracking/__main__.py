@@ -200,7 +200,7 @@ def _say_addresses(session: _Session) -> None:
     """One a store: of its folder, or of all runs where several were written."""
     for destination, addresses in session.addresses.items():
         if destination.database is not None:
-            print(here(f"serve    mlflow ui --backend-store-uri {shlex.quote(destination.absolute_uri)}"))
+            print(here(f"start    mlflow ui --backend-store-uri {shlex.quote(destination.absolute_uri)}"))
         print(f"mlflow   {addresses[0] if len(set(addresses)) == 1 else all_runs(addresses[0])}")
 
 

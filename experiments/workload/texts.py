@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from engine.contract import ConfigError
-from engine.paths import find_file
+from engine.paths import find_file, missing
 from experiments.common.plain import LineSettings
 from experiments.common.presets import CONF, preset_file, presets
 from experiments.common.quoting import argument
@@ -124,6 +124,9 @@ def _read_lines(texts: Any) -> list[Line]:
     path = None
     if isinstance(texts, str):
         path = find_file(texts) if is_own_file(texts) else preset_file("texts", texts)
+    if path is not None and is_own_file(texts) and not path.exists():
+        remedy = f"give a YAML file or a .txt with a sentence a line, or one of {', '.join(presets('texts'))}"
+        raise ConfigError("workload.texts", texts, missing(texts), remedy)
     if path is None or not path.is_file():
         raise ConfigError(
             "workload.texts", texts, "no such text list",

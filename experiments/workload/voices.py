@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from engine.contract import ConfigError
-from engine.paths import find_file
+from engine.contract import ConfigError, InvalidRequest
+from engine.paths import find_file, missing
 from engine.settings import PrepareSettings, ReferenceSettings
 from engine.voice.clip import Clip, Prepare, load_clip, prepare_settings
-from engine.voice.recording import check_reference
+from engine.voice.recording import GOOD, check_reference
 from engine.voice.resampling import resampler_of
 from experiments.common.plain import Config
 from experiments.common.written import NotWritten, checked_text, refuse_unwritten
@@ -110,6 +111,9 @@ def _written_voice(where: str, entry: Any) -> WrittenVoice:
         )
     if not isinstance(entry, Mapping) or not set(NEEDED_KEYS) <= set(entry):
         allowed = "a voice has id, audio and text, may have cut_text, and nothing else"
+        if isinstance(entry, Mapping) and entry:
+            absent = " and ".join(key for key in NEEDED_KEYS if key not in entry)
+            raise ConfigError(where, as_written(entry), f"{absent} is missing: {allowed}", example)
         raise ConfigError(where, entry, allowed, example)
     made_up = isinstance(entry["audio"], str) and is_synthetic(entry["audio"])
     texts: dict[str, str] = {}
@@ -125,9 +129,14 @@ def _written_voice(where: str, entry: Any) -> WrittenVoice:
     )
 
 
+def as_written(entry: Mapping[str, object]) -> str:
+    """{id: me, audio: me.wav}: as a person writes it."""
+    return f"{{{', '.join(f'{key}: {value}' for key, value in entry.items())}}}"
+
+
 def _written_style(where: str, entry: Mapping[str, object]) -> WrittenVoice:
     if set(entry) != set(STYLE_KEYS):
-        raise ConfigError(where, dict(entry), "a model's own voice has id and style alone", "leave out the rest")
+        raise ConfigError(where, as_written(entry), "a model's own voice has id and style alone", "leave out the rest")
     texts = {}
     for key in STYLE_KEYS:
         try:
@@ -140,7 +149,8 @@ def _written_style(where: str, entry: Mapping[str, object]) -> WrittenVoice:
 def load_voices(reference: ReferenceSettings) -> list[Voice]:
     """The clips of the `reference` group. Raises ConfigError or InvalidRequest for what cannot be a voice."""
     settings = prepare_settings(reference["prepare"])
-    voices = [_voice(entry, settings) for entry in written_voices(reference)]
+    written = enumerate(written_voices(reference))
+    voices = [_voice(f"reference.voices[{i}]", entry, settings) for i, entry in written]
     _check_ids([voice.voice_id for voice in voices])
     return voices
 
@@ -150,7 +160,7 @@ def load_voices_of_record(config: Config) -> list[Voice]:
     return load_voices({"prepare": NOT_PREPARED, **config["reference"]})
 
 
-def _voice(entry: WrittenVoice, settings: Prepare) -> Voice:
+def _voice(where: str, entry: WrittenVoice, settings: Prepare) -> Voice:
     voice_id, text = entry.voice_id, entry.text
     if entry.style is not None:
         return _own_voice(voice_id, entry.style)
@@ -158,9 +168,9 @@ def _voice(entry: WrittenVoice, settings: Prepare) -> Voice:
         return _synthetic_voice(voice_id, entry.audio)
     if not text.strip():
         raise ConfigError(
-            "reference.text", repr(text), f"the transcript of voice {voice_id} is empty", "write what the clip says"
+            f"{where}.text", repr(text), f"the transcript of voice {voice_id} is empty", "write what the clip says"
         )
-    clip = load_clip(find_file(entry.audio), text, entry.cut_text, settings)
+    clip = _clip(f"{where}.audio", entry.audio, text, entry.cut_text, settings)
     return Voice(
         voice_id=voice_id,
         audio_S=clip.audio_S,
@@ -173,6 +183,17 @@ def _voice(entry: WrittenVoice, settings: Prepare) -> Voice:
         notes=clip.notes,
         warnings=_warnings(voice_id, clip),
     )
+
+
+def _clip(key: str, audio: str, text: str, cut_text: str | None, settings: Prepare) -> Clip:
+    """As engine.voice reads it. Raises InvalidRequest that names the key and the file as they were written."""
+    path = find_file(audio)
+    if not os.path.lexists(path):
+        raise InvalidRequest(key, audio, missing(audio), GOOD)
+    try:
+        return load_clip(path, text, cut_text, settings)
+    except InvalidRequest as error:
+        raise InvalidRequest(key, audio, error.allowed, error.remedy) from error
 
 
 def _warnings(voice_id: str, clip: Clip) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from reports.data.quality import LOG_MEL, PESQ
 from reports.data.scale import PERCENT, trial_ms
 from reports.data.table import Row, Table
 from reports.render.labels import PointLabel, place_labels
-from reports.words import significant
+from reports.words import in_lines, significant
 
 PLOTS = "plots"
 DPI = 130
@@ -99,7 +99,7 @@ def _quality_chart(table: Table, context: Context, out: Path, num_colors: int | 
         place_labels(
             figure,
             axes,
-            [PointLabel(x=x, y=y, text=row.label, color=colors[row.engine]) for row, x, y in points],
+            [PointLabel(x=x, y=y, text=in_lines(row.label), color=colors[row.engine]) for row, x, y in points],
         )
     words = "; ".join(f"{row.label} RTF {significant(x)}" for row, x, _ in _points(table, metrics[0]))
     return Picture(

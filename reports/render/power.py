@@ -14,7 +14,7 @@ from reports.data.power import Samples, power_of, samples_of
 from reports.data.table import Row, Table
 from reports.render.labels import PointLabel, place_labels
 from reports.render.plots import DPI, Picture, engine_colors, log_axis, room, save
-from reports.words import significant
+from reports.words import in_lines, significant
 
 STRIP_INCHES = 0.75
 MOST_STRIPS = 12  # a page of them; the files beside the runs have every row
@@ -87,7 +87,7 @@ def _front_chart(table: Table, out: Path, num_colors: int | None) -> Picture | N
     FigureCanvasAgg(figure).draw()
     figure.set_layout_engine("none")  # as in the chart of quality: the labels are placed in this layout
     place_labels(figure, axes, [
-        PointLabel(x=rtf, y=joules, text=row.label, color=colors[row.engine]) for row, rtf, joules in points
+        PointLabel(x=rtf, y=joules, text=in_lines(row.label), color=colors[row.engine]) for row, rtf, joules in points
     ])  # fmt: skip
     words = "; ".join(f"{row.label} RTF {significant(rtf)}, {significant(joules)} J" for row, rtf, joules in points)
     return Picture(path=save(figure, out, "rtf_energy", num_colors), title="Speed against energy",

@@ -1,8 +1,13 @@
-"""The table on a terminal: the key columns, as many as fit with whole names, then what has no speed and why."""
+"""The table on a terminal: the key columns, as many as fit, then what has no speed and why.
+
+A figure is never cut. Where a line is too long the names give way first, in their middle, then whole columns.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -10,6 +15,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from metrics.stats import MIN_TRIALS
+from reports.commands import here, typed
 from reports.data.context import VOID, context_of, warnings_of
 from reports.data.quality import LOG_MEL, PESQ, RANDOM_WEIGHTS
 from reports.data.table import Row, Table, is_void
@@ -17,27 +23,30 @@ from reports.sections.column import Column
 from reports.sections.columns import terminal_columns
 from reports.sections.notes import MACHINE_WORD, STATUS_WORDS, headline_of, left_out, note_of, other_model_of
 from reports.sections.scores import METRIC_NAMES, quality_text
-from reports.words import ABSENT, listed, significant
+from reports.words import ABSENT, cut, in_parts, listed, significant
 
 WIDTH = 100
 KEYS = 3  # variant, evaluations, RTF
+NAME = 32  # cells of a name before a column goes for it, and
+FEWEST = 12  # before a line is left longer than the terminal
 
 
 def stdout_console() -> Console:
-    """As wide as the terminal; a pipe has no width, so it gets 100 columns."""
+    """As wide as the terminal, or as COLUMNS says; a pipe has no width, so it gets 100 columns."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(width=WIDTH, highlight=False)
+    has_width = console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
+    return console if has_width else Console(width=WIDTH, highlight=False)
 
 
 def print_report(table: Table, console: Console) -> None:
     """Headline, table, reasons, warnings. The caption with the seconds of audio stands under the table."""
+    table, settings = _named_short(table)
     context = context_of(table)
     console.print(Text(headline_of(table, context)))
     console.print()
-    columns, narrower = _fitting(table, console)
-    console.print(_grid(table, columns))
-    if narrower:
-        console.print(Text(f"too wide for {console.width} columns, see the report: {listed(narrower)}"))
+    _print_table(table, console)
+    if settings:
+        console.print(Text(f"{table.rows[0].label} with {settings}"))
     if context is not None:
         env = context.environment
         console.print(Text(f"RTF: {context.seconds}; {env.get('host_class')}; workload {context.workload.get('name')}"))
@@ -53,6 +62,30 @@ def print_report(table: Table, console: Console) -> None:
         console.print(Text(f"warning: {warning}", style=style), soft_wrap="`" in warning)
 
 
+def _named_short(table: Table) -> tuple[Table, str]:
+    """A single variant needs no settings in its name to be told from others: (the table without them, they)."""
+    if len(table.rows) != 1:
+        return table, ""
+    row = table.rows[0]
+    name, settings = in_parts(row.label)
+    base = name if table.base_label == row.label else table.base_label
+    return replace(table, rows=(replace(row, label=name),), base_label=base), settings
+
+
+def _print_table(table: Table, console: Console) -> None:
+    columns, gone, name = _fitting(table, console.width)
+    names = _cut_names([row.label for row in table.rows], name)
+    grid = _grid(table, columns, names)
+    if _beside_names(table, columns) + max(map(cell_len, names)) > console.width:
+        grid.width = _beside_names(table, columns) + max(map(cell_len, names))
+    console.print(grid, crop=False, overflow="ignore")
+    if gone:
+        whole = _beside_names(table, terminal_columns(table)) + max(cell_len(row.label) for row in table.rows)
+        command = here(typed("reports", table.source.root, "--print"))
+        console.print(Text(f"too wide for {console.width} columns: {listed(gone)}"))
+        console.print(Text(f"`{command}` shows them with COLUMNS={whole}"), soft_wrap=True)
+
+
 def row_line(row: Row) -> str:
     """One row as it becomes known: its speed and its closeness, or what there is instead."""
     if row.timing is None or is_void(row):
@@ -64,34 +97,45 @@ def row_line(row: Row) -> str:
     return f"{row.label}: {', '.join(said)}"
 
 
-def _fitting(table: Table, console: Console) -> tuple[list[Column], list[str]]:
-    """(columns whose names and figures stay whole side by side, headers of those that had to go).
+def _fitting(table: Table, width: int) -> tuple[list[Column], list[str], int]:
+    """(columns that stand side by side, headers of those that had to go, cells that are left for a name).
 
     Empty ones go first, then from the right; the first KEYS never do.
     """
     columns, gone = list(terminal_columns(table)), []
-    while len(columns) > KEYS and _width(table, columns) > console.width:
+    wanted = min(NAME, max(cell_len(row.label) for row in table.rows)) if table.rows else 0
+    while len(columns) > KEYS and width - _beside_names(table, columns) < wanted:
         empty = [column for column in columns[KEYS:] if all(column.text(row) == ABSENT for row in table.rows)]
         gone.append(empty[-1] if empty else columns[-1])
         columns.remove(gone[-1])
-    return columns, [column.header for column in reversed(gone)]
+    return columns, [column.header for column in reversed(gone)], max(FEWEST, width - _beside_names(table, columns))
 
 
-def _width(table: Table, columns: Sequence[Column]) -> int:
-    """Cells of a line in which no name, figure or word of a note is broken."""
-    texts = [[column.header, *(column.text(row) for row in table.rows)] for column in columns]
+def _cut_names(labels: Sequence[str], most: int) -> list[str]:
+    """At most so many cells each; those that would be alike get the number of their row."""
+    names = [cut(label, most) for label in labels]
+    return [
+        name if names.count(name) == 1 else f"{cut(label, most - len(str(number)) - 1)}#{number}"
+        for number, (label, name) in enumerate(zip(labels, names, strict=True), 1)
+    ]
+
+
+def _beside_names(table: Table, columns: Sequence[Column]) -> int:
+    """Cells of a line but for the name, in which no figure or word of a note is broken."""
+    texts = [[column.header, *(column.text(row) for row in table.rows)] for column in columns[1:]]
     words = ["note", *(word for row in table.rows for word in _word(row).split())]
-    return sum(max(map(cell_len, column)) + 1 for column in texts) + 1 + max(map(cell_len, words))
+    return sum(max(map(cell_len, column)) + 1 for column in texts) + 2 + max(map(cell_len, words))
 
 
-def _grid(table: Table, columns: Sequence[Column]) -> Grid:
+def _grid(table: Table, columns: Sequence[Column], names: Sequence[str]) -> Grid:
     grid = Grid(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for column in columns:
         number = column.is_numeric
         grid.add_column(Text(column.header), justify="right" if number else "left", no_wrap=True, overflow="fold")
     grid.add_column(Text(" note"), overflow="fold")
-    for row in table.rows:
-        grid.add_row(*(Text(column.text(row)) for column in columns), Text(f" {_word(row)}".rstrip()))
+    for row, name in zip(table.rows, names, strict=True):
+        texts = [name, *(column.text(row) for column in columns[1:])]
+        grid.add_row(*map(Text, texts), Text(f" {_word(row)}".rstrip()))
     return grid
 
 

@@ -52,7 +52,8 @@ def verdict_of(table: Table) -> Named:
         return Named(text="No variant has a speed to show.")
     rows = [row for row in rows if not is_void(row)]
     if not rows:
-        return Named(text="No variant is named the fastest: the machine was not in order, see below.")
+        what = "Its speed does not count" if len(table.rows) == 1 else "No variant is named the fastest"
+        return Named(text=f"{what}: the machine was not in order, see below.")
     judged = judged_rows(table)
     by_speed = sorted(rows, key=_rtf)
     kept = next((row for row in by_speed if judged[row.label].kind == "kept" and _is_faster(row, table)), None)

@@ -31,7 +31,7 @@ right after the other in random order, in rounds of fresh processes, until the v
   texts=FILE              one text a line; every call gets the next one
   calls=N                 calls in one timed region (default 1); for a function of less than a millisecond, many
   device=cpu, threads=N   what is locked and recorded, and the threads that both sides may use
-  ignore_ratio, catch_ratio, pairs_per_block, looks, time_limit_s, sentinel ...   see conf/compare.yaml
+  ignore_ratio, catch_ratio, pairs_per_block, looks, time_limit_s, sentinel ...   see conf/compare/blocks.yaml
 
 A revision is checked out without being built, and without submodules: where it has to be built, give two checkouts that
 are (reference.repository=A candidate.repository=B). What is returned is not judged; whether it is the same is said.

@@ -1,4 +1,4 @@
-"""The command line of `experiments.functions`: what each side calls, what both share, keys of conf/compare/blocks.yaml."""
+"""The command line of `experiments.functions`: what each side calls, what both share, of conf/compare/blocks.yaml."""
 
 from __future__ import annotations
 

@@ -238,7 +238,8 @@ def _notes(runs: Sequence[RunRecord], options: argparse.Namespace) -> list[str]:
 
 
 def _command(*words: object) -> str:
-    return here(f"`{typed('experiments.baseline', *words)}`")
+    command = typed("experiments.baseline", *words)
+    return f"`{here(command)}`"
 
 
 def _headline(stored: Baseline) -> str:

@@ -190,7 +190,7 @@ def test_a_verdict_is_tracked_once_it_is_there(tmp_path: Path, monkeypatch: pyte
         (["../up"], 2, "cannot be a file name"),
         (["nightly", "--run", "nowhere"], 2, "nowhere/result.json: no such record"),
         (["nightly", "gate.catch_ratio=0.5"], 2, "gate.catch_ratio=0.5: must be above gate.ignore_ratio=1.0; raise it"),
-        (["nightly", "gate.catch=2"], 2, "did you mean gate.catch_ratio?"),
+        (["nightly", "gate.catch_ration=2"], 2, "did you mean gate.catch_ratio?"),
         (["nightly", "--run", "nowhere", "engine=int8"], 2, "engine=int8: --run takes a finished run as it is"),
         (["nightly", "--fast"], 2, "--fast: there is no such option"),
     ],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reports.verdicts.spoken_load import spoken_load
+from reports.verdicts.spoken.load import spoken_load
 
 from engine.contract import ConfigError, Synthesis, SynthesisRequest
 from experiments.common.cli import run_verb

@@ -29,7 +29,7 @@ def of_before(now: dict[str, Any]) -> dict[str, Any]:
 def names() -> list[str]:
     """Engines that a file of before can name: of a builder that had another place then."""
     found = {path.stem: path.read_text("utf-8") for path in (ROOT / "conf" / "engine").glob("*.yaml")}
-    later = ("engine.backends.fused", "engine.kokoro", "- kokoro")
+    later = ("engine.backends.fused", "engine.kokoro", "- kokoro", "build.cuda_call", "- cuda_call")
     return sorted(name for name, text in found.items() if not any(target in text for target in later))
 
 

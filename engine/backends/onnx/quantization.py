@@ -33,7 +33,7 @@ METHODS = ("minmax", "percentile", "entropy")
 # Modules that decide what a recording holds (engine.backends.onnx.build.record_feeds); a test walks one
 RECORDING = (
     "engine.step.attention", "engine.step.batching", "engine.context", "engine.weights.checkpoint",
-    "engine.text.chunks",
+    "engine.speaking", "engine.text.chunks",
     "engine.step.conditioner", "engine.backends.eager.denoiser", "engine.backends.onnx.build", "engine.solver.fitted",
     "engine.step.tables", "engine.frontend", "engine.solver.grid", "engine.solver.guidance", "engine.step.kept",
     "engine.mel", "engine.noise", "engine.step.packed", "engine.paths", "engine.pipeline", "engine.solver.plan",

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reports.verdicts.spoken.load import spoken_load
 
 from engine.contract import ConfigError, Synthesis, SynthesisRequest
 from experiments.common.cli import run_verb
@@ -21,6 +20,7 @@ from experiments.serve import __main__ as serve
 from experiments.serve.line import BatchRule
 from experiments.serve.settings import read_settings, refuse_unread, refuse_unserved, split_command
 from metrics.speed.load import Served, judge_limit, summarise
+from reports.verdicts.spoken.load import spoken_load
 from tests.load_fakes import ToneEngine
 
 SMOKE = ["workload=smoke", "solver=euler_6", "warmup_requests=2", "tracking=none"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from metrics.typed import number_in, part_of
 from reports.verdicts.spoken.parts import listed, pick
 from reports.verdicts.spoken.plain import counted, seconds
 
@@ -34,13 +35,6 @@ class _Rate:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Asked:
-    """Of `settings`, what the words need."""
-
-    limit_s: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class _Search:
     outcome: str
     holds_per_s: float | None = None
@@ -51,25 +45,6 @@ class _Search:
 class _Target:
     outcome: str
     over_frac: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Aimed:
-    """Of `settings`, what the words on a target need."""
-
-    target_s: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Setting:
-    rate_per_s: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Offered:
-    """Of a level, what was asked of it."""
-
-    setting: _Setting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,14 +75,13 @@ def spoken_load(content: Mapping[str, object]) -> str:
         return "no figures: the engine was not steady while it was measured"
     if content.get("status") == "failed":
         return f"not valid: {content.get('reason')}"
+    settings = part_of(content, "settings")
     if content.get("search"):
-        return _held(pick(_Search, content["search"]), pick(_Asked, content["settings"]))
+        return _held(pick(_Search, content["search"]), number_in(settings, "limit_s"))
     if content.get("target"):
-        return _met(
-            pick(_Target, content["target"]),
-            pick(_Aimed, content["settings"]),
-            pick(_Offered, listed(content, "levels")[-1]),
-        )
+        offered = part_of(listed(content, "levels")[-1], "setting")
+        rate_per_s, target_s = number_in(offered, "rate_per_s"), number_in(settings, "target_s")
+        return _met(pick(_Target, content["target"]), rate_per_s, target_s)
     timed = [level for level in load_levels(content) if level.requests_per_s is not None]
     if not timed:
         return "no figures: too few requests were answered"
@@ -119,14 +93,14 @@ def spoken_load(content: Mapping[str, object]) -> str:
     return ", ".join(parts)
 
 
-def _met(found: _Target, asked: _Aimed, level: _Offered) -> str:
-    limit = f"95 % of answers within {seconds(asked.target_s)}"
+def _met(found: _Target, rate_per_s: float, target_s: float) -> str:
+    limit = f"95 % of answers within {seconds(target_s)}"
     word = {"holds": "hold", "fails": "do not hold"}.get(found.outcome, "were not told from missing")
-    return f"{level.setting.rate_per_s:.3g} requests/s {word} {limit} ({100 * found.over_frac:.1f} % were later)"
+    return f"{rate_per_s:.3g} requests/s {word} {limit} ({100 * found.over_frac:.1f} % were later)"
 
 
-def _held(found: _Search, asked: _Asked) -> str:
-    limit = f"95 % of answers within {seconds(asked.limit_s)}"
+def _held(found: _Search, limit_s: float) -> str:
+    limit = f"95 % of answers within {seconds(limit_s)}"
     if found.holds_per_s is None:
         return f"no rate was shown to hold {limit}"
     fails = "" if found.fails_per_s is None else f"; {found.fails_per_s:.3g} do not"

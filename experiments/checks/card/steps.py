@@ -28,7 +28,8 @@ from metrics.record import to_json, write_atomically
 
 FIRST = (
     "fp32", "bf16", "cuda_graph", "cuda_graph_compiled", "cuda_call_compiled", "cuda_call", "fused_bf16", "fused_fp16",
-    "fused_int8", "fused_fp8", "fp16", "tensorrt_rtx_bf16", "tensorrt_rtx_int8", "tensorrt_int8", "tensorrt_fp16", "compiled_bf16",
+    "fused_int8", "fused_fp8", "fp16", "tensorrt_rtx_bf16", "tensorrt_rtx_int8", "tensorrt_int8", "tensorrt_fp16",
+    "compiled_bf16",
 )  # fmt: skip
 LAST = ("int8_torchao", "upstream")
 EQUAL = ("bf16", "cuda_graph")  # eager and captured: the same bits
